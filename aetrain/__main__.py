@@ -1,0 +1,5 @@
+"""`python -m aetrain` is `aetrain`."""
+
+from aetrain.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The one ruler that every family is measured with."""

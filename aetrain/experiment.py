@@ -1,0 +1,313 @@
+"""An experiment, told in order: build what the config names, train it, measure it, leave a directory behind."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.optim import Optimizer
+
+from aetrain.config.compose import SAVED, run_name
+from aetrain.config.errors import ConfigError, blamed_on
+from aetrain.config.validate import locate, validate
+from aetrain.data.batches import Batches, in_order
+from aetrain.data.dataset import Dataset, Splits
+from aetrain.data.noise import Noise
+from aetrain.directory import RunDirectory, flat
+from aetrain.evaluation.ruler import Figures, Ruler
+from aetrain.evaluation.tables import epoch_line, figures_table
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.pca import PCA
+from aetrain.objective.objective import Objective, Terms
+from aetrain.training import checkpoint
+from aetrain.training.fit import EpochOfBatches, Run, Update, fit
+from aetrain.training.schedules import Schedule
+from aetrain.views.logbook import Logbook
+from aetrain.views.scene import scenes
+
+log = logging.getLogger("aetrain")
+
+PCA_MAX_PIXELS = 4096  # the covariance of larger images takes longer than training
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run was asked for."""
+
+    config: DictConfig
+    plain: dict[str, Any]  # the same, as plain data with every interpolation resolved
+    directory: RunDirectory
+    overrides: Sequence[str] = ()
+    single: bool = True  # whether it is the only one, and a person may be watching
+
+
+def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), single: bool = True) -> dict[str, Any]:
+    """Check the config as a whole, then do what its mode says. What went wrong is left in the run's own log."""
+    home = RunDirectory(directory)
+    try:
+        plain = checked(config, overrides)
+        mode = locate(plain["mode"]["_target_"])
+        return mode(Job(config, plain, home, overrides, single))
+    except (Exception, KeyboardInterrupt) as error:
+        if home.claimed or not single:  # a sweep's runs keep a record of what they were refused for
+            _record_failure(home, config, overrides, error)
+        else:
+            home.remove_if_empty()
+        raise
+
+
+def checked(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """The config as plain data, its interpolations resolved; a ConfigError with all that is wrong with it.
+
+    Sections that `overrides` take from a saved run may name no code but aetrain's and torch's, unless trust=true.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    theirs = set() if plain.get("trust") is True else {text for text in overrides if text.endswith(f"={SAVED}")}
+    validate(plain, untrusted=lambda key: f"{key.partition('.')[0]}={SAVED}" in theirs)
+    return plain
+
+
+def _record_failure(home: RunDirectory, config: DictConfig, overrides: Sequence[str], error: BaseException) -> None:
+    interrupted = isinstance(error, KeyboardInterrupt)
+    if home.status == "new":
+        home.claim(config, overrides)
+    known = interrupted or isinstance(error, ConfigError)
+    cause = "stopped by Ctrl-C" if interrupted else f"{'' if known else type(error).__name__ + ': '}{error}"
+    with home.logging():
+        log.error("%s", f"failed: {cause}" if not interrupted else cause, exc_info=None if known else error)
+    home.write_metrics({"status": "interrupted" if interrupted else "failed", "cause": cause})
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The cast of an experiment, built and known to fit together. No data has been read."""
+
+    dataset: Dataset
+    model: Autoencoder
+    objective: Objective
+    noise: Noise
+    optimizer: Optimizer
+    schedule: Schedule
+    views: Mapping[str, Any]
+    device: torch.device
+
+
+def build(plain: Mapping[str, Any]) -> Parts:
+    """Build what a validated config names; a ConfigError where parts do not fit."""
+    device = _device(plain["device"])
+    dataset = _make("dataset", plain)()
+    likelihood = _make("likelihood", plain)(scale=tuple(dataset.scale))
+    noise = _make("noise", plain)()
+    sparsity = _make("sparsity", plain)()
+    schedule = _make("schedule", plain)()
+    views = {name: _make(f"views.{name}", plain)() for name in plain["views"]}
+
+    net = {key: value for key, value in plain["model"].items() if key != "penalties"}
+    own = net.pop("code_activation", None)
+    if sparsity.code_activation is not None and own not in (None, sparsity.code_activation):
+        raise ConfigError(
+            f"model.code_activation={own} does not go with this sparsity, which needs {sparsity.code_activation} "
+            "units: leave it null, or drop the sparsity"
+        )
+    with blamed_on("dataset"):
+        image_shape = dataset.image_shape
+    torch.manual_seed(plain["seed"])
+    model = _make("model", {"model": net})(
+        image_shape=image_shape,
+        likelihood=likelihood,
+        sparsifier=sparsity.sparsifier,
+        scale=tuple(dataset.scale),
+        code_activation=sparsity.code_activation or own,
+    )
+    names = plain["model"].get("penalties") or {}
+    penalties = {name: _make(f"model.penalties.{name}", plain)() for name in names}
+    objective = Objective({**penalties, **sparsity.penalties})
+    with blamed_on("model"):
+        objective.check(model)
+
+    model, objective = model.to(device), objective.to(device)
+    optimizer = _make("optimizer", plain)(model.parameters())
+    return Parts(dataset, model, objective, noise, optimizer, schedule, views, device)
+
+
+def update_of(parts: Parts) -> Update:
+    """What one optimizer does with a batch: spoil it, pass it through the model, descend the objective."""
+    model, objective, noise = parts.model, parts.objective, parts.noise
+
+    def terms(x: Tensor) -> Terms:
+        return objective(model, model(noise(x), x))
+
+    return Update(terms, parts.optimizer, before_step=parts.schedule.hooks(parts.optimizer))
+
+
+def _make(key: str, plain: Mapping[str, Any]) -> Callable[..., Any]:
+    """The component at a key, waiting for what only the experiment can give it; refusals name the key."""
+    node: Any = plain
+    for name in key.split("."):
+        node = node[name]
+
+    def make(*given: Any, **named: Any) -> Any:
+        with blamed_on(key):
+            try:
+                return instantiate({**node, "_partial_": True}, _convert_="all")(*given, **named)
+            except TypeError as error:
+                raise ConfigError(f"{key}: {error}") from error
+            except Exception as error:  # Hydra wraps what a nested component raises
+                if isinstance(error.__cause__, ValueError):
+                    raise ConfigError(f"{key}: {error.__cause__}") from error
+                raise
+
+    return make
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch finds no CUDA device here: use device=auto or device=cpu")
+    return torch.device(name)
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train a model from the start, or from where this directory's run stopped."""
+    home, plain = job.directory, job.plain
+    home.refuse_another(job.config)
+    if home.status == "finished" and home.metrics().get("epochs", 0) >= plain["epochs"]:
+        log.info("%s is finished: nothing to do (more epochs= would continue it)", home.path)
+        return home.metrics()
+    parts = build(plain)
+    splits = _load(parts)
+    home.claim(job.config, job.overrides)
+    with home.logging():
+        return _train(job, parts, splits)
+
+
+def _load(parts: Parts) -> Splits:
+    with blamed_on("dataset"):
+        splits = parts.dataset.load()
+    return splits.to(parts.device)
+
+
+def _train(job: Job, parts: Parts, splits: Splits) -> dict[str, Any]:
+    home, plain, model, objective = job.directory, job.plain, parts.model, parts.objective
+    batches = Batches(splits.train, plain["batch_size"], parts.dataset.prepare)
+    watched_name, watched = splits.held_out
+    watch = Ruler(watched, parts.dataset.prepare, parts.noise)
+    logbook = Logbook(home.path, parts.views, scenes(model, watched, parts.dataset.prepare, parts.noise))
+    state = Run(model, plain["seed"], plain["epochs"])
+    resumed = home.status != "new" and (home.path / checkpoint.NAME).is_dir()
+    if resumed:
+        state.epoch = checkpoint.load(home.path, model, [parts.optimizer])
+        home.cut_history(state.epoch)
+    num_parameters = sum(p.numel() for p in model.parameters())
+    log.info("%s: %d weights, %d training images, %s", home.path, num_parameters, len(splits.train), parts.device)
+
+    def record(run: Run) -> None:
+        """Measure, remember and show an epoch; epoch 0 is the model before training."""
+        for name, value in run.metrics.items():
+            if value != value or abs(value) == float("inf"):
+                raise ConfigError(
+                    f"training diverged in epoch {run.epoch}: {name} is {value}; try a smaller optimizer.lr "
+                    f"(it is {plain['optimizer'].get('lr')}); the last good checkpoint is kept in {home.path}"
+                )
+        model.eval()
+        figures = {f"train/{name}": value for name, value in run.metrics.items()}
+        figures |= {f"{watched_name}/{name}": value for name, value in watch.quick(model, objective).items()}
+        home.append_history({"epoch": run.epoch, **figures, "seconds": round(run.seconds, 4)})
+        logbook.scalars(run.epoch, figures)
+        logbook.pictures(run.epoch, last=run.last)
+        log.info("%s", epoch_line(run, figures, watched_name, batches.num_images))
+        checkpoint.save(home.path, model, [parts.optimizer], run.epoch)
+
+    logbook.open(OmegaConf.to_yaml(job.config), state.epoch)
+    began = time.perf_counter()
+    if not resumed:
+        record(state)
+    fit(state, [update_of(parts)], batches, [record], _progress(job))
+    figures = _measure(parts, splits)
+    lines = home.history()[1:]
+    if lines:
+        figures["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
+    hparams = {key: value for key, value in flat(plain).items() if _is_hparam(key, value)}
+    trial = run_name([text for text in job.overrides if not text.startswith("seed=")])
+    logbook.close(hparams, figures, trial=trial)
+    metrics = {
+        "status": "finished",
+        "epochs": state.epoch,
+        "weights": num_parameters,
+        "seconds": round(time.perf_counter() - began, 3),
+        **figures,
+    }
+    home.write_metrics(metrics)
+    log.info("%s", figures_table(figures))
+    log.info(
+        "pictures: %s\ncompare:  tensorboard --logdir %s --samples_per_plugin images=500,scalars=50000",
+        home.path / "figures",
+        _logdir(home.path),
+    )
+    return metrics
+
+
+def _measure(parts: Parts, splits: Splits) -> Figures:
+    """The whole ruler, on the test images."""
+    prepare = parts.dataset.prepare
+    channels, height, width = parts.model.image_shape
+    pca = None
+    if (pixels := channels * height * width) <= PCA_MAX_PIXELS:
+        pca = PCA.fit(in_order(splits.train, 8192, prepare), parts.model.code_dim)
+    else:
+        log.info("test/pca_sse is left out: images of %d pixels are too large for it", pixels)
+    ruler = Ruler(splits.test, prepare, parts.noise)
+    return {f"test/{name}": value for name, value in ruler.full(parts.model.eval(), parts.objective, pca).items()}
+
+
+def _is_hparam(key: str, value: Any) -> bool:
+    return isinstance(value, int | float | str) and not key.startswith(
+        ("views.", "mode.", "run", "trust", "data_dir", "seed", "epochs")
+    )
+
+
+def _logdir(path: Path) -> Path:
+    """The folder to open TensorBoard on: the nearest one above that is called outputs, else the run's parent."""
+    return next((folder for folder in path.parents if folder.name == "outputs"), path.parent)
+
+
+def _progress(job: Job) -> Callable[[EpochOfBatches, Run], Iterator[Tensor]] | None:
+    """A bar for each epoch of a single run on a terminal; nothing, and nothing paid, otherwise."""
+    import sys
+
+    if not (job.single and sys.stderr.isatty()):
+        return None
+    from tqdm import tqdm
+
+    return lambda batches, run: tqdm(batches, desc=f"epoch {run.epoch + 1}/{run.epochs}", leave=False, mininterval=0.2)
+
+
+def evaluate(job: Job) -> dict[str, Any]:
+    """Measure the checkpoint of `run` on the whole test set, under the conditions that the command line adds."""
+    if job.plain["run"] is None:
+        raise ConfigError("mode=eval needs a run to evaluate: run=outputs/...")
+    source = RunDirectory(Path(job.plain["run"]))
+    parts = build(job.plain)
+    try:
+        epoch = checkpoint.load(source.path, parts.model)
+    except checkpoint.CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    splits = _load(parts)
+    home = job.directory
+    same = home.path.resolve() == source.path.resolve()
+    if not same:
+        home.claim(job.config, job.overrides)
+    with home.logging():
+        log.info("%s after %d epochs, on %d test images", source.path, epoch, len(splits.test))
+        figures = _measure(parts, splits)
+        known = source.metrics() if same else {"status": "finished", "epochs": epoch}
+        home.write_metrics({**known, **figures})
+        log.info("%s", figures_table(figures))
+    return figures

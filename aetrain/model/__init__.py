@@ -1,0 +1,1 @@
+"""Autoencoders: records, encoders and decoders, bottlenecks, layers, likelihoods."""

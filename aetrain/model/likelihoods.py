@@ -1,0 +1,68 @@
+"""Likelihoods: what a decoder's numbers mean as a distribution of pixels, and how far an image is from it, in nats."""
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Likelihood(Protocol):
+    """What the decoder's output says of the pixels."""
+
+    def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """-log p(x | decoded) in nats per image, [B], of pixels x in [0, 1]."""
+        ...
+
+    def mean(self, decoded: Tensor) -> Tensor:
+        """The expected pixels, [B, C, H, W], on the scale from 0 to 1; a normal mean may lie outside of it."""
+        ...
+
+
+class Bernoulli:
+    """Independent Bernoulli pixels; the decoder paints logits. For grey pixels it is the cross-entropy.
+
+    nll = -sum_i x_i log p_i + (1 - x_i) log(1 - p_i) with p = sigmoid(decoded). Its lowest value on grey pixels is
+    their entropy, not zero.
+    """
+
+    def __init__(self, scale: tuple[float, float] = (0.0, 1.0)) -> None:
+        if tuple(scale) != (0, 1):
+            raise ValueError(
+                f"likelihood=bernoulli needs pixels in [0, 1], but dataset.scale={list(scale)}: "
+                "use likelihood=gaussian or dataset.scale=[0,1]"
+            )
+
+    def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(decoded, x, reduction="none").flatten(1).sum(1)
+
+    def mean(self, decoded: Tensor) -> Tensor:
+        return torch.sigmoid(decoded)
+
+
+class Gaussian:
+    """Independent normal pixels of one fixed variance around what the decoder paints.
+
+    nll = sum_i (x_i - mean_i)^2 / (2 variance), without the constant that no parameter changes. At the default
+    variance of one half this is the squared error. `output` is the decoder's last activation. Errors are those of
+    pixels in the data set's `scale`.
+    """
+
+    def __init__(
+        self,
+        variance: float = 0.5,
+        output: Literal["identity", "sigmoid", "tanh"] = "identity",
+        scale: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        if not variance > 0:
+            raise ValueError(f"variance={variance} is not positive: use a number above 0")
+        self.variance = variance
+        self.output = {"identity": lambda y: y, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[output]
+        self.low, self.high = scale
+
+    def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
+        target = x if (self.low, self.high) == (0, 1) else self.low + (self.high - self.low) * x
+        return (self.output(decoded) - target).square().flatten(1).sum(1) / (2 * self.variance)
+
+    def mean(self, decoded: Tensor) -> Tensor:
+        return (self.output(decoded) - self.low) / (self.high - self.low)

@@ -1,0 +1,44 @@
+"""The records that everything hands over: what an encoder made, what a bottleneck coded, what one pass saw.
+
+Shapes: B images in a batch, C channels, H height, W width, D units of the code.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """What an encoder makes of images."""
+
+    hidden: tuple[Tensor, ...]  # activations of its layers, first layer first: [B, units] or [B, channels, h, w]
+    features: Tensor  # [B, F] what the bottleneck reads
+    where: tuple[Tensor, ...] = ()  # max-pool switches, first pooling first; empty where nothing was pooled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """What a bottleneck hands the decoder."""
+
+    z: Tensor  # [B, D]
+    where: tuple[Tensor, ...] = ()  # the encoder's max-pool switches (Zhao et al. 2016, "What-where autoencoders")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianCode(Code):
+    """A code drawn from a diagonal normal distribution."""
+
+    mean: Tensor  # [B, D]
+    log_var: Tensor  # [B, D]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """One pass through an autoencoder. Penalties, figures and views read it and need not run the model again."""
+
+    x: Tensor  # [B, C, H, W] the clean target, in [0, 1]
+    x_in: Tensor  # [B, C, H, W] what the encoder saw: x, or x with noise
+    hidden: tuple[Tensor, ...]  # the encoder's activations
+    code: Code
+    decoded: Tensor  # [B, C, H, W] parameters of the likelihood (logits or means), never pixels

@@ -1,0 +1,1 @@
+"""What training descends: the likelihood and a weighted sum of named penalties."""

@@ -1,0 +1,47 @@
+"""The objective: the negative log-likelihood and the weighted penalties, one sum of named terms."""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import Forward
+from aetrain.objective.penalties import Penalty
+
+Terms = dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """loss = nll + sum of weight * penalty, in nats per image."""
+
+    def __init__(self, penalties: Mapping[str, Penalty]) -> None:
+        super().__init__()
+        self._modules_by_name = nn.ModuleDict(penalties)
+
+    @property
+    def penalties(self) -> dict[str, Penalty]:
+        """The penalties by the names under which they are logged."""
+        return {name: cast(Penalty, penalty) for name, penalty in self._modules_by_name.items()}
+
+    def forward(self, model: Autoencoder, out: Forward) -> Terms:
+        """Batch means [] by name: `loss`, which is to be descended, and its terms without their weights."""
+        nll = model.likelihood.nll(out.decoded, out.x).mean()
+        terms = {"loss": nll, "nll": nll}
+        for name, penalty in self.penalties.items():
+            terms[name] = penalty(model, out).mean()
+            terms["loss"] = terms["loss"] + penalty.weight * terms[name]
+        return terms
+
+    def check(self, model: Autoencoder) -> None:
+        """One dry pass over a blank image, so that parts which do not fit are refused before any data is read."""
+        for name, penalty in self.penalties.items():
+            if not issubclass(model.bottleneck.emits, penalty.reads):
+                raise ValueError(
+                    f"model.penalties.{name} reads a {penalty.reads.__name__}, but the bottleneck emits a "
+                    f"{model.bottleneck.emits.__name__}: drop it with ~model.penalties.{name}, or choose a model "
+                    "with the bottleneck it needs (model=vae)"
+                )
+        with torch.no_grad():
+            self(model, model(torch.zeros(2, *model.image_shape)))

@@ -1,0 +1,70 @@
+"""Penalties: what training asks of a model beside good reconstructions. Each is in nats per image, unweighted."""
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import Code, Forward, GaussianCode
+
+
+class Penalty(nn.Module, ABC):
+    """One term of the objective. A subclass is final and says which kind of code it `reads`."""
+
+    reads: type[Code] = Code
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    @abstractmethod
+    def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        """Per image [B], or [] where the term is one of the whole batch."""
+
+
+class GaussianKL(Penalty):
+    """KL from the encoder's normal distribution to the standard normal, per image.
+
+    -1/2 sum_j (1 + log s_j^2 - m_j^2 - s_j^2): Kingma & Welling (2014), appendix B, arXiv:1312.6114. Weight 1 makes
+    the objective the negative ELBO, a larger one the beta-VAE of Higgins et al. (2017).
+    """
+
+    reads = GaussianCode
+
+    def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        assert isinstance(out.code, GaussianCode)
+        mean, log_var = out.code.mean, out.code.log_var
+        return -0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(1)  # [B]
+
+
+class L1(Penalty):
+    """Sum of the absolute activations, of the code or of every hidden layer of the encoder, per image."""
+
+    def __init__(self, weight: float = 1e-3, layers: Literal["code", "hidden"] = "code") -> None:
+        super().__init__(weight)
+        self.layers = layers
+
+    def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        active = (out.code.z,) if self.layers == "code" or not out.hidden else out.hidden
+        return torch.stack([h.flatten(1).abs().sum(1) for h in active]).sum(0)  # [B]
+
+
+class KLSparsity(Penalty):
+    """sum_j KL(target || rate_j) of Bernoulli rates, rate_j the batch mean of code unit j, which must be in (0, 1).
+
+    Ng (2011), CS294A lecture notes "Sparse autoencoder", section 3.
+    """
+
+    def __init__(self, target: float, weight: float) -> None:
+        super().__init__(weight)
+        if not 0 < target < 1:
+            raise ValueError(f"target={target} is no rate: use a number between 0 and 1, such as 0.1")
+        self.target = target
+
+    def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        eps = torch.finfo(out.code.z.dtype).eps  # a unit that is silent on a whole batch must not make it infinite
+        rate = out.code.z.mean(0).clamp(eps, 1 - eps)  # [D]
+        target = torch.as_tensor(self.target, dtype=rate.dtype, device=rate.device)
+        return (target * (target / rate).log() + (1 - target) * ((1 - target) / (1 - rate)).log()).sum()

@@ -1,0 +1,39 @@
+"""The kinds of sparse code, each said as what it adds: an activation, a sparsifier behind it, penalties."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from aetrain.model.layers import Activation, TopK
+from aetrain.objective.penalties import L1, KLSparsity, Penalty
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """What a sparse code needs. By default nothing, which costs nothing."""
+
+    sparsifier: nn.Module = field(default_factory=nn.Identity)
+    code_activation: Activation | None = None  # the one activation that the penalties can read, if they need one
+    penalties: Mapping[str, Penalty] = field(default_factory=dict)
+
+
+def none() -> Sparsity:
+    """A code as the model makes it."""
+    return Sparsity()
+
+
+def kl(target: float, weight: float) -> Sparsity:
+    """Sigmoid units that are each active at the target rate on average."""
+    return Sparsity(code_activation="sigmoid", penalties={"sparsity": KLSparsity(target, weight)})
+
+
+def l1(weight: float, layers: Literal["code", "hidden"] = "code") -> Sparsity:
+    """Activations that cost their absolute value."""
+    return Sparsity(penalties={"sparsity": L1(weight, layers)})
+
+
+def topk(k: int) -> Sparsity:
+    """Exactly k units active."""
+    return Sparsity(sparsifier=TopK(k))

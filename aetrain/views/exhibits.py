@@ -1,0 +1,65 @@
+"""What views hand over. An exhibit knows how it goes into an event file and, where it is a picture, into a PNG."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from aetrain.views.render import png, write_png
+from aetrain.views.scene import Scene
+
+if TYPE_CHECKING:  # importing it takes 0.2 s
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Exhibit(Protocol):
+    """Something to look at."""
+
+    def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
+        """Add it to the event file."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write it to `path`, which has no suffix yet; nothing is written of what is no picture."""
+        ...
+
+
+class View(Protocol):
+    """A way of looking: a scene to an exhibit, or to None where there is nothing of that kind to see."""
+
+    def __call__(self, scene: Scene) -> Exhibit | None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image."""
+
+    pixels: Tensor  # [1 or 3, H, W] in [0, 1]
+
+    def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # Not by `add_image`, which makes RGB of grey and takes five times as long.
+        channels, height, width = self.pixels.shape
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png(self.pixels))
+        writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=f"views/{tag}", image=image)]), step)
+
+    def save(self, path: Path) -> None:
+        write_png(self.pixels, path.with_name(path.name + ".png"))
+
+
+@dataclass(frozen=True, eq=False)
+class Histograms:
+    """Named sets of numbers, each shown as a distribution."""
+
+    values: Mapping[str, Tensor]  # each [any number], finite
+
+    def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
+        for name, values in self.values.items():
+            writer.add_histogram(f"{tag}/{name}", values.to(torch.float32).cpu().numpy(), step)
+
+    def save(self, path: Path) -> None:
+        pass  # a distribution is looked at in TensorBoard

@@ -1,0 +1,123 @@
+"""The TensorBoard side of a run: one event file that holds its config, curves, pictures and hyper-parameters."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aetrain.views.exhibits import View
+from aetrain.views.scene import Scene
+
+if TYPE_CHECKING:  # importing it takes 0.2 s
+    from tensorboard.compat.proto.event_pb2 import Event
+
+# The figures that are columns of the HParams table, in this order, of those that a run has.
+COLUMNS = ("test/nll", "test/neg_elbo", "test/sse", "test/psnr", "test/ssim", "test/noisy_sse")
+
+# What `open`, the charts and `close` write anew in each attempt at a run.
+ANEW = ("config/", "custom_scalars__", "_hparams_/")
+
+
+class Logbook:
+    """Writes what a run shows: `open`, then `scalars` and `pictures` at each epoch, then `close`.
+
+    `views` may be empty: then no scene is ever set and nothing is drawn.
+    """
+
+    def __init__(self, directory: Path, views: Mapping[str, View], scene: Callable[[int], Scene]) -> None:
+        self.directory = directory
+        self.views = views
+        self.scene = scene
+        self.epoch = 0
+        self.tracked: set[str] = set()  # tags of what `scalars` has written
+        self.charted = False
+
+    def open(self, config: str, epoch: int = 0) -> None:
+        """Begin the run's one event file, with its config (YAML) as text.
+
+        Taken up again after `epoch` epochs, it goes on with what was written up to there. What an earlier attempt
+        wrote after that goes, and at epoch 0 all of it.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        old = sorted(self.directory.glob("events.out.tfevents.*"))
+        # By step and tags, should a kill between writing the new file and deleting the old have left both.
+        kept = {key(event): event for file in old for event in events(file) if epoch and event.step <= epoch}
+        # Named apart, as two files of the same second and process would be one.
+        self.writer: SummaryWriter = SummaryWriter(str(self.directory), filename_suffix=f".{len(old)}")
+        for event in kept.values():
+            self.writer._get_file_writer().add_event(event, event.step, event.wall_time)
+        self.writer.add_text("config", f"```yaml\n{config.rstrip()}\n```", 0)
+        self.writer.flush()
+        for file in old:
+            file.unlink()
+        self.epoch = epoch
+
+    def scalars(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """The figures of an epoch by tag, such as `train/nll` and `test/nll`."""
+        self.epoch = epoch
+        self.tracked |= figures.keys()
+        for tag, value in figures.items():
+            self.writer.add_scalar(tag, value, epoch)
+        self._chart(figures)
+        self.writer.flush()
+
+    def _chart(self, figures: Mapping[str, float]) -> None:
+        """Once: a chart for each term that has several curves, with all of them (the page Custom Scalars)."""
+        terms = [tag.rpartition("/")[2] for tag in figures]
+        shared = [term for term in dict.fromkeys(terms) if terms.count(term) > 1]
+        if shared and not self.charted:
+            self.writer.add_custom_scalars({"curves": {term: ["Multiline", [rf"^\w+/{term}$"]] for term in shared}})
+            self.charted = True
+
+    def pictures(self, epoch: int, last: bool = False) -> None:
+        """Every view, at 0, 1, 2, 4, 8, ... epochs and at the last, where pictures are also written to figures/."""
+        if not self.views or not (last or zero_or_power_of_two(epoch)):
+            return
+        scene = self.scene(epoch)
+        for name, view in self.views.items():
+            exhibit = view(scene)
+            if exhibit is None:
+                continue
+            exhibit.log(self.writer, name, epoch)
+            if last:
+                exhibit.save(self.directory / "figures" / name)
+        self.writer.flush()
+
+    def close(self, hparams: Mapping[str, int | float | str | bool], metrics: Mapping[str, float], trial: str) -> None:
+        """The run's row in the HParams table, and the end of the file.
+
+        Runs with an equal `trial` are one row of averages, so it and `hparams` leave the seed out. Of `metrics`, by
+        tag, the main ones are columns; one that no epoch has written is written now, or its column would be empty.
+        """
+        from tensorboard.plugins.hparams import summary_v2 as hp
+
+        columns = [tag for tag in COLUMNS if tag in metrics]
+        for tag in columns:
+            if tag not in self.tracked:
+                self.writer.add_scalar(tag, metrics[tag], self.epoch)
+        file = self.writer._get_file_writer()
+        shown = [hp.Metric(tag, display_name=tag.rpartition("/")[2]) for tag in columns]
+        file.add_summary(hp.hparams_config_pb(hparams=[hp.HParam(name) for name in hparams], metrics=shown))
+        file.add_summary(hp.hparams_pb(dict(hparams), trial_id=trial))
+        self.writer.close()
+
+
+def zero_or_power_of_two(epoch: int) -> bool:
+    """Whether it is one of 0, 1, 2, 4, 8, ..."""
+    return epoch & (epoch - 1) == 0
+
+
+def events(file: Path) -> Iterator["Event"]:
+    """What a run itself wrote into an event file, as far as a file that was cut short can be read."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    for content in RawEventFileLoader(str(file)).Load():
+        event = Event.FromString(content)
+        if any(not value.tag.startswith(ANEW) for value in event.summary.value):
+            yield event
+
+
+def key(event: "Event") -> tuple[int, tuple[str, ...]]:
+    """What tells an event from all others of its run."""
+    return event.step, tuple(value.tag for value in event.summary.value)

@@ -1,0 +1,80 @@
+"""Tensors to pictures: floats in [0, 1], [1, H, W] in grey or [3, H, W] in colour, on the CPU.
+
+Shapes: N images, C channels, h, w of one image.
+"""
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+GAP = 4  # pixels between tiles
+GREY = 0.5  # of gaps between images: neither ink nor paper, so that neighbours do not flow together
+WHITE = 1.0  # of gaps where grey itself means zero
+TILE = 112  # widest tile, in pixels: 4 x MNIST's 28, 14 x the 8 of the small digits
+CAPTION = 26  # height of the captions' letters in pixels, of which a card shows about a third
+
+
+def grid(images: Tensor, columns: int = 8, captions: Sequence[str] = (), gaps: float = GREY) -> Tensor:
+    """Images [N, C, h, w] row by row, enlarged by whole pixels, with gaps between; `captions` name the rows."""
+    images = images.detach().cpu().nan_to_num(GREY).clamp(0, 1)
+    if images.shape[1] not in (1, 3):
+        images = images.mean(1, keepdim=True)
+    factor = max(1, TILE // images.shape[3])
+    tiles = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    rows = -(-len(tiles) // columns)
+    blank = tiles.new_full((rows * columns - len(tiles), *tiles.shape[1:]), gaps)
+    tiles = F.pad(torch.cat([tiles, blank]), (0, GAP, 0, GAP), value=gaps)  # each brings its gap to the right and below
+    sheet = tiles.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # [C, H, W]
+    sheet = F.pad(sheet, (GAP, 0, GAP, 0), value=gaps)
+    if not captions:
+        return sheet
+    gutter = F.pad(gutter_of(captions, tiles.shape[2], gaps), (0, 0, GAP, 0), value=gaps)
+    return torch.cat([gutter.expand(len(sheet), -1, -1), sheet], dim=2)
+
+
+def gutter_of(captions: Sequence[str], height: int, background: float) -> Tensor:
+    """A column of words [1, rows * height, width], each in the middle of its row."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(CAPTION)
+    width = math.ceil(max(font.getlength(caption) for caption in captions)) + 2 * GAP
+    image = Image.new("L", (width, height * len(captions)), round(background * 255))
+    draw = ImageDraw.Draw(image)
+    for row, caption in enumerate(captions):
+        draw.text((width - GAP, (row + 0.5) * height), caption, fill=0, font=font, anchor="rm")
+    return pixels_of(image.tobytes(), (image.height, image.width, 1))
+
+
+def signed_grey(values: Tensor, limit: float) -> Tensor:
+    """Values of either sign to grey: zero is the middle, `limit` white and -`limit` black."""
+    return (0.5 + 0.5 * values / limit).clamp(0, 1)
+
+
+def pixels_of(data: bytes, shape: tuple[int, int, int]) -> Tensor:
+    """Bytes of height x width x channels to a picture [channels, height, width]."""
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(shape).permute(2, 0, 1).to(torch.float32).div(255)
+
+
+def png(picture: Tensor) -> bytes:
+    """A picture as a PNG file's content, grey or RGB as its channels say."""
+    from PIL import Image
+
+    values = picture.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
+    content = io.BytesIO()
+    image.save(content, "PNG", compress_level=3)  # half the time of the default level, for a few percent of size
+    return content.getvalue()
+
+
+def write_png(picture: Tensor, path: Path) -> None:
+    """Write a picture so that a reader finds the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    unfinished.write_bytes(png(picture))
+    os.replace(unfinished, path)

@@ -6,58 +6,37 @@ Torch is imported inside the job, so that help, completion and `--cfg job` answe
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from aetrain.config import compose
 from aetrain.config.errors import ConfigError
-from aetrain.config.explain import explain, is_about_config
+from aetrain.config.explain import explain
 from aetrain.config.paths import CONFIG_DIR
-
-log = logging.getLogger("aetrain")
+from aetrain.evaluation.sweep import Sweep
 
 compose.register_resolvers()  # here, because a sweep's worker processes import this module
-
-
-def job(config: DictConfig) -> None:
-    """One run: of a single command, or of a sweep."""
-    from aetrain import experiment
-
-    hydra_config = HydraConfig.get()
-    directory = Path(hydra_config.runtime.output_dir)
-    single = hydra_config.mode == RunMode.RUN
-    try:
-        experiment.run(config, directory, overrides=list(hydra_config.overrides.task), single=single)
-    except Exception as error:
-        if not single:  # a sweeper wants to know which of its jobs failed
-            raise
-        job.failure = error  # type: ignore[attr-defined]  # raised again by `main`: Hydra would print around it
-
-
-class Sweep(Callback):
-    """Remembers where the sweep of this process went."""
-
-    directory: Path | None = None
-
-    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Called once, before the first job."""
-        Sweep.directory = Path(config.hydra.sweep.dir)
 
 
 def main() -> None:
     """`aetrain [flags] [group=option] [setting=value] ...`: exit code 0, 1 for a mistake or failure, 130 for Ctrl-C."""
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here as exceptions, instead of into Hydra's own printer
+    logging.raiseExceptions = False  # a line that `| head` does not take is no reason for a traceback
     try:
-        sys.argv[1:] = _prepared(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(job)()
-        if failure := getattr(job, "failure", None):
-            raise failure
+        with _errors_as_exceptions(), _no_empty_folders():
+            command()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `aetrain --help | head`
@@ -65,35 +44,115 @@ def main() -> None:
     except Exception as error:
         if full:
             raise
-        sys.exit(f"aetrain: {_message(error)}")
+        sys.exit(f"aetrain: {explain(error)}")
+
+
+def command() -> None:
+    """What the command line says: a run, a sweep, or one of Hydra's answers such as `--help`."""
+    sys.argv[1:] = prepared(sys.argv[1:])
+    jobs = Jobs()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(jobs)()
     finally:
-        if Sweep.directory is not None:
-            from aetrain.evaluation import sweep
-
-            sweep.summarise(Sweep.directory)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, ConfigError) or is_about_config(error):
-        return explain(error)
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-    return f"{type(error).__name__}: {error}\n  the whole traceback: HYDRA_FULL_ERROR=1 aetrain ..."
+        if Begun.sweep:
+            Begun.sweep.summarise()
+    if jobs.failure is not None:
+        raise jobs.failure
+    if Begun.sweep:
+        Begun.sweep.refuse_failures()
 
 
-def _prepared(arguments: list[str]) -> list[str]:
+@dataclass
+class Jobs:
+    """What Hydra calls for every run, here or in a worker process.
+
+    A failure is kept for later: Hydra would print around it, and give up the runs of a sweep that come after it.
+    """
+
+    failure: Exception | None = None  # of the only run; those of a sweep are in the directories of its runs
+
+    def __call__(self, config: DictConfig) -> None:
+        """One run, of a single command or of a sweep."""
+        from aetrain import experiment
+
+        hydra_config = HydraConfig.get()
+        directory = Path(hydra_config.runtime.output_dir)
+        single = hydra_config.mode == RunMode.RUN
+        try:
+            experiment.run(config, directory, overrides=list(hydra_config.overrides.task), single=single)
+        except Exception as error:
+            if not single and not Sweep.has_failure(directory):
+                raise
+            self.failure = error if single else None
+
+
+class Begun(Callback):
+    """What Hydra is about to begin. It makes this from `hydra.callbacks`, so only the class can be asked later."""
+
+    folders: ClassVar[list[Path]]  # that were not there before, innermost first
+    sweep: ClassVar[Sweep | None]
+
+    @classmethod
+    def nothing(cls) -> None:
+        """Said at the beginning of a command."""
+        cls.folders, cls.sweep = [], None
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        """Called before the directory of a single run is made."""
+        with suppress(OmegaConfBaseException):  # Hydra will say so itself
+            Begun.folders = _missing(Path(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        """Called before the directory of a sweep is made."""
+        directory = Path(config.hydra.sweep.dir)
+        Begun.folders, Begun.sweep = _missing(directory), Sweep(directory)
+
+
+def _missing(place: Path) -> list[Path]:
+    return [folder for folder in (place, *place.parents) if not folder.exists()]
+
+
+@contextmanager
+def _no_empty_folders() -> Iterator[None]:
+    """Leave no folder that Hydra has made, and nothing was written to: a refused command leaves no trace."""
+    Begun.nothing()
+    try:
+        yield
+    finally:
+        if Begun.folders and Begun.sweep and not Begun.sweep.runs():
+            (Begun.sweep.directory / "multirun.yaml").unlink(missing_ok=True)
+        for folder in Begun.folders:
+            with suppress(OSError):  # not empty, or never made
+                folder.rmdir()
+
+
+@contextmanager
+def _errors_as_exceptions() -> Iterator[None]:
+    """Let errors come here, instead of into Hydra's own printer."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message}\n  aetrain --help lists groups and settings, aetrain --hydra-help the flags")
+
+
+def prepared(arguments: list[str]) -> list[str]:
     """The command line with paths quoted, `run=` spelled out, and a sweep's runs named by what differs."""
-    flags = [a for a in arguments if a.startswith("-") and "=" not in a]
-    overrides = [a for a in arguments if _is_override(a)]
-    others = [a for a in arguments if a not in overrides]
-    if not overrides or any(flag in flags for flag in ("-sc", "--shell-completion", "--shell_completion")):
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]  # its own prints all of the usage, and exits with 2
+    said = parser.parse_intermixed_args(arguments)
+    if said.shell_completion:
         return arguments
-    overrides = compose.starting_from_run(compose.quoted_paths(overrides))
-    if {"-m", "--multirun"} & set(flags):
+    flags = [argument for argument in arguments if argument not in said.overrides]
+    overrides = compose.starting_from_run(compose.quoted_paths(said.overrides))
+    if said.multirun:
         same = ",".join(compose.constant_keys(overrides))
         overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{same}]")
-    return [*others, *overrides]
-
-
-def _is_override(argument: str) -> bool:
-    return ("=" in argument and not argument.startswith("-")) or argument.startswith("~")
+    return [*flags, *overrides]

@@ -18,6 +18,8 @@ log = logging.getLogger("aetrain")
 # Settings that may differ when a run is continued: where and how, not what.
 FREE = ("mode", "run", "trust", "device", "data_dir", "epochs", "views", "dataset.path")
 
+MANY = 5  # settings that are told to differ
+
 
 class RunDirectory:
     """The files of one run, in the names that users and scripts rely on."""
@@ -49,12 +51,13 @@ class RunDirectory:
         differ = [
             f"{key}: {theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here"
             for key in sorted(ours.keys() | theirs.keys())
-            if ours.get(key) != theirs.get(key) and not key.startswith(FREE)
+            if ours.get(key) != theirs.get(key) and not f"{key}.".startswith(tuple(f"{free}." for free in FREE))
         ]
         if differ:
+            more = ["..."] if len(differ) > MANY else []
             raise ConfigError(
                 f"{self.path} holds a run of another config: give hydra.run.dir= another directory\n  "
-                + "\n  ".join(differ)
+                + "\n  ".join(differ[:MANY] + more)
             )
 
     def claim(self, config: DictConfig, overrides: Sequence[str]) -> None:
@@ -104,16 +107,6 @@ class RunDirectory:
         finally:
             logging.getLogger().removeHandler(handler)
             handler.close()
-
-    def remove_if_empty(self) -> None:
-        """Leave no trace of a run that was refused: Hydra has made the folders already."""
-        folder = self.path
-        for _ in range(3):
-            try:
-                folder.rmdir()
-            except OSError:
-                return
-            folder = folder.parent
 
 
 def write(path: Path, text: str) -> None:

@@ -2,32 +2,29 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
-from torch.optim import Optimizer
 
+from aetrain.build import Parts, build
 from aetrain.config.compose import SAVED, run_name
 from aetrain.config.errors import ConfigError, blamed_on
+from aetrain.config.explain import explained
+from aetrain.config.leftovers import drop_leftovers
 from aetrain.config.validate import locate, validate
 from aetrain.data.batches import Batches, in_order
-from aetrain.data.dataset import Dataset, Splits
-from aetrain.data.noise import Noise
+from aetrain.data.dataset import Splits
 from aetrain.directory import RunDirectory, flat
 from aetrain.evaluation.ruler import Figures, Ruler
 from aetrain.evaluation.tables import epoch_line, figures_table
-from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.pca import PCA
-from aetrain.objective.objective import Objective, Terms
 from aetrain.training import checkpoint
-from aetrain.training.fit import EpochOfBatches, Run, Update, fit
-from aetrain.training.schedules import Schedule
+from aetrain.training.fit import EpochOfBatches, Run, fit, seed_epoch
+from aetrain.training.pretrain import Supplies
 from aetrain.views.logbook import Logbook
 from aetrain.views.scene import scenes
 
@@ -51,14 +48,13 @@ def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), sing
     """Check the config as a whole, then do what its mode says. What went wrong is left in the run's own log."""
     home = RunDirectory(directory)
     try:
+        drop_leftovers(config, overrides)
         plain = checked(config, overrides)
         mode = locate(plain["mode"]["_target_"])
         return mode(Job(config, plain, home, overrides, single))
     except (Exception, KeyboardInterrupt) as error:
         if home.claimed or not single:  # a sweep's runs keep a record of what they were refused for
             _record_failure(home, config, overrides, error)
-        else:
-            home.remove_if_empty()
         raise
 
 
@@ -67,7 +63,8 @@ def checked(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
 
     Sections that `overrides` take from a saved run may name no code but aetrain's and torch's, unless trust=true.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    with explained():
+        plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     theirs = set() if plain.get("trust") is True else {text for text in overrides if text.endswith(f"={SAVED}")}
     validate(plain, untrusted=lambda key: f"{key.partition('.')[0]}={SAVED}" in theirs)
     return plain
@@ -82,96 +79,6 @@ def _record_failure(home: RunDirectory, config: DictConfig, overrides: Sequence[
     with home.logging():
         log.error("%s", f"failed: {cause}" if not interrupted else cause, exc_info=None if known else error)
     home.write_metrics({"status": "interrupted" if interrupted else "failed", "cause": cause})
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The cast of an experiment, built and known to fit together. No data has been read."""
-
-    dataset: Dataset
-    model: Autoencoder
-    objective: Objective
-    noise: Noise
-    optimizer: Optimizer
-    schedule: Schedule
-    views: Mapping[str, Any]
-    device: torch.device
-
-
-def build(plain: Mapping[str, Any]) -> Parts:
-    """Build what a validated config names; a ConfigError where parts do not fit."""
-    device = _device(plain["device"])
-    dataset = _make("dataset", plain)()
-    likelihood = _make("likelihood", plain)(scale=tuple(dataset.scale))
-    noise = _make("noise", plain)()
-    sparsity = _make("sparsity", plain)()
-    schedule = _make("schedule", plain)()
-    views = {name: _make(f"views.{name}", plain)() for name in plain["views"]}
-
-    net = {key: value for key, value in plain["model"].items() if key != "penalties"}
-    own = net.pop("code_activation", None)
-    if sparsity.code_activation is not None and own not in (None, sparsity.code_activation):
-        raise ConfigError(
-            f"model.code_activation={own} does not go with this sparsity, which needs {sparsity.code_activation} "
-            "units: leave it null, or drop the sparsity"
-        )
-    with blamed_on("dataset"):
-        image_shape = dataset.image_shape
-    torch.manual_seed(plain["seed"])
-    model = _make("model", {"model": net})(
-        image_shape=image_shape,
-        likelihood=likelihood,
-        sparsifier=sparsity.sparsifier,
-        scale=tuple(dataset.scale),
-        code_activation=sparsity.code_activation or own,
-    )
-    names = plain["model"].get("penalties") or {}
-    penalties = {name: _make(f"model.penalties.{name}", plain)() for name in names}
-    objective = Objective({**penalties, **sparsity.penalties})
-    with blamed_on("model"):
-        objective.check(model)
-
-    model, objective = model.to(device), objective.to(device)
-    optimizer = _make("optimizer", plain)(model.parameters())
-    return Parts(dataset, model, objective, noise, optimizer, schedule, views, device)
-
-
-def update_of(parts: Parts) -> Update:
-    """What one optimizer does with a batch: spoil it, pass it through the model, descend the objective."""
-    model, objective, noise = parts.model, parts.objective, parts.noise
-
-    def terms(x: Tensor) -> Terms:
-        return objective(model, model(noise(x), x))
-
-    return Update(terms, parts.optimizer, before_step=parts.schedule.hooks(parts.optimizer))
-
-
-def _make(key: str, plain: Mapping[str, Any]) -> Callable[..., Any]:
-    """The component at a key, waiting for what only the experiment can give it; refusals name the key."""
-    node: Any = plain
-    for name in key.split("."):
-        node = node[name]
-
-    def make(*given: Any, **named: Any) -> Any:
-        with blamed_on(key):
-            try:
-                return instantiate({**node, "_partial_": True}, _convert_="all")(*given, **named)
-            except TypeError as error:
-                raise ConfigError(f"{key}: {error}") from error
-            except Exception as error:  # Hydra wraps what a nested component raises
-                if isinstance(error.__cause__, ValueError):
-                    raise ConfigError(f"{key}: {error.__cause__}") from error
-                raise
-
-    return make
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no CUDA device here: use device=auto or device=cpu")
-    return torch.device(name)
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -201,9 +108,9 @@ def _train(job: Job, parts: Parts, splits: Splits) -> dict[str, Any]:
     watch = Ruler(watched, parts.dataset.prepare, parts.noise)
     logbook = Logbook(home.path, parts.views, scenes(model, watched, parts.dataset.prepare, parts.noise))
     state = Run(model, plain["seed"], plain["epochs"])
-    resumed = home.status != "new" and (home.path / checkpoint.NAME).is_dir()
+    resumed = (home.path / checkpoint.NAME).is_dir()
     if resumed:
-        state.epoch = checkpoint.load(home.path, model, [parts.optimizer])
+        state.epoch = checkpoint.load(home.path, model, objective, parts.optimizers)
         home.cut_history(state.epoch)
     num_parameters = sum(p.numel() for p in model.parameters())
     log.info("%s: %d weights, %d training images, %s", home.path, num_parameters, len(splits.train), parts.device)
@@ -223,13 +130,15 @@ def _train(job: Job, parts: Parts, splits: Splits) -> dict[str, Any]:
         logbook.scalars(run.epoch, figures)
         logbook.pictures(run.epoch, last=run.last)
         log.info("%s", epoch_line(run, figures, watched_name, batches.num_images))
-        checkpoint.save(home.path, model, [parts.optimizer], run.epoch)
+        checkpoint.save(home.path, model, objective, parts.optimizers, run.epoch)
 
     logbook.open(OmegaConf.to_yaml(job.config), state.epoch)
     began = time.perf_counter()
     if not resumed:
+        seed_epoch(state.seed, 0)
+        parts.pretrain(model, Supplies(batches, parts.noise, parts.make_optimizer, state.seed, logbook.scalars))
         record(state)
-    fit(state, [update_of(parts)], batches, [record], _progress(job))
+    fit(state, parts.updates, batches, [record], _progress(job))
     figures = _measure(parts, splits)
     lines = home.history()[1:]
     if lines:

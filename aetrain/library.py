@@ -13,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from aetrain import experiment
+from aetrain.build import build
 from aetrain.config.compose import quoted_paths, register_resolvers, starting_from_run
 from aetrain.config.errors import ConfigError
+from aetrain.config.explain import explained
 from aetrain.config.paths import CONFIG_DIR
 from aetrain.directory import RunDirectory
 from aetrain.model.autoencoder import Autoencoder
@@ -34,12 +36,12 @@ def run(overrides: Sequence[str] = ()) -> "Trained":
 def composed(overrides: Sequence[str]) -> tuple[DictConfig, Path, list[str]]:
     """The config that overrides make, the directory its run goes to, and the overrides with those of `run=`."""
     register_resolvers()
-    overrides = starting_from_run(quoted_paths(overrides))
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), job_name="aetrain", version_base="1.3"):
+    with explained(), initialize_config_dir(str(CONFIG_DIR), job_name="aetrain", version_base="1.3"):
+        overrides = starting_from_run(quoted_paths(overrides))
         config = compose("config", overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    directory = Path(config.hydra.run.dir)
+        HydraConfig.instance().set_config(config)
+        directory = Path(config.hydra.run.dir)
     with open_dict(config):
         del config["hydra"]
     return config, directory, overrides
@@ -79,7 +81,7 @@ def load(run: str | Path, trust: bool = False) -> Trained:
     home = RunDirectory(Path(run))
     overrides = [f"run={home.path}", "device=cpu", f"trust={str(trust).lower()}", "mode=eval"]
     config, _, overrides = composed(overrides)
-    parts = experiment.build(experiment.checked(config, overrides))
+    parts = build(experiment.checked(config, overrides))
     try:
         checkpoint.load(home.path, parts.model)
     except checkpoint.CheckpointError as error:

@@ -11,6 +11,7 @@ import torch
 from conftest import TINY
 
 from aetrain import experiment, library
+from aetrain.build import build
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import groups
 
@@ -26,13 +27,17 @@ AXES = {
 }
 
 
+# Options that are the solution of one kind of model only, and what they need beside them.
+NEEDS = {"pretrain=pca": ("model=linear", "likelihood=gaussian")}
+
+
 def step(overrides: Sequence[str]) -> dict[str, float]:
     """Build what the overrides say and take one step; the terms before it, by name."""
     config, _, said = library.composed([*TINY, *overrides])
     plain = experiment.checked(config, said)
-    parts = experiment.build(plain)
+    parts = build(plain)
     x = torch.rand(8, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
-    update = experiment.update_of(parts)
+    update = parts.updates[0]
     parts.model.train()
     terms = {name: value.item() for name, value in update.step(x).items()}
     after = {name: value.item() for name, value in update.step(x).items()}
@@ -54,7 +59,7 @@ def test_model_with_every_optimizer_and_schedule(model: str) -> None:
 
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in AXES.items() for o in options])
 def test_option_trains_to_the_end(group: str, option: str, tiny: Callable[..., Path]) -> None:
-    directory = tiny(f"{group}={option}")
+    directory = tiny(f"{group}={option}", *NEEDS.get(f"{group}={option}", ()))
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["status"] == "finished"
     assert math.isfinite(metrics["test/sse"])

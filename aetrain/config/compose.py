@@ -2,16 +2,17 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from aetrain.config.errors import ConfigError
+from aetrain.config.errors import ConfigError, listed
 from aetrain.config.paths import groups
 
 SAVED = "saved"  # the option under which a run's own section of a group goes
@@ -32,17 +33,21 @@ def register_resolvers() -> None:
 
 def _run_name_of(*, _root_: DictConfig) -> str:
     hydra = _root_.hydra
-    swept = OmegaConf.select(hydra, "job.config.override_dirname.exclude_keys") or []
-    return run_name([text for text in hydra.overrides.task if text.split("=")[0].lstrip("+~") not in swept])
+    # In a sweep whatever is swept is what its runs differ in, also a path.
+    nameless = hydra.job.config.override_dirname.exclude_keys if hydra.mode == RunMode.MULTIRUN else NAMELESS
+    return run_name(hydra.overrides.task, nameless)
 
 
-def run_name(overrides: Sequence[str]) -> str:
-    """A folder's name that says what was overridden, in the order in which it was: `model=vae,dataset=fashion`."""
-    said = [text for text in overrides if text.split("=")[0].lstrip("+~") not in NAMELESS]
-    name = re.sub(r"[^\w.,=+~\-\[\]]+", "_", ",".join(said)).strip("_.") or DEFAULT
-    if len(name) <= MAX_NAME:
-        return name
-    return f"{name[: MAX_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+def run_name(overrides: Sequence[str], nameless: Collection[str] = NAMELESS) -> str:
+    """A folder's name that says what was overridden, in the order in which it was: `model=vae,dataset=fashion`.
+
+    A digest follows where the overrides do not fit into a name, so that no two of them share one.
+    """
+    said = ",".join(text for text in overrides if text.split("=")[0].lstrip("+~") not in nameless)
+    name = re.sub(r"[^\w.,=+~\-\[\]]+", "_", said).strip("_.")[:MAX_NAME]
+    if name == said:
+        return name or DEFAULT
+    return f"{name[: MAX_NAME - 9]}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
 
 
 def quoted_paths(overrides: Sequence[str]) -> list[str]:
@@ -51,15 +56,24 @@ def quoted_paths(overrides: Sequence[str]) -> list[str]:
 
 
 def _quoted_path(text: str) -> str:
-    key, _, value = text.partition("=")
+    key, equals, value = text.partition("=")
+    if key in PATHS and equals and not value:  # a variable of the shell that is not set, as in run=$RUN
+        raise ConfigError(f"{key}= is empty: give a path, or leave it out")
     plain = re.fullmatch(r"[\w./\\~:@$ -]*", value)
     sweep = "," in value and not Path(value).exists()
     return text if key not in PATHS or plain or sweep or value[:1] in "'\"" else f"{key}={_literal(value)}"
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
-    """The command line's overrides, as Hydra reads them."""
-    return OverridesParser.create().parse_overrides(list(overrides))
+    """The command line's overrides, as Hydra reads them; a ConfigError for what makes Hydra stumble."""
+    read = OverridesParser.create().parse_overrides(list(overrides))
+    for override in read:
+        if not override.key_or_group:
+            raise ConfigError(f"cannot read '{override.input_line}': there is no name before '='")
+        options = groups().get(override.key_or_group, [])
+        if options and isinstance(override.value(), int | float | dict):
+            raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {listed(options)}")
+    return read
 
 
 def constant_keys(overrides: Sequence[str]) -> list[str]:
@@ -74,12 +88,22 @@ def starting_from_run(overrides: Sequence[str]) -> list[str]:
     chooses another, as in `mode=eval run=DIR noise=gaussian`. What comes out goes into the run's own directory, or
     below its eval/ under the name of what was changed. Without `run=` nothing changes.
     """
+    _forget_saved()
     given = {o.key_or_group: o for o in parse(overrides) if not o.is_delete()}
-    if "run" not in given or given["run"].is_sweep_override() or given["run"].value() in (None, ""):
+    if "run" not in given or given["run"].value() is None:
         return list(overrides)
+    if given["run"].is_sweep_override():
+        raise ConfigError(
+            "run= takes one run: sweep over its conditions, as in noise=none,gaussian, or use a shell loop"
+        )
     if "experiment" in given:
         raise ConfigError("experiment= and run= both say what to start from: drop one of them")
     run = Path(str(given["run"].value()))
+    if "mode" not in given:
+        raise ConfigError(
+            f"run={run} is for the modes that look at a run: add mode=eval\n"
+            f"  to go on with its training say what was said for it, and hydra.run.dir={run} with more epochs="
+        )
     saved = saved_config(run)
     conditions = [o.input_line or "" for o in given.values()]
     name = run_name(conditions)
@@ -97,15 +121,19 @@ def starting_from_run(overrides: Sequence[str]) -> list[str]:
     return [*first, *overrides]
 
 
+def _forget_saved() -> None:
+    """Drop the sections of a run that an earlier command of this process started from."""
+    for options in ConfigStore.instance().repo.values():
+        if isinstance(options, dict):
+            options.pop(f"{SAVED}.yaml", None)
+
+
 def saved_config(run: Path) -> dict[str, Any]:
     """The config that a run directory holds, as plain data with its interpolations as they were written."""
     file = run / ".hydra" / "config.yaml"
-    if not run.is_dir():
-        raise ConfigError(f"run={run} is no directory: give the directory of a run, such as those below outputs/")
     if not file.is_file():
-        below = sorted(str(path.parent.parent) for path in run.glob("**/.hydra/config.yaml"))
-        hint = f"; did you mean run={below[-1]}?" if below else ""
-        raise ConfigError(f"run={run} is not the directory of a run: it has no .hydra/config.yaml{hint}")
+        what = "is not the directory of a run: it has no .hydra/config.yaml" if run.is_dir() else "is no directory"
+        raise ConfigError(f"run={run} {what}{_run_near(run)}")
     try:
         config = OmegaConf.to_container(OmegaConf.load(file))
     except Exception as error:  # whatever a YAML parser may raise on a damaged file
@@ -113,6 +141,15 @@ def saved_config(run: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or "model" not in config:
         raise ConfigError(f"{file} is not the config of a run")
     return {str(key): value for key, value in config.items()}
+
+
+def _run_near(place: Path) -> str:
+    """`; did you mean run=...?` for the run that `place` lies in, or the latest one below it or below outputs/."""
+    around = [folder for folder in place.parents if (folder / ".hydra" / "config.yaml").is_file()]
+    top = place if place.is_dir() else Path("outputs")
+    below = [state.parent.parent for state in top.glob("**/checkpoint/state.json")]
+    near = around[:1] or sorted(below, key=lambda run: (run / "checkpoint").stat().st_mtime)
+    return f"; did you mean run={near[-1]}?" if near else ": give one that training left, such as those below outputs/"
 
 
 def _literal(value: Any) -> str:

@@ -1,74 +1,168 @@
-"""Hydra's and OmegaConf's exceptions as one short message each."""
+"""Any exception as one short message: Hydra's and OmegaConf's in the words of this project."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
+from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
-from aetrain.config.errors import did_you_mean, listed
-from aetrain.config.paths import groups
+from aetrain.config.compose import SAVED
+from aetrain.config.errors import ConfigError, did_you_mean, listed, unknown_setting
+from aetrain.config.paths import group_settings, groups
+from aetrain.config.settings import Settings
 
 
 def explain(error: BaseException) -> str:
-    """The message for an exception that composing a config raised; its own text where nothing better is known."""
-    for cause in _causes(error):
-        match cause:
-            case MissingConfigException() if cause.missing_cfg_file and cause.options:
-                group, _, option = cause.missing_cfg_file.rpartition("/")
-                return (
-                    f"no {group or 'config'} named '{option}'{did_you_mean(option, cause.options)}\n"
-                    f"  choose from {listed(cause.options)}"
-                )
-            case OverrideParseException():
-                return (
-                    f"cannot read '{cause.override}': {str(cause).splitlines()[0]}\n"
-                    "  settings are key=value; quote what has spaces or brackets, as in 'model.hidden=[512,256]'"
-                )
-            case OmegaConfBaseException() if cause.full_key and "not in" in str(cause):
-                return _unknown_key(cause)
-            case InterpolationResolutionError():
-                return f"{cause.full_key}: {str(cause).splitlines()[0]}"
-    text = str(error).strip()
-    if unknown := re.match(r"Could not override '([^']+)'\.\s*No match in the defaults list", text):
-        return _unknown_name(unknown[1], None)
-    if "To append to your config use +" in text:  # advice that makes a setting which is then refused
-        text = text.split("To append")[0].strip()
-    return text or type(error).__name__
+    """What a user is told of an exception: the setting, the value, what is allowed, the likely fix."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    known = [message for cause in _causes(error) if (message := _explained(cause))]
+    if known:
+        return known[0]
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _without_advice(str(error)) or type(error).__name__
+    return f"{type(error).__name__}: {error}\n  the whole traceback: HYDRA_FULL_ERROR=1 aetrain ..."
 
 
-def is_about_config(error: BaseException) -> bool:
-    """Whether an exception comes from reading or composing a config, and so is the user's to mend."""
-    return isinstance(error, HydraException | OmegaConfBaseException)
+@contextmanager
+def explained() -> Iterator[None]:
+    """What Hydra and OmegaConf raise inside becomes a ConfigError with the message for it."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
+        raise ConfigError(explain(error)) from error
 
 
-def _causes(error: BaseException | None) -> list[BaseException]:
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__
-    return list(reversed(chain))  # the innermost knows most
+def _causes(error: BaseException) -> list[BaseException]:
+    """An exception and, where it is only Hydra's wrapping, what is inside; the innermost, which knows most, first."""
+    inside = error.__cause__ if isinstance(error, HydraException | OmegaConfBaseException) else None
+    return [*(_causes(inside) if inside else ()), error]
+
+
+def _explained(error: BaseException) -> str | None:
+    """The message for one exception of a chain; None where another of the chain may know more."""
+    match error:
+        case MissingConfigException():
+            return _unknown_option(error)
+        case OverrideParseException():
+            return _unreadable(error.override)
+        case MarkedYAMLError():
+            return _broken_yaml(error)
+        case ConfigKeyError() | ConfigAttributeError() if error.full_key:
+            return _unknown_key(error)
+        case InterpolationResolutionError():
+            return f"{error.full_key or 'the config'} cannot be resolved: {str(error).splitlines()[0]}"
+        case HydraException():
+            return _of_hydra(str(error))
+        case OSError() if error.strerror:
+            return f"{error.strerror}: {error.filename}\n  {PLACES}" if error.filename else error.strerror
+    return None
+
+
+# --- Options ----------------------------------------------------------------------------------------------------------
+
+
+def _unknown_option(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    options = [name for name in error.options or groups().get(group) or () if name != SAVED]
+    if not options:
+        return f"there is no config '{error.missing_cfg_file}': a config is a YAML file in a group's folder"
+    others = [f"{other}={option}" for other, theirs in groups().items() if option in theirs and other != group]
+    near = did_you_mean(option, options) or (f"; did you mean {listed(others)}?" if others else "")
+    return f"no {group or 'config'} named '{option}'{near}\n  choose from {listed(options, option)}"
 
 
 def _unknown_key(error: OmegaConfBaseException) -> str:
-    return _unknown_name(str(error.full_key), error.parent_node)
+    parent = error.parent_node
+    beside = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+    key = str(error.full_key)
+    if "." not in key:
+        beside += groups()  # that of experiments makes no section
+    return unknown_setting(key, {name for name in beside if not name.startswith("_")})
 
 
-def _unknown_name(full_key: str, parent: Any) -> str:
-    node, _, key = full_key.rpartition(".")
-    if not node:
-        from aetrain.config.settings import Settings
+# --- The command line -------------------------------------------------------------------------------------------------
 
-        known = set(Settings.__annotations__) | set(groups()) | {"hydra"}
-    else:
-        known = set(parent) if isinstance(parent, DictConfig | Mapping) else set()
-        target = parent.get("_target_") if isinstance(parent, DictConfig) else None
-        known = {str(name) for name in known if not str(name).startswith("_")}
-        if target is not None:
-            return (
-                f"no setting '{full_key}'{did_you_mean(key, known)}\n"
-                f"  {node} is a {str(target).rpartition('.')[2]} with {listed(known) if known else 'no settings'}"
-            )
-    return f"no setting '{full_key}'{did_you_mean(key, known)}\n  choose from {listed(known)}"
+
+def _unreadable(override: str) -> str:
+    """An override outside of Hydra's grammar."""
+    word, equals, value = override.partition("=")
+    if not equals:
+        settings = {*groups(), *group_settings(), *Settings.__annotations__}
+        chosen = [f"{group}={word}" for group, options in groups().items() if word in options]
+        example = listed(chosen) if chosen else f"{word}=..." if word in settings else "epochs=5 or model=vae"
+        return f"cannot read '{override}': it has no '='\n  write name=value, such as {example}"
+    if not word.strip():
+        return f"cannot read '{override}': there is no name before '='\n  write name=value, such as epochs=5"
+    for opening, closing in ("[]", "{}", "()", "''", '""'):
+        if value.count(opening) != value.count(closing) or (opening == closing and value.count(opening) % 2):
+            return f"cannot read '{override}': a {opening} or {closing} is missing\n  {QUOTES}"
+    return f"cannot read '{override}'\n  write name=value; {QUOTES}"
+
+
+QUOTES = """quote what has spaces, brackets or signs: 'model.hidden=[512, 256]', 'run="outputs/a(1)"'"""
+
+
+def _of_hydra(text: str) -> str | None:
+    """The messages of Hydra's that say what to do, and say it wrong or at length."""
+    patterns: dict[str, Callable[..., str]] = {
+        r"Ambiguous value for argument '([^=]+)=(.*)'": _ambiguous,
+        r"Sweep parameters '(.*)' requires --multirun": lambda override: f"{override} is a sweep: add -m",
+        r"Could not override '([^']+)'.*\n?.*No match in the defaults list": _unknown_group,
+        r"Could not delete. No match for '([^']+)' in the defaults list": _undeletable,
+        r"Could not delete from config. '([^']+)' does not exist": _undeletable,
+        r"To override a value use 'override ([^':]+): ([^']+)'": _already_there,
+        r"Could not append to config. An item is already at '([^']+)'": _already_there,
+        r"Error merging override ([^=]+)=(.*)": _unmergeable,
+        r"Additional config directory '(.*)' not found": lambda folder: f"--config-dir {folder} is no folder",
+    }
+    for pattern, message in patterns.items():
+        if found := re.search(pattern, text):
+            return message(*found.groups())
+    return None
+
+
+def _ambiguous(key: str, values: str) -> str:
+    return f"{key}={values} has several values\n  to try each of them add -m; if it is a list write '{key}=[{values}]'"
+
+
+def _already_there(key: str, value: str = "...") -> str:
+    return f"+{key}={value}: it is there already, so write {key}={value}"
+
+
+def _unknown_group(key: str) -> str:
+    return unknown_setting(key, groups())
+
+
+def _unmergeable(key: str, value: str) -> str:
+    return f"{key}={value}: {key} is a section, with settings of its own"
+
+
+def _undeletable(key: str) -> str:
+    return f"nothing to drop at ~{key}{did_you_mean(key, group_settings())}"
+
+
+def _without_advice(text: str) -> str:
+    """Hydra's text less its advice to use `+`, which makes a setting that is then refused."""
+    return text.split("To append to your")[0].strip()
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+PLACES = "runs go below outputs/, or where hydra.run.dir= (of a sweep hydra.sweep.dir=) says"
+
+
+def _broken_yaml(error: MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    place = f"{Path(mark.name)}, line {mark.line + 1}" if mark else "a config"
+    return f"{place} is not YAML: {error.problem or error.context}"

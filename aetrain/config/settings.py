@@ -16,6 +16,7 @@ class Settings:
     sparsity: Any
     optimizer: Any
     schedule: Any
+    pretrain: Any
     views: Any
 
     epochs: int

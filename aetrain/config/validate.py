@@ -7,13 +7,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from aetrain.config.errors import ConfigError, did_you_mean, listed
+from aetrain.config.errors import ConfigError, did_you_mean, listed, unknown_setting
+from aetrain.config.paths import targets
 from aetrain.config.settings import Settings
 
-TRUSTED = ("aetrain.", "torch.")
+# What a run directory that somebody else made may name without being trusted, beside what aetrain's own configs name.
+# Not all of torch and aetrain: torch.utils.collect_env.run takes any shell command, torch.hub.load any code.
+TRUSTED = ("torch.nn.", "torch.optim.")
+
+MANY = 5  # problems that are told at once
 
 # Settings of a group that its target does not take because the experiment hands them elsewhere.
 SET_APART = {"model": ("penalties",)}
+
+# Settings that the experiment gives itself: a config's would be ignored.
+GIVEN = {
+    "model": ("image_shape", "likelihood", "sparsifier", "scale"),
+    "likelihood": ("scale",),
+    "optimizer": ("params",),
+}
 
 # What a signature may name that no config can say, and so only a component can fill.
 Node = Mapping[str, Any]
@@ -27,16 +39,18 @@ def validate(config: Node, untrusted: Callable[[str], bool] = lambda key: False)
     """
     problems = [*_problems_of_root(config), *_problems_of_nodes(config, "", untrusted)]
     if problems:
-        count = "" if len(problems) == 1 else f"the config has {len(problems)} problems\n  "
-        raise ConfigError(count + "\n  ".join(problems))
+        count = [] if len(problems) == 1 else [f"the config has {len(problems)} problems"]
+        more = [] if len(problems) <= MANY else ["..."]
+        raise ConfigError("\n  ".join([*count, *problems[:MANY], *more]))
 
 
 def _problems_of_root(config: Node) -> Iterator[str]:
-    before = _count = 0
-    for problem in _problems_of_signature("", config, Settings, "aetrain"):
-        _count += 1
-        yield problem
-    if _count == before:
+    missing = [
+        f"{key} is missing: it can be changed, but not dropped" for key in Settings.__annotations__.keys() - config
+    ]
+    problems = [*sorted(missing), *_problems_of_signature("", config, Settings)]
+    yield from problems
+    if not problems:
         try:
             Settings(**config)
         except ValueError as error:
@@ -47,9 +61,9 @@ def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -
     """The problems of every component at and below a node, found without building any."""
     if "_target_" in node:
         name = node["_target_"]
-        if untrusted(key) and not str(name).startswith(TRUSTED):
+        if untrusted(key) and not str(name).startswith(TRUSTED) and name not in targets():
             yield (
-                f"{key}._target_={name} would run code from outside of aetrain and torch, and comes from a run "
+                f"{key}._target_={name} would run code that aetrain's own configs do not use, and comes from a run "
                 "directory: say trust=true if you trust whoever made it"
             )
             return
@@ -60,7 +74,7 @@ def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -
             return
         apart = SET_APART.get(key, ())
         settings = {k: v for k, v in node.items() if k not in ("_target_", "_partial_", *apart)}
-        yield from _problems_of_signature(key, settings, target, str(name))
+        yield from _problems_of_signature(key, settings, target, apart, GIVEN.get(key, ()))
     for name, child in node.items():
         if isinstance(child, Mapping):
             yield from _problems_of_nodes(child, f"{key}.{name}" if key else name, untrusted)
@@ -77,19 +91,23 @@ def locate(name: str) -> Callable[..., Any]:
     return target
 
 
-def _problems_of_signature(key: str, settings: Node, target: Callable[..., Any], name: str) -> Iterator[str]:
-    parameters = inspect.signature(target).parameters
+def _problems_of_signature(
+    key: str, settings: Node, target: Callable[..., Any], apart: Sequence[str] = (), given: Sequence[str] = ()
+) -> Iterator[str]:
+    parameters = {name: p for name, p in inspect.signature(target).parameters.items() if name not in given}
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for setting, value in settings.items():
         full = f"{key}.{setting}" if key else setting
         if setting not in parameters:
-            if not anything:
-                yield f"{full}: {name} has no such setting{did_you_mean(setting, parameters)}"
+            if not anything or setting in given:
+                yield unknown_setting(full, [*parameters, *apart])
         elif value == "???":
             yield f"{full} must be given: {full}=..."
         elif not fits(value, hints.get(setting, Any)):
-            yield f"{full}={_shown(value)} is not {_named(hints[setting])}{_near_literal(value, hints[setting])}"
+            kind = hints[setting]
+            wanted = _named(kind) or "a component (a section with a _target_)"
+            yield f"{full}={_shown(value)} is not {wanted}{_near_literal(value, kind)}"
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -139,11 +157,15 @@ def _named(kind: Any) -> str:
     if origin is Literal:
         return f"one of {listed([str(member) for member in inner])}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
-        each = _named(inner[0]).removeprefix("a ").removeprefix("an ")
+        each = _named(inner[0]).removeprefix("a ") or "component"
         many = inner[-1] is ... or len(inner) == 1
-        return f"a list of {each}s such as [512,256]" if many else f"a list of {len(inner)} {each}s"
+        example = f" such as {EXAMPLES[inner[0]]}" if inner[0] in EXAMPLES else ""
+        return f"a list of {each}s{example}" if many else f"a list of {len(inner)} {each}s"
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
     return names.get(kind, "")
+
+
+EXAMPLES = {int: "[512,256]", float: "[0.5,1]", str: "[a,b]"}
 
 
 def _near_literal(value: Any, kind: Any) -> str:

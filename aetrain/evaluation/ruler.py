@@ -83,7 +83,7 @@ def ssim(reconstruction: Tensor, x: Tensor) -> Tensor:
         reconstruction,
         x,
         gaussian_kernel=window > 3,
-        sigma=1.5 if window == 11 else (window - 1) / 7,  # torchmetrics takes the window's size from it
+        sigma=1.5 if window == 11 else max(window - 1, 1) / 7,  # torchmetrics takes the window's size from it
         kernel_size=window,
         data_range=1.0,
         reduction="none",

@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +16,80 @@ log = logging.getLogger("aetrain")
 COLUMNS = ("test/sse", "test/bce", "test/nll", "test/neg_elbo", "test/kl", "test/ssim", "train/seconds_per_epoch")
 
 
-def summarise(directory: Path) -> None:
-    """Print a table of the sweep's runs, and write all of their figures to sweep.csv in its directory."""
-    runs = [RunDirectory(file.parent.parent) for file in sorted(directory.glob("*/.hydra/config.yaml"))]
-    if not runs:
-        return
-    settings = [_settings(run) for run in runs]
+class Sweep:
+    """The directory of a sweep, from before its first run; it may hold runs of an earlier one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.before = [_written(run) for run in self.runs()]
+
+    def runs(self) -> list[RunDirectory]:
+        """Its runs, by name."""
+        return [RunDirectory(file.parent.parent) for file in sorted(self.directory.glob("*/.hydra/config.yaml"))]
+
+    @staticmethod
+    def has_failure(run: Path) -> bool:
+        """Whether a run's failure is on record."""
+        return RunDirectory(run).status == "failed"
+
+    def refuse_failures(self) -> None:
+        """A ConfigError that counts the runs of this sweep that failed, if any did."""
+        runs = [run for run in self.runs() if _written(run) not in self.before]
+        failed = [run for run in runs if run.status == "failed"]
+        if failed:
+            raise ConfigError(
+                f"{len(failed)} of {len(runs)} runs failed, as {failed[0].path / 'aetrain.log'} tells:\n"
+                f"  {_cause(failed[0].metrics())}"
+            )
+
+    def summarise(self) -> None:
+        """Print a table of the runs, and write all of their figures to sweep.csv."""
+        runs = self.runs()
+        if not runs:
+            return
+        write(self.directory / "sweep.csv", _csv(runs))
+        log.info(
+            "\n%s\n\ntable:   %s\ncompare: tensorboard --logdir %s --samples_per_plugin images=500,scalars=50000",
+            _table(runs),
+            self.directory / "sweep.csv",
+            self.directory,
+        )
+
+
+def _written(run: RunDirectory) -> tuple[str, int]:
+    """A run by name and the time of its end, which tells a sweep's own runs from those that were there before."""
+    metrics = run.path / "metrics.json"
+    return run.path.name, metrics.stat().st_mtime_ns if metrics.is_file() else 0
+
+
+def _csv(runs: Sequence[RunDirectory]) -> str:
+    settings, metrics = [_settings(run) for run in runs], [run.metrics() for run in runs]
     keys = {key: None for one in settings for key in one}
     varying = [key for key in keys if len({str(one.get(key)) for one in settings}) > 1]
-    metrics = [run.metrics() for run in runs]
-    figures = list({key: None for one in metrics for key in one if key not in ("status", "cause")})
-
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
+    figures = [key for key in _figures(metrics) if key not in ("status", "cause")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["run", *varying, "status", *figures, "cause"])
     for run, one, known in zip(runs, settings, metrics, strict=True):
-        status, cause = known.get("status", "running"), known.get("cause", "")
-        row = [one.get(key, "") for key in varying], [known.get(key, "") for key in figures]
-        writer.writerow([run.path.name, *row[0], status, *row[1], cause])
-    write(directory / "sweep.csv", table.getvalue())
+        cells = [one.get(key, "") for key in varying], [known.get(key, "") for key in figures]
+        writer.writerow([run.path.name, *cells[0], run.status, *cells[1], known.get("cause", "")])
+    return text.getvalue()
 
-    shown = [key for key in COLUMNS if key in figures]
-    rows = [["run", *(key.removeprefix("test/").removeprefix("train/") for key in shown), "status"]]
+
+def _figures(metrics: Sequence[dict[str, Any]]) -> list[str]:
+    return list({key: None for one in metrics for key in one})
+
+
+def _table(runs: Sequence[RunDirectory]) -> str:
+    metrics = [run.metrics() for run in runs]
+    shown = [key for key in COLUMNS if key in _figures(metrics)]
+    rows = [["run", *(key.rpartition("/")[2] for key in shown), "status"]]
     for run, known in zip(runs, metrics, strict=True):
-        status = known.get("status", "running")
         cells = [f"{known[key]:.4g}" if isinstance(known.get(key), int | float) else "-" for key in shown]
-        rows.append([run.path.name, *cells, status if "cause" not in known else f"{status}: {_short(known['cause'])}"])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    lines = [
-        "  "
-        + "  ".join(
-            [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:], strict=True)), row[-1]]
-        )
-        for row in rows
-    ]
-    log.info(
-        "\n%s\n\ntable:   %s\ncompare: tensorboard --logdir %s --samples_per_plugin images=500,scalars=50000",
-        "\n".join(lines),
-        directory / "sweep.csv",
-        directory,
+        rows.append([run.path.name, *cells, run.status + (f": {_cause(known)}" if "cause" in known else "")])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(["", row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:-1]), row[-1]]) for row in rows
     )
 
 
@@ -64,6 +100,7 @@ def _settings(run: RunDirectory) -> dict[str, Any]:
         return {}
 
 
-def _short(cause: str) -> str:
-    line = str(cause).splitlines()[0] if cause else ""
+def _cause(metrics: dict[str, Any]) -> str:
+    """Why a run failed, in a line."""
+    line = str(metrics.get("cause", "")).partition("\n")[0]
     return line if len(line) <= 100 else line[:97] + "..."

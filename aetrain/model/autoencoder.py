@@ -1,5 +1,6 @@
 """The autoencoder: encoder, bottleneck, decoder and likelihood, put together once for every family."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -25,6 +26,13 @@ class Decoder(Protocol):
     """A code to the parameters of the likelihood, [B, C, H, W]."""
 
     def __call__(self, code: Code) -> Tensor: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """What it adds to its last layer: one number a pixel, or one a channel."""
+        ...
 
 
 class Autoencoder(nn.Module):

@@ -105,6 +105,10 @@ class ConvDecoder(nn.Module):
                 x = self.activation(x)
         return x
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        return cast(nn.Parameter, self.layers[-1].bias)
+
     def _switches(self, code: Code, x: Tensor) -> Sequence[Tensor | None]:
         """One set of switches a level, smallest maps first; None where the code remembers none."""
         return list(reversed(code.where)) if code.where else [None] * len(self.layers)

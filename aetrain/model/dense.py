@@ -58,6 +58,10 @@ class DenseDecoder(nn.Module):
             h = self.activation(layer(h))
         return self.layers[-1](h).unflatten(1, self.image_shape)  # [B, C, H, W]
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        return cast(nn.Parameter, self.layers[-1].bias)
+
 
 def dense(
     image_shape: tuple[int, int, int],

@@ -1,6 +1,7 @@
 """Layers and choices that torch lacks: activations by name, weight initialisation, tied weights, k-sparse codes."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -49,6 +50,14 @@ def initialise(model: nn.Module, init: Init) -> None:
                 nn.init.kaiming_normal_(weight, nonlinearity="relu")
             case "orthogonal":
                 nn.init.orthogonal_(weight)
+
+
+class Settled(nn.Module, ABC):
+    """A layer whose weights are brought back to where they are allowed to be after every step of an optimizer."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Project the weights, without recording a gradient."""
 
 
 class TiedLinear(nn.Module):

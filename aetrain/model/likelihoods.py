@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+EDGE = 1e-3  # how near to black and white `decoded_for` goes, where the exact answer would be infinite
+
 
 class Likelihood(Protocol):
     """What the decoder's output says of the pixels."""
+
+    linear: bool  # whether the expected pixels are an affine function of what the decoder paints
 
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
         """-log p(x | decoded) in nats per image, [B], of pixels x in [0, 1]."""
@@ -18,6 +22,10 @@ class Likelihood(Protocol):
         """The expected pixels, [B, C, H, W], on the scale from 0 to 1; a normal mean may lie outside of it."""
         ...
 
+    def decoded_for(self, x: Tensor) -> Tensor:
+        """What a decoder must paint for the expected pixels to be x, kept off the ends of a saturating scale."""
+        ...
+
 
 class Bernoulli:
     """Independent Bernoulli pixels; the decoder paints logits. For grey pixels it is the cross-entropy.
@@ -25,6 +33,8 @@ class Bernoulli:
     nll = -sum_i x_i log p_i + (1 - x_i) log(1 - p_i) with p = sigmoid(decoded). Its lowest value on grey pixels is
     their entropy, not zero.
     """
+
+    linear = False
 
     def __init__(self, scale: tuple[float, float] = (0.0, 1.0)) -> None:
         if tuple(scale) != (0, 1):
@@ -38,6 +48,9 @@ class Bernoulli:
 
     def mean(self, decoded: Tensor) -> Tensor:
         return torch.sigmoid(decoded)
+
+    def decoded_for(self, x: Tensor) -> Tensor:
+        return x.clamp(EDGE, 1 - EDGE).logit()
 
 
 class Gaussian:
@@ -57,6 +70,8 @@ class Gaussian:
         if not variance > 0:
             raise ValueError(f"variance={variance} is not positive: use a number above 0")
         self.variance = variance
+        self.linear = output == "identity"
+        self.inverse = {"identity": lambda y: y, "sigmoid": torch.logit, "tanh": torch.atanh}[output]
         self.output = {"identity": lambda y: y, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[output]
         self.low, self.high = scale
 
@@ -66,3 +81,7 @@ class Gaussian:
 
     def mean(self, decoded: Tensor) -> Tensor:
         return (self.output(decoded) - self.low) / (self.high - self.low)
+
+    def decoded_for(self, x: Tensor) -> Tensor:
+        inside = x if self.linear else x.clamp(EDGE, 1 - EDGE)
+        return self.inverse(self.low + (self.high - self.low) * inside)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward
-from aetrain.objective.penalties import Penalty
+from aetrain.objective.penalties import Critic, Penalty
 
 Terms = dict[str, Tensor]
 
@@ -24,6 +24,11 @@ class Objective(nn.Module):
     def penalties(self) -> dict[str, Penalty]:
         """The penalties by the names under which they are logged."""
         return {name: cast(Penalty, penalty) for name, penalty in self._modules_by_name.items()}
+
+    @property
+    def critics(self) -> list[Critic]:
+        """The penalties that must be trained themselves."""
+        return [penalty for penalty in self.penalties.values() if isinstance(penalty, Critic)]
 
     def forward(self, model: Autoencoder, out: Forward) -> Terms:
         """Batch means [] by name: `loss`, which is to be descended, and its terms without their weights."""

@@ -24,6 +24,14 @@ class Penalty(nn.Module, ABC):
         """Per image [B], or [] where the term is one of the whole batch."""
 
 
+class Critic(Penalty):
+    """A penalty with parameters of its own: the model descends its `forward`, and it descends its own `terms`."""
+
+    @abstractmethod
+    def terms(self, model: Autoencoder, x_in: Tensor) -> dict[str, Tensor]:
+        """What the critic itself learns from a batch, as named scalars; `loss` is descended."""
+
+
 class GaussianKL(Penalty):
     """KL from the encoder's normal distribution to the standard normal, per image.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.views.exhibits import Picture
+from aetrain.views.exhibits import Picture, positive
 from aetrain.views.scatter import scatter
 from aetrain.views.scene import SEED, Scene
 
@@ -24,6 +24,9 @@ class CodeMap:
     """
 
     count: int = 1000
+
+    def __post_init__(self) -> None:
+        positive(count=self.count)
 
     def __call__(self, scene: Scene) -> Picture:
         z = scene.z[: self.count].to(torch.float32).nan_to_num(0, 0, 0)
@@ -43,6 +46,7 @@ def plane(rows: Tensor) -> Tensor:
 
     A direction has no sign of its own, so its largest entry is made positive.
     """
+    rows = rows.to(torch.float64)  # in which the squares of a diverged code are still numbers
     centred = rows - rows.mean(0)
     directions = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -2:]  # [P, 2]
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))  # [1, 2]
@@ -59,7 +63,7 @@ def aligned(points: Tensor, reference: Tensor) -> Tensor:
 
 
 def lines(z: Tensor, labels: Tensor | None) -> Tensor:
-    """Heights [N, 1] that spread points over as much as `z` spans: each class on a line of its own, the first on top."""
+    """Heights [N, 1] that spread points over as much as `z` spans, each class on its own line, the first on top."""
     spread = torch.rand(len(z), 1, generator=torch.Generator().manual_seed(SEED)).to(z.device) - 0.5
     line = torch.zeros_like(spread) if labels is None else labels.unique(return_inverse=True)[1][:, None]
     return (0.7 * spread - line) * float(z.max() - z.min()) / (float(line.max()) + 1)

@@ -58,8 +58,16 @@ class Histograms:
     values: Mapping[str, Tensor]  # each [any number], finite
 
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
+        # Not in the group of pictures, which would then come after all histograms.
         for name, values in self.values.items():
-            writer.add_histogram(f"{tag}/{name}", values.to(torch.float32).cpu().numpy(), step)
+            writer.add_histogram(f"views_{tag}/{name}", values.to(torch.float32).cpu().numpy(), step)
 
     def save(self, path: Path) -> None:
         pass  # a distribution is looked at in TensorBoard
+
+
+def positive(**settings: float) -> None:
+    """Refuse settings of a view with which there would be nothing to see."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value} shows nothing: use a number above 0")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # importing it takes 0.2 s
     from tensorboard.compat.proto.event_pb2 import Event
 
 # The figures that are columns of the HParams table, in this order, of those that a run has.
-COLUMNS = ("test/nll", "test/neg_elbo", "test/sse", "test/psnr", "test/ssim", "test/noisy_sse")
+COLUMNS = ("test/nll", "test/neg_elbo", "test/kl", "test/sse", "test/bce", "test/noisy_sse")
 
 # What `open`, the charts and `close` write anew in each attempt at a run.
 ANEW = ("config/", "custom_scalars__", "_hparams_/")
@@ -37,13 +37,13 @@ class Logbook:
         Taken up again after `epoch` epochs, it goes on with what was written up to there. What an earlier attempt
         wrote after that goes, and at epoch 0 all of it.
         """
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # late: it takes 0.2 s
 
         old = sorted(self.directory.glob("events.out.tfevents.*"))
         # By step and tags, should a kill between writing the new file and deleting the old have left both.
         kept = {key(event): event for file in old for event in events(file) if epoch and event.step <= epoch}
         # Named apart, as two files of the same second and process would be one.
-        self.writer: SummaryWriter = SummaryWriter(str(self.directory), filename_suffix=f".{len(old)}")
+        self.writer = SummaryWriter(str(self.directory), filename_suffix=f".{len(old)}")
         for event in kept.values():
             self.writer._get_file_writer().add_event(event, event.step, event.wall_time)
         self.writer.add_text("config", f"```yaml\n{config.rstrip()}\n```", 0)
@@ -96,7 +96,7 @@ class Logbook:
             if tag not in self.tracked:
                 self.writer.add_scalar(tag, metrics[tag], self.epoch)
         file = self.writer._get_file_writer()
-        shown = [hp.Metric(tag, display_name=tag.rpartition("/")[2]) for tag in columns]
+        shown = [hp.Metric(tag, display_name=tag.replace("/", " ")) for tag in columns]
         file.add_summary(hp.hparams_config_pb(hparams=[hp.HParam(name) for name in hparams], metrics=shown))
         file.add_summary(hp.hparams_pb(dict(hparams), trial_id=trial))
         self.writer.close()

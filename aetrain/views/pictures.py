@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.views.exhibits import Picture
+from aetrain.views.exhibits import Picture, positive
 from aetrain.views.render import grid
 from aetrain.views.scene import Scene
 
@@ -22,6 +22,9 @@ class Reconstructions:
 
     count: int = 10
     columns: int = 5
+
+    def __post_init__(self) -> None:
+        positive(count=self.count, columns=self.columns)
 
     def __call__(self, scene: Scene) -> Picture:
         chosen = class_by_class(scene.labels, len(scene.x))[: self.count].to(scene.x.device)
@@ -41,9 +44,12 @@ class Samples:
 
     count: int = 64
 
+    def __post_init__(self) -> None:
+        positive(count=self.count)
+
     def __call__(self, scene: Scene) -> Picture | None:
         z = scene.draw(self.count)
-        return None if z is None else Picture(grid(scene.paint(z)))
+        return None if z is None else Picture(grid(scene.paint(z), min(8, self.count)))
 
 
 def class_by_class(labels: Tensor | None, count: int) -> Tensor:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-GAP = 4  # pixels between tiles
+GAP = 6  # pixels between tiles: at 4, some vanish on a Time Series card, which shows every fourth or fifth pixel
 GREY = 0.5  # of gaps between images: neither ink nor paper, so that neighbours do not flow together
 WHITE = 1.0  # of gaps where grey itself means zero
 TILE = 112  # widest tile, in pixels: 4 x MNIST's 28, 14 x the 8 of the small digits
-CAPTION = 26  # height of the captions' letters in pixels, of which a card shows about a third
+CAPTION = 32  # height of the captions' letters, of which a card shows a third
 
 
 def grid(images: Tensor, columns: int = 8, captions: Sequence[str] = (), gaps: float = GREY) -> Tensor:

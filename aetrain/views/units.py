@@ -7,9 +7,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from aetrain.views.exhibits import Histograms, Picture
+from aetrain.views.exhibits import Histograms, Picture, positive
 from aetrain.views.render import WHITE, grid, signed_grey
 from aetrain.views.scene import Scene
+
+BEYOND = 1e19  # TensorBoard's bins end at 1e20
 
 
 @final
@@ -25,6 +27,9 @@ class Units:
 
     count: int = 64
     limit: float = 0.9
+
+    def __post_init__(self) -> None:
+        positive(count=self.count, limit=self.limit)
 
     def __call__(self, scene: Scene) -> Picture:
         weights = scene.weights[: self.count]  # [units, C, h, w]
@@ -47,6 +52,9 @@ class DecoderUnits:
     count: int = 64
     limit: float = 0.4
 
+    def __post_init__(self) -> None:
+        positive(count=self.count, limit=self.limit)
+
     def __call__(self, scene: Scene) -> Picture:
         mean, std = scene.z.mean(0), scene.z.std(0, correction=0)  # [D]
         moved = mean + 2 * std.diag()[: self.count]  # [units, D]
@@ -64,15 +72,19 @@ class Activations:
 
     count: int = 20_000
 
+    def __post_init__(self) -> None:
+        positive(count=self.count)
+
     def __call__(self, scene: Scene) -> Histograms:
         layers = {f"hidden{level}": hidden for level, hidden in enumerate(scene.out.hidden, start=1)}
-        return Histograms({name: self._some(h, scene) for name, h in (layers | {"code": scene.z}).items()})
+        some = {name: self._some(h, scene) for name, h in (layers | {"code": scene.z}).items()}
+        return Histograms({name: values for name, values in some.items() if len(values)})
 
     def _some(self, activations: Tensor, scene: Scene) -> Tensor:
         flat = activations.flatten()
         if len(flat) > self.count:
             flat = flat[torch.randint(len(flat), (self.count,), generator=scene.generator(), device=flat.device)]
-        return flat[flat.isfinite()]
+        return flat[flat.isfinite()].clamp(-BEYOND, BEYOND)
 
 
 def sheet(units: Tensor) -> Picture:

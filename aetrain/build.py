@@ -1,0 +1,132 @@
+"""From a config to the cast of an experiment: every component built, and known to fit, before any data is read."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from aetrain.config.errors import ConfigError, blamed_on
+from aetrain.config.validate import locate
+from aetrain.data.dataset import Dataset
+from aetrain.data.noise import Noise
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.layers import Settled
+from aetrain.objective.objective import Objective, Terms
+from aetrain.objective.penalties import Critic
+from aetrain.training.fit import Update
+from aetrain.training.pretrain import Pretrain
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The cast of an experiment. No data has been read."""
+
+    dataset: Dataset
+    model: Autoencoder
+    objective: Objective
+    noise: Noise
+    pretrain: Pretrain
+    updates: Sequence[Update]
+    make_optimizer: MakeOptimizer
+    views: Mapping[str, Any]
+    device: torch.device
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimizers of the updates, in their order."""
+        return [update.optimizer for update in self.updates]
+
+
+def build(plain: Mapping[str, Any]) -> Parts:
+    """Build what a validated config names; a ConfigError where parts do not fit."""
+    device = _device(plain["device"])
+    dataset = _make("dataset", plain)()
+    likelihood = _make("likelihood", plain)(scale=tuple(dataset.scale))
+    noise = _make("noise", plain)()
+    sparsity = _make("sparsity", plain)()
+    schedule = _make("schedule", plain)()
+    pretrain = _make("pretrain", plain)()
+    views = {name: _make(f"views.{name}", plain)() for name in plain["views"]}
+
+    net = {key: value for key, value in plain["model"].items() if key != "penalties"}
+    own = net.pop("code_activation", None)
+    if sparsity.code_activation is not None and own not in (None, sparsity.code_activation):
+        raise ConfigError(
+            f"model.code_activation={own} does not go with this sparsity, which needs {sparsity.code_activation} "
+            "units: leave it null, or drop the sparsity"
+        )
+    with blamed_on("dataset"):
+        image_shape = dataset.image_shape
+    torch.manual_seed(plain["seed"])
+    model = _make("model", {"model": net})(
+        image_shape=image_shape,
+        likelihood=likelihood,
+        sparsifier=sparsity.sparsifier,
+        scale=tuple(dataset.scale),
+        code_activation=sparsity.code_activation or own,
+    )
+    names = plain["model"].get("penalties") or {}
+    penalties = {name: _make(f"model.penalties.{name}", plain)(**_asked(name, plain, model)) for name in names}
+    objective = Objective({**penalties, **sparsity.penalties})
+    with blamed_on("model"):
+        objective.check(model)
+    with blamed_on("pretrain"):
+        pretrain.check(model)
+
+    model, objective = model.to(device), objective.to(device)
+    make_optimizer = _make("optimizer", plain)
+    settle = [module.settle for module in model.modules() if isinstance(module, Settled)]
+
+    def descend(parameters: Iterable[nn.Parameter], terms: Callable[[Tensor], Terms]) -> Update:
+        optimizer = make_optimizer(parameters)
+        return Update(terms, optimizer, before_step=schedule.hooks(optimizer), after_step=settle)
+
+    def autoencode(x: Tensor) -> Terms:
+        return objective(model, model(noise(x), x))
+
+    def criticise(critic: Critic) -> Update:
+        return descend(critic.parameters(), lambda x: critic.terms(model, noise(x)))
+
+    updates = [descend(model.parameters(), autoencode), *map(criticise, objective.critics)]
+    return Parts(dataset, model, objective, noise, pretrain, updates, make_optimizer, views, device)
+
+
+def _asked(name: str, plain: Mapping[str, Any], model: Autoencoder) -> dict[str, int]:
+    """What a penalty's signature asks for that only the model can say."""
+    parameters = inspect.signature(locate(plain["model"]["penalties"][name]["_target_"])).parameters
+    return {"code_dim": model.code_dim} if "code_dim" in parameters else {}
+
+
+def _make(key: str, plain: Mapping[str, Any]) -> Callable[..., Any]:
+    """The component at a key, waiting for what only the experiment can give it; refusals name the key."""
+    node: Any = plain
+    for name in key.split("."):
+        node = node[name]
+
+    def make(*given: Any, **named: Any) -> Any:
+        with blamed_on(key, node):
+            try:
+                return instantiate({**node, "_partial_": True}, _convert_="all")(*given, **named)
+            except TypeError as error:
+                raise ConfigError(f"{key}: {error}") from error
+            except Exception as error:  # Hydra wraps what a nested component raises
+                if isinstance(error.__cause__, ValueError):
+                    raise error.__cause__ from None
+                raise
+
+    return make
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch finds no CUDA device here: use device=auto or device=cpu")
+    return torch.device(name)

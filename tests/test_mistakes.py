@@ -1,0 +1,328 @@
+"""Mistakes that users make: one short message with the likely fix, exit code 1, nothing left behind."""
+
+import gzip
+import shutil
+import socket
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+from command import command, everything_in, process
+from conftest import TINY
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+import aetrain
+from aetrain import experiment, library
+from aetrain.config.errors import ConfigError
+
+MOST_LINES = 8
+
+# A command line, its arguments separated by two spaces, and what its message has to say.
+MISTAKES: list[tuple[str, list[str]]] = [
+    # Keys
+    ("epoch=3", ["no setting or group 'epoch'", "did you mean 'epochs'?"]),
+    ("modle=vae", ["'modle'", "did you mean 'model'?"]),
+    ("data_set=digits", ["'data_set'", "did you mean 'dataset'?"]),
+    ("mdoel.hidden=[1]", ["'mdoel'", "did you mean 'model'?"]),
+    ("model.hiden=[1]", ["no setting 'model.hiden'", "did you mean 'model.hidden'?", "code_dim"]),
+    ("lr=0.1", ["'lr'", "did you mean 'optimizer.lr'?"]),
+    ("model.lr=0.1", ["'model.lr'", "did you mean 'optimizer.lr'?"]),
+    ("hidden=[12]", ["'hidden'", "did you mean 'model.hidden'?"]),
+    ("views.untis.count=4", ["'views.untis'", "did you mean 'views.units'?"]),
+    ("noise.p=0.5", ["no setting 'noise.p'", "noise=masking", "noise=salt_and_pepper"]),
+    ("optimizer.momentum=0.9", ["no setting 'optimizer.momentum'", "optimizer=sgd"]),
+    ("schedule.warmup=0.1", ["'schedule.warmup'", "schedule=cosine"]),
+    ("hydra.sweep.dri=x", ["'hydra.sweep.dri'", "did you mean 'hydra.sweep.dir'?"]),
+    # Keys with a plus, which Hydra takes whatever they are
+    ("+foo=1", ["no setting or group 'foo'", "epochs"]),
+    ("+epoch=3", ["'epoch'", "did you mean 'epochs'?"]),
+    ("+model.foo=1", ["no setting 'model.foo'", "hidden"]),
+    ("++model.foo=1", ["no setting 'model.foo'"]),
+    ("+model.image_shape=[1,2,3]", ["no setting 'model.image_shape'"]),  # the experiment gives it
+    ("+optimizer.lrr=1", ["no setting 'optimizer.lrr'", "did you mean 'optimizer.lr'?"]),
+    ("+optimizer.amsgrad=abc", ["optimizer.amsgrad=abc", "true or false"]),
+    ("+epochs=3", ["write epochs="]),
+    ("+model=vae", ["write model=vae"]),
+    # Things dropped
+    ("~model", ["model is missing", "changed"]),
+    ("~epochs", ["epochs is missing"]),
+    ("~views.nothing", ["~views.nothing", "nothing to drop"]),
+    ("~model.penalties.kl", ["~model.penalties.kl", "nothing to drop"]),
+    # Options
+    ("model=vea", ["no model named 'vea'", "did you mean 'vae'?", "deep"]),
+    ("model=gaussian", ["no model named 'gaussian'", "noise=gaussian"]),
+    ("dataset=MNIST", ["did you mean 'mnist'?"]),
+    ("dataset=cifar10", ["no dataset named 'cifar10'", "fashion", "folder"]),
+    ("mode=evaluate", ["did you mean 'eval'?"]),
+    ("experiment=nonexistent", ["no experiment named 'nonexistent'", "choose from"]),
+    ("experiment=a,b", ["experiment=a,b", "-m"]),
+    ("views=[none,nope]", ["no views named 'nope'", "default"]),
+    ("hydra/launcher=nonexistent", ["no hydra/launcher named 'nonexistent'", "basic"]),
+    ("-m  model=vea,deep", ["no model named 'vea'", "did you mean 'vae'?"]),
+    ("noise=3", ["noise=3", "masking"]),
+    # Types
+    ("model.hidden=abc", ["model.hidden=abc", "a list of whole numbers such as [512,256]"]),
+    ("model.hidden=[12,x]", ["model.hidden=[12, 'x']", "a list of whole numbers"]),
+    ("model.hidden=256", ["model.hidden=256", "a list of whole numbers"]),
+    ("model.hidden=512,256", ["-m", "model.hidden=[512,256]"]),
+    ("model.code_dim=abc", ["model.code_dim=abc", "a whole number"]),
+    ("model.code_dim=2.5", ["model.code_dim=2.5", "a whole number"]),
+    ("optimizer.lr=fast", ["optimizer.lr=fast", "a number"]),
+    ("optimizer.betas=[0.9]", ["optimizer.betas=[0.9]", "a list of 2 numbers"]),
+    ("model.activation=rleu", ["model.activation=rleu", "tanh", "did you mean 'relu'?"]),
+    ("dataset=digits  dataset.binarize=yes", ["dataset.binarize=yes", "threshold"]),
+    ("views.units.count=abc", ["views.units.count=abc", "a whole number"]),
+    ("device=gpu", ["device=gpu", "auto, cpu or cuda"]),
+    ("epochs=", ["epochs=", "a whole number"]),
+    ("epochs=1.5", ["epochs=1.5", "a whole number"]),
+    ("epochs=1,2", ["epochs=1,2", "-m"]),
+    ("seed=abc", ["seed=abc", "a whole number"]),
+    ("seed=range(0,3)", ["seed=range(0,3)", "-m"]),
+    ("model.bottleneck=gaussian", ["model.bottleneck=gaussian", "_target_"]),
+    ("model.penalties=[kl]", ["model.penalties=[kl]", "section"]),
+    ("epochs=ten  seed=abc", ["2 problems", "epochs=ten", "seed=abc"]),
+    # Ranges
+    ("model.code_dim=0", ["model.code_dim=0", "1 or more"]),
+    ("model.code_dim=-3", ["model.code_dim=-3", "1 or more"]),
+    ("model.hidden=[0]", ["model.hidden=[0]", "1 or more"]),
+    ("optimizer.lr=-1", ["optimizer", "lr=-1"]),
+    ("epochs=-1", ["epochs=-1", "0 or more"]),
+    ("batch_size=0", ["batch_size=0", "1 or more"]),
+    ("seed=-1", ["seed=-1", "0 or more"]),
+    ("noise=masking  noise.p=1.5", ["noise.p=1.5", "from 0 to 1"]),
+    ("noise=gaussian  noise.std=-1", ["noise.std=-1", "0 or more"]),
+    ("sparsity=topk  sparsity.k=100", ["sparsity.k=100", "model.code_dim=32"]),
+    ("sparsity=kl  sparsity.target=2", ["sparsity.target=2", "between 0 and 1"]),
+    ("schedule=cosine  schedule.warmup=2", ["schedule.warmup=2", "from 0 to below 1"]),
+    ("dataset=digits  dataset.scale=[1,0]", ["dataset.scale=[1, 0]", "below the second"]),
+    ("dataset=digits  dataset.scale=[-1,1]", ["likelihood=bernoulli", "dataset.scale", "likelihood=gaussian"]),
+    ("dataset=digits  dataset.subset=0", ["dataset.subset=0", "at least 1"]),
+    ("dataset=digits  dataset.validation=999999", ["dataset.validation=999999", "1438"]),
+    ("dataset=digits  dataset.crop=50", ["dataset.crop=50", "8x8"]),
+    # What is not the grammar's
+    ("vae", ["'vae'", "no '='", "model=vae"]),
+    ("epochs  3", ["'epochs'", "no '='", "epochs=..."]),
+    ("=3", ["'=3'", "no name"]),
+    ("model.hidden=[512,256", ["model.hidden=[512,256", "[ or ] is missing"]),
+    ("model='vae", ["model='vae", "' is missing"]),
+    ("epochs==3", ["epochs==3", "name=value"]),
+    ("--foo", ["--foo", "--help"]),
+    ("--cfg  jobb", ["jobb", "job"]),
+    ("epochs=${foo}", ["foo", "not found"]),
+    # Paths
+    ("dataset=folder", ["dataset.path", "must be given"]),
+    ("dataset=folder  dataset.path=nowhere", ["dataset.path='nowhere'", "does not exist"]),
+    ("dataset=folder  dataset.path=images/none", ["images/none", "no images"]),
+    ("dataset=folder  dataset.path=images/corrupt", ["1 of 3 images", "bad.png", "remove it"]),
+    ("dataset=npz  dataset.path=nowhere.npz", ["dataset.path='nowhere.npz'", "does not exist"]),
+    ("dataset=npz  dataset.path=a_file", ["dataset.path='a_file'", "numpy.savez"]),
+    ("dataset=npz  dataset.path=wrong.npz", ["wrong.npz", "pictures", "x_train"]),
+    ("data_dir=", ["data_dir=", "empty"]),
+    ("data_dir=a_file", ["a_file is a file", "MNIST/raw"]),
+    ("data_dir=empty_data", ["MNIST", "train-images-idx3-ubyte.gz", "AETRAIN_DATA", "dataset=digits"]),
+    ("data_dir=truncated", ["train-images-idx3-ubyte.gz", "damaged", "delete it"]),
+    ("dataset=fashion  data_dir=altered", ["train-images-idx3-ubyte.gz", "damaged", "MD5"]),
+    ("hydra.run.dir=", ["hydra.run.dir=", "empty"]),
+    ("dataset=digits  hydra.run.dir=a_file", ["a_file", "exists", "hydra.run.dir"]),
+    ("dataset=digits  hydra.run.dir=a_file/run", ["a_file/run", "hydra.run.dir"]),
+    ("dataset=digits  hydra.run.dir=runs/good", ["runs/good", "another config", "model.code_dim: 5 there, 32 here"]),
+    ("--config-dir  missing", ["missing", "no folder"]),
+    # The user's own configs
+    ("--config-dir  mine  model=broken", ["broken.yaml", "line 3", "not YAML"]),
+    ("--config-dir  mine  model=slip", ["no setting 'model.code_dmi'", "did you mean 'model.code_dim'?"]),
+    ("--config-dir  mine  model=absent", ["model._target_=nowhere.Net", "cannot be imported"]),
+    ("--config-dir  mine  model=wdie", ["did you mean 'wide'?"]),
+    # Runs
+    ("mode=eval", ["mode=eval", "run=outputs/"]),
+    ("run=", ["run=", "empty"]),
+    ("run=runs/good", ["mode=eval", "hydra.run.dir=runs/good"]),
+    ("mode=eval  run=nonexistent", ["run=nonexistent", "no directory"]),
+    ("mode=eval  run=a_file", ["run=a_file", "no directory"]),
+    ("mode=eval  run=runs/good,runs/flipped", ["one run"]),
+    ("mode=eval  run=below", ["run=below is not the directory of a run", "did you mean run=below/this/run?"]),
+    ("mode=eval  run=runs/good/checkpoint", ["did you mean run=runs/good?"]),
+    ("mode=eval  run=runs/good  experiment=vae", ["experiment=", "run="]),
+    ("mode=eval  run=runs/good  model.code_dim=7", ["another model's weights", "5", "7"]),
+    ("mode=eval  run=runs/good  noise=gausian", ["no noise named 'gausian'", "did you mean 'gaussian'?"]),
+    ("mode=eval  run=runs/broken_config", ["broken_config/.hydra/config.yaml", "cannot be read"]),
+    ("mode=eval  run=runs/no_config", ["no_config/.hydra/config.yaml", "not the config of a run"]),
+    ("mode=eval  run=runs/no_checkpoint", ["runs/no_checkpoint", "no checkpoint"]),
+    ("mode=eval  run=runs/truncated", ["runs/truncated/checkpoint", "damaged"]),
+    ("mode=eval  run=runs/flipped", ["runs/flipped/checkpoint", "damaged", "train the run again"]),
+    ("mode=eval  run=runs/foreign", ["noise._target_=os.system", "trust=true"]),
+    ("mode=eval  run=runs/shell", ["noise._target_=torch.utils.collect_env.run", "trust=true"]),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs, images and configs, good and broken; it is shared, as mistakes leave it as it is."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "outputs").mkdir()
+    (place / "a_file").write_text("nothing to see")
+    _data(place)
+    _configs(place / "mine" / "model")
+    _runs(place)
+    return place
+
+
+def _data(place: Path) -> None:
+    for folder in ("empty_data", "images/none", "images/corrupt"):
+        (place / folder).mkdir(parents=True)
+    for name in ("one", "two"):
+        Image.new("L", (9, 9)).save(place / "images" / "corrupt" / f"{name}.png")
+    (place / "images" / "corrupt" / "bad.png").write_bytes(b"\x89PNG no more")
+    np.savez(place / "wrong.npz", pictures=np.zeros((3, 8, 8), np.uint8))
+    whole = gzip.compress(bytes(16 + 60000 * 784), compresslevel=1)
+    for folder, name, archive in (("truncated", "MNIST", whole[:5000]), ("altered", "FashionMNIST", whole)):
+        raw = place / folder / name / "raw"
+        raw.mkdir(parents=True)
+        (raw / "train-images-idx3-ubyte.gz").write_bytes(archive)
+
+
+def _configs(models: Path) -> None:
+    models.mkdir(parents=True)
+    wide = "defaults: [deep, _self_]\nhidden: [64]\n"
+    (models / "wide.yaml").write_text(wide)
+    (models / "broken.yaml").write_text("defaults: [deep, _self_]\nhidden: [64\ncode_dim: 3\n")
+    (models / "slip.yaml").write_text(wide + "code_dmi: 3\n")
+    (models / "absent.yaml").write_text("_target_: nowhere.Net\ncode_dim: 3\n")
+
+
+def _runs(place: Path) -> None:
+    good = place / "runs" / "good"
+    config, directory, said = library.composed([*TINY, f"hydra.run.dir={good}", "model.hidden=[]", "model.code_dim=5"])
+    experiment.run(config, directory, said)
+    config_file = Path(".hydra", "config.yaml")
+    saved = (good / config_file).read_text()
+    clean = "_target_: aetrain.data.noise.Clean"
+    assert clean in saved
+    for name, text in {
+        "broken_config": "model: [",
+        "no_config": "- 1\n- 2\n",
+        "foreign": saved.replace(clean, "_target_: os.system\n  command: touch was_here"),
+        "shell": saved.replace(clean, "_target_: torch.utils.collect_env.run\n  command: touch was_here"),
+    }.items():
+        copy = Path(shutil.copytree(good, place / "runs" / name))
+        (copy / config_file).write_text(text)
+    shutil.copytree(good, place / "below" / "this" / "run")
+    for name in ("no_checkpoint", "truncated", "flipped"):
+        copy = Path(shutil.copytree(good, place / "runs" / name))
+        for weights in copy.glob("checkpoint*/model.safetensors"):
+            whole = weights.read_bytes()
+            flipped = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
+            weights.write_bytes(whole[: len(whole) // 2] if name == "truncated" else flipped)
+        if name == "no_checkpoint":
+            for folder in copy.glob("checkpoint*"):
+                shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _no_network_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> NoReturn:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.delenv("AETRAIN_DATA", raising=False)
+
+
+def short(err: str) -> str:
+    """The message without `aetrain: `, once it is known to be one."""
+    assert err.startswith("aetrain: "), err
+    assert "Traceback" not in err
+    assert "To append" not in err, "Hydra's advice makes a setting that is then refused"
+    assert "HYDRA_FULL_ERROR" not in err, "an error that nobody has thought of"
+    assert len(err.splitlines()) <= MOST_LINES, err
+    return err.removeprefix("aetrain: ").rstrip("\n")
+
+
+@pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[mistake[0] for mistake in MISTAKES])
+def test_mistake_gets_one_short_message_and_leaves_nothing(arguments: str, says: list[str], place: Path) -> None:
+    before = everything_in(place)
+    outcome = command(arguments.split("  "), place)
+    assert outcome.code == 1, outcome
+    message = short(outcome.err)
+    assert all(fragment in message for fragment in says), message
+    assert everything_in(place) == before
+
+
+def test_there_are_enough_mistakes() -> None:
+    assert len({arguments for arguments, _ in MISTAKES}) >= 100
+
+
+@pytest.mark.parametrize("arguments", ["epoch=3", "dataset=digits  sparsity=topk  sparsity.k=100", "model=vea"])
+def test_mistake_in_a_process_of_its_own(arguments: str, tmp_path: Path) -> None:
+    outcome = process(arguments.split("  "), tmp_path)
+    assert outcome.code == 1
+    assert not outcome.out
+    says = next(says for known, says in MISTAKES if known in arguments)
+    assert all(fragment in short(outcome.err) for fragment in says), outcome.err
+    assert not everything_in(tmp_path)
+
+
+def test_no_cuda_is_said_before_anything_else(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    before = everything_in(place)
+    assert "device=cpu" in short(command(["device=cuda"], place).err)
+    assert everything_in(place) == before
+
+
+def test_whole_traceback_on_demand(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigError, match="epochs=-1"):
+        command(["epochs=-1"], place)
+
+
+def test_folder_that_was_there_stays(tmp_path: Path) -> None:
+    """Also an empty one, such as an outputs/ that somebody made."""
+    (tmp_path / "outputs" / "mine").mkdir(parents=True)
+    assert command(["epochs=-1", "hydra.run.dir=outputs/mine/new"], tmp_path).code == 1
+    assert list(everything_in(tmp_path)) == ["outputs", "outputs/mine"]
+
+
+def test_component_of_others_that_refuses_a_setting_is_named(place: Path) -> None:
+    assert "lr=-1, betas=[0.9, 0.999]" in command(["optimizer.lr=-1"], place).err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "epoch=3",
+        "model=vea",
+        "+model.foo=1",
+        "epochs=1,2",
+        "model.hidden=[512,256",
+        "dataset=digits  dataset.crop=50",
+        "mode=eval  run=runs/flipped",
+        "mode=eval  run=nonexistent",
+        "epochs=${foo}",
+        "~views.nothing",
+    ],
+)
+def test_library_raises_what_the_command_prints(arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = short(command(arguments.split("  "), place).err)
+    monkeypatch.chdir(place)
+    before = everything_in(place)
+    with pytest.raises(ConfigError) as refused:
+        aetrain.run(arguments.split("  "))
+    assert str(refused.value) == printed
+    assert everything_in(place) == before
+
+
+@pytest.mark.parametrize(
+    ("run", "says"), [("nonexistent", "no directory"), ("runs/flipped", "damaged"), ("runs/shell", "trust=true")]
+)
+def test_load_refuses_what_is_no_run(run: str, says: str, place: Path) -> None:
+    with pytest.raises(ConfigError, match=says):
+        aetrain.load(place / run)
+
+
+def test_section_of_an_earlier_run_is_forgotten(place: Path) -> None:
+    """A run's own sections are options of their groups while it is looked at, and no longer."""
+    aetrain.load(place / "runs" / "good")
+    GlobalHydra.instance().clear()
+    message = command(["noise=saved"], place).err
+    assert "no noise named 'saved'" in message
+    assert message.count("saved") == 1

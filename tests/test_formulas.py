@@ -162,6 +162,15 @@ def test_pca_is_sklearns_and_the_svds() -> None:
     torch.testing.assert_close(left_over, s[5:].square().sum(), rtol=1e-4, atol=1e-4)
 
 
+def test_angle_between_subspaces() -> None:
+    from scipy.linalg import subspace_angles
+
+    a, b = PCA.fit([images(200, seed=1)], 4), PCA.fit([images(200, seed=2)], 4)
+    expected = math.degrees(subspace_angles(a.components.t().double().numpy(), b.components.t().double().numpy()).max())
+    assert abs(a.angle_to(b) - expected) < 1e-3
+    assert a.angle_to(a) < 0.1
+
+
 def test_pca_with_more_units_than_pixels_is_exact() -> None:
     x = images(50)
     torch.testing.assert_close(PCA.fit([x], 100).reconstruct(x), x, atol=1e-4, rtol=0)

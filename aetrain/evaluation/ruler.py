@@ -31,6 +31,7 @@ MEANING = {
     "sparsity": "the sparsity penalty, without its weight",
     "sse": "squared error summed over an image's pixels",
     "pca_sse": "the same of PCA with as many units",
+    "pca_angle": "largest angle between PCA's directions and those of the reconstructions, degrees",
     "mse": "squared error per pixel",
     "bce": "cross-entropy of the pixels, nats",
     "bce_excess": "bce above the entropy of the grey pixels, which nothing can undercut, nats",
@@ -46,6 +47,7 @@ MEANING = {
     "active_units": "units whose mean moves with the image (variance above 0.01; Burda et al. 2016)",
 }
 
+PAINTED = 5000  # reconstructions whose directions are compared with PCA's
 PIXEL_EPS = 1e-6  # cross-entropy of a reconstructed pixel that is exactly black or white stays finite
 
 
@@ -112,6 +114,7 @@ class Ruler:
     def full(self, model: Autoencoder, objective: Objective, pca: PCA | None = None) -> Figures:
         """Everything, the code's statistics and PCA with as many units included."""
         codes: list[Tensor] = []
+        painted: list[Tensor] = []
 
         def figures(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
             out = model(x)
@@ -131,6 +134,7 @@ class Ruler:
                 seen["input_sse"] = sse(x_in, x)
             if pca is not None:
                 seen["pca_sse"] = sse(pca.reconstruct(x), x)
+                painted.append(expected)
             return seen
 
         means = self._mean(figures)
@@ -138,6 +142,8 @@ class Ruler:
         means["dead_units"] = float((code.std(0, correction=0) < 1e-3).sum())
         if issubclass(model.bottleneck.emits, GaussianCode):
             means["active_units"] = float((code.var(0, correction=0) > 0.01).sum())
+        if pca is not None:
+            means["pca_angle"] = pca.angle_to(PCA.fit(painted[: max(1, PAINTED // self.batch_size)], model.code_dim))
         return means
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Principal component analysis: the best linear autoencoder, as the yardstick beside every other."""
 
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -46,3 +47,8 @@ class PCA:
     def reconstruct(self, x: Tensor) -> Tensor:
         """Pixels [B, C, H, W] through K coordinates and back, not clipped to [0, 1]."""
         return (self.encode(x) @ self.components + self.mean).view_as(x)
+
+    def angle_to(self, other: "PCA") -> float:
+        """The largest principal angle between the spans of both sets of directions, in degrees, 0 to 90."""
+        cosines = torch.linalg.svdvals(self.components.to(torch.float64) @ other.components.to(torch.float64).t())
+        return math.degrees(math.acos(min(1.0, float(cosines.min()))))

@@ -30,7 +30,8 @@ from aetrain.data import archives
 from aetrain.data.archives import CACHE, SHAPES, Archives, FashionMnist, Mnist
 from aetrain.data.dataset import Dataset
 from aetrain.data.digits import Digits
-from aetrain.data.own import Folder, Npz
+from aetrain.data.folder import Folder
+from aetrain.data.npz import Npz
 
 ROOT = Path(__file__).parents[1]
 FILES = [f"{name}.gz" for name in SHAPES]
@@ -189,7 +190,7 @@ def test_unpacked_files_will_do(originals: Path, built: Path, tmp_path: Path, of
 def test_second_time_is_a_blink(built: Path) -> None:
     script = f"""
 import sys
-import aetrain.data.archives, aetrain.data.digits, aetrain.data.own
+import aetrain.data.archives, aetrain.data.digits, aetrain.data.folder, aetrain.data.npz
 assert not {{"torchvision", "sklearn", "PIL"}} & set(sys.modules), "imported before it is needed"
 for source in (aetrain.data.archives.Mnist, aetrain.data.archives.FashionMnist):
     assert len(source(path={str(built)!r}).read()[0]) == 60000

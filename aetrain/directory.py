@@ -28,6 +28,10 @@ class RunDirectory:
         self.path = path
         self.claimed = False  # whether this process has begun to write there
 
+    def __str__(self) -> str:
+        """The path as a person would type it: relative where it is below the working directory."""
+        return str(self.path.relative_to(Path.cwd())) if self.path.is_relative_to(Path.cwd()) else str(self.path)
+
     @property
     def status(self) -> str:
         """`finished`, `failed`, `interrupted`, `running`, or `new` where no run has begun."""

@@ -86,7 +86,7 @@ def train(job: Job) -> dict[str, Any]:
     home, plain = job.directory, job.plain
     home.refuse_another(job.config)
     if home.status == "finished" and home.metrics().get("epochs", 0) >= plain["epochs"]:
-        log.info("%s is finished: nothing to do (more epochs= would continue it)", home.path)
+        log.info("%s is finished: nothing to do (more epochs= would continue it)", home)
         return home.metrics()
     parts = build(plain)
     splits = _load(parts)
@@ -113,7 +113,7 @@ def _train(job: Job, parts: Parts, splits: Splits) -> dict[str, Any]:
         state.epoch = checkpoint.load(home.path, model, objective, parts.optimizers)
         home.cut_history(state.epoch)
     num_parameters = sum(p.numel() for p in model.parameters())
-    log.info("%s: %d weights, %d training images, %s", home.path, num_parameters, len(splits.train), parts.device)
+    log.info("%s: %d weights, %d training images, %s", home, num_parameters, len(splits.train), parts.device)
 
     def record(run: Run) -> None:
         """Measure, remember and show an epoch; epoch 0 is the model before training."""
@@ -156,9 +156,9 @@ def _train(job: Job, parts: Parts, splits: Splits) -> dict[str, Any]:
     home.write_metrics(metrics)
     log.info("%s", figures_table(figures))
     log.info(
-        "pictures: %s\ncompare:  tensorboard --logdir %s --samples_per_plugin images=500,scalars=50000",
-        home.path / "figures",
-        _logdir(home.path),
+        "pictures: %s/figures\ncompare:  tensorboard --logdir %s --samples_per_plugin images=500,scalars=50000",
+        home,
+        RunDirectory(_logdir(home.path)),
     )
     return metrics
 
@@ -214,7 +214,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     if not same:
         home.claim(job.config, job.overrides)
     with home.logging():
-        log.info("%s after %d epochs, on %d test images", source.path, epoch, len(splits.test))
+        log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
         figures = _measure(parts, splits)
         known = source.metrics() if same else {"status": "finished", "epochs": epoch}
         home.write_metrics({**known, **figures})

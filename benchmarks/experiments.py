@@ -24,6 +24,16 @@ from aetrain.library import Trained
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = Path(__file__).resolve().parent / "claims"
+DOCS = ROOT / "docs"
+RESULTS = DOCS / "experiments"
+HEAD = """# Experiments
+
+Every system of the course notes as a config with the document's own architecture and settings, and a check of what the
+document says of it, on the real data. `aetrain experiment=NAME` runs one, `aetrain -m 'experiment=glob(*)'` all;
+`python benchmarks/experiments.py NAME --seeds 3` trains what a claim compares, checks it and writes this page. Figures
+are on the test images, mean and standard deviation over seeds. What stands behind each name is in
+`configs/experiment/`, what exactly is checked in `benchmarks/claims/`.
+"""
 SMOKE = ("epochs=1", "dataset.subset=300")
 
 
@@ -85,31 +95,49 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g}"
 
 
-def line(row: Row) -> str:
-    """The experiment's section of the document."""
-    held = sum(o.holds for o in row.outcomes)
-    figures = {name: [o.figures[name] for o in row.outcomes] for name in row.outcomes[0].figures}
-    parts = [
-        f"## `{row.name}`",
-        "",
-        f"**Claim.** {row.claim}",
-        "",
-        f"`{row.command}`: the claim held for {held} of {len(row.outcomes)} seeds.",
-        "",
-        "| figure | " + ("mean ± sd" if len(row.outcomes) > 1 else "value") + " |",
-        "|---|---|",
-        *(f"| {name} | {spread(values)} |" for name, values in figures.items()),
-        "",
-    ]
-    if row.outcomes[0].note:
-        parts += [row.outcomes[0].note, ""]
+def record(row: Row) -> None:
+    """Write what an experiment came to, and its picture, below docs/."""
     picture = row.outcomes[0].picture
     if picture is not None and picture.is_file():
-        target = ROOT / "docs" / "figures" / f"{row.name}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(picture, target)
-        parts += [f"![{row.name}](figures/{row.name}.png)", ""]
-    return "\n".join(parts)
+        (DOCS / "figures").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(picture, DOCS / "figures" / f"{row.name}.png")
+    results = {
+        "claim": row.claim,
+        "command": row.command,
+        "seeds": len(row.outcomes),
+        "held": sum(outcome.holds for outcome in row.outcomes),
+        "figures": {name: [o.figures[name] for o in row.outcomes] for name in row.outcomes[0].figures},
+        "note": row.outcomes[0].note,
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{row.name}.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def write_document() -> None:
+    """Make docs/experiments.md from all that has been recorded: a table, then each experiment with its picture."""
+    results = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
+    table = ["| experiment | claim | held | figures | picture |", "|---|---|---|---|---|"]
+    sections = []
+    for name, one in results.items():
+        held = f"{one['held']} of {one['seeds']}"
+        figures = {figure: spread(values) for figure, values in one["figures"].items()}
+        shown = "; ".join(f"{figure} {value}" for figure, value in list(figures.items())[:3])
+        drawn = (DOCS / "figures" / f"{name}.png").is_file()
+        picture = f"[picture](figures/{name}.png)" if drawn else ""
+        table.append(f"| [`{name}`](#{name}) | {one['claim']} | {held} | {shown} | {picture} |")
+        sections += [
+            f"## {name}",
+            "",
+            f"**Claim.** {one['claim']}",
+            "",
+            f"`{one['command']}`: held for {held} seeds.",
+            "",
+        ]
+        sections += ["| figure | " + ("mean ± sd" if one["seeds"] > 1 else "one seed") + " |", "|---|---|"]
+        sections += [*(f"| {figure} | {value} |" for figure, value in figures.items()), ""]
+        sections += [one["note"], ""] if one["note"] else []
+        sections += [f"![{name}](figures/{name}.png)", ""] if drawn else []
+    (DOCS / "experiments.md").write_text("\n".join([HEAD, *table, "", *sections]).rstrip() + "\n")
 
 
 def main() -> None:
@@ -122,7 +150,6 @@ def main() -> None:
     given = parser.parse_args()
     sys.modules["experiments"] = sys.modules["__main__"]  # so that claim files find Outcome
     names = given.names or sorted(file.stem for file in CLAIMS.glob("*.py"))
-    sections = ROOT / "docs" / "experiments"
     failed = []
     for name in names:
         row = run_claim(name, 1 if given.smoke else given.seeds, given.outputs, SMOKE if given.smoke else ())
@@ -130,8 +157,8 @@ def main() -> None:
         print(json.dumps({"name": name, "holds": holds, "figures": [o.figures for o in row.outcomes]}), flush=True)
         failed += [] if holds or given.smoke else [name]
         if not given.smoke:
-            sections.mkdir(parents=True, exist_ok=True)
-            (sections / f"{name}.md").write_text(line(row).replace("(figures/", "(../figures/"))
+            record(row)
+            write_document()
     if failed:
         sys.exit(f"claims that did not hold: {', '.join(failed)}")
 

@@ -1,4 +1,4 @@
-"""Make the README's picture: `python benchmarks/gallery.py` trains `model=vae dataset=fashion` and pastes three views."""
+"""Make the README's picture: `python benchmarks/gallery.py` trains `model=vae dataset=fashion`, pastes three views."""
 
 from pathlib import Path
 

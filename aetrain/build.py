@@ -15,7 +15,7 @@ from aetrain.config.validate import locate
 from aetrain.data.dataset import Dataset
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.layers import Settled
+from aetrain.model.layers import Paced, Settled
 from aetrain.objective.objective import Objective, Terms
 from aetrain.objective.penalties import Critic
 from aetrain.training.fit import Update
@@ -83,10 +83,11 @@ def build(plain: Mapping[str, Any]) -> Parts:
     model, objective = model.to(device), objective.to(device)
     make_optimizer = _make("optimizer", plain)
     settle = [module.settle for module in model.modules() if isinstance(module, Settled)]
+    pace = [module.pace for part in (model, objective) for module in part.modules() if isinstance(module, Paced)]
 
     def descend(parameters: Iterable[nn.Parameter], terms: Callable[[Tensor], Terms]) -> Update:
         optimizer = make_optimizer(parameters)
-        return Update(terms, optimizer, before_step=schedule.hooks(optimizer), after_step=settle)
+        return Update(terms, optimizer, before_step=[*schedule.hooks(optimizer), *pace], after_step=settle)
 
     def autoencode(x: Tensor) -> Terms:
         return objective(model, model(noise(x), x))

@@ -84,7 +84,7 @@ def test_yaml_names_every_setting_of_its_target(group: str, option: str) -> None
     target = locate(node["_target_"])
     if target.__module__.startswith("torch."):
         return  # torch's optimizers have settings that nobody here needs
-    given_by_the_experiment = {"image_shape", "likelihood", "sparsifier", "scale"} - set(node)
+    given_by_the_experiment = {"image_shape", "likelihood", "sparsifier", "scale", "params"} - set(node)
     settings = set(inspect.signature(target).parameters) - given_by_the_experiment
     assert settings <= set(node), f"{file.name} leaves out {settings - set(node)}"
 

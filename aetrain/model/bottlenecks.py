@@ -25,6 +25,9 @@ class Bottleneck(nn.Module, ABC):
     def forward(self, features: Tensor) -> Code:
         """Drawn at random while training where the code is random, its mean otherwise."""
 
+    def decoded_by(self, layer: nn.Module) -> None:
+        """Told the linear layer that reads the code, for a bottleneck that finds its code by decoding."""
+
     def sample(self, code: Code, generator: torch.Generator | None = None) -> Tensor:
         """A draw of z [B, D] for the images that were coded; a code that is not random is its own draw."""
         return code.z

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Bottleneck, Deterministic
-from aetrain.model.layers import Activation, Init, TiedLinear, activation_named, initialise
+from aetrain.model.layers import (
+    Activation,
+    Activations,
+    Init,
+    TiedLinear,
+    activation_named,
+    activations_named,
+    initialise,
+)
 from aetrain.model.likelihoods import Likelihood
 from aetrain.model.records import Code, Encoded
 
@@ -20,22 +28,22 @@ class MakeBottleneck(Protocol):
 
 
 class DenseEncoder(nn.Module):
-    """h_0 = x, h_i = f(W_i h_{i-1} + b_i); without hidden layers the features are the pixels."""
+    """h_0 = x, h_i = f_i(W_i h_{i-1} + b_i); without hidden layers the features are the pixels."""
 
-    def __init__(self, image_shape: tuple[int, int, int], hidden: Sequence[int], activation: Activation) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], hidden: Sequence[int], activation: Activations) -> None:
         super().__init__()
         self.image_shape = image_shape
         channels, height, width = image_shape
         widths = [channels * height * width, *hidden]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
-        self.activation = activation_named(activation)
+        self.activations = activations_named(activation, len(self.layers))
         self.num_features = widths[-1]
 
     def forward(self, x: Tensor) -> Encoded:
         h = x.flatten(1)  # [B, C * H * W]
         hidden = []
-        for layer in self.layers:
-            h = self.activation(layer(h))  # [B, units]
+        for layer, activation in zip(self.layers, self.activations, strict=True):
+            h = activation(layer(h))  # [B, units]
             hidden.append(h)
         return Encoded(hidden=tuple(hidden), features=h)
 
@@ -44,18 +52,20 @@ class DenseEncoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """The encoder's mirror: a chain of linear layers, with the activation between them and none at the end."""
+    """The encoder's mirror: a chain of linear layers, with the activations between them and none at the end."""
 
-    def __init__(self, image_shape: tuple[int, int, int], layers: Sequence[nn.Module], activation: Activation) -> None:
+    def __init__(
+        self, image_shape: tuple[int, int, int], layers: Sequence[nn.Module], activations: Sequence[nn.Module]
+    ) -> None:
         super().__init__()
         self.image_shape = image_shape
         self.layers = nn.ModuleList(layers)
-        self.activation = activation_named(activation)
+        self.activations = nn.ModuleList(activations)
 
     def forward(self, code: Code) -> Tensor:
         h = code.z  # [B, D]
-        for layer in self.layers[:-1]:
-            h = self.activation(layer(h))
+        for layer, activation in zip(self.layers[:-1], self.activations, strict=True):
+            h = activation(layer(h))
         return self.layers[-1](h).unflatten(1, self.image_shape)  # [B, C, H, W]
 
     @property
@@ -70,7 +80,7 @@ def dense(
     scale: tuple[float, float],
     code_dim: int,
     hidden: Sequence[int] = (),
-    activation: Activation = "relu",
+    activation: Activations = "relu",
     code_activation: Activation | None = None,
     bottleneck: MakeBottleneck = Deterministic,
     tied: bool = False,
@@ -79,7 +89,8 @@ def dense(
     """pixels - hidden - code - hidden reversed - pixels.
 
     Without hidden layers it is the linear autoencoder, whose best squared error is that of PCA (Baldi & Hornik 1989).
-    `tied` makes every decoder layer the transpose of its encoder layer.
+    `tied` makes every decoder layer the transpose of its encoder layer. `activation` is that of all hidden layers, or
+    a list with one for each of the encoder's; the decoder mirrors it.
     """
     for width in hidden:
         if width < 1:
@@ -90,7 +101,8 @@ def dense(
     layers: list[nn.Module] = [
         TiedLinear(source) if tied else nn.Linear(source.out_features, source.in_features) for source in mirrored
     ]
-    decoder = DenseDecoder(image_shape, layers, activation)
+    neck.decoded_by(layers[0])
+    decoder = DenseDecoder(image_shape, layers, list(reversed(encoder.activations)))
     finish = activation_named(code_activation or "identity")
     model = Autoencoder(encoder, neck, decoder, likelihood, finish, sparsifier, image_shape, scale)
     initialise(model, init)

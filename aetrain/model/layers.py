@@ -1,7 +1,8 @@
-"""Layers and choices that torch lacks: activations by name, weight initialisation, tied weights, k-sparse codes."""
+"""Layers and choices that torch lacks: activations by name, weight initialisation, tied weights, sparse codes."""
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Activation = Literal["identity", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "tanh"]
+Activations = Activation | Sequence[Activation]  # one for all hidden layers, or one for each
 Init = Literal["default", "xavier", "he", "orthogonal"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -27,6 +29,17 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 def activation_named(name: Activation) -> nn.Module:
     """The activation of that name."""
     return _ACTIVATIONS[name]()
+
+
+def activations_named(names: Activations, count: int) -> nn.ModuleList:
+    """The activations of `count` hidden layers, first layer first."""
+    each = [names] * count if isinstance(names, str) else list(names)
+    if len(each) != count:
+        raise ValueError(
+            f"activation=[{','.join(each)}] is for {len(each)} hidden layers, but the model has {count}: "
+            "name one for all of them, or one for each"
+        )
+    return nn.ModuleList(activation_named(name) for name in each)
 
 
 def initialise(model: nn.Module, init: Init) -> None:
@@ -60,6 +73,14 @@ class Settled(nn.Module, ABC):
         """Project the weights, without recording a gradient."""
 
 
+class Paced(nn.Module, ABC):
+    """A module that changes while training goes on: it is told the progress of training before every step."""
+
+    @abstractmethod
+    def pace(self, progress: float) -> None:
+        """`progress` is the share of training that has passed, in [0, 1)."""
+
+
 class TiedLinear(nn.Module):
     """A linear layer whose weights are another one's, transposed: y = x W + b with W the source's [out, in].
 
@@ -82,20 +103,54 @@ class TiedLinear(nn.Module):
         return F.linear(x, self.source.weight.t(), self.bias)
 
 
-class TopK(nn.Module):
+class TopK(Paced):
     """Keeps the k largest of a code's units and silences the others (Makhzani & Frey 2013, "k-sparse autoencoders").
 
-    Exactly k stay, also among equal values.
+    Exactly k stay, also among equal values. With `start`, training begins with that many and comes down to k on a
+    straight line over the first `anneal` share of it: while many units are kept all of them learn, where from the
+    start a few would win every image and the others never be trained (ibid., "scheduling of the sparsity level").
+    Evaluation always keeps k.
     """
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, start: int | None = None, anneal: float = 0.5) -> None:
         super().__init__()
         if k < 1:
             raise ValueError(f"k={k} keeps nothing: use 1 or more")
+        if start is not None and start < k:
+            raise ValueError(f"start={start} is below k={k}, to which it comes down: use a larger one, or null")
+        if not 0 < anneal <= 1:
+            raise ValueError(f"anneal={anneal} is no share of training: use a number above 0, at most 1")
         self.k = k
+        self.start = k if start is None else start
+        self.anneal = anneal
+        self.kept = k  # while training
+
+    def pace(self, progress: float) -> None:
+        self.kept = round(self.k + (self.start - self.k) * max(0.0, 1 - progress / self.anneal))
 
     def forward(self, z: Tensor) -> Tensor:
-        if self.k > z.shape[1]:
-            raise ValueError(f"sparsity.k={self.k} is larger than model.code_dim={z.shape[1]}: use a smaller k")
-        kept = z.topk(self.k, dim=1)
+        for name, count in (("k", self.k), ("start", self.start)):
+            if count > z.shape[1]:
+                raise ValueError(f"sparsity.{name}={count} is larger than model.code_dim={z.shape[1]}: use less")
+        kept = z.topk(self.kept if self.training else self.k, dim=1)
         return torch.zeros_like(z).scatter(1, kept.indices, kept.values)
+
+
+class WinnerTakeAll(nn.Module):
+    """Each unit keeps its largest activations over the batch, `rate` of them, rounded up: lifetime sparsity.
+
+    While training only; a test image's code is what the encoder makes of it. As every unit wins some images of every
+    batch, none is left untrained (Makhzani & Frey 2015, "Winner-take-all autoencoders", section 2).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 < rate <= 1:
+            raise ValueError(f"rate={rate} is no share of a batch: use a number above 0, at most 1, such as 0.05")
+        self.rate = rate
+
+    def forward(self, z: Tensor) -> Tensor:
+        if not self.training:
+            return z
+        winners = z.topk(math.ceil(self.rate * len(z)), dim=0)  # [winners, D]
+        return torch.zeros_like(z).scatter(0, winners.indices, winners.values)

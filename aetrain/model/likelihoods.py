@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+Reduction = Literal["sum", "mean"]
+
 EDGE = 1e-3  # how near to black and white `decoded_for` goes, where the exact answer would be infinite
 
 
 class Likelihood(Protocol):
     """What the decoder's output says of the pixels."""
 
+    reduction: Reduction  # of the pixels, in what training descends
     linear: bool  # whether the expected pixels are an affine function of what the decoder paints
 
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
@@ -36,7 +39,8 @@ class Bernoulli:
 
     linear = False
 
-    def __init__(self, scale: tuple[float, float] = (0.0, 1.0)) -> None:
+    def __init__(self, reduction: Reduction = "sum", scale: tuple[float, float] = (0.0, 1.0)) -> None:
+        self.reduction = reduction
         if tuple(scale) != (0, 1):
             raise ValueError(
                 f"likelihood=bernoulli needs pixels in [0, 1], but dataset.scale={list(scale)}: "
@@ -65,11 +69,13 @@ class Gaussian:
         self,
         variance: float = 0.5,
         output: Literal["identity", "sigmoid", "tanh"] = "identity",
+        reduction: Reduction = "sum",
         scale: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         if not variance > 0:
             raise ValueError(f"variance={variance} is not positive: use a number above 0")
         self.variance = variance
+        self.reduction = reduction
         self.linear = output == "identity"
         self.inverse = {"identity": lambda y: y, "sigmoid": torch.logit, "tanh": torch.atanh}[output]
         self.output = {"identity": lambda y: y, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[output]

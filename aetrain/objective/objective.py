@@ -14,7 +14,11 @@ Terms = dict[str, Tensor]
 
 
 class Objective(nn.Module):
-    """loss = nll + sum of weight * penalty, in nats per image."""
+    """loss = nll + sum of weight * penalty, in nats per image.
+
+    Where the likelihood's reduction is the mean, the nll in the loss (not the one that is logged) is divided by the
+    number of pixels, and every penalty weighs that much more.
+    """
 
     def __init__(self, penalties: Mapping[str, Penalty]) -> None:
         super().__init__()
@@ -33,7 +37,7 @@ class Objective(nn.Module):
     def forward(self, model: Autoencoder, out: Forward) -> Terms:
         """Batch means [] by name: `loss`, which is to be descended, and its terms without their weights."""
         nll = model.likelihood.nll(out.decoded, out.x).mean()
-        terms = {"loss": nll, "nll": nll}
+        terms = {"loss": nll / out.x[0].numel() if model.likelihood.reduction == "mean" else nll, "nll": nll}
         for name, penalty in self.penalties.items():
             terms[name] = penalty(model, out).mean()
             terms["loss"] = terms["loss"] + penalty.weight * terms[name]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from aetrain.model.layers import Activation, TopK
+from aetrain.model.layers import Activation, TopK, WinnerTakeAll
 from aetrain.objective.penalties import L1, KLSparsity, Penalty
 
 
@@ -15,7 +15,7 @@ class Sparsity:
     """What a sparse code needs. By default nothing, which costs nothing."""
 
     sparsifier: nn.Module = field(default_factory=nn.Identity)
-    code_activation: Activation | None = None  # the one activation that the penalties can read, if they need one
+    code_activation: Activation | None = None  # the only one that goes with it, if there is one
     penalties: Mapping[str, Penalty] = field(default_factory=dict)
 
 
@@ -34,6 +34,11 @@ def l1(weight: float, layers: Literal["code", "hidden"] = "code") -> Sparsity:
     return Sparsity(penalties={"sparsity": L1(weight, layers)})
 
 
-def topk(k: int) -> Sparsity:
-    """Exactly k units active."""
-    return Sparsity(sparsifier=TopK(k))
+def topk(k: int, start: int | None = None, anneal: float = 0.5) -> Sparsity:
+    """Exactly k units active; in training more at first, where `start` says so."""
+    return Sparsity(sparsifier=TopK(k, start, anneal))
+
+
+def wta(rate: float) -> Sparsity:
+    """Rectified units that are each active for that share of the images of a training batch."""
+    return Sparsity(sparsifier=WinnerTakeAll(rate), code_activation="relu")

@@ -24,6 +24,7 @@ from aetrain.evaluation.tables import epoch_line, figures_table
 from aetrain.model.pca import PCA
 from aetrain.training import checkpoint
 from aetrain.training.fit import EpochOfBatches, Run, fit, seed_epoch
+from aetrain.training.memory import keep_freed_memory
 from aetrain.training.pretrain import Supplies
 from aetrain.views.logbook import Logbook
 from aetrain.views.scene import scenes
@@ -47,6 +48,7 @@ class Job:
 def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), single: bool = True) -> dict[str, Any]:
     """Check the config as a whole, then do what its mode says. What went wrong is left in the run's own log."""
     home = RunDirectory(directory)
+    keep_freed_memory()
     try:
         drop_leftovers(config, overrides)
         plain = checked(config, overrides)

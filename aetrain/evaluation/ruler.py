@@ -30,6 +30,7 @@ MEANING = {
     "neg_elbo": "nll with the code drawn at random, plus kl, nats",
     "sparsity": "the sparsity penalty, without its weight",
     "sse": "squared error summed over an image's pixels",
+    "code_sse": "the same from the code alone, without the max-pool switches that an unpooling decoder is also given",
     "pca_sse": "the same of PCA with as many units",
     "pca_angle": "largest angle between PCA's directions and those of the reconstructions, degrees",
     "mse": "squared error per pixel",
@@ -126,6 +127,8 @@ class Ruler:
             seen["ssim"] = ssim(expected.clamp(0, 1), x)
             seen["code_mean"] = out.code.z.mean(1)
             seen["l0"] = (out.code.z != 0).sum(1)
+            if out.code.where:
+                seen["code_sse"] = sse(model.likelihood.mean(model.decode(out.code.z)), x)
             x_in = self.noise(x, generator)
             if x_in is not x:
                 denoised = model.likelihood.mean(model(x_in).decoded)

@@ -63,5 +63,4 @@ class Gaussian(Bottleneck):
         return code.mean + torch.exp(0.5 * code.log_var) * noise
 
     def prior(self, count: int, generator: torch.Generator) -> Tensor:
-        device = self.project.weight.device
-        return torch.randn(count, self.code_dim, generator=generator, device=device)
+        return torch.randn(count, self.code_dim, generator=generator, device=generator.device)

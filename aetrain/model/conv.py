@@ -30,9 +30,11 @@ class ConvEncoder(nn.Module):
         kernel: int,
         down: Down,
         activation: Activation,
+        remember: bool = False,
     ) -> None:
         super().__init__()
         self.down = down
+        self.remember = remember  # whether a decoder asks where the maxima were
         widths = [image_shape[0], *channels]
         stride = 2 if down == "stride" else 1
         self.layers = nn.ModuleList(
@@ -52,7 +54,7 @@ class ConvEncoder(nn.Module):
             hidden.append(x)
             if self.down == "maxpool":
                 x, switches = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
-                where.append(switches)
+                where += [switches] if self.remember else []
         return Encoded(hidden=tuple(hidden), features=x.flatten(1), where=tuple(where))
 
     def first_layer(self) -> Tensor:
@@ -143,7 +145,7 @@ def conv(
         raise ValueError(f"channels={list(channels)} must name 1 or more maps for at least one level")
     if up == "unpool" and down != "maxpool":
         raise ValueError(f"model.up=unpool needs switches, but model.down={down} keeps none: use model.down=maxpool")
-    encoder = ConvEncoder(image_shape, channels, kernel, down, activation)
+    encoder = ConvEncoder(image_shape, channels, kernel, down, activation, remember=up == "unpool")
     neck = bottleneck(encoder.num_features, code_dim)
     decoder = ConvDecoder(code_dim, [image_shape[0], *channels], encoder.sizes, kernel, up, activation)
     finish = activation_named(code_activation or "identity")

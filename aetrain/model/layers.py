@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -51,18 +52,20 @@ def initialise(model: nn.Module, init: Init) -> None:
     if init == "default":
         return
     for layer in model.modules():
-        weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-        if isinstance(bias, nn.Parameter):
-            nn.init.zeros_(bias)
-        if not isinstance(weight, nn.Parameter) or weight.dim() < 2:
-            continue
-        match init:
-            case "xavier":
-                nn.init.xavier_uniform_(weight)
-            case "he":
-                nn.init.kaiming_normal_(weight, nonlinearity="relu")
-            case "orthogonal":
-                nn.init.orthogonal_(weight)
+        gates = 4 if isinstance(layer, nn.LSTM) else 1  # its matrices are four, one below the other
+        for name, parameter in layer.named_parameters(recurse=False):
+            if name.startswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.startswith("weight") and parameter.dim() > 1:
+                for weight in parameter.detach().chunk(gates):
+                    _DRAWS[init](weight)
+
+
+_DRAWS: dict[Init, Callable[[Tensor], Tensor]] = {
+    "xavier": nn.init.xavier_uniform_,
+    "he": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "orthogonal": nn.init.orthogonal_,
+}
 
 
 class Settled(nn.Module, ABC):

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 import torch
@@ -85,17 +86,17 @@ def build(plain: Mapping[str, Any]) -> Parts:
     settle = [module.settle for module in model.modules() if isinstance(module, Settled)]
     pace = [module.pace for part in (model, objective) for module in part.modules() if isinstance(module, Paced)]
 
-    def descend(parameters: Iterable[nn.Parameter], terms: Callable[[Tensor], Terms]) -> Update:
+    def descend(parameters: Iterable[nn.Parameter], terms: Callable[[Tensor], Terms], name: str = "") -> Update:
         optimizer = make_optimizer(parameters)
-        return Update(terms, optimizer, before_step=[*schedule.hooks(optimizer), *pace], after_step=settle)
+        return Update(terms, optimizer, [*schedule.hooks(optimizer), *pace], settle, name)
 
     def autoencode(x: Tensor) -> Terms:
         return objective(model, model(noise(x), x))
 
-    def criticise(critic: Critic) -> Update:
-        return descend(critic.parameters(), lambda x: critic.terms(model, noise(x)))
+    def criticise(name: str, critic: Critic) -> Update:
+        return descend(critic.parameters(), lambda x: critic.terms(model, noise(x)), name)
 
-    updates = [descend(model.parameters(), autoencode), *map(criticise, objective.critics)]
+    updates = [descend(model.parameters(), autoencode), *starmap(criticise, objective.critics.items())]
     return Parts(dataset, model, objective, noise, pretrain, updates, make_optimizer, views, device)
 
 

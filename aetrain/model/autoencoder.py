@@ -106,7 +106,7 @@ class Autoencoder(nn.Module):
         """The same images' code, drawn at random where the family's code is random."""
         return replace(code, z=self.finish(self.bottleneck.sample(code, generator)))
 
-    def prior(self, count: int, generator: torch.Generator) -> Tensor | None:
+    def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Codes [count, D] of images that nobody has seen, or None where the family cannot draw them."""
         z = self.bottleneck.prior(count, generator)
         return None if z is None else self.finish(z)

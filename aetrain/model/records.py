@@ -34,6 +34,15 @@ class GaussianCode(Code):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizedCode(Code):
+    """A code of G groups, each of them one of the codewords of a book."""
+
+    continuous: Tensor  # [B, G, D / G] what the encoder made of each group, before it was rounded to a codeword
+    codewords: Tensor  # [B, G, D / G] the codewords that it was rounded to, with their gradient
+    index: Tensor  # [B, G] which codewords these are
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forward:
     """One pass through an autoencoder. Penalties, figures and views read it and need not run the model again."""
 

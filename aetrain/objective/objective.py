@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Forward
+from aetrain.model.records import Code, Forward, GaussianCode, QuantizedCode
 from aetrain.objective.penalties import Critic, Penalty
 
 Terms = dict[str, Tensor]
+
+# Where a code of each kind is to be had.
+MODELS: dict[type[Code], str] = {GaussianCode: "model=vae", QuantizedCode: "model=vqvae"}
 
 
 class Objective(nn.Module):
@@ -30,9 +33,9 @@ class Objective(nn.Module):
         return {name: cast(Penalty, penalty) for name, penalty in self._modules_by_name.items()}
 
     @property
-    def critics(self) -> list[Critic]:
-        """The penalties that must be trained themselves."""
-        return [penalty for penalty in self.penalties.values() if isinstance(penalty, Critic)]
+    def critics(self) -> dict[str, Critic]:
+        """The penalties that must be trained themselves, by name."""
+        return {name: penalty for name, penalty in self.penalties.items() if isinstance(penalty, Critic)}
 
     def forward(self, model: Autoencoder, out: Forward) -> Terms:
         """Batch means [] by name: `loss`, which is to be descended, and its terms without their weights."""
@@ -50,7 +53,7 @@ class Objective(nn.Module):
                 raise ValueError(
                     f"model.penalties.{name} reads a {penalty.reads.__name__}, but the bottleneck emits a "
                     f"{model.bottleneck.emits.__name__}: drop it with ~model.penalties.{name}, or choose a model "
-                    "with the bottleneck it needs (model=vae)"
+                    f"with the bottleneck it needs ({MODELS.get(penalty.reads, 'model=vae')})"
                 )
         with torch.no_grad():
             self(model, model(torch.zeros(2, *model.image_shape)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Code, Forward, GaussianCode
+from aetrain.model.records import Code, Forward, GaussianCode, QuantizedCode
 
 
 class Penalty(nn.Module, ABC):
@@ -57,6 +57,42 @@ class L1(Penalty):
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         active = (out.code.z,) if self.layers == "code" or not out.hidden else out.hidden
         return torch.stack([h.flatten(1).abs().sum(1) for h in active]).sum(0)  # [B]
+
+
+class L2(Penalty):
+    """Squared length of the code, |z|^2, per image: it keeps codes near 0, and so near each other."""
+
+    def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        return out.code.z.square().sum(1)  # [B]
+
+
+class Codebook(Penalty):
+    """|sg(c) - e|^2, summed over the code's groups: pulls codewords e to the continuous codes c that chose them.
+
+    sg lets no gradient pass. The second term of eq. 3 in van den Oord et al. (2017), arXiv:1711.00937.
+    """
+
+    reads = QuantizedCode
+
+    def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        assert isinstance(out.code, QuantizedCode)
+        return (out.code.continuous.detach() - out.code.codewords).square().flatten(1).sum(1)  # [B]
+
+
+class Commitment(Penalty):
+    """|c - sg(e)|^2, summed over the code's groups: keeps continuous codes c near the codewords e they chose.
+
+    The third term of eq. 3 in van den Oord et al. (2017), whose weight (beta) is 0.25.
+    """
+
+    reads = QuantizedCode
+
+    def __init__(self, weight: float = 0.25) -> None:
+        super().__init__(weight)
+
+    def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        assert isinstance(out.code, QuantizedCode)
+        return (out.code.continuous - out.code.codewords.detach()).square().flatten(1).sum(1)  # [B]
 
 
 class KLSparsity(Penalty):

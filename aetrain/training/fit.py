@@ -24,6 +24,7 @@ class Update:
     optimizer: Optimizer
     before_step: Sequence[Callable[[float], None]] = ()  # called with the progress of training, in [0, 1)
     after_step: Sequence[Callable[[], None]] = ()
+    name: str = ""  # goes before the names of its terms (`name_loss`), so that two updates do not share one
 
     def step(self, x: Tensor) -> Terms:
         """Descend once on a batch [B, C, H, W]; the terms are those of before the step."""
@@ -40,7 +41,7 @@ class Update:
         self.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float, and takes a tensor
         for hook in self.after_step:
             hook()
-        return first
+        return {f"{self.name}_{term}": value for term, value in first.items()} if self.name else first
 
 
 class EpochOfBatches(Protocol):

@@ -134,11 +134,13 @@ def _train(job: Job, parts: Parts, splits: Splits) -> dict[str, Any]:
         log.info("%s", epoch_line(run, figures, watched_name, batches.num_images))
         checkpoint.save(home.path, model, objective, parts.optimizers, run.epoch)
 
-    logbook.open(OmegaConf.to_yaml(job.config), state.epoch)
+    logbook.open(OmegaConf.to_yaml(job.config), state.epoch if resumed else None)
     began = time.perf_counter()
     if not resumed:
         seed_epoch(state.seed, 0)
-        parts.pretrain(model, Supplies(batches, parts.noise, parts.make_optimizer, state.seed, logbook.scalars))
+        make, scalars = parts.make_optimizer, logbook.scalars
+        with blamed_on("pretrain"):
+            parts.pretrain(model, Supplies(batches, parts.noise, objective, make, state.seed, scalars))
         record(state)
     fit(state, parts.updates, batches, [record], _progress(job))
     figures = _measure(parts, splits)

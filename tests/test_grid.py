@@ -28,7 +28,10 @@ AXES = {
 
 
 # Options that are the solution of one kind of model only, and what they need beside them.
-NEEDS = {"pretrain=pca": ("model=linear", "likelihood=gaussian")}
+NEEDS = {
+    "pretrain=pca": ("model=linear", "likelihood=gaussian"),
+    "pretrain=rbm": ("model.activation=sigmoid",),
+}
 
 
 def step(overrides: Sequence[str]) -> dict[str, float]:

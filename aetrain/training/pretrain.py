@@ -12,6 +12,7 @@ from aetrain.data.batches import Batches
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.pca import PCA
+from aetrain.objective.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Supplies:
 
     batches: Batches
     noise: Noise
+    objective: Objective  # what training will descend
     make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     seed: int
     record: Callable[[int, Mapping[str, float]], None]  # an epoch of a stage, and its figures by TensorBoard tag

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # importing it takes 0.2 s
 # The figures that are columns of the HParams table, in this order, of those that a run has.
 COLUMNS = ("test/nll", "test/neg_elbo", "test/kl", "test/sse", "test/bce", "test/noisy_sse")
 
+PRETRAINING = "pretrain/"  # its curves' tags; they are over epochs of their own
+
 # What `open`, the charts and `close` write anew in each attempt at a run.
 ANEW = ("config/", "custom_scalars__", "_hparams_/")
 
@@ -31,17 +33,17 @@ class Logbook:
         self.tracked: set[str] = set()  # tags of what `scalars` has written
         self.charted = False
 
-    def open(self, config: str, epoch: int = 0) -> None:
+    def open(self, config: str, epoch: int | None = None) -> None:
         """Begin the run's one event file, with its config (YAML) as text.
 
-        Taken up again after `epoch` epochs, it goes on with what was written up to there. What an earlier attempt
-        wrote after that goes, and at epoch 0 all of it.
+        Taken up again after `epoch` epochs, it goes on with what was written up to there and with the curves of
+        pretraining, which have epochs of their own. All else that an earlier attempt wrote goes.
         """
         from torch.utils.tensorboard import SummaryWriter  # late: it takes 0.2 s
 
         old = sorted(self.directory.glob("events.out.tfevents.*"))
         # By step and tags, should a kill between writing the new file and deleting the old have left both.
-        kept = {key(event): event for file in old for event in events(file) if epoch and event.step <= epoch}
+        kept = {} if epoch is None else {key(e): e for file in old for e in events(file) if precedes(e, epoch)}
         # Named apart, as two files of the same second and process would be one.
         self.writer = SummaryWriter(str(self.directory), filename_suffix=f".{len(old)}")
         for event in kept.values():
@@ -50,7 +52,7 @@ class Logbook:
         self.writer.flush()
         for file in old:
             file.unlink()
-        self.epoch = epoch
+        self.epoch = epoch or 0
 
     def scalars(self, epoch: int, figures: Mapping[str, float]) -> None:
         """The figures of an epoch by tag, such as `train/nll` and `test/nll`."""
@@ -116,6 +118,11 @@ def events(file: Path) -> Iterator["Event"]:
         event = Event.FromString(content)
         if any(not value.tag.startswith(ANEW) for value in event.summary.value):
             yield event
+
+
+def precedes(event: "Event", epoch: int) -> bool:
+    """Whether an event is of the first `epoch` epochs, or of the pretraining before them."""
+    return event.step <= epoch or all(value.tag.startswith(PRETRAINING) for value in event.summary.value)
 
 
 def key(event: "Event") -> tuple[int, tuple[str, ...]]:

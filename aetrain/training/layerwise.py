@@ -14,7 +14,7 @@ from aetrain.objective.objective import Objective, Terms
 from aetrain.objective.penalties import Critic
 from aetrain.training.fit import Update
 from aetrain.training.pretrain import Supplies
-from aetrain.training.stages import Pair, Passed, activation_of, layers_of, pairs, train_stage, units_below
+from aetrain.training.stages import Pair, Passed, activations_of, layers_of, pairs, train_stage, units_below
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ def stage_of(model: Autoencoder, pair: Pair) -> Autoencoder:
     if not pair.makes_code:
         bottleneck = Deterministic(pair.up.in_features, pair.up.out_features)
         bottleneck.project = pair.up
-        finish = nn.Sequential(activation_of(model))
+        finish = nn.Sequential(activations_of(model)[pair.number - 1])
     pixels = pair.number == 1
     return Autoencoder(
         encoder=DenseEncoder(pair.shape, (), "identity"),
         bottleneck=bottleneck,
-        decoder=DenseDecoder(pair.shape, [pair.down], "identity"),
-        likelihood=model.likelihood if pixels else likelihood_of(activation_of(model)),
+        decoder=DenseDecoder(pair.shape, [pair.down], ()),
+        likelihood=model.likelihood if pixels else likelihood_of(activations_of(model)[pair.number - 2]),
         code_activation=finish,
         sparsifier=nn.Identity(),
         image_shape=pair.shape,

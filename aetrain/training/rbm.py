@@ -13,7 +13,7 @@ from aetrain.data.dataset import Images
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.training.fit import Terms, Update
 from aetrain.training.pretrain import Supplies
-from aetrain.training.stages import Passed, activation_of, layers_of, pairs, train_stage, units_below
+from aetrain.training.stages import Passed, activations_of, layers_of, pairs, train_stage, units_below
 
 
 class RBM(nn.Module):
@@ -88,11 +88,11 @@ class StackedRBMs:
 
     def check(self, model: Autoencoder) -> None:
         """Only sigmoid layers, pixels that are probabilities, and a linear or sigmoid code."""
-        hidden = layers_of(model)[:-1]
-        if hidden and not isinstance(activation_of(model), nn.Sigmoid):
-            name = type(activation_of(model)).__name__
+        layers_of(model)
+        other = [type(unit).__name__ for unit in activations_of(model) if not isinstance(unit, nn.Sigmoid)]
+        if other:
             raise ValueError(
-                f"pretrain=rbm needs units that are on or off, but the hidden layers' are {name}: "
+                f"pretrain=rbm needs units that are on or off, but the hidden layers' are {other[0]}: "
                 "use model.activation=sigmoid, or pretrain=layerwise for other units"
             )
         if not isinstance(model.finish[0], nn.Identity | nn.Sigmoid):

@@ -31,21 +31,21 @@ class Pair:
 def layers_of(model: Autoencoder) -> list[nn.Linear]:
     """The layers from the pixels to the code; a ValueError where the model is not made of such layers alone."""
     encoder, decoder = model.encoder, model.decoder
-    layers: list[nn.Module] = []
+    layers: list[nn.Linear] = []
     if isinstance(encoder, DenseEncoder) and isinstance(decoder, DenseDecoder):
-        layers = [*encoder.layers, model.bottleneck.project]
+        layers = [cast(nn.Linear, layer) for layer in (*encoder.layers, model.bottleneck.project)]
     if not isinstance(decoder, DenseDecoder) or len(decoder.layers) != len(layers):
         raise ValueError(
             "it goes layer by layer through a fully connected model: use model=deep, model=tied or model=vae, "
             "or pretrain=none"
         )
-    return [cast(nn.Linear, layer) for layer in layers]
+    return layers
 
 
-def activation_of(model: Autoencoder) -> nn.Module:
-    """The activation of the model's hidden layers."""
+def activations_of(model: Autoencoder) -> list[nn.Module]:
+    """The activations of the model's hidden layers, first layer first."""
     assert isinstance(model.encoder, DenseEncoder)
-    return model.encoder.activation
+    return list(model.encoder.activations)
 
 
 def pairs(model: Autoencoder) -> list[Pair]:
@@ -62,13 +62,13 @@ def pairs(model: Autoencoder) -> list[Pair]:
 
 def units_below(model: Autoencoder, number: int) -> Callable[[Tensor], Tensor]:
     """What layer `number` reads: pixels [B, C, H, W] as they are, or the activations below as [B, units, 1, 1]."""
-    below, activation = layers_of(model)[: number - 1], activation_of(model)
+    below = list(zip(layers_of(model)[: number - 1], activations_of(model)[: number - 1], strict=True))
 
     def units(x: Tensor) -> Tensor:
         if not below:
             return x
         h = (model.low + (model.high - model.low) * x).flatten(1)  # [B, C * H * W]
-        for layer in below:
+        for layer, activation in below:
             h = activation(layer(h))  # [B, units]
         return h[:, :, None, None]
 

@@ -8,21 +8,31 @@ CLAIM = "A linear autoencoder with squared error is PCA: the same error, the sam
 RUNS = {
     "trained": ["experiment=linear_is_pca"],
     "exact": ["experiment=linear_is_pca", "pretrain=pca", "epochs=0"],
+    "toy": [
+        "experiment=linear_is_pca",
+        "dataset=toy",
+        "model.code_dim=2",
+        "batch_size=50",
+        "epochs=30",
+        "optimizer.lr=0.05",
+    ],
 }
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
     """Within 1 % of PCA's error, all principal angles below 5 degrees; `pretrain=pca` exact without training."""
-    trained, exact = runs["trained"].metrics, runs["exact"].metrics
+    trained, exact, toy = (runs[name].metrics for name in ("trained", "exact", "toy"))
     figures = {
         "test SSE": trained["test/sse"],
         "test SSE of PCA-30": trained["test/pca_sse"],
         "largest angle between the subspaces, degrees": trained["test/pca_angle"],
         "test SSE of pretrain=pca epochs=0": exact["test/sse"],
+        "dataset=toy, 3-D to 2-D: test SSE": toy["test/sse"],
+        "dataset=toy: test SSE of PCA-2": toy["test/pca_sse"],
+        "dataset=toy: angle between the planes, degrees": toy["test/pca_angle"],
     }
     holds = (
-        trained["test/sse"] < 1.01 * trained["test/pca_sse"]
-        and trained["test/pca_angle"] < 5
+        all(run["test/sse"] < 1.01 * run["test/pca_sse"] and run["test/pca_angle"] < 5 for run in (trained, toy))
         and abs(exact["test/sse"] - exact["test/pca_sse"]) < 1e-3
     )
     return Outcome(figures, holds, runs["trained"].directory / "figures" / "units.png")

@@ -1,0 +1,68 @@
+"""Olshausen & Field (1996): a dictionary learnt for sparse codes holds oriented, local edges."""
+
+import torch
+from experiments import Outcome
+from measuring import beside, splits_of, sse, unit_sheet, unseen
+from torch import Tensor
+
+from aetrain.data.batches import in_order
+from aetrain.data.dataset import Prepare
+from aetrain.library import Trained
+from aetrain.model.pca import PCA
+from aetrain.views.render import grid, signed_grey
+
+CLAIM = (
+    "Alternating codes and dictionary on patches makes oriented edges of the atoms, and a patch is painted from few of "
+    "them with less error than from as many principal directions."
+)
+RUNS = {
+    "learnt": ["experiment=sparse_coding"],
+    "random": ["experiment=sparse_coding", "epochs=0"],
+}
+
+
+def orientation(atoms: Tensor) -> float:
+    """Median over atoms [D, 1, h, w] of the coherence of the structure tensor: 0 without a direction, 1 with one alone.
+
+    (l1 - l2) / (l1 + l2) of the eigenvalues of sum grad grad^T (Bigun & Granlund 1987).
+    """
+    across = atoms[:, 0, 1:-1, 2:] - atoms[:, 0, 1:-1, :-2]  # [D, h - 2, w - 2]
+    down = atoms[:, 0, 2:, 1:-1] - atoms[:, 0, :-2, 1:-1]
+    xx, yy, xy = ((a * b).sum((1, 2)) for a, b in ((across, across), (down, down), (across, down)))
+    return float((((xx - yy).square() + 4 * xy.square()).sqrt() / (xx + yy).clamp_min(1e-12)).median())
+
+
+@torch.no_grad()
+def check(runs: dict[str, Trained]) -> Outcome:
+    """Coherence of the atoms; error and L0 against PCA with as many directions as a patch has atoms."""
+    learnt, drawn = runs["learnt"], runs["random"]
+    atoms = learnt.model.first_layer()
+    x = unseen(learnt, 5000)
+    l0 = float((learnt.encode(x) != 0).sum(1).float().mean())
+    pca = PCA.fit(in_order(splits_of(learnt).train, 2000, Prepare(crop=x.shape[2])), 64)
+    as_many = PCA(pca.mean, pca.components[: round(l0)], pca.variances[: round(l0)])
+    figures = {
+        "atoms": float(len(atoms)),
+        "active atoms of a patch (L0)": l0,
+        "test SSE": sse(learnt.model.likelihood.mean(learnt.model(x).decoded), x),
+        "test SSE of PCA with as many directions": sse(as_many.reconstruct(x), x),
+        "test SSE, random dictionary": sse(drawn.model.likelihood.mean(drawn.model(x).decoded), x),
+        "active atoms of a patch (L0), random dictionary": float((drawn.encode(x) != 0).sum(1).float().mean()),
+        "dead atoms": learnt.metrics["test/dead_units"],
+        "orientation (coherence), atoms": orientation(atoms),
+        "orientation (coherence), principal directions": orientation(pca.components.unflatten(1, x.shape[1:])),
+        "orientation (coherence), random dictionary": orientation(drawn.model.first_layer()),
+    }
+    directions = signed_grey(pca.components.unflatten(1, x.shape[1:]), 0.9 / 12**0.5)
+    picture = beside(
+        learnt.directory / "beside.png",
+        [unit_sheet(learnt), grid(directions, columns=8, gaps=1.0)],
+        ["atoms", "principal directions"],
+    )
+    holds = (
+        figures["test SSE"] < figures["test SSE of PCA with as many directions"]
+        and l0 < 0.1 * len(atoms)
+        and figures["orientation (coherence), atoms"] > 2 * figures["orientation (coherence), random dictionary"]
+        and figures["orientation (coherence), atoms"] > figures["orientation (coherence), principal directions"]
+    )
+    return Outcome(figures, holds, picture)

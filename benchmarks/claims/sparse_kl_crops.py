@@ -32,10 +32,11 @@ def check(runs: dict[str, Trained]) -> Outcome:
         ["with the penalty", "without", "the document's settings"],
     )
     note = (
-        "The document's own settings (untied weights, weight 5, Adam at 0.001, 15 epochs; the third panel) come near the "
-        f"target ({mean['document']:.4f} for {target:g}), but leave most units without a pattern of their own: the "
-        "decoder need not paint what the encoder looks for. With tied weights it must, and every unit becomes a stroke; "
-        f"a weight of 40 and Adam at 0.003 bring the mean activation to {mean['sparse']:.4f} in the same 15 epochs."
+        "The document's own settings (untied weights, weight 5, Adam at 0.001, 15 epochs; the third panel) come near "
+        f"the target ({mean['document']:.4f} for {target:g}), but leave most units without a pattern of their own: the "
+        "decoder need not paint what the encoder looks for. With tied weights it must, and every unit becomes a "
+        "stroke; a weight of 40 and Adam at 0.003 bring the mean activation to "
+        f"{mean['sparse']:.4f} in the same 15 epochs."
     )
     holds = abs(mean["sparse"] / target - 1) < 0.2 and smooth["sparse"] > max(smooth["plain"], 0.5)
     return Outcome(figures, holds, picture, note)

@@ -12,15 +12,15 @@ def check_denoising(runs: dict[str, Trained]) -> Outcome:
     x, noise = unseen(denoising), noise_of(denoising)
     x_in = corrupted(noise, x)
     cleaned, by_plain = (sse(run.reconstruct(x_in), x) for run in (denoising, plain))
-    smooth, noisy = (smoothness(run.model.first_layer().detach()) for run in (denoising, plain))
+    smooth, noisy = (smoothness(run.model.first_layer().detach(), apart=2) for run in (denoising, plain))
     figures = {
         "SSE of the noisy image itself": sse(x_in, x),
         "noisy→clean SSE, plain": by_plain,
         "noisy→clean SSE, denoising": cleaned,
         "clean→clean SSE, plain": plain.metrics["test/sse"],
         "clean→clean SSE, denoising": denoising.metrics["test/sse"],
-        "correlation of neighbouring weights, plain": noisy,
-        "correlation of neighbouring weights, denoising": smooth,
+        "correlation of weights two pixels apart, plain": noisy,
+        "correlation of weights two pixels apart, denoising": smooth,
     }
     picture = beside(
         denoising.directory / "beside.png",

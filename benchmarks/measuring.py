@@ -50,14 +50,15 @@ def strokes(x: Tensor, reach: int = 1) -> Tensor:
     return F.max_pool2d((x > 0.5).float(), 2 * reach + 1, stride=1, padding=reach) > 0
 
 
-def smoothness(weights: Tensor) -> float:
-    """Mean over units of the correlation between the weights of pixels side by side, [units, C, h, w].
+def smoothness(weights: Tensor, apart: int = 1) -> float:
+    """Mean over units of the correlation between weights so many pixels apart, [units, C, h, w].
 
-    0 for noise, towards 1 for strokes and blots.
+    0 for noise, towards 1 for strokes and blots that are wider than that.
     """
     w = weights - weights.mean((2, 3), keepdim=True)
-    beside = (w[..., :, 1:] * w[..., :, :-1]).flatten(1).mean(1) + (w[..., 1:, :] * w[..., :-1, :]).flatten(1).mean(1)
-    return float((beside / 2 / w.square().flatten(1).mean(1).clamp_min(1e-12)).mean())
+    along = (w[..., :, apart:] * w[..., :, :-apart]).flatten(1).mean(1)
+    down = (w[..., apart:, :] * w[..., :-apart, :]).flatten(1).mean(1)
+    return float(((along + down) / 2 / w.square().flatten(1).mean(1).clamp_min(1e-12)).mean())
 
 
 def unit_sheet(run: Trained, count: int = 64) -> Tensor:

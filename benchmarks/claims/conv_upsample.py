@@ -48,41 +48,50 @@ def untrained(trained: Trained) -> Autoencoder:
     return build(checked(config, said)).model.eval()
 
 
+def stretched(decoded: Tensor) -> Tensor:
+    """Each picture from its own darkest to its own lightest value."""
+    low, high = decoded.amin((1, 2, 3), True), decoded.amax((1, 2, 3), True)
+    return (decoded - low) / (high - low)
+
+
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
     """Equal to a convolution; at the start a checkerboard only with deconvolution; errors within a fifth."""
     nearest, transpose = runs["nearest"], runs["transpose"]
+    fresh = {name: untrained(run) for name, run in runs.items()}
     data = splits(nearest)
     x, shown = pixels(data.test, 1000), some(data.test)
-    layer, maps = transpose.model.decoder.layers[-1], torch.rand(4, transpose.model.decoder.layers[-1].in_channels, 14, 14)
-    fresh = {name: untrained(run) for name, run in runs.items()}
-    start = {name: model.decode(model.encode(x).z) for name, model in fresh.items()}
+    layer = transpose.model.decoder.layers[-1]
+    maps = torch.rand(4, layer.in_channels, 14, 14)
     figures = {
         "test SSE, repeating values": nearest.metrics["test/sse"],
         "test SSE, deconvolution": transpose.metrics["test/sse"],
-        "largest difference between deconvolution and convolution": (layer(maps) - as_convolution(layer, maps)).abs().max().item(),
-        "checkerboard before training, repeating values": checkerboard(start["nearest"]),
-        "checkerboard before training, deconvolution": checkerboard(start["transpose"]),
+        "largest difference between deconvolution and convolution": (
+            (layer(maps) - as_convolution(layer, maps)).abs().max().item()
+        ),
+        "checkerboard before training, repeating values": checkerboard(fresh["nearest"](x).decoded),
+        "checkerboard before training, deconvolution": checkerboard(fresh["transpose"](x).decoded),
         "checkerboard of the error after training, repeating values": checkerboard(nearest.reconstruct(x) - x),
         "checkerboard of the error after training, deconvolution": checkerboard(transpose.reconstruct(x) - x),
     }
-    before = {name: (d - d.amin((1, 2, 3), True)) / (d.amax((1, 2, 3), True) - d.amin((1, 2, 3), True)) for name, d in (
-        (name, model.decode(model.encode(shown).z)) for name, model in fresh.items()
-    )}
-    picture = rows(
-        nearest.directory / "figures" / "decoders.png",
-        {
-            "clean": shown,
-            "repeat": nearest.reconstruct(shown),
-            "deconv.": transpose.reconstruct(shown),
-            "untrained": before["nearest"],
-            "untr. dec.": before["transpose"],
-        },
-    )
     holds = (
         figures["largest difference between deconvolution and convolution"] < 1e-5
         and nearest.metrics["test/sse"] < 1.2 * transpose.metrics["test/sse"]
         and figures["checkerboard before training, deconvolution"]
         > 5 * figures["checkerboard before training, repeating values"]
     )
-    return Outcome(figures, holds, picture)
+    picture = rows(
+        nearest.directory / "figures" / "decoders.png",
+        {
+            "clean": shown,
+            "repeat": nearest.reconstruct(shown),
+            "deconv.": transpose.reconstruct(shown),
+            "repeat, untrained": stretched(fresh["nearest"](shown).decoded),
+            "deconv., untrained": stretched(fresh["transpose"](shown).decoded),
+        },
+    )
+    note = (
+        "Checkerboard: the power at the period of two pixels over the mean power of all other frequencies, of what the "
+        "decoder paints before it has learnt anything, and of the error after training."
+    )
+    return Outcome(figures, holds, picture, note)

@@ -7,7 +7,7 @@ import sys
 # Numbers of <malloc.h>. Blocks above the second threshold are mapped for themselves and unmapped when freed; a heap
 # whose free end is above the first is cut.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-LARGEST = (1 << 30, 32 << 20)  # what mallopt takes as the second, by age: before glibc 2.35 no more than 32 MiB
+LARGEST = (1 << 30, 32 << 20)  # the second; an older glibc takes no more than 32 MiB
 
 OWN = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 

@@ -1,4 +1,4 @@
-"""What claims about generative models have in common: how much their pictures are like digits, their codes like a prior."""
+"""What claims about generative models share: how far pictures are like digits, and codes like draws of a prior."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -10,8 +10,8 @@ from aetrain.views.codes import CodeGrid
 from aetrain.views.render import grid
 
 CLAIM = (
-    "With an L2 penalty on a code of two units, a grid of codes around 0 is decoded smoothly and every cell is a digit; "
-    "without the penalty it is not."
+    "With an L2 penalty on a code of two units, a grid of codes around 0 is decoded smoothly and every cell is a "
+    "digit; without the penalty it is not."
 )
 RUNS = {
     "latent_grid": ["experiment=latent_grid"],

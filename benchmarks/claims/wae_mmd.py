@@ -42,7 +42,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     mean, low, high = codes["wae_mmd"]
     holds = (
         mean < 0.3
-        and 0.5 < low
+        and low > 0.5
         and high < 1.5
         and mmd["wae_mmd"] < 0.1 * mmd["without"]
         and judged["wae_mmd"].classes == 10

@@ -54,6 +54,6 @@ def check(runs: dict[str, Trained]) -> Outcome:
     )
     note = (
         "Smaller than the paper's network (784-1000-1000-8), with one step of the optimizer for reconstruction and "
-        "regularisation together. The agreement is that of the 10 nearest training images; for real test digits it is 0.95."
+        "regularisation together. The agreement is that of the 10 nearest training images; of test digits it is 0.95."
     )
     return Outcome(figures, holds, plate(runs["adversarial"].directory / "figures" / "prior.png", sheets), note)

@@ -21,7 +21,7 @@ from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.conv import conv
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Bernoulli
-from aetrain.views.codes import CodeMap, aligned, plane
+from aetrain.views.codes import CodeGrid, CodeMap, aligned, plane
 from aetrain.views.exhibits import Histograms, Picture, View
 from aetrain.views.logbook import Logbook, zero_or_power_of_two
 from aetrain.views.pictures import Reconstructions, Samples, class_by_class
@@ -39,6 +39,7 @@ VIEWS: dict[str, View] = {
     "decoder_units": DecoderUnits(),
     "samples": Samples(),
     "code": CodeMap(),
+    "grid": CodeGrid(),
     "activations": Activations(),
 }
 
@@ -266,6 +267,14 @@ def test_the_map_of_codes_does_not_turn_or_flip() -> None:
     assert (before != after).float().mean() < 0.01
 
 
+def test_grid_of_codes_paints_the_plane_with_the_first_unit_to_the_right_and_the_second_upwards() -> None:
+    model = built(partial(dense, hidden=[32]), code_dim=2)
+    sheet = picture(CodeGrid(side=3, limit=1.5)(scene_of(model, some_images())))
+    places = torch.tensor([[x, y] for y in (1.5, 0.0, -1.5) for x in (-1.5, 0.0, 1.5)])
+    with torch.no_grad():
+        assert torch.equal(sheet, grid(model.paint(places), 3))
+
+
 def test_activations_are_of_every_layer_and_of_the_code() -> None:
     scene = scene_of(built(partial(dense, hidden=[16, 12])), some_images())
     exhibit = Activations()(scene)
@@ -288,7 +297,7 @@ def test_every_view_applies_to_every_family_or_says_that_it_does_not(
     scene = scene_of(built(build, shape, code_dim), some_images(shape, 30, labelled), GaussianNoise(0.2))
     for name, view in VIEWS.items():
         exhibit = view(scene)
-        if name == "samples" and build is not vae:
+        if (name == "samples" and build is not vae) or (name == "grid" and code_dim != 2):
             assert exhibit is None
         elif name == "activations":
             assert isinstance(exhibit, Histograms)
@@ -395,7 +404,7 @@ def test_a_run_is_one_event_file_with_curves_pictures_and_config(tmp_path: Path)
     a_run(tmp_path)
     log = read(kept(tmp_path))
     assert [(e.step, e.value) for e in log.Scalars("test/nll")] == [(0, 50.0), *((i, 51.0 - i) for i in range(1, 11))]
-    assert set(log.Tags()["images"]) == {f"views/{name}" for name in VIEWS if name != "activations"}
+    assert set(log.Tags()["images"]) == {f"views/{name}" for name in VIEWS if name not in ("activations", "grid")}
     assert set(log.Tags()["histograms"]) == {"views_activations/hidden1", "views_activations/code"}
     for tag in (*log.Tags()["images"], "views_activations/code"):
         looks = log.Histograms(tag) if "activations" in tag else log.Images(tag)
@@ -418,7 +427,7 @@ def test_the_images_are_the_same_at_every_step_and_what_is_learned_is_not(tmp_pa
 def test_the_last_pictures_are_files_too(tmp_path: Path) -> None:
     a_run(tmp_path)
     figures = sorted((tmp_path / "figures").iterdir())
-    assert [f.name for f in figures] == sorted(f"{name}.png" for name in VIEWS if name != "activations")
+    assert [f.name for f in figures] == sorted(f"{name}.png" for name in VIEWS if name not in ("activations", "grid"))
     log = read(kept(tmp_path))
     for figure in figures:
         assert figure.read_bytes() == log.Images(f"views/{figure.stem}")[-1].encoded_image_string

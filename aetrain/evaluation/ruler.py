@@ -16,7 +16,7 @@ from aetrain.data.dataset import Images, Prepare
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.pca import PCA
-from aetrain.model.records import Forward, GaussianCode
+from aetrain.model.records import Forward, GaussianCode, QuantizedCode
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import GaussianKL
 
@@ -29,6 +29,11 @@ MEANING = {
     "kl": "KL from the code's distribution to the prior, nats",
     "neg_elbo": "nll with the code drawn at random, plus kl, nats",
     "sparsity": "the sparsity penalty, without its weight",
+    "critic": "-log of the chance that the critic gives a code of being a draw from the prior, nats",
+    "mmd": "squared distance of the codes to draws from the prior, without bias (so it may be below 0)",
+    "l2": "squared length of the code",
+    "codebook": "squared distance of the codewords to what they stand for",
+    "commitment": "the same distance, as the encoder descends it",
     "sse": "squared error summed over an image's pixels",
     "code_sse": "the same from the code alone, without the max-pool switches that an unpooling decoder is also given",
     "pca_sse": "the same of PCA with as many units",
@@ -45,6 +50,8 @@ MEANING = {
     "code_mean": "mean activation of the code's units",
     "l0": "units of an image's code that are not zero",
     "dead_units": "units of the code that no image moves (standard deviation below 0.001)",
+    "used_codewords": "codewords that some image uses",
+    "perplexity": "how many codewords are in use, each counted by how often: exp of the entropy of their use",
     "active_units": "units whose mean moves with the image (variance above 0.01; Burda et al. 2016)",
 }
 
@@ -116,10 +123,13 @@ class Ruler:
         """Everything, the code's statistics and PCA with as many units included."""
         codes: list[Tensor] = []
         painted: list[Tensor] = []
+        words: list[Tensor] = []
 
         def figures(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
             out = model(x)
             codes.append(out.code.mean if isinstance(out.code, GaussianCode) else out.code.z)
+            if isinstance(out.code, QuantizedCode):
+                words.append(out.code.index.flatten())
             seen = quick_figures(model, objective, self.noise, out, generator)
             expected = model.likelihood.mean(out.decoded)
             seen["bce_excess"] = seen["bce"] - entropy(x)
@@ -145,6 +155,10 @@ class Ruler:
         means["dead_units"] = float((code.std(0, correction=0) < 1e-3).sum())
         if issubclass(model.bottleneck.emits, GaussianCode):
             means["active_units"] = float((code.var(0, correction=0) > 0.01).sum())
+        if words:
+            counts = torch.cat(words).bincount()
+            means["used_codewords"] = float((counts > 0).sum())
+            means["perplexity"] = float(torch.distributions.Categorical(probs=counts).entropy().exp())
         if pca is not None:
             means["pca_angle"] = pca.angle_to(PCA.fit(painted[: max(1, PAINTED // self.batch_size)], model.code_dim))
         return means

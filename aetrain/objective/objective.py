@@ -56,4 +56,7 @@ class Objective(nn.Module):
                     f"with the bottleneck it needs ({MODELS.get(penalty.reads, 'model=vae')})"
                 )
         with torch.no_grad():
-            self(model, model(torch.zeros(2, *model.image_shape)))
+            blank = torch.zeros(2, *model.image_shape)
+            self(model, model(blank))
+            for critic in self.critics.values():
+                critic.terms(model, blank)

@@ -1,4 +1,4 @@
-"""Views of the code as a space: where the images lie in it."""
+"""Views of the code as a space: where the images lie in it, and what its places are painted as."""
 
 from dataclasses import dataclass
 from typing import final
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.views.exhibits import Picture, positive
+from aetrain.views.render import grid
 from aetrain.views.scatter import scatter
 from aetrain.views.scene import SEED, Scene
 
@@ -39,6 +40,32 @@ class CodeMap:
             case _:
                 coarse = F.adaptive_avg_pool2d(scene.x[: self.count], 8).flatten(1)  # fewer pixels, the same plane
                 return Picture(scatter(aligned(plane(z), plane(coarse)), labels))
+
+
+@final
+@dataclass(frozen=True)
+class CodeGrid:
+    """What the decoder paints of a square of codes around 0, of codes with two units; None of others.
+
+    `side` codes each way, from -`limit` to `limit`: the first unit grows to the right, the second upwards, the same at
+    every step. Codes with an activation or a sparsifier pass through it, as draws from the prior do.
+    """
+
+    side: int = 20
+    limit: float = 2.0
+
+    def __post_init__(self) -> None:
+        positive(side=self.side, limit=self.limit)
+
+    def __call__(self, scene: Scene) -> Picture | None:
+        if scene.z.shape[1] != 2:
+            return None
+        return Picture(grid(scene.paint(scene.model.finish(self.codes().to(scene.z))), self.side))
+
+    def codes(self) -> Tensor:
+        """The places [side * side, 2], row by row from the top left."""
+        steps = torch.linspace(-self.limit, self.limit, self.side)
+        return torch.stack([steps.repeat(self.side), steps.flip(0).repeat_interleave(self.side)], dim=1)
 
 
 def plane(rows: Tensor) -> Tensor:

@@ -1,0 +1,38 @@
+"""Convolutions in a VAE: more for as many weights."""
+
+import torch
+from experiments import Outcome
+from likeness import likeness, plate
+
+from aetrain.library import Trained
+from aetrain.views.render import grid
+
+CLAIM = "A convolutional VAE reaches a better negative ELBO than a dense one with as many weights and units of code."
+RUNS = {
+    "conv_vae": ["experiment=conv_vae"],
+    "dense": ["experiment=vae", "model.hidden=[64]", "epochs=5"],
+}
+
+
+def check(runs: dict[str, Trained]) -> Outcome:
+    """Lower negative ELBO, with no more weights than one in fifty beyond the dense network's."""
+    figures: dict[str, float] = {}
+    sheets = {}
+    for name, title in {"conv_vae": "convolutional", "dense": "dense"}.items():
+        run = runs[name]
+        z = run.model.prior(500, torch.Generator().manual_seed(0))
+        assert z is not None
+        pictures = run.decode(z)
+        sheets[f"{title}, draws from the prior"] = grid(pictures[:60], columns=10)
+        figures |= {
+            f"weights, {title}": run.metrics["weights"],
+            f"test negative ELBO, nats, {title}": run.metrics["test/neg_elbo"],
+            f"test KL, nats, {title}": run.metrics["test/kl"],
+            f"share of nearest training images that agree on the digit, {title}": float(
+                likeness(pictures).agreement.mean()
+            ),
+        }
+    conv, dense = (runs[name].metrics for name in ("conv_vae", "dense"))
+    holds = conv["test/neg_elbo"] < dense["test/neg_elbo"] and conv["weights"] < 1.02 * dense["weights"]
+    note = "Both for 5 epochs, from the mean image."
+    return Outcome(figures, holds, plate(runs["conv_vae"].directory / "figures" / "prior.png", sheets), note)

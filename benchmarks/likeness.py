@@ -1,0 +1,88 @@
+"""What claims about generative models share: how far pictures are like digits, and codes like draws of a prior."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from aetrain.build import build
+from aetrain.data.dataset import Splits
+from aetrain.experiment import checked
+from aetrain.library import Trained, composed
+from aetrain.objective.adversaries import MMD
+
+NEIGHBOURS = 10
+
+
+@cache
+def mnist() -> Splits:
+    """MNIST as the experiments see it."""
+    config, _, said = composed(["dataset=mnist"])
+    return build(checked(config, said)).dataset.load()
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What the nearest training images say of pictures [N, 1, 28, 28]."""
+
+    agreement: Tensor  # [N] share of the nearest that are of one class: 1 for a plain digit, less for a blend of two
+    distance: Tensor  # [N] squared error to the nearest one
+    digit: Tensor  # [N] the class of most of the nearest
+
+    @property
+    def classes(self) -> int:
+        """How many digits are among them."""
+        return len(self.digit.unique())
+
+
+@torch.no_grad()
+def likeness(pictures: Tensor, neighbours: int = NEIGHBOURS) -> Likeness:
+    """Judge pictures by their nearest training images."""
+    train = mnist().train
+    assert train.labels is not None
+    x = train.pixels.flatten(1).to(torch.float32).div_(255)  # [60000, 784]
+    norms = x.square().sum(1)
+    distances, votes = [], []
+    for part in pictures.flatten(1).split(500):
+        square = norms + part.square().sum(1)[:, None] - 2 * part @ x.t()  # [B, 60000]
+        nearest = square.topk(neighbours, largest=False)
+        distances.append(nearest.values[:, 0])
+        votes.append(torch.nn.functional.one_hot(train.labels[nearest.indices], 10).sum(1))  # [B, 10]
+    most = torch.cat(votes).max(1)
+    return Likeness(most.values / neighbours, torch.cat(distances), most.indices)
+
+
+def plate(path: Path, sheets: Mapping[str, Tensor]) -> Path:
+    """Write pictures [1 or 3, H, W] side by side under their titles."""
+    height, width = next(iter(sheets.values())).shape[1:]
+    figure = Figure(figsize=(5 * len(sheets), 5 * height / width + 0.4), layout="constrained")
+    for number, (title, sheet) in enumerate(sheets.items(), 1):
+        axes = figure.add_subplot(1, len(sheets), number)
+        shown = sheet.expand(3, -1, -1).permute(1, 2, 0).clamp(0, 1).numpy()
+        axes.imshow(shown, interpolation="antialiased")
+        axes.set_title(title, fontsize=12)
+        axes.axis("off")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def codes_of_test(run: Trained) -> Tensor:
+    """The codes [10000, D] of the test images."""
+    return run.encode(mnist().test.pixels.to(torch.float32) / 255)
+
+
+def moments(z: Tensor) -> tuple[float, float, float]:
+    """Of codes [N, D]: the largest absolute mean of a unit, the smallest and the largest variance in any direction."""
+    variances = torch.linalg.eigvalsh(z.t().cov())
+    return float(z.mean(0).abs().max()), float(variances[0]), float(variances[-1])
+
+
+def mmd_to_normal(z: Tensor, count: int = 2000) -> float:
+    """Unbiased squared MMD of the first codes to draws from N(0, I), in the kernel of one scale."""
+    drawn = torch.randn(count, z.shape[1], generator=torch.Generator().manual_seed(0))
+    return float(MMD(scales=[1.0]).between(z[:count], drawn))

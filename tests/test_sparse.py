@@ -248,6 +248,16 @@ def test_each_hidden_layer_has_its_activation_and_the_decoder_mirrors_them() -> 
     torch.testing.assert_close(model(x).decoded.flatten(1), c(h))
 
 
+def test_each_level_of_convolutions_has_its_activation() -> None:
+    model = conv((1, 9, 8), Bernoulli(), torch.nn.Identity(), (0.0, 1.0), 4, [3, 5], activation=["tanh", "sigmoid"])
+    x, (one, two) = images(2, (1, 9, 8)), model.encoder.layers
+    first = torch.tanh(one(x))
+    torch.testing.assert_close(model(x).hidden, (first, torch.sigmoid(two(first))))
+    smallest = torch.sigmoid(model.decoder.expand(model.encode(x).z)).unflatten(1, (5, 3, 2))
+    a, b = model.decoder.layers
+    torch.testing.assert_close(model(x).decoded, b(torch.tanh(a(smallest))))
+
+
 def spread_through(activation: str, init: str, depth: int = 10, width: int = 256) -> list[float]:
     """Mean square of the signal after each of the hidden layers, for an input of mean square 1."""
     torch.manual_seed(0)
@@ -314,7 +324,7 @@ def test_weight_decay_shrinks_weights(optimizer: str) -> None:
         x = images(8, built.model.image_shape)
         for _ in range(20):
             built.updates[0].step(x)
-        norms.append(sum(float(p.square().sum()) for p in built.model.parameters()))
+        norms.append(sum(p.detach().square().sum().item() for p in built.model.parameters()))
     assert norms[1] < norms[0]
 
 

@@ -157,6 +157,8 @@ def _named(kind: Any) -> str:
     if origin is Literal:
         return f"one of {listed([str(member) for member in inner])}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
+        if get_origin(inner[0]) is Literal:
+            return f"a list of such, as in [{','.join(map(str, get_args(inner[0])[:2]))}]"
         each = _named(inner[0]).removeprefix("a ") or "component"
         many = inner[-1] is ... or len(inner) == 1
         example = f" such as {EXAMPLES[inner[0]]}" if inner[0] in EXAMPLES else ""

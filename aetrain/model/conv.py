@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.dense import MakeBottleneck
-from aetrain.model.layers import Activation, Init, activation_named, initialise
+from aetrain.model.layers import Activation, Activations, Init, activation_named, activations_named, initialise
 from aetrain.model.likelihoods import Likelihood
 from aetrain.model.records import Code, Encoded
 
@@ -29,7 +29,7 @@ class ConvEncoder(nn.Module):
         channels: Sequence[int],
         kernel: int,
         down: Down,
-        activation: Activation,
+        activation: Activations,
         remember: bool = False,
     ) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ConvEncoder(nn.Module):
         self.layers = nn.ModuleList(
             nn.Conv2d(i, o, kernel, stride=stride, padding=kernel // 2) for i, o in itertools.pairwise(widths)
         )
-        self.activation = activation_named(activation)
+        self.activations = activations_named(activation, len(channels))
         self.sizes: list[Size] = [image_shape[1:]]  # of every level, the picture's first
         for _ in channels:
             height, width = self.sizes[-1]
@@ -49,8 +49,8 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Encoded:
         hidden, where = [], []
-        for layer in self.layers:
-            x = self.activation(layer(x))  # [B, channels, h, w]
+        for layer, activation in zip(self.layers, self.activations, strict=True):
+            x = activation(layer(x))  # [B, channels, h, w]
             hidden.append(x)
             if self.down == "maxpool":
                 x, switches = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
@@ -70,11 +70,17 @@ class ConvDecoder(nn.Module):
     """
 
     def __init__(
-        self, code_dim: int, channels: Sequence[int], sizes: Sequence[Size], kernel: int, up: Up, activation: Activation
+        self,
+        code_dim: int,
+        channels: Sequence[int],
+        sizes: Sequence[Size],
+        kernel: int,
+        up: Up,
+        activations: Sequence[nn.Module],
     ) -> None:
         super().__init__()
         self.up = up
-        self.activation = activation_named(activation)
+        self.activations = nn.ModuleList(activations)
         widths = list(reversed(channels))  # of the maps, smallest first; the last entry is the picture's
         self.sizes = list(reversed(sizes))
         self.smallest = (widths[0], *self.sizes[0])
@@ -94,7 +100,7 @@ class ConvDecoder(nn.Module):
         )
 
     def forward(self, code: Code) -> Tensor:
-        x = self.activation(self.expand(code.z)).unflatten(1, self.smallest)  # [B, channels, h, w]
+        x = self.activations[0](self.expand(code.z)).unflatten(1, self.smallest)  # [B, channels, h, w]
         levels = list(zip(self.layers, self._switches(code, x), self.sizes[1:], strict=True))
         for level, (layer, switches, size) in enumerate(levels):
             match self.up:
@@ -104,7 +110,7 @@ class ConvDecoder(nn.Module):
                     x = F.max_unpool2d(x, top_left(x, size) if switches is None else switches, (2, 2), output_size=size)
             x = layer(x)
             if level < len(levels) - 1:
-                x = self.activation(x)
+                x = self.activations[level + 1](x)
         return x
 
     @property
@@ -133,7 +139,7 @@ def conv(
     kernel: int = 3,
     down: Down = "stride",
     up: Up = "transpose",
-    activation: Activation = "relu",
+    activation: Activations = "relu",
     code_activation: Activation | None = None,
     bottleneck: MakeBottleneck = Deterministic,
     init: Init = "default",
@@ -147,7 +153,9 @@ def conv(
         raise ValueError(f"model.up=unpool needs switches, but model.down={down} keeps none: use model.down=maxpool")
     encoder = ConvEncoder(image_shape, channels, kernel, down, activation, remember=up == "unpool")
     neck = bottleneck(encoder.num_features, code_dim)
-    decoder = ConvDecoder(code_dim, [image_shape[0], *channels], encoder.sizes, kernel, up, activation)
+    decoder = ConvDecoder(
+        code_dim, [image_shape[0], *channels], encoder.sizes, kernel, up, list(reversed(encoder.activations))
+    )
     finish = activation_named(code_activation or "identity")
     model = Autoencoder(encoder, neck, decoder, likelihood, finish, sparsifier, image_shape, scale)
     initialise(model, init)

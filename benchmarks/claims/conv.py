@@ -44,7 +44,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     note = (
         "The convolutional network has 5,729 weights and a code of 8 x 2 x 2 = 32 units. A dense network of that size "
         "affords 3 units (5,491 weights; with 4 it has 7,060), one with tied weights 7 (6,279, more than the "
-        "convolutional one has); both descend the same loss by the same optimizer. The document's loss is the mean "
-        "over pixels, said here as `likelihood.variance=392`; its weight decay of 1e-5 is added to that gradient."
+        "convolutional one has); both descend the same loss by the same optimizer: the document's mean over pixels, "
+        "to whose gradient its weight decay of 1e-5 is added."
     )
     return Outcome(figures, holds, picture, note)

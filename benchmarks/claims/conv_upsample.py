@@ -92,6 +92,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     )
     note = (
         "Checkerboard: the power at the period of two pixels over the mean power of all other frequencies, of what the "
-        "decoder paints before it has learnt anything, and of the error after training."
+        "decoder paints before it has learnt anything, and of the error after training, by when deconvolution has "
+        "unlearnt its own."
     )
     return Outcome(figures, holds, picture, note)

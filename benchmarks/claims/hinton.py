@@ -11,13 +11,14 @@ CLAIM = (
 )
 RUNS = {
     "deep": ["experiment=hinton"],
-    "2 units": ["experiment=hinton", "model.code_dim=2", "epochs=5"],
-    "sigmoid": ["experiment=hinton_rbm", "pretrain=none"],
+    "2 units": ["experiment=hinton", "model.code_dim=2", "epochs=4"],
+    "sigmoid": ["experiment=hinton", "model.activation=sigmoid", "model.init=default", "epochs=4"],
 }
+PUBLISHED = 3.00
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Below a quarter of PCA's error and within 5 % of the published figure; the 2-unit code below 0.75 of PCA-2."""
+    """Below a quarter of PCA's error and not above the published figure; the 2-unit code below 0.75 of PCA-2."""
     deep, two, sigmoid = (runs[name].metrics for name in RUNS)
     data = data_of(runs["deep"])
     x = one_of_each_class(data)
@@ -31,21 +32,21 @@ def check(runs: dict[str, Trained]) -> Outcome:
     picture = rows_picture(runs["deep"].directory / "figures" / "rows.png", rows)
     figures = {
         "test SSE": deep["test/sse"],
-        "published": 3.00,
+        "published": PUBLISHED,
         "test SSE of PCA-30": deep["test/pca_sse"],
-        "test SSE, 2 units (5 epochs)": two["test/sse"],
+        f"test SSE, 2 units, {two['epochs']} epochs": two["test/sse"],
         "test SSE of PCA-2": two["test/pca_sse"],
-        "test SSE, sigmoid units from a random start (5 epochs)": sigmoid["test/sse"],
+        f"test SSE, sigmoid units, {sigmoid['epochs']} epochs": sigmoid["test/sse"],
     }
     holds = (
         deep["test/sse"] < deep["test/pca_sse"] / 4
-        and deep["test/sse"] < 1.05 * 3.00
+        and deep["test/sse"] <= PUBLISHED
         and two["test/sse"] < 0.75 * two["test/pca_sse"]
     )
     then = curve(runs["deep"], "test/sse")[: sigmoid["epochs"] + 1][-1]
     note = (
         "The document's sigmoid units do not get there from a random start: after "
-        f"{sigmoid['epochs']} epochs of Adam at 0.001 they are at {sigmoid['test/sse']:.2f} where SiLU units are at "
+        f"{sigmoid['epochs']} epochs of the same recipe they are at {sigmoid['test/sse']:.2f} where SiLU units are at "
         f"{then:.2f}, on the way to {deep['test/sse']:.2f} after {deep['epochs']}. `hinton_rbm` shows what a stack of "
         "RBMs does for them."
     )

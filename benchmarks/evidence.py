@@ -1,107 +1,108 @@
-"""What claims need to look at trained runs: the data they saw, their curves, pictures of both."""
+"""What claims need to know of trained runs: the data they saw, and what is measured beside what is in their metrics."""
 
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from torch.nn import functional as F
 
-from aetrain import experiment
-from aetrain.build import build
-from aetrain.data.batches import in_order
+from aetrain.data.dataset import Dataset, Images, Splits
+from aetrain.data.noise import Noise
 from aetrain.directory import RunDirectory
+from aetrain.evaluation import ruler
 from aetrain.library import Trained
 from aetrain.model.pca import PCA
-from aetrain.views.render import grid, png, write_png
+from aetrain.views.pictures import class_by_class
+
+COUNT = 2000  # test images that are measured
 
 
-@dataclass(frozen=True)
-class Data:
-    """A run's data set as its model is shown it."""
-
-    train: Tensor  # [N, C, H, W] in [0, 1]
-    train_labels: Tensor
-    test: Tensor
-    test_labels: Tensor
-
-    def pca(self, code_dim: int) -> PCA:
-        return PCA.fit(self.train.split(8192), code_dim)
+def dataset_of(config: DictConfig) -> Dataset:
+    """The data set that a config names, unread. The global generator is left alone, so a claim may draw from it."""
+    return instantiate(config.dataset, _convert_="all")
 
 
-def data_of(trained: Trained) -> Data:
-    """The images that a run was trained and tested on."""
-    dataset = build(experiment.checked(trained.config, [])).dataset
-    splits = dataset.load()
-    train, test = (torch.cat(list(in_order(part, 8192, dataset.prepare))) for part in (splits.train, splits.test))
-    return Data(train, splits.train.labels, test, splits.test.labels)
+def splits_of(run: Trained) -> Splits:
+    """The images that a run was trained and tested on, as they are stored."""
+    return dataset_of(run.config).load()
 
 
-def curve(trained: Trained, name: str) -> list[float]:
+def pixels(images: Images, count: int | None = None) -> Tensor:
+    """The first stored images, or all, whole: [count, C, H, W] in [0, 1]."""
+    return images.pixels[:count].to(torch.float32) / 255
+
+
+def unseen(run: Trained, count: int = COUNT) -> Tensor:
+    """The first test images as the run's model is shown them, [N, C, H, W]; the same ones at every call."""
+    dataset = dataset_of(run.config)
+    return dataset.prepare(dataset.load().test[:count].pixels, torch.Generator().manual_seed(1))
+
+
+def one_of_each_class(images: Images, count: int = 10) -> Tensor:
+    """The first image of each class, in the classes' order, [count, C, H, W] in [0, 1]."""
+    return pixels(images[class_by_class(images.labels, len(images))[:count]])
+
+
+def noise_of(run: Trained) -> Noise:
+    """The noise that a run was trained with."""
+    return instantiate(run.config.noise, _convert_="all")
+
+
+def corrupted(noise: Noise, x: Tensor) -> Tensor:
+    """The same noisy images at every call."""
+    return noise(x, torch.Generator().manual_seed(2))
+
+
+def setting(run: Trained, key: str) -> float:
+    """A number from a run's config."""
+    return float(OmegaConf.select(run.config, key))
+
+
+def curve(run: Trained, name: str) -> list[float]:
     """A figure at every epoch, the model before training first."""
-    return [line[name] for line in RunDirectory(trained.directory).history()]
+    return [line[name] for line in RunDirectory(run.directory).history()]
 
 
-def one_of_each_class(data: Data, count: int = 10) -> Tensor:
-    """The first test image of each class, in the classes' order, [count, C, H, W]."""
-    return torch.stack([data.test[int((data.test_labels == label).nonzero()[0])] for label in range(count)])
+def sse(a: Tensor, b: Tensor) -> float:
+    """Squared error summed over an image's pixels, mean over the images."""
+    return ruler.sse(a, b).mean().item()
 
 
-def rows_picture(path: Path, rows: Mapping[str, Tensor]) -> Path:
-    """Images in named rows, one under the other."""
-    columns = len(next(iter(rows.values())))
-    write_png(grid(torch.cat(list(rows.values())), columns, captions=list(rows)), path)
-    return path
+def pca_of(images: Images, k: int) -> PCA:
+    """The first k principal directions of whole images."""
+    return PCA.fit(pixels(images).split(8192), k)
 
 
-def side_by_side(path: Path, pictures: Mapping[str, Tensor]) -> Path:
-    """Pictures [C, H, W] of one height beside each other, each under its name."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    heading, gap = 40, 16
-    parts = [Image.open(io.BytesIO(png(picture))).convert("RGB") for picture in pictures.values()]
-    width = sum(part.width + gap for part in parts) - gap
-    sheet = Image.new("RGB", (width, heading + max(part.height for part in parts)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(24)
-    left = 0
-    for name, part in zip(pictures, parts, strict=True):
-        sheet.paste(part, (left, heading))
-        draw.text((left + part.width / 2, heading / 2), name, fill="black", font=font, anchor="mm")
-        left += part.width + gap
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
-    return path
+def pca_sse(data: Splits, k: int) -> float:
+    """Test error of PCA with k components."""
+    x = pixels(data.test)
+    return sse(pca_of(data.train, k).reconstruct(x), x)
 
 
-def curves_picture(path: Path, curves: Mapping[str, Sequence[float]], title: str, log: bool = False) -> Path:
-    """Curves over epochs in one chart, named in it."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for name, values in curves.items():
-        axes.plot(range(len(values)), values, marker="o", label=name)
-    if log:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="epochs", title=title)
-    axes.grid(True, which="both", alpha=0.3)
-    axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    return path
-
-
-def knn_accuracy(code: Tensor, labels: Tensor, test_code: Tensor, test_labels: Tensor, k: int = 10) -> float:
-    """Share of test images whose k nearest training codes vote for their class."""
+def knn_accuracy(encode: Callable[[Tensor], Tensor], data: Splits, k: int = 10) -> float:
+    """Share of test images whose k nearest training codes (Euclidean) vote for their class."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    classifier = KNeighborsClassifier(min(k, len(code))).fit(code.numpy(), labels.numpy())
-    return float(classifier.score(test_code.numpy(), test_labels.numpy()))
+    assert data.train.labels is not None
+    assert data.test.labels is not None
+    code, test_code = (encode(pixels(images)).numpy() for images in (data.train, data.test))
+    classifier = KNeighborsClassifier(min(k, len(code))).fit(code, data.train.labels.numpy())
+    return float(classifier.score(test_code, data.test.labels.numpy()))
+
+
+def strokes(x: Tensor, reach: int = 1) -> Tensor:
+    """Where there is ink (above one half) or a pixel beside it, as bools like x."""
+    return F.max_pool2d((x > 0.5).float(), 2 * reach + 1, stride=1, padding=reach) > 0
+
+
+def smoothness(weights: Tensor, apart: int = 1) -> float:
+    """Mean over units of the correlation between weights so many pixels apart, [units, C, h, w].
+
+    0 for noise, towards 1 for strokes and blots that are wider than that.
+    """
+    w = weights - weights.mean((2, 3), keepdim=True)
+    along = (w[..., :, apart:] * w[..., :, :-apart]).flatten(1).mean(1)
+    down = (w[..., apart:, :] * w[..., :-apart, :]).flatten(1).mean(1)
+    return float(((along + down) / 2 / w.square().flatten(1).mean(1).clamp_min(1e-12)).mean())

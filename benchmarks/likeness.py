@@ -1,17 +1,13 @@
 """What claims about generative models share: how far pictures are like digits, and codes like draws of a prior."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
+from evidence import dataset_of, pixels
 from torch import Tensor
 
-from aetrain.build import build
 from aetrain.data.dataset import Splits
-from aetrain.experiment import checked
 from aetrain.library import Trained, composed
 from aetrain.objective.adversaries import MMD
 
@@ -21,8 +17,8 @@ NEIGHBOURS = 10
 @cache
 def mnist() -> Splits:
     """MNIST as the experiments see it."""
-    config, _, said = composed(["dataset=mnist"])
-    return build(checked(config, said)).dataset.load()
+    config, _, _ = composed(["dataset=mnist"])
+    return dataset_of(config).load()
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ def likeness(pictures: Tensor, neighbours: int = NEIGHBOURS) -> Likeness:
     """Judge pictures by their nearest training images."""
     train = mnist().train
     assert train.labels is not None
-    x = train.pixels.flatten(1).to(torch.float32).div_(255)  # [60000, 784]
+    x = pixels(train).flatten(1)  # [60000, 784]
     norms = x.square().sum(1)
     distances, votes = [], []
     for part in pictures.flatten(1).split(500):
@@ -61,24 +57,9 @@ def likeness(pictures: Tensor, neighbours: int = NEIGHBOURS) -> Likeness:
     return Likeness(most.values / neighbours, torch.cat(distances), most.indices)
 
 
-def plate(path: Path, sheets: Mapping[str, Tensor]) -> Path:
-    """Write pictures [1 or 3, H, W] side by side under their titles."""
-    height, width = next(iter(sheets.values())).shape[1:]
-    figure = Figure(figsize=(5 * len(sheets), 5 * height / width + 0.4), layout="constrained")
-    for number, (title, sheet) in enumerate(sheets.items(), 1):
-        axes = figure.add_subplot(1, len(sheets), number)
-        shown = sheet.expand(3, -1, -1).permute(1, 2, 0).clamp(0, 1).numpy()
-        axes.imshow(shown, interpolation="antialiased")
-        axes.set_title(title, fontsize=12)
-        axes.axis("off")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
-
-
 def codes_of_test(run: Trained) -> Tensor:
     """The codes [10000, D] of the test images."""
-    return run.encode(mnist().test.pixels.to(torch.float32) / 255)
+    return run.encode(pixels(mnist().test))
 
 
 def moments(z: Tensor) -> tuple[float, float, float]:

@@ -2,7 +2,8 @@
 
 import torch
 from experiments import Outcome
-from likeness import codes_of_test, likeness, mmd_to_normal, moments, plate
+from likeness import codes_of_test, likeness, mmd_to_normal, moments
+from sheets import beside
 
 from aetrain.directory import RunDirectory
 from aetrain.library import Trained
@@ -58,4 +59,5 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "Smaller than the paper's network (784-1000-1000-8), with one step of the optimizer for reconstruction and "
         "regularisation together. The agreement is that of the 10 nearest training images; of test digits it is 0.95."
     )
-    return Outcome(figures, holds, plate(runs["adversarial"].directory / "figures" / "prior.png", sheets), note)
+    picture = beside(runs["adversarial"].directory / "figures" / "prior.png", sheets.values(), sheets)
+    return Outcome(figures, holds, picture, note)

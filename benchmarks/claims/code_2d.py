@@ -1,9 +1,9 @@
 """A code of two units is a map of the digits (Hinton & Salakhutdinov 2006, figure 3)."""
 
-from evidence import data_of, knn_accuracy, side_by_side
+from evidence import knn_accuracy, pca_of, pixels, splits_of, sse
 from experiments import Outcome
+from sheets import beside
 
-from aetrain.evaluation import ruler
 from aetrain.library import Trained
 from aetrain.views.scatter import scatter
 
@@ -20,19 +20,17 @@ SHOWN = 2000
 def check(runs: dict[str, Trained]) -> Outcome:
     """The 10 nearest training codes call 10 points more of the test digits right, and the error is lower."""
     sigmoid, elu = runs["sigmoid"], runs["ELU"]
-    data = data_of(sigmoid)
-    pca = data.pca(2)
+    data = splits_of(sigmoid)
+    pca = pca_of(data.train, 2)
     codes = {"sigmoid units": sigmoid.encode, "ELU units": elu.encode, "PCA": pca.encode}
-    accuracy = {
-        name: knn_accuracy(encode(data.train), data.train_labels, encode(data.test), data.test_labels)
-        for name, encode in codes.items()
-    }
-    labels = data.test_labels[:SHOWN]
-    picture = side_by_side(
+    accuracy = {name: knn_accuracy(encode, data) for name, encode in codes.items()}
+    x, shown = pixels(data.test), data.test[:SHOWN]
+    picture = beside(
         sigmoid.directory / "figures" / "beside_pca.png",
-        {f"{name}: {accuracy[name]:.0%}": scatter(encode(data.test[:SHOWN]), labels) for name, encode in codes.items()},
+        [scatter(encode(pixels(shown)), shown.labels) for encode in codes.values()],
+        [f"{name}: {value:.0%}" for name, value in accuracy.items()],
     )
-    pca_sse = float(ruler.sse(pca.reconstruct(data.test), data.test).mean())
+    pca_sse = sse(pca.reconstruct(x), x)
     figures = {f"10-NN accuracy, {name}": value for name, value in accuracy.items()} | {
         "test SSE, sigmoid units": sigmoid.metrics["test/sse"],
         "test SSE, ELU units": elu.metrics["test/sse"],

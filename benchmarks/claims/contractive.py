@@ -1,8 +1,9 @@
 """Rifai et al. (2011): a penalty on the code's Jacobian makes a code that small changes of the image hardly move."""
 
 import torch
+from evidence import unseen
 from experiments import Outcome
-from measuring import beside, unit_sheet, unseen
+from sheets import beside, unit_sheet
 
 from aetrain.library import Trained
 from aetrain.objective.contractive import Contractive

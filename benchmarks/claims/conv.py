@@ -1,10 +1,10 @@
 """The tutorial's convolutional network on Fashion-MNIST, against dense networks with as many weights."""
 
+from evidence import one_of_each_class, pca_of, splits_of
 from experiments import Outcome
-from showing import rows, some, splits
+from sheets import rows
 
 from aetrain.library import Trained
-from aetrain.model.pca import PCA
 
 CLAIM = "A convolutional autoencoder paints clothes with a smaller error than a dense one with as many weights."
 DENSE = ["experiment=conv", "model.hidden=[]", "model.code_activation=null", "views=none"]
@@ -28,9 +28,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "weights, tied": tied["weights"],
     }
     holds = conv["test/sse"] < min(dense["test/sse"], tied["test/sse"])
-    data = splits(runs["conv"])
-    x = some(data.test)
-    pca = PCA.fit((part / 255 for part in data.train.pixels.split(8192)), 32)
+    data = splits_of(runs["conv"])
+    x = one_of_each_class(data.test)
     picture = rows(
         runs["conv"].directory / "figures" / "beside.png",
         {
@@ -38,7 +37,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
             "conv": runs["conv"].reconstruct(x),
             "dense": runs["dense"].reconstruct(x),
             "tied": runs["tied"].reconstruct(x),
-            "PCA-32": pca.reconstruct(x),
+            "PCA-32": pca_of(data.train, 32).reconstruct(x),
         },
     )
     note = (

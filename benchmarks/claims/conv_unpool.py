@@ -1,8 +1,9 @@
 """Zeiler & Fergus (2014), section 2.1; Zhao et al. (2016): switches put maxima back where they were."""
 
 import torch
+from evidence import one_of_each_class, pixels, splits_of, sse
 from experiments import Outcome
-from showing import pixels, rows, some, splits, sse
+from sheets import rows
 from torch.nn import functional as F
 
 from aetrain.library import Trained
@@ -40,8 +41,8 @@ def back_in_place(trained: Trained, x: torch.Tensor) -> float:
 def check(runs: dict[str, Trained]) -> Outcome:
     """All maxima at their places; with the switches a smaller test error than both decoders without them."""
     unpool = runs["unpool"]
-    data = splits(unpool)
-    x, shown = pixels(data.test, 2000), some(data.test)
+    data = splits_of(unpool)
+    x, shown = pixels(data.test, 2000), one_of_each_class(data.test)
     code = unpool.model.encode(x)
     blind = Code(z=code.z.mean(0).expand_as(code.z), where=code.where)
     bits = 2 * sum(where[0].numel() for where in code.where)

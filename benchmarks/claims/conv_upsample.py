@@ -1,8 +1,9 @@
 """Odena et al. (2016), doi:10.23915/distill.00003: repeating values and convolving, beside deconvolution."""
 
 import torch
+from evidence import one_of_each_class, pixels, splits_of
 from experiments import Outcome
-from showing import pixels, rows, some, splits
+from sheets import rows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,8 +60,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """Equal to a convolution; at the start a checkerboard only with deconvolution; errors within a fifth."""
     nearest, transpose = runs["nearest"], runs["transpose"]
     fresh = {name: untrained(run) for name, run in runs.items()}
-    data = splits(nearest)
-    x, shown = pixels(data.test, 1000), some(data.test)
+    data = splits_of(nearest)
+    x, shown = pixels(data.test, 1000), one_of_each_class(data.test)
     layer = transpose.model.decoder.layers[-1]
     maps = torch.rand(4, layer.in_channels, 14, 14)
     figures = {

@@ -2,7 +2,8 @@
 
 import torch
 from experiments import Outcome
-from likeness import likeness, plate
+from likeness import likeness
+from sheets import beside
 
 from aetrain.library import Trained
 from aetrain.views.render import grid
@@ -35,4 +36,5 @@ def check(runs: dict[str, Trained]) -> Outcome:
     conv, dense = (runs[name].metrics for name in ("conv_vae", "dense"))
     holds = conv["test/neg_elbo"] < dense["test/neg_elbo"] and conv["weights"] < 1.02 * dense["weights"]
     note = "Both for 5 epochs, from the mean image."
-    return Outcome(figures, holds, plate(runs["conv_vae"].directory / "figures" / "prior.png", sheets), note)
+    picture = beside(runs["conv_vae"].directory / "figures" / "prior.png", sheets.values(), sheets)
+    return Outcome(figures, holds, picture, note)

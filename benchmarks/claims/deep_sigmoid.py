@@ -1,9 +1,9 @@
 """A deep autoencoder of sigmoid units: digits are recognisable after 5 epochs, and better after 20."""
 
-from evidence import data_of, one_of_each_class, rows_picture
+from evidence import one_of_each_class, pca_sse, splits_of
 from experiments import Outcome
+from sheets import rows
 
-from aetrain.evaluation import ruler
 from aetrain.library import Trained
 
 CLAIM = "784-256-128-256-784 with sigmoid units reconstructs test digits after 5 epochs, and better after 20."
@@ -15,11 +15,11 @@ RUNS = {
 
 def check(runs: dict[str, Trained]) -> Outcome:
     """After 5 epochs at most half the error of PCA with 2 components, after 20 at most 0.9 times that of 5."""
-    data = data_of(runs["5 epochs"])
+    data = splits_of(runs["5 epochs"])
     short, long = (run.metrics["test/sse"] for run in runs.values())
-    pca_2 = float(ruler.sse(data.pca(2).reconstruct(data.test), data.test).mean())
-    x = one_of_each_class(data)
-    picture = rows_picture(
+    pca_2 = pca_sse(data, 2)
+    x = one_of_each_class(data.test)
+    picture = rows(
         runs["20 epochs"].directory / "figures" / "digits.png",
         {"test digits": x, **{name: run.reconstruct(x) for name, run in runs.items()}},
     )

@@ -1,7 +1,8 @@
 """Hinton & Salakhutdinov (2006): a stack of RBMs finds weights from which a deep sigmoid autoencoder can be trained."""
 
-from evidence import curve, curves_picture
+from evidence import curve
 from experiments import Outcome
+from sheets import curves_picture
 
 from aetrain.library import Trained
 

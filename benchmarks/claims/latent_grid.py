@@ -1,8 +1,10 @@
 """The course's two-unit code: an L2 penalty gathers the codes around 0, and what lies between them is a digit, too."""
 
 import torch
+from evidence import pixels
 from experiments import Outcome
-from likeness import codes_of_test, likeness, mnist, plate
+from likeness import codes_of_test, likeness, mnist
+from sheets import beside
 from torch import Tensor
 
 from aetrain.library import Trained
@@ -53,7 +55,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
                 (judged[title].agreement >= 0.8).float().mean()
             ),
         }
-    written = float(likeness(mnist().test.pixels[:500].to(torch.float32) / 255).distance.mean())
+    written = float(likeness(pixels(mnist().test, 500)).distance.mean())
     figures["squared distance of a test image to the nearest training image"] = written
     figures |= {f"test SSE, {name}": run.metrics["test/sse"] for name, run in runs.items()}
     ours, same, wide = judged
@@ -68,4 +70,5 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "Not found: that cells are no digits without the penalty. On a grid as wide as its codes they are (the share "
         "of cells whose neighbours agree is no smaller than with the penalty), but in islands with abrupt borders."
     )
-    return Outcome(figures, holds, plate(runs["latent_grid"].directory / "figures" / "grids.png", sheets), note)
+    picture = beside(runs["latent_grid"].directory / "figures" / "grids.png", sheets.values(), sheets)
+    return Outcome(figures, holds, picture, note)

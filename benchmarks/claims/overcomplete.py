@@ -1,8 +1,9 @@
 """An autoencoder with more units than pixels has room to copy; a price on activity keeps it from it."""
 
 import torch
+from evidence import corrupted, splits_of, sse, unseen
 from experiments import Outcome
-from measuring import corrupted, rows, splits_of, sse, unseen
+from sheets import rows
 
 from aetrain.data.noise import Replace
 from aetrain.library import Trained
@@ -53,8 +54,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
     note = (
         "Drawn as torch draws them, untied weights are small, and what never varies in the training set (most of the "
         "border) is not learnt to be copied: without any penalty such a network repairs "
-        f"{repaired[said['document']]} of the damage that gaps do. From orthogonal tied weights, which begin as a copy, "
-        f"training without a penalty repairs {repaired['no penalty']}, with it {repaired['L1']}."
+        f"{repaired[said['document']]} of the damage that gaps do. From orthogonal tied weights, which begin as a "
+        f"copy, training without a penalty repairs {repaired['no penalty']}, with it {repaired['L1']}."
     )
     return Outcome(figures, holds, picture, note)
 

@@ -1,11 +1,10 @@
 """An LSTM reads an image row by row into one vector, another writes it back (Srivastava et al. 2015)."""
 
-import torch
+from evidence import one_of_each_class, pca_of, pca_sse, pixels, splits_of
 from experiments import Outcome
-from showing import pca_sse, pixels, rows, some, splits
+from sheets import rows
 
 from aetrain.library import Trained
-from aetrain.model.pca import PCA
 
 CLAIM = "An LSTM that reads a digit row by row keeps it in one vector, from which another LSTM writes it back."
 RUNS = {"sequence": ["experiment=sequence"]}
@@ -14,8 +13,8 @@ RUNS = {"sequence": ["experiment=sequence"]}
 def check(runs: dict[str, Trained]) -> Outcome:
     """The error is below that of PCA with half as many units, and the vector is all that the writer is given."""
     run = runs["sequence"]
-    data = splits(run)
-    x, shown = pixels(data.test, 1000), some(data.test)
+    data = splits_of(run)
+    x, shown = pixels(data.test, 1000), one_of_each_class(data.test)
     code = run.encode(x)
     difference = (run.decode(code) - run.reconstruct(x)).abs().max().item()
     figures = {
@@ -27,7 +26,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "largest difference, written from the vector alone": difference,
     }
     holds = figures["test SSE"] < figures["test SSE of PCA-16"] and difference < 1e-6 and code.dim() == 2
-    pca = PCA.fit((part.to(torch.float32) / 255 for part in data.train.pixels.split(8192)), 32)
+    pca = pca_of(data.train, 32)
     picture = rows(
         run.directory / "figures" / "beside.png",
         {"clean": shown, "LSTM": run.reconstruct(shown), "PCA-32": pca.reconstruct(shown)},

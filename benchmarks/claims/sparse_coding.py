@@ -1,8 +1,9 @@
 """Olshausen & Field (1996): a dictionary learnt for sparse codes holds oriented, local edges."""
 
 import torch
+from evidence import splits_of, sse, unseen
 from experiments import Outcome
-from measuring import beside, splits_of, sse, unit_sheet, unseen
+from sheets import beside, unit_sheet
 from torch import Tensor
 
 from aetrain.data.batches import in_order

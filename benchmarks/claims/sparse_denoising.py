@@ -1,7 +1,8 @@
 """The document's finding: with a sparse code, a denoising autoencoder brings back detail in the digit better."""
 
+from evidence import corrupted, noise_of, sse, strokes, unseen
 from experiments import Outcome
-from measuring import corrupted, noise_of, rows, sse, strokes, unseen
+from sheets import rows
 
 from aetrain.library import Trained
 

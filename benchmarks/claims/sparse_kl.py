@@ -1,8 +1,9 @@
 """Ng (2011), CS294A lecture notes: the KL penalty holds every unit's mean activation at a target."""
 
 import torch
+from evidence import setting, smoothness, unseen
 from experiments import Outcome
-from measuring import beside, setting, smoothness, unit_sheet, unseen
+from sheets import beside, unit_sheet
 
 from aetrain.library import Trained
 

@@ -1,7 +1,8 @@
 """Ng (2011), CS294A lecture notes: units that are rarely active become pen strokes."""
 
+from evidence import setting, smoothness
 from experiments import Outcome
-from measuring import beside, setting, smoothness, unit_sheet
+from sheets import beside, unit_sheet
 
 from aetrain.library import Trained
 

@@ -1,8 +1,9 @@
 """A price on absolute activations silences most units of the layers it is put on."""
 
 import torch
+from evidence import unseen
 from experiments import Outcome
-from measuring import beside, unit_sheet, unseen
+from sheets import beside, unit_sheet
 
 from aetrain.library import Trained
 

@@ -1,7 +1,8 @@
 """Makhzani & Frey (2013): exactly k units active, and all of them used where k comes down from a larger number."""
 
+from evidence import setting
 from experiments import Outcome
-from measuring import beside, setting, unit_sheet
+from sheets import beside, unit_sheet
 
 from aetrain.library import Trained
 

@@ -1,8 +1,9 @@
 """Makhzani & Frey (2015): lifetime sparsity makes every unit win some images, so that none is dead."""
 
 import torch
+from evidence import setting, smoothness, unseen
 from experiments import Outcome
-from measuring import beside, setting, smoothness, unit_sheet, unseen
+from sheets import beside, unit_sheet
 
 from aetrain.library import Trained
 

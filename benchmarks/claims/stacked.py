@@ -1,7 +1,8 @@
 """Bengio et al. (2007): greedy layer-wise training gives a deep network a start from which it can be trained."""
 
-from evidence import curve, curves_picture
+from evidence import curve
 from experiments import Outcome
+from sheets import curves_picture
 
 from aetrain.library import Trained
 

@@ -1,8 +1,9 @@
 """Tied weights: the decoder's layers are the encoder's, transposed."""
 
 import torch
-from evidence import data_of, one_of_each_class, rows_picture
+from evidence import one_of_each_class, splits_of
 from experiments import Outcome
+from sheets import rows
 
 from aetrain.library import Trained
 from aetrain.model.layers import TiedLinear
@@ -20,8 +21,8 @@ RUNS = {
 def check(runs: dict[str, Trained]) -> Outcome:
     """Shared in the loaded model, where a change of one is a change of the other; error at most 15 % above."""
     tied, free = runs["tied"], runs["free"]
-    x = one_of_each_class(data_of(tied))
-    picture = rows_picture(
+    x = one_of_each_class(splits_of(tied).test)
+    picture = rows(
         tied.directory / "figures" / "tied.png",
         {"original": x, "tied": tied.reconstruct(x), "free": free.reconstruct(x)},
     )

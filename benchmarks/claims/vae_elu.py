@@ -3,6 +3,7 @@
 import math
 
 import torch
+from evidence import pixels
 from experiments import Outcome
 from likeness import likeness, mnist
 from torch.distributions import Normal
@@ -24,7 +25,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """KL of 200 test images, 2000 draws each, within 5 standard errors; all ten digits among 500 draws."""
     run = runs["vae_elu"]
     with torch.no_grad():
-        out = run.model(mnist().test.pixels[:IMAGES].to(torch.float32) / 255)
+        out = run.model(pixels(mnist().test, IMAGES))
         assert isinstance(out.code, GaussianCode)
         closed = float(GaussianKL()(run.model, out).mean())
         q, p = Normal(out.code.mean.double(), (0.5 * out.code.log_var.double()).exp()), Normal(0.0, 1.0)

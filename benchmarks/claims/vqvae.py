@@ -1,8 +1,10 @@
 """van den Oord et al. (2017): an image as a few words from a learnt book."""
 
 import torch
+from evidence import pixels
 from experiments import Outcome
-from likeness import mnist, plate
+from likeness import mnist
+from sheets import beside
 from torch import Tensor
 
 from aetrain.library import Trained
@@ -68,13 +70,13 @@ def check(runs: dict[str, Trained]) -> Outcome:
     run = runs["vqvae"]
     neck = run.model.bottleneck
     assert isinstance(neck, Quantized)
-    test = mnist().test.pixels.to(torch.float32) / 255
+    test = pixels(mnist().test)
     code = run.model.encode(test)
     assert isinstance(code, QuantizedCode)
     exact = torch.equal(code.z.unflatten(1, (neck.groups, -1)), neck.book.weight[code.index])
     words = neck.book.num_embeddings
     bits = neck.groups * (words - 1).bit_length()
-    through_pca = rounded_pca(mnist().train.pixels.to(torch.float32) / 255, test, bits)
+    through_pca = rounded_pca(pixels(mnist().train), test, bits)
     pca_sse = float((through_pca - test).square().sum((1, 2, 3)).mean())
     sse, used = run.metrics["test/sse"], run.metrics["test/used_codewords"]
     figures = {
@@ -88,4 +90,5 @@ def check(runs: dict[str, Trained]) -> Outcome:
     sheets = {title: grid(images, columns=10) for title, images in rows.items()}
     holds = exact and sse < pca_sse and used >= words / 2
     note = "Bits are given to PCA's coefficients where they do most good, each with the best levels for it (Lloyd)."
-    return Outcome(figures, holds, plate(run.directory / "figures" / "words.png", sheets), note)
+    picture = beside(run.directory / "figures" / "words.png", sheets.values(), sheets)
+    return Outcome(figures, holds, picture, note)

@@ -2,7 +2,8 @@
 
 import torch
 from experiments import Outcome
-from likeness import codes_of_test, likeness, mmd_to_normal, moments, plate
+from likeness import codes_of_test, likeness, mmd_to_normal, moments
+from sheets import beside
 
 from aetrain.library import Trained
 from aetrain.views.render import grid
@@ -53,4 +54,5 @@ def check(runs: dict[str, Trained]) -> Outcome:
         and runs["wae_mmd"].metrics["test/sse"] < 1.15 * runs["without"].metrics["test/sse"]
     )
     note = "The agreement is that of the 10 nearest training images; for real test digits it is 0.95."
-    return Outcome(figures, holds, plate(runs["wae_mmd"].directory / "figures" / "prior.png", sheets), note)
+    picture = beside(runs["wae_mmd"].directory / "figures" / "prior.png", sheets.values(), sheets)
+    return Outcome(figures, holds, picture, note)

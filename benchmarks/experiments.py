@@ -15,9 +15,11 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import aetrain
 from aetrain.library import Trained
@@ -72,13 +74,13 @@ def train(overrides: list[str], directory: Path) -> Trained:
     return aetrain.run([f"hydra.run.dir={directory}", *overrides])
 
 
-def run_claim(name: str, seeds: int, outputs: Path, extra: tuple[str, ...] = ()) -> Row:
+def run_claim(name: str, seeds: Iterable[int], outputs: Path, extra: tuple[str, ...] = ()) -> Row:
     """Train what a claim needs, once a seed, and check it."""
     claim = claim_of(name)
     first = next(iter(claim.RUNS.values()))
     row = Row(name, claim.CLAIM, "aetrain " + " ".join(first))
     began = time.perf_counter()
-    for seed in range(seeds):
+    for seed in seeds:
         runs = {
             run: train([*overrides, f"seed={seed}", *extra], outputs / name / run / f"seed{seed}")
             for run, overrides in claim.RUNS.items()
@@ -95,19 +97,26 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g}"
 
 
-def record(row: Row) -> None:
-    """Write what an experiment came to, and its picture, below docs/."""
+def recorded(name: str) -> dict[str, Any]:
+    """What docs/ says of an experiment; empty where it says nothing."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def record(row: Row, before: Mapping[str, Any]) -> None:
+    """Write what an experiment came to below docs/, after the seeds that were there `before`, and its picture."""
     picture = row.outcomes[0].picture
-    if picture is not None and picture.is_file():
+    if not before and picture is not None and picture.is_file():
         (DOCS / "figures").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, DOCS / "figures" / f"{row.name}.png")
+    figures = {name: [outcome.figures[name] for outcome in row.outcomes] for name in row.outcomes[0].figures}
     results = {
         "claim": row.claim,
         "command": row.command,
-        "seeds": len(row.outcomes),
-        "held": sum(outcome.holds for outcome in row.outcomes),
-        "figures": {name: [o.figures[name] for o in row.outcomes] for name in row.outcomes[0].figures},
-        "note": row.outcomes[0].note,
+        "seeds": before.get("seeds", 0) + len(row.outcomes),
+        "held": before.get("held", 0) + sum(outcome.holds for outcome in row.outcomes),
+        "figures": {name: [*before.get("figures", {}).get(name, ()), *values] for name, values in figures.items()},
+        "note": before.get("note", row.outcomes[0].note),  # it tells of the first seed
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{row.name}.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -146,18 +155,23 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="experiments; all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs" / "experiments")
+    parser.add_argument("--anew", action="store_true", help="forget the seeds that are recorded")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
     sys.modules["experiments"] = sys.modules["__main__"]  # so that claim files find Outcome
     names = given.names or sorted(file.stem for file in CLAIMS.glob("*.py"))
     failed = []
     for name in names:
-        row = run_claim(name, 1 if given.smoke else given.seeds, given.outputs, SMOKE if given.smoke else ())
+        before = {} if given.anew or given.smoke else recorded(name)
+        seeds = range(1) if given.smoke else range(before.get("seeds", 0), given.seeds)
+        if not seeds:
+            continue
+        row = run_claim(name, seeds, given.outputs, SMOKE if given.smoke else ())
         holds = all(outcome.holds for outcome in row.outcomes)
         print(json.dumps({"name": name, "holds": holds, "figures": [o.figures for o in row.outcomes]}), flush=True)
         failed += [] if holds or given.smoke else [name]
         if not given.smoke:
-            record(row)
+            record(row, before)
             write_document()
     if failed:
         sys.exit(f"claims that did not hold: {', '.join(failed)}")

@@ -53,8 +53,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
     note = (
         "Drawn as torch draws them, untied weights are small, and what never varies in the training set (most of the "
         "border) is not learnt to be copied: without any penalty such a network repairs "
-        f"{repaired[said['document']]} of the damage that gaps do. From orthogonal tied weights, which begin as a copy, "
-        f"training without a penalty repairs {repaired['no penalty']}, with it {repaired['L1']}."
+        f"{repaired[said['document']]} of the damage that gaps do. From orthogonal tied weights, which begin as a "
+        f"copy, training without a penalty repairs {repaired['no penalty']}, with it {repaired['L1']}."
     )
     return Outcome(figures, holds, picture, note)
 

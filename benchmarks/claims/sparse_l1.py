@@ -21,7 +21,7 @@ RUNS = {
 def check(runs: dict[str, Trained]) -> Outcome:
     """Active units of the hidden layer, which is rectified, and those that no test image wakes."""
     figures = {}
-    said = {"plain": "no penalty", "sparse": "L1", "strong": "L1 four times as strong"}
+    said = {"plain": "no penalty", "sparse": "L1", "strong": "L1, weight 0.2"}
     for name, text in said.items():
         active = runs[name].model(unseen(runs[name])).hidden[0] > 0  # [N, units]
         figures[f"active hidden units (L0) of 256, {text}"] = float(active.float().sum(1).mean())

@@ -10,7 +10,7 @@ from aetrain.library import Trained
 CLAIM = (
     "784-1000 without a penalty copies: given an image with gaps, it paints the gaps (noisy→clean no better than the "
     "input, within 10 %). With L1 on the code, the code is sparse and useful: damage is repaired that it was never "
-    "trained on, and labels are as easily read from the few active units."
+    "trained on, and labels are about as easily read from the few active units (nearest neighbour, within 2 points)."
 )
 RUNS = {
     "sparse": ["experiment=overcomplete"],
@@ -47,7 +47,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
         gaps["no penalty"] > 0.9 * itself
         and gaps["L1"] < 0.8 * itself
         and figures["active units of 1000, L1"] < 100
-        and figures["1-NN accuracy of the code, L1, %"] > figures["1-NN accuracy of the code, no penalty, %"] - 1
+        and figures["1-NN accuracy of the code, L1, %"] > figures["1-NN accuracy of the code, no penalty, %"] - 2
     )
     repaired = {text: f"{100 * (1 - error / itself):.0f} %" for text, error in gaps.items()}
     note = (
@@ -60,13 +60,13 @@ def check(runs: dict[str, Trained]) -> Outcome:
 
 
 def neighbours(run: Trained, count: int = 10_000) -> float:
-    """Share of 2,000 test images, in %, whose nearest code among `count` training images has their label (cosine)."""
+    """Share of the test images, in %, whose nearest code among `count` training images has their label (cosine)."""
     splits = splits_of(run)
     assert splits.train.labels is not None
     assert splits.test.labels is not None
     seen, asked = (
         torch.nn.functional.normalize(run.encode(part.pixels[:n].float() / 255))
-        for part, n in ((splits.train, count), (splits.test, 2000))
+        for part, n in ((splits.train, count), (splits.test, len(splits.test)))
     )
     nearest = splits.train.labels[:count][(asked @ seen.t()).argmax(1)]
-    return 100 * float((nearest == splits.test.labels[:2000]).float().mean())
+    return 100 * float((nearest == splits.test.labels).float().mean())

@@ -20,6 +20,7 @@ ORDER = [
     "aetrain.evaluation",
     "aetrain.views",
     "aetrain.config",
+    "aetrain.apart",
     "aetrain.directory",
     "aetrain.build",
     "aetrain.experiment",
@@ -67,6 +68,7 @@ def test_only_some_rooms_know_hydra(file: Path) -> None:
     own = module_of(file)
     rooms = (
         "aetrain.config",
+        "aetrain.apart",
         "aetrain.directory",
         "aetrain.build",
         "aetrain.experiment",

@@ -20,10 +20,10 @@ MAX_NAME = 120
 DEFAULT = "default"  # the name of a run that overrides nothing
 
 # Settings that say where and how to work, not what the run is, and so are no part of its name.
-NAMELESS = ("mode", "run", "trust", "data_dir", "device", "dataset.path")
+NAMELESS = ("mode", "run", "resume", "retry", "trust", "data_dir", "device", "dataset.path")
 
 # Settings whose value is a path.
-PATHS = ("run", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = ("run", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir")
 
 
 def register_resolvers() -> None:
@@ -86,39 +86,59 @@ def starting_from_run(overrides: Sequence[str]) -> list[str]:
 
     Each section of the saved config becomes the option `saved` of its group, and is chosen unless the command line
     chooses another, as in `mode=eval run=DIR noise=gaussian`. What comes out goes into the run's own directory, or
-    below its eval/ under the name of what was changed. Without `run=` nothing changes.
+    below its eval/ under the name of what was changed. `resume=DIR` begins with the run's config as well, and goes on
+    with its training where it is. Without either nothing changes.
     """
     _forget_saved()
     given = {o.key_or_group: o for o in parse(overrides) if not o.is_delete()}
-    if "run" not in given or given["run"].value() is None:
+    word = next((w for w in ("resume", "run") if w in given and given[w].value() is not None), None)
+    if word is None:
         return list(overrides)
-    if given["run"].is_sweep_override():
-        raise ConfigError(
-            "run= takes one run: sweep over its conditions, as in noise=none,gaussian, or use a shell loop"
-        )
+    if given[word].is_sweep_override():
+        advice = {"run": "sweep over its conditions, as in noise=none,gaussian, or ", "resume": ""}[word]
+        raise ConfigError(f"{word}= takes one run: {advice}use a shell loop")
     if "experiment" in given:
-        raise ConfigError("experiment= and run= both say what to start from: drop one of them")
-    run = Path(str(given["run"].value()))
+        raise ConfigError(f"experiment= and {word}= both say what to start from: drop one of them")
+    run = Path(str(given[word].value()))
+    if word == "resume":
+        return [*_resumed(run, given), *(o.input_line or "" for key, o in given.items() if key != "resume")]
     if "mode" not in given:
         raise ConfigError(
             f"run={run} is for the modes that look at a run: add mode=eval\n"
-            f"  to go on with its training say what was said for it, and hydra.run.dir={run} with more epochs="
+            f"  to go on with its training say resume={run}, with more epochs= if it is finished"
         )
-    saved = saved_config(run)
     conditions = [o.input_line or "" for o in given.values()]
     name = run_name(conditions)
     first = [
         f"hydra.run.dir={_literal(str(run if name == DEFAULT else run / 'eval' / name))}",
         f"hydra.sweep.dir={_literal(str(run / 'eval'))}",
+        *_chosen(saved_config(run), given, ("run", "resume", "device", "trust", "data_dir")),
     ]
+    return [*first, *overrides]
+
+
+def _resumed(run: Path, given: Collection[str]) -> list[str]:
+    """What goes on with a run's training in its own directory."""
+    if {"run", "mode", "hydra.run.dir"} & set(given):
+        raise ConfigError(f"resume={run} goes on with a training where it is: drop run=, mode= and hydra.run.dir=")
+    saved = saved_config(run)
+    mode = saved.get("mode")
+    if not isinstance(mode, dict) or mode.get("_target_") != "aetrain.experiment.train":
+        raise ConfigError(f"resume={run}: that is no training, which alone can be gone on with")
+    return [f"hydra.run.dir={_literal(str(run))}", *_chosen(saved, given, ("run", "resume", "retry", "trust"))]
+
+
+def _chosen(saved: dict[str, Any], given: Collection[str], apart: Collection[str]) -> list[str]:
+    """Overrides that choose a saved config's sections and root settings, but those that the command line gives."""
+    chosen = []
     for key, value in saved.items():
         if key in groups():
-            ConfigStore.instance().store(group=str(key), name=SAVED, node=OmegaConf.create(value), provider="run")
+            ConfigStore.instance().store(group=key, name=SAVED, node=OmegaConf.create(value), provider="run")
             if key != "mode" and key not in given:
-                first.append(f"{key}={SAVED}")
-        elif key not in given and key not in ("run", "device", "trust", "data_dir"):
-            first.append(f"{key}={_literal(value)}")
-    return [*first, *overrides]
+                chosen.append(f"{key}={SAVED}")
+        elif key not in given and key not in apart:
+            chosen.append(f"{key}={_literal(value)}")
+    return chosen
 
 
 def _forget_saved() -> None:

@@ -44,7 +44,7 @@ class Logbook:
         """
         from torch.utils.tensorboard import SummaryWriter  # late: it takes 0.2 s
 
-        old = sorted(self.directory.glob("events.out.tfevents.*"))
+        old = event_files(self.directory)
         kept = [] if epoch is None else carried_over(old, epoch, curves, last)
         # Named apart, as two files of the same second and process would be one.
         self.writer = SummaryWriter(str(self.directory), filename_suffix=f".{len(old)}")
@@ -125,6 +125,11 @@ class Logbook:
 def zero_or_power_of_two(epoch: int) -> bool:
     """Whether it is one of 0, 1, 2, 4, 8, ..."""
     return epoch & (epoch - 1) == 0
+
+
+def event_files(directory: Path) -> list[Path]:
+    """The event files of a run: one, but for what a kill may leave."""
+    return sorted(file for file in directory.glob("events.out.tfevents.*") if file.is_file())
 
 
 def carried_over(old: Sequence[Path], epoch: int, curves: Curves, last: int | None) -> list["Event"]:

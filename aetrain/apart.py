@@ -17,7 +17,19 @@ from typing import Any, NoReturn
 
 from aetrain.config.errors import Terminated
 
-PRELOADED = ["aetrain.experiment", "torch.utils.tensorboard", "sklearn.datasets", "tensorboard.plugins.hparams.api"]
+PRELOADED = [  # what every run imports sooner or later
+    "aetrain.library",
+    "aetrain.model.dense",
+    "aetrain.training.schedules",
+    "aetrain.objective.sparsity",
+    "torch._dynamo",  # which the first optimizer imports
+    "torch.utils.tensorboard",
+    "torchmetrics.functional.image",
+    "tensorboard.plugins.hparams.summary_v2",
+    "tensorboard.plugins.custom_scalar.layout_pb2",
+    "tensorboard.backend.event_processing.event_file_loader",
+    "sklearn.datasets",
+]
 DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130

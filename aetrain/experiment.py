@@ -86,6 +86,8 @@ def _record_failure(home: RunDirectory, config: DictConfig, overrides: Sequence[
         case KeyboardInterrupt():
             cause = f"stopped by {'SIGTERM' if isinstance(error, Terminated) else 'Ctrl-C'}"
             home.record_failure(config, overrides, "interrupted", cause)
+        case SystemExit():
+            home.record_failure(config, overrides, "failed", f"SystemExit: {error.code}")
         case Exception() if not isinstance(error, ConfigError):
             home.record_failure(config, overrides, "failed", f"{type(error).__name__}: {error}", error)
         case _:

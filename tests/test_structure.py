@@ -25,6 +25,7 @@ ORDER = [
     "aetrain.build",
     "aetrain.experiment",
     "aetrain.library",
+    "aetrain.checks",
     "aetrain.cli",
     "aetrain.__main__",
 ]

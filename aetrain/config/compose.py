@@ -121,7 +121,7 @@ def _resumed(run: Path, given: Collection[str]) -> list[str]:
     """What goes on with a run's training in its own directory."""
     if {"run", "mode", "hydra.run.dir"} & set(given):
         raise ConfigError(f"resume={run} goes on with a training where it is: drop run=, mode= and hydra.run.dir=")
-    saved = saved_config(run)
+    saved = saved_config(run, "resume")
     mode = saved.get("mode")
     if not isinstance(mode, dict) or mode.get("_target_") != "aetrain.experiment.train":
         raise ConfigError(f"resume={run}: that is no training, which alone can be gone on with")
@@ -148,12 +148,12 @@ def _forget_saved() -> None:
             options.pop(f"{SAVED}.yaml", None)
 
 
-def saved_config(run: Path) -> dict[str, Any]:
+def saved_config(run: Path, word: str = "run") -> dict[str, Any]:
     """The config that a run directory holds, as plain data with its interpolations as they were written."""
     file = run / ".hydra" / "config.yaml"
     if not file.is_file():
         what = "is not the directory of a run: it has no .hydra/config.yaml" if run.is_dir() else "is no directory"
-        raise ConfigError(f"run={run} {what}{_run_near(run)}")
+        raise ConfigError(f"{word}={run} {what}{_run_near(run, word)}")
     try:
         config = OmegaConf.to_container(OmegaConf.load(file))
     except Exception as error:  # whatever a YAML parser may raise on a damaged file
@@ -163,13 +163,15 @@ def saved_config(run: Path) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def _run_near(place: Path) -> str:
-    """`; did you mean run=...?` for the run that `place` lies in, or the latest one below it or below outputs/."""
+def _run_near(place: Path, word: str) -> str:
+    """`; did you mean run=...?` (or `resume=`) for the run that `place` lies in, or the latest one below it or below outputs/."""
     around = [folder for folder in place.parents if (folder / ".hydra" / "config.yaml").is_file()]
     top = place if place.is_dir() else Path("outputs")
     below = [state.parent.parent for state in top.glob("**/checkpoint/state.json")]
     near = around[:1] or sorted(below, key=lambda run: (run / "checkpoint").stat().st_mtime)
-    return f"; did you mean run={near[-1]}?" if near else ": give one that training left, such as those below outputs/"
+    return (
+        f"; did you mean {word}={near[-1]}?" if near else ": give one that training left, such as those below outputs/"
+    )
 
 
 def _literal(value: Any) -> str:

@@ -32,7 +32,7 @@ class Subject:
         self.overrides = [*SMALL, *overrides.split()]
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.passed: Counter[kills.Place] = kills.moments(self.at("whole"), folder / "whole", folder / "moments")
+        self.passed: Counter[kills.Place] = kills.moments(self.at("whole"), folder / "moments")
         self.wanted = fingerprint(folder / "whole")
 
     def at(self, name: str) -> list[str]:

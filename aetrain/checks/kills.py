@@ -1,5 +1,6 @@
 """Runs that are killed: at a named moment, of all the moments that the same run passes through."""
 
+import logging
 import os
 import random
 import signal
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from omegaconf import DictConfig
 
 from aetrain import apart
 
@@ -37,18 +40,34 @@ class Moment:
 
 def run(overrides: Sequence[str], kill: Moment | None = None) -> int:
     """`aetrain overrides...` in a process of its own, killed at a moment; its exit code, or minus the signal."""
-    process = apart.start(_run, list(overrides), kill)
+    return _ended(_run, list(overrides), kill)
+
+
+def run_of(config: DictConfig, directory: Path, kill: Moment | None = None) -> int:
+    """The same from a config, as a run of no words."""
+    return _ended(_run_of, config, directory, kill)
+
+
+def moments(overrides: Sequence[str], note: Path) -> "Counter[Place]":
+    """All places that a run passes, and how often; `note` is a file to hand them over in."""
+    return _noted(_ended(_count, list(overrides), note), note)
+
+
+def moments_of(config: DictConfig, directory: Path, note: Path) -> "Counter[Place]":
+    """The same from a config."""
+    return _noted(_ended(_count_of, config, directory, note), note)
+
+
+def _ended(task: Callable[..., None], *arguments: Any) -> int:
+    process = apart.start(task, *arguments)
     process.join()
     assert process.exitcode is not None
     return process.exitcode
 
 
-def moments(overrides: Sequence[str], directory: Path, note: Path) -> "Counter[Place]":
-    """All places that a run passes, and how often; `note` is a file to hand them over in."""
-    process = apart.start(_count, list(overrides), directory, note)
-    process.join()
-    if process.exitcode != apart.FINISHED:
-        raise RuntimeError(f"the run that is only watched failed: {overrides}")
+def _noted(code: int, note: Path) -> "Counter[Place]":
+    if code != apart.FINISHED:
+        raise RuntimeError(f"the run that is only watched ended with exit code {code}")
     return Counter({(name, int(line)): int(n) for name, line, n in map(str.split, note.read_text().splitlines())})
 
 
@@ -75,30 +94,52 @@ def damage_newest(run: Path, chance: random.Random) -> str:
 def _run(overrides: list[str], kill: Moment | None) -> None:
     from aetrain import experiment, library
 
-    if kill is not None:
-        left = kill.count
-
-        def count_down(place: Place) -> None:
-            nonlocal left
-            if place == kill.place:
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), kill.signal)
-
-        _watch(count_down)
-    config, directory, said = library.composed(overrides)
-    experiment.run(config, directory, said)
+    _die_at(kill)
+    experiment.run(*library.composed(overrides))
 
 
-def _count(overrides: list[str], directory: Path, note: Path) -> None:
+def _run_of(config: DictConfig, directory: Path, kill: Moment | None) -> None:
+    from aetrain import experiment
+
+    logging.getLogger().setLevel(logging.ERROR)
+    _die_at(kill)
+    experiment.run(config, directory)
+
+
+def _count(overrides: list[str], note: Path) -> None:
+    from aetrain import library
+
+    _counted(note, lambda: library.composed(overrides))
+
+
+def _count_of(config: DictConfig, directory: Path, note: Path) -> None:
+    logging.getLogger().setLevel(logging.ERROR)
+    _counted(note, lambda: (config, directory, []))
+
+
+def _counted(note: Path, composed: Callable[[], tuple[DictConfig, Path, list[str]]]) -> None:
+    from aetrain import experiment
+
     passed: Counter[Place] = Counter()
     _watch(lambda place: passed.update([place]))
-    from aetrain import experiment, library
-
-    config, directory, said = library.composed(overrides)
-    experiment.run(config, directory, said)
+    experiment.run(*composed())
     sys.settrace(None)
     note.write_text("".join(f"{name} {line} {n}\n" for (name, line), n in list(passed.items())))
+
+
+def _die_at(kill: Moment | None) -> None:
+    if kill is None:
+        return
+    left = kill.count
+
+    def count_down(place: Place) -> None:
+        nonlocal left
+        if place == kill.place:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), kill.signal)
+
+    _watch(count_down)
 
 
 def _watch(passing: Callable[[Place], None]) -> None:

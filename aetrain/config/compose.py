@@ -164,7 +164,7 @@ def saved_config(run: Path, word: str = "run") -> dict[str, Any]:
 
 
 def _run_near(place: Path, word: str) -> str:
-    """`; did you mean run=...?` (or `resume=`) for the run that `place` lies in, or the latest one below it or below outputs/."""
+    """`; did you mean run=...?` for the run that `place` lies in, or the latest one below it or below outputs/."""
     around = [folder for folder in place.parents if (folder / ".hydra" / "config.yaml").is_file()]
     top = place if place.is_dir() else Path("outputs")
     below = [state.parent.parent for state in top.glob("**/checkpoint/state.json")]

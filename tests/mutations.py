@@ -78,11 +78,11 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 
 
 def overrides(place: Path, chance: random.Random) -> list[str]:
-    """One to three settings with values that may be anything."""
+    """One to three settings with values that may be anything; not of epochs, which would be trained."""
     options = [f"{group}={option}" for group, names in groups().items() for option in names if group != "dataset"]
     said = []
     for _ in range(chance.randrange(1, 4)):
-        key = chance.choice([*group_settings(), *groups(), "epochs", "batch_size", "seed", "device", "retry", "run"])
+        key = chance.choice([*group_settings(), *groups(), "batch_size", "seed", "device", "retry", "run"])
         if chance.random() < 0.2:
             key = key[: chance.randrange(len(key))] + chance.choice("xyz._") + key[chance.randrange(len(key)) :]
         word = chance.choice(options) if chance.random() < 0.2 else f"{key}={chance.choice(VALUES)}"

@@ -3,7 +3,6 @@
 The processes are forked off one that has torch imported and has done nothing else, so that each begins at once.
 """
 
-import ctypes
 import logging
 import multiprocessing
 import os
@@ -30,7 +29,6 @@ PRELOADED = [  # what every run imports sooner or later
     "tensorboard.backend.event_processing.event_file_loader",
     "sklearn.datasets",
 ]
-DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -71,8 +69,7 @@ def run(task: Callable[..., Any], *arguments: Any) -> int:
 def _begin(
     folder: str, environment: Mapping[str, str], level: int, task: Callable[..., Any], arguments: Sequence[Any]
 ) -> NoReturn:
-    if sys.platform == "linux":  # else it would go on alone when a sweep is killed
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -93,6 +90,14 @@ def _begin(
             sys.stdout.flush()
         finally:
             os._exit(code)  # nothing that is left may wait for what has gone wrong
+
+
+def _die_with_parent() -> None:
+    """Do not go on alone when a sweep is killed: nobody would know, and its directory would stay taken."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(FAILED)
 
 
 def stoppable() -> None:

@@ -86,15 +86,16 @@ TITLES = {
 }
 MEANING = {
     "kills": "A run is killed (SIGKILL, at times SIGTERM or SIGINT) at a moment chosen at random from all lines of the "
-    "loop, of the checkpoint, of the directory and of the logbook, and from all file operations; then its newest file is "
-    "kept, cut off or deleted; up to three times in a row. What it comes to after that has to equal an uninterrupted run "
-    "in the digests of its weights, optimizer state, metrics, history, curves and pictures, with one event file and no "
+    "loop, of the checkpoint, of the directory and of the logbook, and from all file operations; then its newest file "
+    "is kept, cut off or deleted; up to three times in a row. What it comes to after that has to equal an "
+    "uninterrupted run in the digests of its weights, optimizer state, metrics, history, curves and pictures, with "
+    "one event file and no "
     "leftovers. Where the event file itself was cut off or deleted, its curves are compared but its pictures are not: "
     "they are not kept elsewhere.",
     "inputs": "Each answer has to be either a success or one message of a few lines and exit code 1: no traceback, no "
     "half-written file, no foreign code run.",
-    "sweeps": "Eight runs, of which six raise, diverge, run out of memory, say sys.exit, are killed by SIGKILL or crash. "
-    "Survived means that the cause is on record; the other two runs have to finish.",
+    "sweeps": "Eight runs, of which six raise, diverge, run out of memory, say sys.exit, are killed by SIGKILL or "
+    "crash. Survived means that the cause is on record; the other two runs have to finish.",
 }
 
 

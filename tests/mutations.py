@@ -14,7 +14,7 @@ from PIL import Image
 
 from aetrain.config.paths import group_settings, groups
 
-MOST_LINES = 9
+MOST_LINES = 12  # of five problems, each with a line of advice
 LINEAR = (*TINY, "model=linear", "model.code_dim=3", "epochs=0")
 
 VALUES = (

@@ -133,6 +133,8 @@ def _chosen(saved: dict[str, Any], given: Collection[str], apart: Collection[str
     chosen = []
     for key, value in saved.items():
         if key in groups():
+            if not isinstance(value, dict):
+                raise ConfigError(f"the run's .hydra/config.yaml is damaged: {key} is no section in it")
             ConfigStore.instance().store(group=key, name=SAVED, node=OmegaConf.create(value), provider="run")
             if key != "mode" and key not in given:
                 chosen.append(f"{key}={SAVED}")

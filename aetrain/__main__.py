@@ -2,4 +2,5 @@
 
 from aetrain.cli import main
 
-main()
+if __name__ == "__main__":  # a sweep's processes import it again
+    main()

@@ -74,6 +74,9 @@ def build(plain: Mapping[str, Any]) -> Parts:
         code_activation=sparsity.code_activation or own,
     )
     names = plain["model"].get("penalties") or {}
+    for name, node in names.items():
+        if "_target_" not in (node or {}):  # such as an experiment's settings of a penalty that another model has
+            raise ConfigError(f"model.penalties.{name} has no _target_: this model has no such penalty of its own")
     penalties = {name: _make(f"model.penalties.{name}", plain)(**_asked(name, plain, model)) for name in names}
     objective = Objective({**penalties, **sparsity.penalties})
     with blamed_on("model"):

@@ -5,7 +5,9 @@ Torch is imported inside the job, so that help, completion and `--cfg job` answe
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,10 +22,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from aetrain import apart
 from aetrain.config import compose
-from aetrain.config.errors import ConfigError
+from aetrain.config.errors import ConfigError, Terminated
 from aetrain.config.explain import explain
 from aetrain.config.paths import CONFIG_DIR
+from aetrain.directory import RunDirectory, Taken
 from aetrain.evaluation.sweep import Sweep
 
 compose.register_resolvers()  # here, because a sweep's worker processes import this module
@@ -34,9 +38,11 @@ def main() -> None:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     logging.raiseExceptions = False  # a line that `| head` does not take is no reason for a traceback
     try:
-        with _errors_as_exceptions(), _no_empty_folders():
+        with _errors_as_exceptions(), _no_empty_folders(), _stoppable():
             command()
         sys.stdout.flush()
+    except Terminated:
+        sys.exit(143)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `aetrain --help | head`
@@ -73,17 +79,37 @@ class Jobs:
 
     def __call__(self, config: DictConfig) -> None:
         """One run, of a single command or of a sweep."""
-        from aetrain import experiment
-
         hydra_config = HydraConfig.get()
-        directory = Path(hydra_config.runtime.output_dir)
-        single = hydra_config.mode == RunMode.RUN
-        try:
-            experiment.run(config, directory, overrides=list(hydra_config.overrides.task), single=single)
-        except Exception as error:
-            if not single and not Sweep.has_failure(directory):
-                raise
-            self.failure = error if single else None
+        directory, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
+        if hydra_config.mode == RunMode.RUN:
+            from aetrain import experiment
+
+            try:
+                experiment.run(config, directory, overrides)
+            except Exception as error:
+                self.failure = error
+        else:
+            _run_of_sweep(config, directory, overrides)
+
+
+def _run_of_sweep(config: DictConfig, directory: Path, overrides: list[str]) -> None:
+    """One of many, in a process of its own: whatever becomes of it is on record, and the others go on."""
+    home = RunDirectory(directory)
+    sys.stdout.flush()
+    code = apart.run(_experiment, config, directory, overrides)
+    if code != apart.FINISHED and home.status not in ("failed", "finished") and not home.alive:
+        home.record_failure(config, overrides, "failed", apart.cause_of_death(code))
+        home.release()
+
+
+def _experiment(config: DictConfig, directory: Path, overrides: list[str]) -> None:
+    from aetrain import experiment
+
+    try:
+        experiment.run(config, directory, overrides, single=False)
+    except Taken as error:
+        logging.getLogger("aetrain").error("%s", error)
+        raise
 
 
 class Begun(Callback):
@@ -124,6 +150,21 @@ def _no_empty_folders() -> Iterator[None]:
         for folder in Begun.folders:
             with suppress(OSError):  # not empty, or never made
                 folder.rmdir()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C, as long as the command runs."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = threading.excepthook
+    apart.stoppable()
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

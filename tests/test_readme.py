@@ -70,7 +70,7 @@ def test_aetrain_commands(line: str, folder: Path, request: pytest.FixtureReques
     words = line.removeprefix("PYTHONPATH=. ").split()
     assert words[0] == "aetrain"
     extra: tuple[str, ...] = ()
-    if not any(word.startswith("mode=eval") for word in words):
+    if not any(word.startswith(("mode=eval", "mode=check", "resume=")) for word in words):
         extra = QUICK if "--config-dir" not in line else QUICK[:2]
         if not any(word.startswith("dataset=") for word in words) or "dataset=fashion" in words:
             extra = (*extra, f"data_dir={request.getfixturevalue('data_dir')}")

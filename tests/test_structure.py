@@ -20,10 +20,12 @@ ORDER = [
     "aetrain.evaluation",
     "aetrain.views",
     "aetrain.config",
+    "aetrain.apart",
     "aetrain.directory",
     "aetrain.build",
     "aetrain.experiment",
     "aetrain.library",
+    "aetrain.checks",
     "aetrain.cli",
     "aetrain.__main__",
 ]
@@ -67,6 +69,7 @@ def test_only_some_rooms_know_hydra(file: Path) -> None:
     own = module_of(file)
     rooms = (
         "aetrain.config",
+        "aetrain.apart",
         "aetrain.directory",
         "aetrain.build",
         "aetrain.experiment",

@@ -495,7 +495,8 @@ def test_a_run_taken_up_again_goes_on_in_one_file(tmp_path: Path, cut: int) -> N
     old = kept(tmp_path)
     old.write_bytes(old.read_bytes()[: -cut or None])  # as a kill may leave it
     book = Logbook(tmp_path, VIEWS, scenes(built(vae), some_images(), Prepare(), Clean()))
-    book.open("a: 2", epoch=4)
+    told = [(epoch, {"train/nll": 100.0 - epoch, "test/nll": 50.0 - max(epoch - 1, 0)}) for epoch in range(5)]
+    book.open("a: 2", epoch=4, curves=told, last=6)
     for epoch in (5, 6):
         book.scalars(epoch, {"train/nll": 7.0, "test/nll": 8.0})
         book.pictures(epoch, last=epoch == 6)

@@ -20,10 +20,10 @@ MAX_NAME = 120
 DEFAULT = "default"  # the name of a run that overrides nothing
 
 # Settings that say where and how to work, not what the run is, and so are no part of its name.
-NAMELESS = ("mode", "run", "trust", "data_dir", "device", "dataset.path")
+NAMELESS = ("mode", "run", "resume", "retry", "trust", "data_dir", "device", "dataset.path")
 
 # Settings whose value is a path.
-PATHS = ("run", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = ("run", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir")
 
 
 def register_resolvers() -> None:
@@ -86,39 +86,61 @@ def starting_from_run(overrides: Sequence[str]) -> list[str]:
 
     Each section of the saved config becomes the option `saved` of its group, and is chosen unless the command line
     chooses another, as in `mode=eval run=DIR noise=gaussian`. What comes out goes into the run's own directory, or
-    below its eval/ under the name of what was changed. Without `run=` nothing changes.
+    below its eval/ under the name of what was changed. `resume=DIR` begins with the run's config as well, and goes on
+    with its training where it is. Without either nothing changes.
     """
     _forget_saved()
     given = {o.key_or_group: o for o in parse(overrides) if not o.is_delete()}
-    if "run" not in given or given["run"].value() is None:
+    word = next((w for w in ("resume", "run") if w in given and given[w].value() is not None), None)
+    if word is None:
         return list(overrides)
-    if given["run"].is_sweep_override():
-        raise ConfigError(
-            "run= takes one run: sweep over its conditions, as in noise=none,gaussian, or use a shell loop"
-        )
+    if given[word].is_sweep_override():
+        advice = {"run": "sweep over its conditions, as in noise=none,gaussian, or ", "resume": ""}[word]
+        raise ConfigError(f"{word}= takes one run: {advice}use a shell loop")
     if "experiment" in given:
-        raise ConfigError("experiment= and run= both say what to start from: drop one of them")
-    run = Path(str(given["run"].value()))
+        raise ConfigError(f"experiment= and {word}= both say what to start from: drop one of them")
+    run = Path(str(given[word].value()))
+    if word == "resume":
+        return [*_resumed(run, given), *(o.input_line or "" for key, o in given.items() if key != "resume")]
     if "mode" not in given:
         raise ConfigError(
             f"run={run} is for the modes that look at a run: add mode=eval\n"
-            f"  to go on with its training say what was said for it, and hydra.run.dir={run} with more epochs="
+            f"  to go on with its training say resume={run}, with more epochs= if it is finished"
         )
-    saved = saved_config(run)
     conditions = [o.input_line or "" for o in given.values()]
     name = run_name(conditions)
     first = [
         f"hydra.run.dir={_literal(str(run if name == DEFAULT else run / 'eval' / name))}",
         f"hydra.sweep.dir={_literal(str(run / 'eval'))}",
+        *_chosen(saved_config(run), given, ("run", "resume", "device", "trust", "data_dir")),
     ]
+    return [*first, *overrides]
+
+
+def _resumed(run: Path, given: Collection[str]) -> list[str]:
+    """What goes on with a run's training in its own directory."""
+    if {"run", "mode", "hydra.run.dir"} & set(given):
+        raise ConfigError(f"resume={run} goes on with a training where it is: drop run=, mode= and hydra.run.dir=")
+    saved = saved_config(run, "resume")
+    mode = saved.get("mode")
+    if not isinstance(mode, dict) or mode.get("_target_") != "aetrain.experiment.train":
+        raise ConfigError(f"resume={run}: that is no training, which alone can be gone on with")
+    return [f"hydra.run.dir={_literal(str(run))}", *_chosen(saved, given, ("run", "resume", "retry", "trust"))]
+
+
+def _chosen(saved: dict[str, Any], given: Collection[str], apart: Collection[str]) -> list[str]:
+    """Overrides that choose a saved config's sections and root settings, but those that the command line gives."""
+    chosen = []
     for key, value in saved.items():
         if key in groups():
-            ConfigStore.instance().store(group=str(key), name=SAVED, node=OmegaConf.create(value), provider="run")
+            if not isinstance(value, dict):
+                raise ConfigError(f"the run's .hydra/config.yaml is damaged: {key} is no section in it")
+            ConfigStore.instance().store(group=key, name=SAVED, node=OmegaConf.create(value), provider="run")
             if key != "mode" and key not in given:
-                first.append(f"{key}={SAVED}")
-        elif key not in given and key not in ("run", "device", "trust", "data_dir"):
-            first.append(f"{key}={_literal(value)}")
-    return [*first, *overrides]
+                chosen.append(f"{key}={SAVED}")
+        elif key not in given and key not in apart:
+            chosen.append(f"{key}={_literal(value)}")
+    return chosen
 
 
 def _forget_saved() -> None:
@@ -128,12 +150,12 @@ def _forget_saved() -> None:
             options.pop(f"{SAVED}.yaml", None)
 
 
-def saved_config(run: Path) -> dict[str, Any]:
+def saved_config(run: Path, word: str = "run") -> dict[str, Any]:
     """The config that a run directory holds, as plain data with its interpolations as they were written."""
     file = run / ".hydra" / "config.yaml"
     if not file.is_file():
         what = "is not the directory of a run: it has no .hydra/config.yaml" if run.is_dir() else "is no directory"
-        raise ConfigError(f"run={run} {what}{_run_near(run)}")
+        raise ConfigError(f"{word}={run} {what}{_run_near(run, word)}")
     try:
         config = OmegaConf.to_container(OmegaConf.load(file))
     except Exception as error:  # whatever a YAML parser may raise on a damaged file
@@ -143,13 +165,15 @@ def saved_config(run: Path) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def _run_near(place: Path) -> str:
+def _run_near(place: Path, word: str) -> str:
     """`; did you mean run=...?` for the run that `place` lies in, or the latest one below it or below outputs/."""
     around = [folder for folder in place.parents if (folder / ".hydra" / "config.yaml").is_file()]
     top = place if place.is_dir() else Path("outputs")
     below = [state.parent.parent for state in top.glob("**/checkpoint/state.json")]
     near = around[:1] or sorted(below, key=lambda run: (run / "checkpoint").stat().st_mtime)
-    return f"; did you mean run={near[-1]}?" if near else ": give one that training left, such as those below outputs/"
+    return (
+        f"; did you mean {word}={near[-1]}?" if near else ": give one that training left, such as those below outputs/"
+    )
 
 
 def _literal(value: Any) -> str:

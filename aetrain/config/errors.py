@@ -13,6 +13,10 @@ class ConfigError(ValueError):
     """A mistake in what the user asked for. Its text is the whole message."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which is to end a run as Ctrl-C does: with a record of it."""
+
+
 @contextmanager
 def blamed_on(name: str, settings: Mapping[str, Any] | None = None) -> Iterator[None]:
     """A ValueError inside, which is how components refuse a setting, becomes a ConfigError that names the node.

@@ -13,7 +13,7 @@ from omegaconf.errors import (
     InterpolationResolutionError,
     OmegaConfBaseException,
 )
-from yaml import MarkedYAMLError  # type: ignore[import-untyped]
+from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from aetrain.config.compose import SAVED
 from aetrain.config.errors import ConfigError, did_you_mean, listed, unknown_setting
@@ -38,7 +38,7 @@ def explained() -> Iterator[None]:
     """What Hydra and OmegaConf raise inside becomes a ConfigError with the message for it."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(explain(error)) from error
 
 
@@ -57,6 +57,10 @@ def _explained(error: BaseException) -> str | None:
             return _unreadable(error.override)
         case MarkedYAMLError():
             return _broken_yaml(error)
+        case YAMLError():
+            return f"a config is not YAML: {str(error).splitlines()[0]}"
+        case UnicodeDecodeError():
+            return f"a config is not text in UTF-8: byte {error.object[error.start]:#x} at {error.start}"
         case ConfigKeyError() | ConfigAttributeError() if error.full_key:
             return _unknown_key(error)
         case InterpolationResolutionError():

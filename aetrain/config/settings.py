@@ -25,9 +25,13 @@ class Settings:
     device: Literal["auto", "cpu", "cuda"]
     data_dir: str
     run: str | None
+    resume: str | None
+    retry: bool
     trust: bool
 
     def __post_init__(self) -> None:
+        if self.resume is not None:
+            raise ValueError(f"resume={self.resume} is for the command line")
         if self.epochs < 0:
             raise ValueError(f"epochs={self.epochs} is negative: use 0 or more")
         if self.batch_size < 1:

@@ -27,11 +27,6 @@ class Sweep:
         """Its runs, by name."""
         return [RunDirectory(file.parent.parent) for file in sorted(self.directory.glob("*/.hydra/config.yaml"))]
 
-    @staticmethod
-    def has_failure(run: Path) -> bool:
-        """Whether a run's failure is on record."""
-        return RunDirectory(run).status == "failed"
-
     def refuse_failures(self) -> None:
         """A ConfigError that counts the runs of this sweep that failed, if any did."""
         runs = [run for run in self.runs() if _written(run) not in self.before]

@@ -1,57 +1,88 @@
 """Checkpoints: everything that the next epoch starts from, replaced as a whole or not at all.
 
 A checkpoint is a folder of tensors and numbers only: `model.safetensors`, `training.pt` (the optimizers and what the
-objective has learnt, read with `weights_only=True`) and `state.json`: the epoch, and the digests of the other two.
+objective has learnt, read with `weights_only=True`), `journal.jsonl` (every figure of the run so far, so that its
+history and curves survive the loss of the files that show them) and `state.json`: the epoch, the digests of the
+others, and its own.
 """
 
 import hashlib
+import io
 import json
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as to_bytes
 from torch import nn
 from torch.optim import Optimizer
 
+log = logging.getLogger("aetrain")
+
 NAME = "checkpoint"
 PREVIOUS = "checkpoint.previous"  # what was there before; read where the newest is damaged
-FILES = ("model.safetensors", "training.pt")
+WEIGHTS, TRAINING, JOURNAL, STATE = "model.safetensors", "training.pt", "journal.jsonl", "state.json"
+
+Line = dict[str, Any]  # of a journal: an epoch and its figures by name
 
 
 class CheckpointError(ValueError):
     """There is no checkpoint, or none that can be read."""
 
 
-def save(directory: Path, model: nn.Module, objective: nn.Module, optimizers: Sequence[Optimizer], epoch: int) -> None:
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint says beside the tensors."""
+
+    epoch: int
+    journal: Sequence[Line] = ()
+
+
+def save(
+    directory: Path,
+    model: nn.Module,
+    objective: nn.Module,
+    optimizers: Sequence[Optimizer],
+    epoch: int,
+    journal: Sequence[Line] = (),
+) -> None:
     """Write the checkpoint of a run's directory: to the disk first, into its place last."""
     new, place, previous = (directory / name for name in (f"{NAME}.new", NAME, PREVIOUS))
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, new / FILES[0])
-    training = {"objective": objective.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
-    torch.save(training, new / FILES[1])
-    state = {"epoch": epoch, "sha256": {name: _digest(new / name) for name in FILES}}
-    (new / "state.json").write_text(json.dumps(state, indent=1) + "\n")
-    for file in (*new.iterdir(), new):
-        _to_disk(file)
-    if place.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        os.rename(place, previous)
-    os.rename(new, place)
+    training = io.BytesIO()
+    torch.save({"objective": objective.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}, training)
+    files = {
+        WEIGHTS: to_bytes({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
+        TRAINING: training.getvalue(),
+        JOURNAL: "".join(json.dumps(line) + "\n" for line in journal).encode(),
+    }
+    state = {"epoch": epoch, "sha256": {name: _digest(content) for name, content in files.items()}}
+    files[STATE] = json.dumps(state | {"seal": _seal(state)}, indent=1).encode() + b"\n"
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        for name, content in files.items():
+            _to_disk(new / name, content)
+        _to_disk(new)
+        if place.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            os.rename(place, previous)
+        os.rename(new, place)
+    except OSError:  # such as a full disk: what was there before stays
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     _to_disk(directory)
 
 
 def load(
     directory: Path, model: nn.Module, objective: nn.Module | None = None, optimizers: Sequence[Optimizer] = ()
-) -> int:
+) -> Saved:
     """Fill the model from the newest undamaged checkpoint, and all that training needs where it is given.
-
-    Returns the epoch.
 
     CheckpointError where there is none, or where it is of a model of another shape.
     """
@@ -60,16 +91,17 @@ def load(
         folder = directory / name
         if folder.is_dir():
             try:
-                weights, training, epoch = _read(folder, to_train=objective is not None)
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError, EOFError) as error:
-                problems.append(f"{folder} is damaged ({str(error).splitlines()[0] if str(error) else error!r})")
+                weights, training, saved = _read(folder, to_train=objective is not None)
+            except Exception as error:  # whatever a parser may raise on a damaged file
+                line = str(error).partition("\n")[0] or repr(error)
+                problems.append(f"{folder} is damaged ({line[:200]})")
                 continue
+            if problems:
+                log.warning("%s: going by the one before, of epoch %d", problems[0], saved.epoch)
             _fill(folder, model, weights)
             if objective is not None:
-                objective.load_state_dict(training["objective"])
-            for optimizer, state in zip(optimizers, training.get("optimizers", ()), strict=True):
-                optimizer.load_state_dict(state)
-            return epoch
+                _fill_training(folder, objective, optimizers, training)
+            return saved
     raise CheckpointError(
         "; ".join(problems) + ": train the run again"
         if problems
@@ -77,13 +109,47 @@ def load(
     )
 
 
-def _read(folder: Path, to_train: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any], int]:
-    state = json.loads((folder / "state.json").read_text())
-    for name in FILES if to_train else FILES[:1]:
-        if _digest(folder / name) != state["sha256"][name]:
+def resume(
+    directory: Path, model: nn.Module, objective: nn.Module, optimizers: Sequence[Optimizer] = ()
+) -> Saved | None:
+    """`load` to go on with training; None where nothing was trained yet, and so nothing is lost by starting.
+
+    A damaged checkpoint that another stands in for is removed, or it would take that one's place at the next save.
+    """
+    place, previous = directory / NAME, directory / PREVIOUS
+    if not previous.is_dir():
+        try:
+            return load(directory, model, objective, optimizers) if place.is_dir() else None
+        except CheckpointError:
+            if _is_readable(place):  # but of another model
+                raise
+            return None  # it was the first, of the weights that training starts with
+    saved = load(directory, model, objective, optimizers)
+    if not _is_readable(place):
+        shutil.rmtree(place, ignore_errors=True)
+    return saved
+
+
+def _is_readable(folder: Path) -> bool:
+    try:
+        _read(folder, to_train=True)
+    except Exception:  # as in `load`
+        return False
+    return True
+
+
+def _read(folder: Path, to_train: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any], Saved]:
+    state = json.loads((folder / STATE).read_text())
+    if "seal" in state and state.pop("seal") != _seal(state):
+        raise ValueError(f"{STATE} is not what was written")
+    files: dict[str, bytes] = {}
+    for name in state["sha256"] if to_train else (WEIGHTS,):
+        files[name] = (folder / name).read_bytes()
+        if _digest(files[name]) != state["sha256"][name]:
             raise ValueError(f"{name} is not what was written")
-    training = torch.load(folder / FILES[1], weights_only=True, map_location="cpu") if to_train else {}
-    return load_file(folder / FILES[0]), training, int(state["epoch"])
+    training = torch.load(io.BytesIO(files[TRAINING]), weights_only=True, map_location="cpu") if to_train else {}
+    journal = [json.loads(line) for line in files.get(JOURNAL, b"").splitlines()]
+    return load_bytes(files[WEIGHTS]), training, Saved(int(state["epoch"]), journal)
 
 
 def _fill(folder: Path, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -98,13 +164,34 @@ def _fill(folder: Path, model: nn.Module, weights: dict[str, torch.Tensor]) -> N
     model.load_state_dict(weights)
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _fill_training(
+    folder: Path, objective: nn.Module, optimizers: Sequence[Optimizer], training: Mapping[str, Any]
+) -> None:
+    try:
+        objective.load_state_dict(training["objective"])
+        for optimizer, state in zip(optimizers, training["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        line = str(error).partition("\n")[0]
+        raise CheckpointError(f"{folder}/{TRAINING} is of another kind of training ({line}): train it anew") from error
 
 
-def _to_disk(path: Path) -> None:
-    """Wait until a file or folder is on the disk, so that a power cut cannot reorder what is written and renamed."""
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _seal(state: Mapping[str, Any]) -> str:
+    """The digest of what state.json itself says."""
+    return _digest(json.dumps(state, sort_keys=True).encode())
+
+
+def _to_disk(path: Path, content: bytes | None = None) -> None:
+    """Write a file, or nothing to a folder, and wait until it is on the disk.
+
+    So a power cut cannot reorder what is written and what is renamed.
+    """
+    if content is not None:
+        path.write_bytes(content)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,8 @@
 """The TensorBoard side of a run: one event file that holds its config, curves, pictures and hyper-parameters."""
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:  # importing it takes 0.2 s
 # The figures that are columns of the HParams table, in this order, of those that a run has.
 COLUMNS = ("test/nll", "test/neg_elbo", "test/kl", "test/sse", "test/bce", "test/noisy_sse")
 
-PRETRAINING = "pretrain/"  # its curves' tags; they are over epochs of their own
+Curves = Sequence[tuple[int, Mapping[str, float]]]  # an epoch, and its figures by tag
 
 # What `open`, the charts and `close` write anew in each attempt at a run.
 ANEW = ("config/", "custom_scalars__", "_hparams_/")
@@ -33,26 +35,42 @@ class Logbook:
         self.tracked: set[str] = set()  # tags of what `scalars` has written
         self.charted = False
 
-    def open(self, config: str, epoch: int | None = None) -> None:
+    def open(self, config: str, epoch: int | None = None, curves: Curves = (), last: int | None = None) -> None:
         """Begin the run's one event file, with its config (YAML) as text.
 
-        Taken up again after `epoch` epochs, it goes on with what was written up to there and with the curves of
-        pretraining, which have epochs of their own. All else that an earlier attempt wrote goes.
+        Taken up again after `epoch` epochs of `last`, it goes on with `curves`, which are what `scalars` was told up
+        to there, and with the pictures that an uninterrupted run would have by then. All else that an earlier attempt
+        wrote goes.
         """
         from torch.utils.tensorboard import SummaryWriter  # late: it takes 0.2 s
 
-        old = sorted(self.directory.glob("events.out.tfevents.*"))
-        # By step and tags, should a kill between writing the new file and deleting the old have left both.
-        kept = {} if epoch is None else {key(e): e for file in old for e in events(file) if precedes(e, epoch)}
+        old = event_files(self.directory)
+        kept = [] if epoch is None else carried_over(old, epoch, curves, last)
         # Named apart, as two files of the same second and process would be one.
         self.writer = SummaryWriter(str(self.directory), filename_suffix=f".{len(old)}")
-        for event in kept.values():
+        for event in kept:
             self.writer._get_file_writer().add_event(event, event.step, event.wall_time)
         self.writer.add_text("config", f"```yaml\n{config.rstrip()}\n```", 0)
+        for _, figures in curves:
+            self.tracked |= figures.keys()
+            self._chart(figures)
         self.writer.flush()
         for file in old:
             file.unlink()
         self.epoch = epoch or 0
+
+    @contextmanager
+    def opened(
+        self, config: str, epoch: int | None = None, curves: Curves = (), last: int | None = None
+    ) -> Iterator[None]:
+        """`open`; what goes wrong inside leaves no thread behind that would go on writing."""
+        self.open(config, epoch, curves, last)
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):  # it may be the file that cannot be written to
+                self.writer.close()
+            raise
 
     def scalars(self, epoch: int, figures: Mapping[str, float]) -> None:
         """The figures of an epoch by tag, such as `train/nll` and `test/nll`."""
@@ -109,20 +127,50 @@ def zero_or_power_of_two(epoch: int) -> bool:
     return epoch & (epoch - 1) == 0
 
 
+def event_files(directory: Path) -> list[Path]:
+    """The event files of a run: one, but for what a kill may leave."""
+    return sorted(file for file in directory.glob("events.out.tfevents.*") if file.is_file())
+
+
+def carried_over(old: Sequence[Path], epoch: int, curves: Curves, last: int | None) -> list["Event"]:
+    """The curves as events, at the times when they were written, and the pictures of the old files up to `epoch`."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    # By step and tags, should a kill between writing the new file and deleting the old have left both.
+    known = {key(event): event for file in old for event in events(file)}
+    times = {key: event.wall_time for key, event in known.items()}
+    points = [
+        Event(
+            step=step,
+            wall_time=times.get((step, (tag,)), time.time()),
+            summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)]),
+        )
+        for step, figures in curves
+        for tag, value in figures.items()
+    ]
+    pictures = [
+        event
+        for event in known.values()
+        if not any(value.HasField("simple_value") for value in event.summary.value)
+        if event.step <= epoch and (zero_or_power_of_two(event.step) or event.step == last)
+    ]
+    return sorted([*points, *pictures], key=lambda event: event.step)
+
+
 def events(file: Path) -> Iterator["Event"]:
-    """What a run itself wrote into an event file, as far as a file that was cut short can be read."""
+    """What a run itself wrote into an event file, as far as one that was cut short or damaged can be read."""
+    from google.protobuf.message import DecodeError
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
 
-    for content in RawEventFileLoader(str(file)).Load():
-        event = Event.FromString(content)
-        if any(not value.tag.startswith(ANEW) for value in event.summary.value):
-            yield event
-
-
-def precedes(event: "Event", epoch: int) -> bool:
-    """Whether an event is of the first `epoch` epochs, or of the pretraining before them."""
-    return event.step <= epoch or all(value.tag.startswith(PRETRAINING) for value in event.summary.value)
+    try:
+        for content in RawEventFileLoader(str(file)).Load():
+            event = Event.FromString(content)
+            if any(not value.tag.startswith(ANEW) for value in event.summary.value):
+                yield event
+    except (OSError, ValueError, DecodeError):
+        return
 
 
 def key(event: "Event") -> tuple[int, tuple[str, ...]]:

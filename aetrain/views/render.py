@@ -75,6 +75,6 @@ def png(picture: Tensor) -> bytes:
 def write_png(picture: Tensor, path: Path) -> None:
     """Write a picture so that a reader finds the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    unfinished = path.with_name(path.name + ".new")  # always the same, so that a kill leaves none behind
     unfinished.write_bytes(png(picture))
     os.replace(unfinished, path)

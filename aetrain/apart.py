@@ -1,0 +1,130 @@
+"""A run in a process of its own, so that nothing that happens to it can happen to the rest of a sweep.
+
+The processes are forked off one that has torch imported and has done nothing else, so that each begins at once.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any, NoReturn
+
+from aetrain.config.errors import Terminated
+
+PRELOADED = [  # what every run imports sooner or later
+    "aetrain.library",
+    "aetrain.model.dense",
+    "aetrain.training.schedules",
+    "aetrain.objective.sparsity",
+    "torch._dynamo",  # which the first optimizer imports
+    "torch.utils.tensorboard",
+    "torchmetrics.functional.image",
+    "tensorboard.plugins.hparams.summary_v2",
+    "tensorboard.plugins.custom_scalar.layout_pb2",
+    "tensorboard.backend.event_processing.event_file_loader",
+    "sklearn.datasets",
+]
+
+FINISHED, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def start(task: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """Begin `task(*arguments)` in a process of its own, in this one's folder, environment and logging."""
+    given = (os.getcwd(), dict(os.environ), logging.getLogger().level, task, arguments)
+    process: BaseProcess
+    if sys.platform == "win32":
+        process = multiprocessing.get_context("spawn").Process(target=_begin, args=given)
+    else:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        process = context.Process(target=_begin, args=given)
+    process.start()
+    return process
+
+
+def run(task: Callable[..., Any], *arguments: Any) -> int:
+    """Do `task(*arguments)` there and wait: its exit code, or minus the signal that killed it.
+
+    An interruption of this process is passed on, and raised here once the task has seen to it.
+    """
+    process = start(task, *arguments)
+    try:
+        process.join()
+    except KeyboardInterrupt as stop:
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+        process.join()
+        raise
+    assert process.exitcode is not None
+    if process.exitcode == INTERRUPTED:
+        raise KeyboardInterrupt
+    return process.exitcode
+
+
+def _begin(
+    folder: str, environment: Mapping[str, str], level: int, task: Callable[..., Any], arguments: Sequence[Any]
+) -> NoReturn:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    logging.raiseExceptions = False
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)
+    stoppable()
+    code = FAILED
+    try:
+        task(*arguments)
+        code = FINISHED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception:  # the task has said so itself
+        pass
+    finally:
+        logging.shutdown()
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(code)  # nothing that is left may wait for what has gone wrong
+
+
+def _die_with_parent() -> None:
+    """Do not go on alone when a sweep is killed: nobody would know, and its directory would stay taken."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(FAILED)
+
+
+def stoppable() -> None:
+    """Let SIGTERM end a run as Ctrl-C does, with a record, and let neither disturb the making of that record."""
+
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, stop)
+    threading.excepthook = _quiet
+
+
+def _quiet(_: threading.ExceptHookArgs) -> None:
+    """What TensorBoard's writing thread runs into is raised where it is written to, too."""
+
+
+def cause_of_death(code: int) -> str:
+    """What to say of a process that ended by a signal, or for no known reason."""
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = "; a system that runs out of memory does that" if code == -signal.SIGKILL else ""
+    return f"its process was killed by {name}{hint}"

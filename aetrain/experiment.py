@@ -21,6 +21,7 @@ from aetrain.config.validate import locate, validate
 from aetrain.data.batches import Batches, in_order
 from aetrain.data.dataset import Splits
 from aetrain.directory import TIMINGS, RunDirectory, Taken, flat
+from aetrain.evaluation.compare import tensorboard_command
 from aetrain.evaluation.ruler import Figures, Ruler
 from aetrain.evaluation.tables import epoch_line, figures_table
 from aetrain.model.pca import PCA
@@ -219,11 +220,7 @@ def _finish(job: Job, parts: Parts, splits: Splits, state: Run, logbook: Logbook
     }
     home.write_metrics(metrics)
     log.info("%s", figures_table(figures))
-    log.info(
-        "pictures: %s/figures\ncompare:  tensorboard --logdir %s --samples_per_plugin images=500,scalars=50000",
-        home,
-        RunDirectory(_logdir(home.path)),
-    )
+    log.info("pictures: %s/figures\ncompare:  %s", home, tensorboard_command(_logdir(home.path)))
     return metrics
 
 

@@ -86,7 +86,10 @@ def test_make_demo_says_where_the_pictures_are_and_how_to_open_tensorboard() -> 
     pictures = re.search(r"pictures: (\S+)", done.stdout)
     assert pictures, done.stdout
     assert (ROOT / pictures[1] / "reconstructions.png").is_file()
-    assert "tensorboard --logdir" in done.stdout
+    opens = re.search(r"compare:\s+(\S*tensorboard) --logdir (\S+)", done.stdout)
+    assert opens, done.stdout
+    assert (ROOT / opens[1]).is_file(), "a new user has no tensorboard on the path"
+    assert (ROOT / opens[2]).is_dir()
 
 
 def test_make_test_is_what_ci_runs() -> None:

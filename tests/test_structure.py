@@ -74,6 +74,7 @@ def test_only_some_rooms_know_hydra(file: Path) -> None:
         "aetrain.build",
         "aetrain.experiment",
         "aetrain.library",
+        "aetrain.checks",
         "aetrain.cli",
     )
     if not own.startswith(rooms):

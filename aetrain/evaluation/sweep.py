@@ -10,6 +10,7 @@ from typing import Any
 from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
 from aetrain.directory import RunDirectory, flat, write
+from aetrain.evaluation.compare import tensorboard_command
 
 log = logging.getLogger("aetrain")
 
@@ -44,10 +45,10 @@ class Sweep:
             return
         write(self.directory / "sweep.csv", _csv(runs))
         log.info(
-            "\n%s\n\ntable:   %s\ncompare: tensorboard --logdir %s --samples_per_plugin images=500,scalars=50000",
+            "\n%s\n\ntable:   %s\ncompare: %s",
             _table(runs),
             self.directory / "sweep.csv",
-            self.directory,
+            tensorboard_command(self.directory),
         )
 
 

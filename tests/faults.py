@@ -18,7 +18,7 @@ BESIDE = ("noise=gaussian", "noise=masking schedule=cosine", "optimizer=adamw sc
 CASES = [
     *(f"model={model} {BESIDE[i % len(BESIDE)]}" for i, model in enumerate(groups()["model"])),
     "model=deep pretrain=layerwise pretrain.epochs=2",
-    "model=deep pretrain=rbm pretrain.epochs=2",
+    "model=deep model.activation=sigmoid pretrain=rbm pretrain.epochs=2",
     "model=linear pretrain=pca likelihood=gaussian",
     "model=vae dataset.binarize=dynamic optimizer=lbfgs",
     "model=aae sparsity=l1 noise=salt_and_pepper optimizer=sgd",

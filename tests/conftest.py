@@ -1,7 +1,9 @@
 """What tests share: composing a config, running an experiment in this process, and where the real data is."""
 
-import contextlib
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,26 +49,36 @@ def tiny(run: Callable[..., Path]) -> Callable[..., Path]:
     return tiny
 
 
-def archives() -> Path | None:
-    """The folder of the real archives: AETRAIN_DATA, else ../shared/data, else none."""
-    for folder in (os.environ.get("AETRAIN_DATA"), ROOT.parent / "shared" / "data"):
-        if folder and (Path(folder) / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").is_file():
-            return Path(folder).resolve()
+def linked_archives() -> Path | None:
+    """A folder of this test run's own with links to the real archives; None where there are none.
+
+    They are looked for in AETRAIN_DATA, then in ../shared/data. What tests read is cached beside the links, never
+    where the archives are.
+    """
+    for place in (os.environ.get("AETRAIN_DATA"), ROOT.parent / "shared" / "data"):
+        if not place or not (Path(place) / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").is_file():
+            continue
+        if (Path(place) / MINE).is_file():  # made by the process that has started this one
+            return Path(place)
+        folder = Path(tempfile.mkdtemp(prefix="aetrain-archives-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        (folder / MINE).touch()
+        for file in Path(place).resolve().glob("*/raw/*.gz"):
+            link = folder / file.relative_to(Path(place).resolve())
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+        return folder
     return None
 
 
+MINE = "links-of-a-test-run"
+if ARCHIVES := linked_archives():
+    os.environ["AETRAIN_DATA"] = str(ARCHIVES)  # of every process that a test starts, too
+
+
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the real archives in it, as links; tests that need it are skipped where there are none."""
-    found = archives()
-    if found is None:
+def data_dir() -> Path:
+    """A data folder with the real archives in it; tests that need it are skipped where there are none."""
+    if ARCHIVES is None:
         pytest.skip("no MNIST archives in AETRAIN_DATA or ../shared/data")
-    # One folder for all workers of a test run, so that the archives are unpacked once.
-    root = tmp_path_factory.getbasetemp()
-    folder = (root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root) / "real-data"
-    for file in found.glob("*/raw/*.gz"):
-        link = folder / file.relative_to(found)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            link.symlink_to(file)
-    return folder
+    return ARCHIVES

@@ -971,3 +971,13 @@ def test_signature_is_the_schema(source: type[Dataset], own: dict[str, object]) 
     assert {name: parameter.default for name, parameter in parameters.items() if name not in shared} == own
     assert all(name in parameters for name in shared)
     assert all(parameter.annotation is not inspect.Parameter.empty for parameter in parameters.values())
+
+
+def test_folder_marked_read_only_is_left_alone_even_by_the_superuser(originals: Path, tmp_path: Path) -> None:
+    folder = linked(originals, tmp_path).parent
+    folder.chmod(0o555)
+    try:
+        assert len(Mnist(path=str(tmp_path)).load().test) == 10_000
+        assert [path.name for path in folder.iterdir()] == ["raw"]
+    finally:
+        folder.chmod(0o755)

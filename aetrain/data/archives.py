@@ -7,6 +7,7 @@ Many processes may start at once on an empty folder, and any of them may be kill
 writes is renamed into place when it is whole, and the next one sweeps up.
 """
 
+import errno
 import gzip
 import hashlib
 import json
@@ -205,6 +206,8 @@ def alone_in(folder: Path) -> Iterator[Path]:
 
     made = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
     folder.mkdir(parents=True, exist_ok=True)
+    if not folder.stat().st_mode & 0o222:  # which stops everybody but the superuser, and is meant for them, too
+        raise PermissionError(errno.EACCES, "it is marked read-only")
     lock, work = folder / ".building.lock", folder / ".building"
     try:
         with FileLock(lock):

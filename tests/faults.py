@@ -20,7 +20,7 @@ CASES = [
     "model=deep pretrain=layerwise pretrain.epochs=2",
     "model=deep model.activation=sigmoid pretrain=rbm pretrain.epochs=2",
     "model=linear pretrain=pca likelihood=gaussian",
-    "model=vae dataset.binarize=dynamic optimizer=lbfgs",
+    "model=linear dataset.binarize=dynamic optimizer=lbfgs",
     "model=aae sparsity=l1 noise=salt_and_pepper optimizer=sgd",
 ]
 

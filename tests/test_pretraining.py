@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -23,7 +24,6 @@ from aetrain.model.layers import TiedLinear
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import GaussianKL
-from aetrain.training import checkpoint
 from aetrain.training.layerwise import Layerwise, OnUnits, likelihood_of, stage_of
 from aetrain.training.pretrain import Supplies
 from aetrain.training.rbm import RBM, StackedRBMs
@@ -329,5 +329,5 @@ def test_tied_weights_are_one_storage_after_training_saving_and_loading(tiny: Ca
     first = model.decoder.layers[0]  # type: ignore[attr-defined]
     assert torch.equal(first.source.weight, model.bottleneck.project.weight)
     assert not torch.equal(before, first.source.weight)
-    names = checkpoint.load_file(directory / "checkpoint" / "model.safetensors")
+    names = load_file(directory / "checkpoint" / "model.safetensors")
     assert not [name for name in names if name.startswith("decoder") and name.endswith("weight")]

@@ -57,6 +57,13 @@ def likeness(pictures: Tensor, neighbours: int = NEIGHBOURS) -> Likeness:
     return Likeness(most.values / neighbours, torch.cat(distances), most.indices)
 
 
+def draws(run: Trained, count: int = 500) -> Tensor:
+    """What the model paints of draws from its prior, [count, 1, 28, 28]; the same draws at every call."""
+    z = run.model.prior(count, torch.Generator().manual_seed(0))
+    assert z is not None
+    return run.decode(z)
+
+
 def codes_of_test(run: Trained) -> Tensor:
     """The codes [10000, D] of the test images."""
     return run.encode(pixels(mnist().test))

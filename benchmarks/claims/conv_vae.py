@@ -1,8 +1,7 @@
 """Convolutions in a VAE: more for as many weights."""
 
-import torch
 from experiments import Outcome
-from likeness import likeness
+from likeness import draws, likeness
 from sheets import beside
 
 from aetrain.library import Trained
@@ -21,9 +20,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     sheets = {}
     for name, title in {"conv_vae": "convolutional", "dense": "dense"}.items():
         run = runs[name]
-        z = run.model.prior(500, torch.Generator().manual_seed(0))
-        assert z is not None
-        pictures = run.decode(z)
+        pictures = draws(run)
         sheets[f"{title}, draws from the prior"] = grid(pictures[:60], columns=10)
         figures |= {
             f"weights, {title}": run.metrics["weights"],

@@ -1,8 +1,7 @@
 """Kingma & Welling (2014): a code drawn from the prior is painted as a digit nobody has written."""
 
-import torch
 from experiments import Outcome
-from likeness import likeness
+from likeness import draws, likeness
 
 from aetrain.directory import RunDirectory
 from aetrain.library import Trained
@@ -19,9 +18,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """Negative ELBO by epoch, from the history; all ten digits among 500 draws from the prior."""
     run = runs["vae"]
     by_epoch = {line["epoch"]: line["test/neg_elbo"] for line in RunDirectory(run.directory).history()}
-    z = run.model.prior(500, torch.Generator().manual_seed(0))
-    assert z is not None
-    pictures = run.decode(z)
+    pictures = draws(run)
     judged = likeness(pictures)
     path = run.directory / "figures" / "prior.png"
     write_png(grid(pictures[:60], columns=10), path)

@@ -5,7 +5,7 @@ import math
 import torch
 from evidence import pixels
 from experiments import Outcome
-from likeness import likeness, mnist
+from likeness import draws, likeness, mnist
 from torch.distributions import Normal
 
 from aetrain.library import Trained
@@ -33,9 +33,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
         sample = q.sample(torch.Size([DRAWS]))
         drawn = (q.log_prob(sample) - p.log_prob(sample)).sum(2).mean(1)  # [DRAWS] each a mean over the images
     error = float(drawn.std()) / math.sqrt(DRAWS)
-    z = run.model.prior(500, torch.Generator().manual_seed(0))
-    assert z is not None
-    pictures = run.decode(z)
+    pictures = draws(run)
     judged = likeness(pictures)
     path = run.directory / "figures" / "prior.png"
     write_png(grid(pictures[:60], columns=10), path)

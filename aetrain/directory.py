@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,8 +40,7 @@ class RunDirectory:
         self._lock = FileLock(path / ".hydra" / "lock", timeout=0)  # which the kernel opens when its holder dies
 
     def __str__(self) -> str:
-        """The path as a person would type it: relative where it is below the working directory."""
-        return str(self.path.relative_to(Path.cwd())) if self.path.is_relative_to(Path.cwd()) else str(self.path)
+        return shown(self.path)
 
     @property
     def status(self) -> str:
@@ -210,3 +211,21 @@ def flat(node: Any, key: str = "") -> dict[str, Any]:
     if not isinstance(node, Mapping):
         return {key: node}
     return {k: v for name, child in node.items() for k, v in flat(child, f"{key}.{name}" if key else str(name)).items()}
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it: relative where it is below the working directory."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def tensorboard_command(logdir: Path) -> str:
+    """What opens TensorBoard on a folder, to be typed where this process was started.
+
+    TensorBoard keeps 10 pictures of a tag by default, drawn by lot: more are asked for, so that none is missing.
+    """
+    beside = Path(sys.executable).with_name("tensorboard")
+    found = shutil.which("tensorboard")
+    on_path = found is not None and Path(found) == beside
+    program = "tensorboard" if on_path or not beside.is_file() else shown(beside)
+    return f"{program} --logdir {shown(logdir)} --samples_per_plugin images=500,scalars=50000"

@@ -20,8 +20,7 @@ from aetrain.config.leftovers import drop_leftovers
 from aetrain.config.validate import locate, validate
 from aetrain.data.batches import Batches, in_order
 from aetrain.data.dataset import Splits
-from aetrain.directory import TIMINGS, RunDirectory, Taken, flat
-from aetrain.evaluation.compare import tensorboard_command
+from aetrain.directory import TIMINGS, RunDirectory, Taken, flat, tensorboard_command
 from aetrain.evaluation.ruler import Figures, Ruler
 from aetrain.evaluation.tables import epoch_line, figures_table
 from aetrain.model.pca import PCA

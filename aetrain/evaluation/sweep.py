@@ -9,8 +9,7 @@ from typing import Any
 
 from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
-from aetrain.directory import RunDirectory, flat, write
-from aetrain.evaluation.compare import tensorboard_command
+from aetrain.directory import RunDirectory, flat, tensorboard_command, write
 
 log = logging.getLogger("aetrain")
 

@@ -15,6 +15,7 @@ from aetrain.config.errors import ConfigError, blamed_on
 from aetrain.config.validate import locate
 from aetrain.data.dataset import Dataset
 from aetrain.data.noise import Noise
+from aetrain.evaluation.measures import Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Paced, Settled
 from aetrain.objective.objective import Objective, Terms
@@ -37,6 +38,7 @@ class Parts:
     updates: Sequence[Update]
     make_optimizer: MakeOptimizer
     views: Mapping[str, Any]
+    measures: Mapping[str, Measure]
     device: torch.device
 
     @property
@@ -55,6 +57,7 @@ def build(plain: Mapping[str, Any]) -> Parts:
     schedule = _make("schedule", plain)()
     pretrain = _make("pretrain", plain)()
     views = {name: _make(f"views.{name}", plain)() for name in plain["views"]}
+    measures: dict[str, Measure] = {name: _make(f"measures.{name}", plain)() for name in plain["measures"]}
 
     net = {key: value for key, value in plain["model"].items() if key != "penalties"}
     own = net.pop("code_activation", None)
@@ -83,6 +86,9 @@ def build(plain: Mapping[str, Any]) -> Parts:
         objective.check(model)
     with blamed_on("pretrain"):
         pretrain.check(model)
+    for name, measure in measures.items():
+        with blamed_on(f"measures.{name}"):
+            measure.check(model)
 
     model, objective = model.to(device), objective.to(device)
     make_optimizer = _make("optimizer", plain)
@@ -100,7 +106,7 @@ def build(plain: Mapping[str, Any]) -> Parts:
         return descend(critic.parameters(), lambda x: critic.terms(model, noise(x)), name)
 
     updates = [descend(model.parameters(), autoencode), *starmap(criticise, objective.critics.items())]
-    return Parts(dataset, model, objective, noise, pretrain, updates, make_optimizer, views, device)
+    return Parts(dataset, model, objective, noise, pretrain, updates, make_optimizer, views, measures, device)
 
 
 def _asked(name: str, plain: Mapping[str, Any], model: Autoencoder) -> dict[str, int]:

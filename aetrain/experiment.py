@@ -1,4 +1,4 @@
-"""An experiment, told in order: build what the config names, train it, measure it, leave a directory behind."""
+"""A training run, told in order: build what the config names, train it, measure it, leave a directory behind."""
 
 import errno
 import logging
@@ -21,6 +21,7 @@ from aetrain.config.validate import locate, validate
 from aetrain.data.batches import Batches, in_order
 from aetrain.data.dataset import Splits
 from aetrain.directory import TIMINGS, RunDirectory, Taken, flat, tensorboard_command
+from aetrain.evaluation.measures import Subject
 from aetrain.evaluation.ruler import Figures, Ruler
 from aetrain.evaluation.tables import epoch_line, figures_table
 from aetrain.model.pca import PCA
@@ -108,7 +109,7 @@ def train(job: Job) -> dict[str, Any]:
         log.info("%s failed before: %s (retry=true would try it again)", home, home.metrics().get("cause"))
         return home.metrics()
     parts = build(plain)
-    splits = _load(parts)
+    splits = load(parts)
     said = [text for text in job.overrides if not text.endswith(f"={SAVED}")]
     if said != list(job.overrides):  # resume= goes on with what was said at first
         job = replace(job, overrides=home.overrides())
@@ -127,7 +128,8 @@ def train(job: Job) -> dict[str, Any]:
             ) from error
 
 
-def _load(parts: Parts) -> Splits:
+def load(parts: Parts) -> Splits:
+    """The data set, on the device."""
     with blamed_on("dataset"):
         splits = parts.dataset.load()
     return splits.to(parts.device)
@@ -203,7 +205,7 @@ def _finish(job: Job, parts: Parts, splits: Splits, state: Run, logbook: Logbook
     """Measure the trained model on the whole ruler, and write down what came of it."""
     home, plain = job.directory, job.plain
     num_parameters = sum(p.numel() for p in parts.model.parameters())
-    figures = _measure(parts, splits)
+    figures = measure(parts, splits)
     lines = home.history()[1:]
     if lines:
         figures["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
@@ -223,8 +225,8 @@ def _finish(job: Job, parts: Parts, splits: Splits, state: Run, logbook: Logbook
     return metrics
 
 
-def _measure(parts: Parts, splits: Splits) -> Figures:
-    """The whole ruler, on the test images."""
+def measure(parts: Parts, splits: Splits) -> Figures:
+    """The whole ruler, on the test images, and the measures that were asked for."""
     prepare = parts.dataset.prepare
     channels, height, width = parts.model.image_shape
     pca = None
@@ -233,12 +235,16 @@ def _measure(parts: Parts, splits: Splits) -> Figures:
     else:
         log.info("test/pca_sse is left out: images of %d pixels are too large for it", pixels)
     ruler = Ruler(splits.test, prepare, parts.noise)
-    return {f"test/{name}": value for name, value in ruler.full(parts.model.eval(), parts.objective, pca).items()}
+    figures = ruler.full(parts.model.eval(), parts.objective, pca)
+    subject = Subject(parts.model, parts.objective, parts.noise, splits, prepare)
+    for each in parts.measures.values():
+        figures |= each(subject)
+    return {f"test/{name}": value for name, value in figures.items()}
 
 
 def _is_hparam(key: str, value: Any) -> bool:
     return isinstance(value, int | float | str) and not key.startswith(
-        ("views.", "mode.", "run", "resume", "retry", "trust", "data_dir", "seed", "epochs")
+        ("views.", "measures.", "mode.", "run", "resume", "retry", "trust", "data_dir", "seed", "epochs")
     )
 
 
@@ -256,27 +262,3 @@ def _progress(job: Job) -> Callable[[EpochOfBatches, Run], Iterator[Tensor]] | N
     from tqdm import tqdm
 
     return lambda batches, run: tqdm(batches, desc=f"epoch {run.epoch + 1}/{run.epochs}", leave=False, mininterval=0.2)
-
-
-def evaluate(job: Job) -> dict[str, Any]:
-    """Measure the checkpoint of `run` on the whole test set, under the conditions that the command line adds."""
-    if job.plain["run"] is None:
-        raise ConfigError("mode=eval needs a run to evaluate: run=outputs/...")
-    source = RunDirectory(Path(job.plain["run"]))
-    parts = build(job.plain)
-    try:
-        epoch = checkpoint.load(source.path, parts.model).epoch
-    except checkpoint.CheckpointError as error:
-        raise ConfigError(str(error)) from error
-    splits = _load(parts)
-    home = job.directory
-    same = home.path.resolve() == source.path.resolve()
-    if not same:
-        home.claim(job.config, job.overrides)
-    with home.logging():
-        log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
-        figures = _measure(parts, splits)
-        known = source.metrics() if same else {"status": "finished", "epochs": epoch}
-        home.write_metrics({**known, **figures})
-        log.info("%s", figures_table(figures))
-    return figures

@@ -23,7 +23,7 @@ ELSEWHERE = {"dataset": {"mnist", "fashion", "folder", "npz"}}
 AXES = {
     name: [option for option in options if option not in ELSEWHERE.get(name, ())]
     for name, options in GROUPS.items()
-    if name not in ("mode", "experiment", "views")
+    if name not in ("mode", "experiment", "views", "measures")
 }
 
 

@@ -25,6 +25,7 @@ ORDER = [
     "aetrain.build",
     "aetrain.experiment",
     "aetrain.library",
+    "aetrain.modes",
     "aetrain.checks",
     "aetrain.cli",
     "aetrain.__main__",
@@ -74,6 +75,7 @@ def test_only_some_rooms_know_hydra(file: Path) -> None:
         "aetrain.build",
         "aetrain.experiment",
         "aetrain.library",
+        "aetrain.modes",
         "aetrain.checks",
         "aetrain.cli",
     )

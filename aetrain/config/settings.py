@@ -18,6 +18,7 @@ class Settings:
     schedule: Any
     pretrain: Any
     views: Any
+    measures: Any
 
     epochs: int
     batch_size: int

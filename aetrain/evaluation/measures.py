@@ -1,0 +1,61 @@
+"""Measures beside the ruler, asked for by name: what a code is good for, and how likely images are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from aetrain.data.batches import in_order
+from aetrain.data.dataset import Images, Prepare, Splits
+from aetrain.data.noise import Noise
+from aetrain.evaluation.ruler import Figures
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import GaussianCode
+from aetrain.objective.objective import Objective
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A trained model in evaluation mode, and the data it is measured on. Codes are made once for all measures."""
+
+    model: Autoencoder
+    objective: Objective
+    noise: Noise
+    splits: Splits
+    prepare: Prepare
+
+    @cached_property
+    def train_codes(self) -> Tensor:
+        """The codes of the training images, [N, D]: the mean where they are random."""
+        return codes(self.model, self.splits.train, self.prepare)
+
+    @cached_property
+    def test_codes(self) -> Tensor:
+        """The codes of the test images, [N, D]."""
+        return codes(self.model, self.splits.test, self.prepare)
+
+
+class Measure(ABC):
+    """Figures that not every run needs. A subclass is final, and its own settings are its signature."""
+
+    def check(self, model: Autoencoder) -> None:  # noqa: B027  # most measure anything
+        """Refuse, with a ValueError, a model that it cannot measure; called before any data is read."""
+
+    @abstractmethod
+    def __call__(self, subject: Subject) -> Figures:
+        """Figures by name. What is random comes from generators of its own, so that looking twice shows the same."""
+
+
+@torch.no_grad()
+def codes(model: Autoencoder, images: Images, prepare: Prepare, batch_size: int = 1000) -> Tensor:
+    """The codes of images in order, [N, D]: the mean where they are random."""
+    found: Sequence[Tensor] = [_mean(model, x) for x in in_order(images, batch_size, prepare)]
+    return torch.cat([*found])
+
+
+def _mean(model: Autoencoder, x: Tensor) -> Tensor:
+    code = model.encode(x)
+    return code.mean if isinstance(code, GaussianCode) else code.z

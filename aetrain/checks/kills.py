@@ -21,7 +21,7 @@ Place = tuple[str, int]  # a line of aetrain's, or a kind of file operation of a
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 # Where the moments that matter lie: an epoch, what is written of it, and who may write.
-ROOMS = ("experiment.py", "directory.py", "training/checkpoint.py", "training/fit.py", "views/logbook.py")
+ROOMS = ("experiment.py", "attempt.py", "directory.py", "training/checkpoint.py", "training/fit.py", "views/logbook.py")
 OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "open", "shutil.rmtree", "os.truncate"}
 
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aetrain.attempt import Job
 from aetrain.checks.answers import CHECKS, Place
 from aetrain.checks.expect import Skipped, Wrong
 from aetrain.checks.replay import replayed
 from aetrain.config.errors import ConfigError
-from aetrain.experiment import Job
 
 log = logging.getLogger("aetrain.checks")
 

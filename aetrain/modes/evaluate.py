@@ -4,11 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from aetrain.attempt import Job
 from aetrain.build import Parts, build
 from aetrain.config.errors import ConfigError
 from aetrain.directory import RunDirectory
 from aetrain.evaluation.tables import figures_table
-from aetrain.experiment import Job, load, measure
+from aetrain.experiment import load, measure
 from aetrain.training import checkpoint
 
 log = logging.getLogger("aetrain")

@@ -90,11 +90,11 @@ def run_claim(name: str, seeds: Iterable[int], outputs: Path, extra: tuple[str, 
     return row
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], digits: int = 4) -> str:
     """`mean ± standard deviation`, or the value alone."""
     if len(values) == 1:
-        return f"{values[0]:.4g}"
-    return f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g}"
+        return f"{values[0]:.{digits}g}"
+    return f"{statistics.mean(values):.{digits}g} ± {statistics.stdev(values):.2g}"
 
 
 def recorded(name: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ MEANING = {
     "nll": "negative log-likelihood of the image given its mean code, nats",
     "kl": "KL from the code's distribution to the prior, nats",
     "neg_elbo": "nll with the code drawn at random, plus kl, nats",
+    "iwae": "what the importance-weighted bound has above nll, in place of kl, nats",
     "sparsity": "the sparsity penalty, without its weight",
     "critic": "-log of the chance that the critic gives a code of being a draw from the prior, nats",
     "mmd": "squared distance of the codes to draws from the prior, without bias (so it may be below 0)",
@@ -52,6 +53,7 @@ MEANING = {
     "dead_units": "units of the code that no image moves (standard deviation below 0.001)",
     "used_codewords": "codewords that some image uses",
     "perplexity": "how many codewords are in use, each counted by how often: exp of the entropy of their use",
+    "is_nll_K": "negative log-likelihood by importance sampling, K draws of the code, nats; of grey pixels it is none",
     "active_units": "units whose mean moves with the image (variance above 0.01; Burda et al. 2016)",
 }
 

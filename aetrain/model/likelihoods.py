@@ -1,5 +1,6 @@
 """Likelihoods: what a decoder's numbers mean as a distribution of pixels, and how far an image is from it, in nats."""
 
+import math
 from typing import Literal, Protocol
 
 import torch
@@ -21,6 +22,10 @@ class Likelihood(Protocol):
         """-log p(x | decoded) in nats per image, [B], of pixels x in [0, 1]."""
         ...
 
+    def constant(self, num_pixels: int) -> float:
+        """What `nll` leaves out, in nats: with it, it is -log of a density of pixels in [0, 1]."""
+        ...
+
     def mean(self, decoded: Tensor) -> Tensor:
         """The expected pixels, [B, C, H, W], on the scale from 0 to 1; a normal mean may lie outside of it."""
         ...
@@ -33,8 +38,8 @@ class Likelihood(Protocol):
 class Bernoulli:
     """Independent Bernoulli pixels; the decoder paints logits. For grey pixels it is the cross-entropy.
 
-    nll = -sum_i x_i log p_i + (1 - x_i) log(1 - p_i) with p = sigmoid(decoded). Its lowest value on grey pixels is
-    their entropy, not zero.
+    nll = -sum_i x_i log p_i + (1 - x_i) log(1 - p_i) with p = sigmoid(decoded). It is a likelihood of black and white
+    pixels. On grey ones its lowest value is their entropy, not zero, and nothing makes it sum to one.
     """
 
     linear = False
@@ -49,6 +54,9 @@ class Bernoulli:
 
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(decoded, x, reduction="none").flatten(1).sum(1)
+
+    def constant(self, num_pixels: int) -> float:
+        return 0.0
 
     def mean(self, decoded: Tensor) -> Tensor:
         return torch.sigmoid(decoded)
@@ -84,6 +92,10 @@ class Gaussian:
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
         target = x if (self.low, self.high) == (0, 1) else self.low + (self.high - self.low) * x
         return (self.output(decoded) - target).square().flatten(1).sum(1) / (2 * self.variance)
+
+    def constant(self, num_pixels: int) -> float:
+        """P (1/2 log(2 pi variance) - log(high - low)): the second term brings the density to pixels in [0, 1]."""
+        return num_pixels * (0.5 * math.log(2 * math.pi * self.variance) - math.log(self.high - self.low))
 
     def mean(self, decoded: Tensor) -> Tensor:
         return (self.output(decoded) - self.low) / (self.high - self.low)

@@ -48,6 +48,8 @@ MEANING = {
     "noisy_bce": "cross-entropy from a noisy image to the clean one, nats",
     "noisy_psnr": "peak signal-to-noise ratio from a noisy image to the clean one, dB",
     "input_sse": "squared error of the noisy image itself",
+    "noisy_sse_NOISE_LEVEL": "squared error from an image with that noise to the clean one",
+    "input_sse_NOISE_LEVEL": "squared error of the image with that noise",
     "code_mean": "mean activation of the code's units",
     "l0": "units of an image's code that are not zero",
     "dead_units": "units of the code that no image moves (standard deviation below 0.001)",

@@ -34,6 +34,7 @@ def figures_table(figures: Mapping[str, float]) -> str:
 
 
 def explained(name: str) -> str:
-    """The name under which a figure is explained: `is_nll_K` for `test/is_nll_50`."""
+    """The name under which a figure is explained: `is_nll_K` for `test/is_nll_50`; capitals stand for any word."""
     own = name.partition("/")[2]
-    return own if own in MEANING else re.sub(r"_\d+$", "_K", own)
+    patterns = (key for key in MEANING if re.fullmatch(re.sub("[A-Z]+", r"[\\w.]+", key), own))
+    return own if own in MEANING else next(patterns, own)

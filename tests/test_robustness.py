@@ -1,0 +1,50 @@
+"""The map of errors under noise, against the ruler's figure and against numpy."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+from aetrain import experiment, library
+from aetrain.build import build
+from aetrain.config.errors import ConfigError
+from aetrain.data.digits import Digits
+from aetrain.evaluation.robustness import kinds
+from aetrain.evaluation.tables import explained
+
+
+def test_a_cell_is_the_ruler_s_figure_under_that_noise(tiny: Callable[..., Path]) -> None:
+    directory = tiny("noise=masking", "measures=robustness", "measures.robustness.levels=[0.2,0.6]")
+    metrics = json.loads((directory / "metrics.json").read_text())
+    cells = [name for name in metrics if name.startswith("test/noisy_sse_")]
+    assert len(cells) == 2 * len(kinds(0.0))
+    assert explained(cells[0]) == "noisy_sse_NOISE_LEVEL"
+    for noise, level in (("masking", "noise.p=0.6"), ("gaussian", "noise.std=0.6"), ("salt_and_pepper", "noise.p=0.6")):
+        library.run([f"run={directory}", "mode=eval", f"noise={noise}", level])
+        ruler = json.loads((directory / "eval" / f"noise={noise},{level}" / "metrics.json").read_text())
+        assert metrics[f"test/noisy_sse_{noise}_0.6"] == pytest.approx(ruler["test/noisy_sse"], rel=1e-6)
+
+
+def test_more_noise_is_further_from_the_image_and_masking_removes_what_it_hits(tiny: Callable[..., Path]) -> None:
+    words = ("measures=robustness", "measures.robustness.levels=[0,0.3,1]", "dataset.subset=null", "epochs=0")
+    metrics = json.loads((tiny(*words) / "metrics.json").read_text())
+    x = Digits().read()[1].pixels.numpy().astype(np.float64) / 255
+    whole = float(np.square(x).sum() / len(x))
+    for kind in kinds(0.0):
+        errors = [metrics[f"test/input_sse_{kind}_{level}"] for level in ("0", "0.3", "1")]
+        assert errors[0] == 0
+        assert errors == sorted(errors)
+        assert metrics[f"test/noisy_sse_{kind}_0"] == pytest.approx(metrics["test/sse"], rel=1e-5)
+    assert metrics["test/input_sse_masking_1"] == pytest.approx(whole, rel=1e-5)
+    assert metrics["test/input_sse_masking_0.3"] == pytest.approx(0.3 * whole, rel=0.05)
+    assert metrics["test/input_sse_salt_1"] == pytest.approx(float(np.square(1 - x).sum() / len(x)), rel=1e-5)
+
+
+@pytest.mark.parametrize("setting", ["levels=[]", "levels=[2]", "count=0"])
+def test_what_measures_nothing_is_refused(setting: str) -> None:
+    config, _, words = library.composed([*TINY, "measures=robustness", f"measures.robustness.{setting}"])
+    with pytest.raises(ConfigError, match=r"measures\.robustness\." + setting.partition("=")[0]):
+        build(experiment.checked(config, words))

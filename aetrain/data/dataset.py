@@ -4,6 +4,7 @@ Shapes: N images, B batch, C channels, H height, W width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -136,9 +137,17 @@ class Dataset(ABC):
         """What turns stored pixels into a batch."""
         return Prepare(self.crop, dynamic=self.binarize == "dynamic")
 
+    def files(self) -> tuple[Sequence[str], Sequence[str]] | None:
+        """The names of the images that `read` returns, where each has one."""
+        return None
+
     def load(self) -> Splits:
         """Read, take the subset, hold out validation images, binarise what is binarised once."""
-        train, test = self.read()
+        chosen = self.split(*self.read())
+        return Splits(*(self._binarized(images, part) for part, images in enumerate(chosen)))
+
+    def split(self, train: Images, test: Images) -> tuple[Images, Images, Images]:
+        """Training, validation and test images: the subset is taken, validation images are held out."""
         order = fixed_order(len(train))
         if self.validation and self.validation >= len(train):
             raise ValueError(
@@ -149,7 +158,7 @@ class Dataset(ABC):
             validation, train = train[order[: self.validation]], train[order[self.validation :].sort().values]
         if self.subset is not None:
             train, test = (images[fixed_order(len(images))[: self.subset].sort().values] for images in (train, test))
-        return Splits(*(self._binarized(images, part) for part, images in enumerate((train, validation, test))))
+        return train, validation, test
 
     def _binarized(self, images: Images, part: int) -> Images:
         match self.binarize:

@@ -62,6 +62,12 @@ class Folder(Dataset):
         images = Images(self._pixels(files), classes(files))
         return images[: len(train)], images[len(train) :]
 
+    def files(self) -> tuple[list[str], list[str]]:
+        """The paths of the images below `path`."""
+        top = Path(os.path.expanduser(self.path))
+        train, test = ([file.path.relative_to(top).as_posix() for file in files] for files in self._splits())
+        return train, test
+
     def _splits(self) -> tuple[list[File], list[File]]:
         top = Path(os.path.expanduser(self.path))
         if not os.path.isdir(top):

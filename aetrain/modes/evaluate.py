@@ -1,6 +1,8 @@
 """`mode=eval`: measure the checkpoint of a run, as it was trained or under other conditions."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,29 @@ def evaluate(job: Job) -> dict[str, Any]:
     """Measure the checkpoint of `run` on the whole test set, under the conditions that the command line adds."""
     source, parts, epoch = trained(job, "eval")
     splits = load(parts)
+    with at_work(job, source, epoch) as known:
+        log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
+        figures = measure(parts, splits)
+        job.directory.write_metrics({**known, **figures})
+        log.info("%s", figures_table(figures))
+    return figures
+
+
+@contextmanager
+def at_work(job: Job, source: RunDirectory, epoch: int) -> Iterator[dict[str, Any]]:
+    """Write into the job's directory: the run's own, or one below its eval/. What its metrics.json is to say already.
+
+    In a directory of its own that is written at the end, so that a job that was cut off is not taken for finished.
+    """
     home = job.directory
     same = home.path.resolve() == source.path.resolve()
     if not same:
         home.claim(job.config, job.overrides)
+    known = source.metrics() if same else {"status": "finished", "epochs": epoch}
     with home.logging():
-        log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
-        figures = measure(parts, splits)
-        known = source.metrics() if same else {"status": "finished", "epochs": epoch}
-        home.write_metrics({**known, **figures})
-        log.info("%s", figures_table(figures))
-    return figures
+        yield known
+        if home.status == "running" and not same:
+            home.write_metrics(known)
 
 
 def trained(job: Job, mode: str) -> tuple[RunDirectory, Parts, int]:

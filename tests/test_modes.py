@@ -1,0 +1,141 @@
+"""What is done with a finished run: programs that need no aetrain, and codes for other tools."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+from torch import Tensor, nn
+
+import aetrain
+from aetrain import experiment, library
+from aetrain.build import build
+from aetrain.config.errors import ConfigError
+from aetrain.config.paths import groups
+from aetrain.modes.export import Decode, Encode, program
+
+ALONE = """
+import sys
+import torch
+class Refuse:
+    def find_spec(self, name, *rest):
+        assert not name.startswith("aetrain"), name
+sys.meta_path.insert(0, Refuse())
+x, z = torch.load("in.pt", weights_only=True)
+encode, decode = (torch.export.load(f"export/{name}.pt2").module() for name in ("encoder", "decoder"))
+outputs = [encode(x), decode(z), encode(x[:1]), decode(z[:1]), decode(encode(x))]
+assert "aetrain" not in sys.modules
+torch.save(outputs, "out.pt")
+"""
+
+
+def elsewhere(directory: Path, x: Tensor, z: Tensor) -> list[Tensor]:
+    """What the exported programs make of x and z, in a process that cannot import aetrain."""
+    torch.save((x, z), directory / "in.pt")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    call = [sys.executable, "-I", "-c", ALONE]
+    done = subprocess.run(call, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made: list[Tensor] = torch.load(directory / "out.pt", weights_only=True)
+    return made
+
+
+def test_exported_programs_do_the_same_without_aetrain(tiny: Callable[..., Path]) -> None:
+    words = ("model=conv_unpool", "dataset.scale=[-1,1]", "likelihood=gaussian", "likelihood.output=tanh")
+    gaussian = ("model.bottleneck._target_=aetrain.model.bottlenecks.Gaussian", "sparsity=topk", "sparsity.k=3")
+    directory = tiny(*words, *gaussian)
+    library.run([f"run={directory}", "mode=export"])
+    run = aetrain.load(directory)
+    x = torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    z = run.encode(x)
+    codes, pixels, one_code, one_picture, again = elsewhere(directory, x, z)
+    torch.testing.assert_close(codes, z)
+    torch.testing.assert_close(pixels, run.decode(z))
+    torch.testing.assert_close(one_code, z[:1])
+    torch.testing.assert_close(one_picture, run.decode(z)[:1])
+    torch.testing.assert_close(again, run.decode(z))
+    about = json.loads((directory / "export" / "export.json").read_text())
+    assert about["pixels"]["shape"] == ["batch", 1, 8, 8]
+    assert about["code"]["shape"] == ["batch", z.shape[1]]
+    assert json.loads((directory / "metrics.json").read_text())["status"] == "finished"
+
+
+SETTINGS = {"sparse_coding": ("model.bottleneck.steps=3",)}  # each step is written out
+
+
+@pytest.mark.parametrize("model", groups()["model"])
+def test_every_model_can_be_exported(model: str) -> None:
+    config, _, words = library.composed([*TINY, f"model={model}", *SETTINGS.get(model, ())])
+    network = build(experiment.checked(config, words)).model.eval()
+    x = torch.rand(4, *network.image_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z = network.encode(x).z
+        torch.testing.assert_close(program("encoder", Encode(network), x).module()(x[:2]), z[:2], rtol=1e-4, atol=1e-5)
+        pictures = program("decoder", Decode(network), z).module()(z[:2])
+    torch.testing.assert_close(pictures, network.paint(z[:2]), rtol=1e-4, atol=1e-5)
+
+
+class Stubborn(nn.Module):
+    """A layer that cannot be traced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(x.detach().numpy().sum())
+
+
+def test_a_model_that_torch_cannot_trace_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"mode=export: torch\.export cannot make a program of this model's encoder"):
+        program("encoder", Stubborn(), torch.ones(3, 2))
+
+
+def test_export_needs_a_run() -> None:
+    with pytest.raises(ConfigError, match="mode=export needs a run"):
+        library.run(["mode=export"])
+
+
+def test_codes_are_those_of_load_in_the_order_of_the_data_set(tiny: Callable[..., Path]) -> None:
+    directory = tiny("model=vae", "model.code_activation=tanh", "dataset.validation=10")
+    library.run([f"run={directory}", "mode=encode"])
+    found = np.load(directory / "codes.npz")
+    config, _, words = library.composed([*TINY, "dataset.validation=10"])
+    splits = build(experiment.checked(config, words)).dataset.load()
+    assert set(found) == {f"{name}{what}" for name in ("train", "validation", "test") for what in ("", "_labels")}
+    for name, images in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
+        z = aetrain.load(directory).encode(images.pixels.float() / 255)
+        np.testing.assert_allclose(found[name], z.numpy(), rtol=1e-5, atol=1e-6)
+        assert images.labels is not None
+        np.testing.assert_array_equal(found[f"{name}_labels"], images.labels.numpy())
+
+
+@pytest.mark.parametrize("subset", ["null", "5"])
+def test_codes_of_a_folder_stand_beside_the_names_of_its_files(
+    subset: str, tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    images = {}
+    for index in range(12):
+        pixels = np.random.default_rng(index).integers(0, 256, (8, 8), np.uint8)
+        file = tmp_path / "mine" / "ab"[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+        images[file.relative_to(tmp_path / "mine").as_posix()] = pixels
+    directory = tiny("model=deep")
+    where = [f"dataset.path='{tmp_path / 'mine'}'", "dataset.size=8", f"dataset.subset={subset}"]
+    library.run([f"run={directory}", "mode=encode", "dataset=folder", *where])
+    (file,) = directory.glob("eval/*/codes.npz")
+    found, run = np.load(file), aetrain.load(directory)
+    assert json.loads((file.parent / "metrics.json").read_text())["status"] == "finished"
+    seen = 0
+    for name in ("train", "test"):
+        assert len(found[name]) == len(found[f"{name}_files"]) == len(found[f"{name}_labels"])
+        for code, path, label in zip(found[name], found[f"{name}_files"], found[f"{name}_labels"], strict=True):
+            x = torch.from_numpy(images[str(path)]).float().div(255).view(1, 1, 8, 8)
+            np.testing.assert_allclose(code, run.encode(x)[0].numpy(), rtol=1e-5, atol=1e-6)
+            assert "ab"[label] == str(path)[0]
+            seen += 1
+    assert seen == (12 if subset == "null" else 6)

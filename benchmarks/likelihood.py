@@ -54,7 +54,7 @@ TABLES = {
             f"iwae/{'vae' if samples == 1 else f'iwae{samples}'}",
             ("experiment=iwae", *([] if samples == 5 else [f"model.penalties.iwae.samples={samples}"])),
             DYNAMIC,
-            f"10 epochs, {samples} draw{'s' if samples > 1 else ''}",
+            f"5 epochs, {samples} draw{'s' if samples > 1 else ''}",
             f"{published} (5,000 draws; 3,280 epochs)",
             seeds=1,
         )

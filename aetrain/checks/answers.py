@@ -22,6 +22,7 @@ from aetrain.data.digits import Digits
 from aetrain.model.layers import TiedLinear
 from aetrain.model.records import Forward, GaussianCode
 from aetrain.objective.contractive import Contractive
+from aetrain.objective.importance import log_weights
 from aetrain.objective.penalties import GaussianKL
 from aetrain.training.rbm import RBM
 
@@ -91,6 +92,36 @@ def kl_is_monte_carlo(_: Place) -> str:
     z = mean + (0.5 * log_var).exp() * torch.randn(200_000, 4, generator=generator)
     drawn = (q.log_prob(z) - p.log_prob(z)).sum(1)
     return near("KL", ours, drawn.mean().item(), 5 * drawn.std().item() / math.sqrt(len(drawn)))
+
+
+def more_draws_are_a_tighter_bound(_: Place) -> str:
+    """ELBO <= IWAE-5 <= IWAE-50 in expectation (Burda et al. 2016, theorem 1), each from draws of its own.
+
+    Of a slightly trained model; and -ELBO with its KL in closed form is IWAE-1, within five standard errors.
+    """
+    torch.manual_seed(0)
+    parts, x = parts_of("model=vae", "model.hidden=[32]", "model.code_dim=6"), digits(256)
+    for _step in range(60):
+        parts.updates[0].step(x)
+    model = parts.model.eval()
+    code = model.encode(x)
+    assert isinstance(code, GaussianCode)
+
+    def iwae(count: int) -> Tensor:
+        """32 estimates of the mean over the images."""
+        weights = log_weights(model, x, code, 32 * count, torch.Generator().manual_seed(count)).detach().double()
+        return weights.unflatten(0, (32, count)).logsumexp(1).mean(1) - math.log(count)
+
+    known = Forward(x=x, x_in=x, hidden=(), code=code, decoded=x)
+    drawn = [model.sample(code, torch.Generator().manual_seed(seed)) for seed in range(32)]
+    nll = torch.stack([model.likelihood.nll(model.decode(each), x).mean() for each in drawn]).detach().double()
+    elbo = -nll - GaussianKL()(model, known).mean().item()
+    one, five, fifty = (iwae(count) for count in (1, 5, 50))
+    near("IWAE-1", one.mean().item(), elbo.mean().item(), 5 * math.sqrt((one.var() + elbo.var()).item() / 32))
+    for lower, upper in ((elbo, five), (five, fifty)):
+        error = math.sqrt((lower.var() + upper.var()).item() / 32)
+        expect((upper - lower).mean().item() > 5 * error, "a bound of more draws is not above one of fewer")
+    return f"ELBO {elbo.mean():.3f}, IWAE-5 {five.mean():.3f}, IWAE-50 {fifty.mean():.3f} nats"
 
 
 def contractive_is_autograd(_: Place) -> str:
@@ -215,6 +246,7 @@ CHECKS: Mapping[str, Check] = {
     "linear = PCA": linear_is_pca,
     "tied is tied": tied_is_tied,
     "KL = Monte Carlo": kl_is_monte_carlo,
+    "ELBO <= IWAE-5 <= IWAE-50": more_draws_are_a_tighter_bound,
     "contractive = autograd": contractive_is_autograd,
     "top-k has its L0": topk_has_its_l0,
     "unpooling": unpooling_puts_back,

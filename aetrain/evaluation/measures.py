@@ -44,6 +44,9 @@ class Measure(ABC):
     def check(self, model: Autoencoder) -> None:  # noqa: B027  # most measure anything
         """Refuse, with a ValueError, a model that it cannot measure; called before any data is read."""
 
+    def check_images(self, splits: Splits) -> None:  # noqa: B027
+        """Refuse, with a ValueError, images that it cannot measure by; called before training."""
+
     @abstractmethod
     def __call__(self, subject: Subject) -> Figures:
         """Figures by name. What is random comes from generators of its own, so that looking twice shows the same."""

@@ -55,6 +55,9 @@ MEANING = {
     "dead_units": "units of the code that no image moves (standard deviation below 0.001)",
     "used_codewords": "codewords that some image uses",
     "perplexity": "how many codewords are in use, each counted by how often: exp of the entropy of their use",
+    "frechet_reconstructions": "Frechet distance of reconstructions to test images, in a classifier's features",
+    "frechet_samples": "Frechet distance of samples from the prior to test images",
+    "frechet_floor": "Frechet distance of training images to test images: real against real",
     "is_nll_K": "negative log-likelihood by importance sampling, K draws of the code, nats; of grey pixels it is none",
     "active_units": "units whose mean moves with the image (variance above 0.01; Burda et al. 2016)",
 }

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from aetrain.attempt import Job
 from aetrain.build import Parts
 from aetrain.data.batches import in_order
 from aetrain.data.dataset import Images
 from aetrain.directory import shown
-from aetrain.experiment import Job, load
+from aetrain.experiment import load
 from aetrain.modes.evaluate import at_work, trained
 
 log = logging.getLogger("aetrain")

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aetrain.attempt import Job
 from aetrain.config.errors import ConfigError
 from aetrain.directory import shown
-from aetrain.experiment import Job
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.modes.evaluate import at_work, trained
 

@@ -72,7 +72,7 @@ def digest(images: Images, prepare: Prepare) -> str:
     assert images.labels is not None
     sum_ = hashlib.sha256(f"{RECIPE} {STEPS} {BATCH} {SEED} {prepare} {list(images.pixels.shape)}".encode())
     for values in (images.pixels, images.labels):
-        sum_.update(values.cpu().contiguous().numpy())
+        sum_.update(values.cpu().contiguous().numpy().data)
     return sum_.hexdigest()[:24]
 
 

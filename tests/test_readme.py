@@ -19,7 +19,7 @@ from conftest import ROOT, TINY
 
 import aetrain
 from aetrain.config.paths import groups
-from aetrain.evaluation.ruler import MEANING
+from aetrain.evaluation.meaning import MEANING
 
 README = (ROOT / "README.md").read_text()
 

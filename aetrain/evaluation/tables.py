@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from aetrain.evaluation.ruler import MEANING
+from aetrain.evaluation.meaning import MEANING
 from aetrain.training.fit import Run
 
 LINE = {  # what an epoch's line says, where it is there

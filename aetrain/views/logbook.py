@@ -18,7 +18,7 @@ COLUMNS = ("test/nll", "test/neg_elbo", "test/kl", "test/sse", "test/bce", "test
 Curves = Sequence[tuple[int, Mapping[str, float]]]  # an epoch, and its figures by tag
 
 # What `open`, the charts and `close` write anew in each attempt at a run.
-ANEW = ("config/", "custom_scalars__", "_hparams_/")
+ANEW = ("config/", "doctor/", "custom_scalars__", "_hparams_/")
 
 
 class Logbook:
@@ -102,6 +102,10 @@ class Logbook:
             if last:
                 exhibit.save(self.directory / "figures" / name)
         self.writer.flush()
+
+    def note(self, tag: str, text: str) -> None:
+        """A text (markdown) on the page Text."""
+        self.writer.add_text(tag, text, self.epoch)
 
     def close(self, hparams: Mapping[str, int | float | str | bool], metrics: Mapping[str, float], trial: str) -> None:
         """The run's row in the HParams table, and the end of the file.

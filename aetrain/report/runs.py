@@ -10,6 +10,7 @@ from typing import Any
 
 from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
+from aetrain.config.said import said
 from aetrain.directory import RunDirectory, flat
 
 LARGEST = 50_000_000  # bytes of a file that is read
@@ -84,18 +85,13 @@ def _entry(path: Path, place: Path, page: Path) -> Entry | None:
         link=Path(os.path.relpath(path, page)).as_posix(),
         cause=damage or str(metrics.get("cause", "")),
         settings=settings,
-        said=dict(_override(text) for text in home.overrides() if "=" in text),
+        said=said(home.overrides()),
         figures=_numbers(metrics),
         history=_history(path / "history.jsonl"),
         examined=(path / "findings.json").is_file(),
         findings=_findings(_read(path / "findings.json", json.loads, list, [])),
         pictures={file.stem: file for file in sorted(path.glob("figures/*.png")) if file.is_file()},
     )
-
-
-def _override(text: str) -> tuple[str, str]:
-    key, _, value = text.partition("=")
-    return key.lstrip("+~"), value
 
 
 def _read(file: Path, parse: Callable[[str], Any], kind: type, otherwise: Any) -> Any:

@@ -90,7 +90,9 @@ def failures(groups: Sequence[Group]) -> Html | None:
         bad: dict[tuple[str, str], list[Entry]] = {}
         for run in group.runs:
             if run.status not in ("finished", "running"):
-                cause = run.cause.replace(str(run.path), run.path.name)
+                cause = run.cause.replace(str(run.path.absolute()), "its directory").replace(
+                    str(run.path), "its directory"
+                )
                 bad.setdefault((run.status, cause), []).append(run)
         for (status, cause), runs in bad.items():
             first, _, rest = cause.partition("\n")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aetrain.config.paths import CONFIG_DIR, groups
+from aetrain.config.paths import groups
+from aetrain.config.said import default_options
 from aetrain.report.runs import Entry
 
 # Settings that do not say what a run is, or that seeds are averaged over.
@@ -99,23 +100,22 @@ def _cells(firsts: Sequence[Entry]) -> list[dict[str, str]]:
 def _value(run: Entry, key: str) -> str:
     """A setting of a run, also where it was left as it is."""
     if key in run.said:
-        return run.said[key]
+        return _shorter(run.said[key])
     if key in run.settings:
         return _shown(run.settings[key])
-    return "" if "experiment" in run.said else _defaults().get(key, "")
+    return "" if "experiment" in run.said else default_options().get(key, "")
 
 
 def _shown(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else _shorter(str(value))
 
 
-def _defaults() -> dict[str, str]:
-    """The option of each group where nothing is said."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "config.yaml"))
-    defaults = config.get("defaults", []) if isinstance(config, dict) else []
-    return {str(k): str(v) for item in defaults if isinstance(item, dict) for k, v in item.items() if v is not None}
+def _shorter(text: str) -> str:
+    """Hydra writes 1e9 as 1000000000.0."""
+    try:
+        return min(text, f"{float(text):g}", key=len)
+    except ValueError:
+        return text
 
 
 def constants(runs: Sequence[Entry]) -> dict[str, str]:

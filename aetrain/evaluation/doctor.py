@@ -74,7 +74,7 @@ def diverging(case: Case) -> Finding | None:
     if begun is None or not losses:
         return None
     best = min(begun, *losses)
-    if losses[-1] - best < max(abs(best), 0.05 * abs(begun)):
+    if losses[-1] - best < max(abs(best), 0.05 * max(abs(begun), case.figures.get("mean_sse", 0.0))):
         return None
     return Finding(
         "training diverges",
@@ -133,7 +133,7 @@ def saturated_units(case: Case) -> Finding | None:
 def copying(case: Case) -> Finding | None:
     """Shuffled pixels, in which there is nothing to learn, come out (nearly) as they went in."""
     share = case.share_of_mean_image("shuffled_sse")
-    if share is None or share >= 0.1:
+    if share is None or share >= 0.25:
         return None
     return Finding(
         "the code copies",
@@ -187,8 +187,8 @@ def mean_image(case: Case) -> Finding | None:
     if share is None or share < 0.9:
         return None
     return Finding(
-        "it paints the mean image",
-        f"the squared error is {share:.0%} of what the mean image alone has",
+        "no better than the mean image",
+        f"the squared error is {share:.0%} of what painting the mean image every time would have",
         "try another optimizer.lr, more epochs, a larger model.code_dim, or less weight on the penalties",
     )
 

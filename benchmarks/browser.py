@@ -68,10 +68,15 @@ class Page:
         return path
 
 
+def found() -> str | None:
+    """The program, or None where there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
 @contextmanager
 def browser(webgl: bool = False) -> Iterator[Page]:
     """A browser with one tab, gone afterwards; SystemExit with a clear message where there is none."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    program = found()
     if program is None:
         sys.exit("screenshots need Chromium or Chrome on the path (Debian and Ubuntu: apt install chromium)")
     ours, theirs = os.pipe(), os.pipe()  # (read, write) of what it is told, and of what it says

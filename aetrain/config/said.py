@@ -10,7 +10,20 @@ from aetrain.config.paths import CONFIG_DIR, group_settings, groups
 Plain = int | float | str  # and so also bool
 
 # Settings of where and how, and those that the rows of a table are averaged over or that no table is about.
-NO_HPARAM = ("mode", "run", "resume", "retry", "trust", "data_dir", "device", "views", "seed", "epochs", "hydra")
+NO_HPARAM = (
+    "mode",
+    "run",
+    "resume",
+    "retry",
+    "trust",
+    "data_dir",
+    "device",
+    "views",
+    "measures",
+    "seed",
+    "epochs",
+    "hydra",
+)
 
 
 def said(overrides: Iterable[str]) -> dict[str, str]:

@@ -68,7 +68,7 @@ def _entry(path: Path, place: Path, page: Path) -> Entry | None:
         settings = {str(key): value for key, value in flat(saved_config(path)).items()}
     except (ConfigError, OSError, RecursionError) as error:
         settings, damage = {}, str(error)
-    if settings.get("mode._target_") == "aetrain.experiment.evaluate":
+    if str(settings.get("mode._target_")).endswith(".evaluate"):
         return None
     metrics = _read(path / "metrics.json", json.loads, dict, {})
     status = metrics.get("status", "running")

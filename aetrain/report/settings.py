@@ -12,7 +12,9 @@ from aetrain.config.said import default_options
 from aetrain.report.runs import Entry
 
 # Settings that do not say what a run is, or that seeds are averaged over.
-APART = ("mode", "run", "resume", "retry", "trust", "device", "data_dir", "views", "seed", "hydra")
+APART = ("mode", "run", "resume", "retry", "trust", "device", "data_dir", "views", "measures", "seed", "hydra")
+
+UNTOLD = ("mode", "views", "measures", "run", "resume")  # of the settings that are the same
 
 MANY = 6  # settings that are told to differ where overrides do not tell runs apart
 
@@ -126,5 +128,6 @@ def constants(runs: Sequence[Entry]) -> dict[str, str]:
     return {
         key: _shown(value)
         for key, value in known[0].items()
-        if all(one.get(key) == value for one in known) and key.split(".")[0] not in ("mode", "views", "run", "resume")
+        if all(one.get(key) == value for one in known)
+        and key.split(".")[0] not in ("mode", "views", "measures", "run", "resume")
     }

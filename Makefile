@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-TENSORBOARD := tensorboard --logdir outputs --samples_per_plugin images=500,scalars=50000
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check bench board clean
@@ -34,7 +33,7 @@ check: install  ## lint and check types
 	$(BIN)/mypy
 
 board: install  ## open TensorBoard on outputs/
-	$(BIN)/$(TENSORBOARD)
+	$(BIN)/aetrain mode=board
 
 clean:  ## remove what tools left, .venv included; outputs/ and data/ stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

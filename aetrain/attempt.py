@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from aetrain.build import Parts
 from aetrain.config.compose import run_name
 from aetrain.config.errors import ConfigError, blamed_on
+from aetrain.config.said import hparam_names, hparams
 from aetrain.data.batches import Batches
 from aetrain.data.dataset import Splits
-from aetrain.directory import TIMINGS, RunDirectory, flat, tensorboard_command
+from aetrain.directory import TIMINGS, RunDirectory, flat, tensorboard_command, tensorboard_link
+from aetrain.evaluation.doctor import Finding, case_of, examine
 from aetrain.evaluation.ruler import Figures, Ruler
 from aetrain.evaluation.tables import epoch_line, figures_table
 from aetrain.training import checkpoint
@@ -28,6 +30,7 @@ from aetrain.training.fit import Run, seed_epoch
 from aetrain.training.pretrain import Supplies
 from aetrain.views.logbook import Logbook
 from aetrain.views.scene import scenes
+from aetrain.views.strip import write_strip
 
 log = logging.getLogger("aetrain")
 
@@ -135,13 +138,18 @@ class Attempt:
 
     def finish(self, figures: Figures) -> dict[str, Any]:
         """Write down what came of it: `figures` are those of the trained model on the whole ruler."""
-        home, plain = self.job.directory, self.job.plain
-        lines = home.history()[1:]
-        if lines:
+        home = self.job.directory
+        findings = self._findings(figures)
+        if lines := home.history()[1:]:
             figures["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
-        hparams = {key: value for key, value in flat(plain).items() if _is_hparam(key, value)}
+        own = hparams(flat(self.job.plain), self.job.overrides)
         trial = run_name([text for text in self.job.overrides if not text.startswith(("seed=", "epochs="))])
-        self.logbook.close(hparams, figures, trial=trial)
+        told = "\n".join(f"- **{found.what}**: {found.evidence}; {found.remedy}" for found in findings)
+        self.logbook.note("doctor", told or "Nothing is wrong.")
+        if self.parts.views:
+            write_strip(self.logbook.scene(self.state.epoch), home.path / "figures" / "strip")
+        self.logbook.close(own, figures, trial, hparam_names(own))
+        home.write_findings([asdict(found) for found in findings])
         metrics = {
             "status": "finished",
             "epochs": self.state.epoch,
@@ -151,8 +159,18 @@ class Attempt:
         }
         home.write_metrics(metrics)
         log.info("%s", figures_table(figures))
-        log.info("pictures: %s/figures\ncompare:  %s", home, tensorboard_command(_logdir(home.path)))
+        for found in findings:
+            log.warning("doctor: %s", found)
+        log.info("pictures: %s/figures", home)
+        if self.job.single:  # a sweep says so at its end
+            log.info("compare:  %s\nthen at:  %s", tensorboard_command(_logdir(home.path)), tensorboard_link())
         return metrics
+
+    def _findings(self, figures: Figures) -> list[Finding]:
+        """What the training doctor says of it."""
+        by_name = {tag.partition("/")[2]: value for tag, value in figures.items()}
+        lr = self.job.plain["optimizer"].get("lr")
+        return examine(case_of(self.parts.model, by_name, self.job.directory.history(), lr))
 
 
 def _is_history(line: checkpoint.Line) -> bool:
@@ -165,12 +183,6 @@ def _curves(journal: Sequence[checkpoint.Line]) -> list[tuple[int, dict[str, flo
         (line["epoch"], {tag: value for tag, value in line.items() if tag not in ("epoch", *TIMINGS)})
         for line in journal
     ]
-
-
-def _is_hparam(key: str, value: Any) -> bool:
-    return isinstance(value, int | float | str) and not key.startswith(
-        ("views.", "measures.", "mode.", "run", "resume", "retry", "trust", "data_dir", "seed", "epochs")
-    )
 
 
 def _logdir(path: Path) -> Path:

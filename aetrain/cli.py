@@ -12,23 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aetrain import apart
 from aetrain.config import compose
 from aetrain.config.errors import ConfigError, Terminated
-from aetrain.config.explain import explain
-from aetrain.config.paths import CONFIG_DIR
+from aetrain.config.explain import explain, explained
+from aetrain.config.paths import CONFIG_DIR, groups
+from aetrain.config.validate import locate, validate
 from aetrain.directory import RunDirectory, Taken
-from aetrain.evaluation.sweep import Sweep
+from aetrain.report.sweep import Sweep
 
 compose.register_resolvers()  # here, because a sweep's worker processes import this module
 
@@ -81,28 +82,44 @@ class Jobs:
         """One run, of a single command or of a sweep."""
         hydra_config = HydraConfig.get()
         directory, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
+        reads = hydra_config.runtime.choices.get("mode") in compose.READERS
         if hydra_config.mode == RunMode.RUN:
-            from aetrain import experiment
-
             try:
-                experiment.run(config, directory, overrides)
+                _read(config) if reads else _experiment(config, directory, overrides)
             except Exception as error:
                 self.failure = error
+        elif reads:
+            raise ConfigError("-m is for runs: leave it out with a mode that reads what they have left")
         else:
             _run_of_sweep(config, directory, overrides)
+
+
+def _read(config: DictConfig) -> None:
+    """What a mode does that looks at the directories of runs: without torch, so that it begins at once."""
+    with explained():
+        plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    validate({key: {} if key in groups() and key != "mode" else value for key, value in plain.items()})
+    mode = dict(plain["mode"])
+    locate(mode.pop("_target_"))(run=plain["run"], **mode)
+
+
+def _experiment(config: DictConfig, directory: Path, overrides: list[str]) -> None:
+    from aetrain import experiment
+
+    experiment.run(config, directory, overrides)
 
 
 def _run_of_sweep(config: DictConfig, directory: Path, overrides: list[str]) -> None:
     """One of many, in a process of its own: whatever becomes of it is on record, and the others go on."""
     home = RunDirectory(directory)
     sys.stdout.flush()
-    code = apart.run(_experiment, config, directory, overrides)
+    code = apart.run(_one_of_many, config, directory, overrides)
     if code != apart.FINISHED and home.status not in ("failed", "finished") and not home.alive:
         home.record_failure(config, overrides, "failed", apart.cause_of_death(code))
         home.release()
 
 
-def _experiment(config: DictConfig, directory: Path, overrides: list[str]) -> None:
+def _one_of_many(config: DictConfig, directory: Path, overrides: list[str]) -> None:
     from aetrain import experiment
 
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
@@ -143,6 +144,10 @@ class RunDirectory:
         """Replace metrics.json: flat, name to number, and `status`."""
         write(self.path / "metrics.json", json.dumps(metrics, indent=1) + "\n")
 
+    def write_findings(self, findings: Sequence[Mapping[str, str]]) -> None:
+        """Replace findings.json: what the training doctor has found, each with `what`, `evidence` and `remedy`."""
+        write(self.path / "findings.json", json.dumps(list(findings), indent=1) + "\n")
+
     def count_anew(self) -> None:
         """Mark a record of the past as one of this command's, too."""
         with suppress(OSError):
@@ -219,13 +224,28 @@ def shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def tensorboard_command(logdir: Path) -> str:
-    """What opens TensorBoard on a folder, to be typed where this process was started.
+# TensorBoard keeps 10 pictures of a tag by default, drawn by lot: more are asked for, so that none is missing.
+TENSORBOARD_FLAGS = ("--samples_per_plugin", "images=500,scalars=50000")
 
-    TensorBoard keeps 10 pictures of a tag by default, drawn by lot: more are asked for, so that none is missing.
-    """
+
+def tensorboard_command(logdir: Path) -> str:
+    """What opens TensorBoard on a folder, to be typed where this process was started."""
     beside = Path(sys.executable).with_name("tensorboard")
     found = shutil.which("tensorboard")
     on_path = found is not None and Path(found) == beside
     program = "tensorboard" if on_path or not beside.is_file() else shown(beside)
-    return f"{program} --logdir {shown(logdir)} --samples_per_plugin images=500,scalars=50000"
+    return " ".join([program, "--logdir", shown(logdir), *TENSORBOARD_FLAGS])
+
+
+# A run's name without its seed, and without the time it began, which gives the seeds of one setting one colour.
+SEEDLESS = r"^(.*?),?seed=\d+([^/]*)|^(.*?)(?:/\d{8}-[^/]*)?$"
+MAIN_TAGS = "/(loss|neg_elbo|sse)$|reconstructions"
+
+
+def tensorboard_link(host: str = "localhost", port: int = 6006) -> str:
+    """The page Time Series as it compares runs best: main figures and pictures, unsmoothed, one colour a setting.
+
+    The parameters are those that TensorBoard 2.21 writes into the address itself.
+    """
+    said = {"smoothing": "0", "tagFilter": MAIN_TAGS, "runColorGroup": f"regex:{SEEDLESS}"}
+    return f"http://{host}:{port}/?{urlencode(said, quote_via=quote)}#timeseries"

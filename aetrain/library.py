@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aetrain import experiment
 from aetrain.build import build
-from aetrain.config.compose import quoted_paths, register_resolvers, starting_from_run
+from aetrain.config.compose import READERS, quoted_paths, register_resolvers, starting_from_run
 from aetrain.config.errors import ConfigError
 from aetrain.config.explain import explained
 from aetrain.config.paths import CONFIG_DIR
@@ -29,6 +29,8 @@ def run(overrides: Sequence[str] = ()) -> "Trained":
     Raises ConfigError for a mistake, with the message that the command prints.
     """
     config, directory, overrides = composed(overrides)
+    if (mode := HydraConfig.get().runtime.choices.get("mode")) in READERS:
+        raise ConfigError(f"mode={mode} leaves no run to be loaded: call aetrain.modes.{mode}.{mode} instead")
     experiment.run(config, directory, overrides)
     return load(config.run or directory, trust=True)  # what was not to be trusted has been refused above
 

@@ -16,8 +16,8 @@ from aetrain.config.errors import ConfigError
 from aetrain.data.dataset import Images, Prepare, Splits
 from aetrain.data.noise import Clean
 from aetrain.evaluation.likelihood import ImportanceSampled, bound, said
+from aetrain.evaluation.meaning import explained
 from aetrain.evaluation.measures import Subject
-from aetrain.evaluation.tables import explained
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.dense import dense

@@ -23,7 +23,10 @@ DEFAULT = "default"  # the name of a run that overrides nothing
 NAMELESS = ("mode", "run", "resume", "retry", "trust", "data_dir", "device", "dataset.path")
 
 # Settings whose value is a path.
-PATHS = ("run", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = ("run", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir", "mode.out")
+
+# Modes that read the directories of runs as they are: they start from no run's config, and need no torch.
+READERS = ("board", "report")
 
 
 def register_resolvers() -> None:
@@ -91,6 +94,9 @@ def starting_from_run(overrides: Sequence[str]) -> list[str]:
     """
     _forget_saved()
     given = {o.key_or_group: o for o in parse(overrides) if not o.is_delete()}
+    mode = given["mode"].value() if "mode" in given else None
+    if mode in READERS:
+        return _for_reader(str(mode), given, overrides)
     word = next((w for w in ("resume", "run") if w in given and given[w].value() is not None), None)
     if word is None:
         return list(overrides)
@@ -115,6 +121,16 @@ def starting_from_run(overrides: Sequence[str]) -> list[str]:
         *_chosen(saved_config(run), given, ("run", "resume", "device", "trust", "data_dir")),
     ]
     return [*first, *overrides]
+
+
+def _for_reader(mode: str, given: dict[str, Override], overrides: Sequence[str]) -> list[str]:
+    """The overrides of a mode that reads directories; a ConfigError for what it would ignore."""
+    idle = [key for key in given if key.split(".")[0] not in ("mode", "run", "hydra")]
+    if idle:
+        raise ConfigError(f"mode={mode} reads what runs have left, and sets nothing: drop {idle[0]}=")
+    if any(override.is_sweep_override() for override in given.values()):
+        raise ConfigError(f"mode={mode} takes one folder, with all its runs: give run= the one that holds them all")
+    return list(overrides)
 
 
 def _resumed(run: Path, given: Collection[str]) -> list[str]:

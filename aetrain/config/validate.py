@@ -22,6 +22,7 @@ SET_APART = {"model": ("penalties",)}
 
 # Settings that the experiment gives itself: a config's would be ignored.
 GIVEN = {
+    "mode": ("job", "run"),
     "model": ("image_shape", "likelihood", "sparsifier", "scale"),
     "likelihood": ("scale",),
     "optimizer": ("params",),

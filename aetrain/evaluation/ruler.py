@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from aetrain.data.batches import in_order
 from aetrain.data.dataset import Images, Prepare
 from aetrain.data.noise import Noise
+from aetrain.evaluation.vitals import Vitals
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.pca import PCA
 from aetrain.model.records import Forward, GaussianCode, QuantizedCode
@@ -21,46 +22,6 @@ from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import GaussianKL
 
 Figures = dict[str, float]
-
-# What each figure is, in a line; tables and the README quote this.
-MEANING = {
-    "loss": "what training descends, as it does: noise on, random codes drawn",
-    "nll": "negative log-likelihood of the image given its mean code, nats",
-    "kl": "KL from the code's distribution to the prior, nats",
-    "neg_elbo": "nll with the code drawn at random, plus kl, nats",
-    "iwae": "what the importance-weighted bound has above nll, in place of kl, nats",
-    "sparsity": "the sparsity penalty, without its weight",
-    "critic": "-log of the chance that the critic gives a code of being a draw from the prior, nats",
-    "mmd": "squared distance of the codes to draws from the prior, without bias (so it may be below 0)",
-    "l2": "squared length of the code",
-    "codebook": "squared distance of the codewords to what they stand for",
-    "commitment": "the same distance, as the encoder descends it",
-    "sse": "squared error summed over an image's pixels",
-    "code_sse": "the same from the code alone, without the max-pool switches that an unpooling decoder is also given",
-    "pca_sse": "the same of PCA with as many units",
-    "pca_angle": "largest angle between PCA's directions and those of the reconstructions, degrees",
-    "mse": "squared error per pixel",
-    "bce": "cross-entropy of the pixels, nats",
-    "bce_excess": "bce above the entropy of the grey pixels, which nothing can undercut, nats",
-    "psnr": "peak signal-to-noise ratio, dB",
-    "ssim": "structural similarity, 1 where equal",
-    "noisy_sse": "squared error from a noisy image to the clean one",
-    "noisy_bce": "cross-entropy from a noisy image to the clean one, nats",
-    "noisy_psnr": "peak signal-to-noise ratio from a noisy image to the clean one, dB",
-    "input_sse": "squared error of the noisy image itself",
-    "noisy_sse_NOISE_LEVEL": "squared error from an image with that noise to the clean one",
-    "input_sse_NOISE_LEVEL": "squared error of the image with that noise",
-    "code_mean": "mean activation of the code's units",
-    "l0": "units of an image's code that are not zero",
-    "dead_units": "units of the code that no image moves (standard deviation below 0.001)",
-    "used_codewords": "codewords that some image uses",
-    "perplexity": "how many codewords are in use, each counted by how often: exp of the entropy of their use",
-    "frechet_reconstructions": "Frechet distance of reconstructions to test images, in a classifier's features",
-    "frechet_samples": "Frechet distance of samples from the prior to test images",
-    "frechet_floor": "Frechet distance of training images to test images: real against real",
-    "is_nll_K": "negative log-likelihood by importance sampling, K draws of the code, nats; of grey pixels it is none",
-    "active_units": "units whose mean moves with the image (variance above 0.01; Burda et al. 2016)",
-}
 
 PAINTED = 5000  # reconstructions whose directions are compared with PCA's
 PIXEL_EPS = 1e-6  # cross-entropy of a reconstructed pixel that is exactly black or white stays finite
@@ -131,9 +92,11 @@ class Ruler:
         codes: list[Tensor] = []
         painted: list[Tensor] = []
         words: list[Tensor] = []
+        vitals = Vitals(model)
 
         def figures(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
             out = model(x)
+            vitals.look(out)
             codes.append(out.code.mean if isinstance(out.code, GaussianCode) else out.code.z)
             if isinstance(out.code, QuantizedCode):
                 words.append(out.code.index.flatten())
@@ -154,11 +117,14 @@ class Ruler:
                 seen["input_sse"] = sse(x_in, x)
             if pca is not None:
                 seen["pca_sse"] = sse(pca.reconstruct(x), x)
+                seen["mean_sse"] = sse(pca.mean.view_as(x[:1]), x)
                 painted.append(expected)
             return seen
 
         means = self._mean(figures)
         code = torch.cat(codes)
+        means["shuffled_sse"] = self._shuffled_sse(model)
+        means |= vitals.figures()
         means["dead_units"] = float((code.std(0, correction=0) < 1e-3).sum())
         if issubclass(model.bottleneck.emits, GaussianCode):
             means["active_units"] = float((code.var(0, correction=0) > 0.01).sum())
@@ -181,6 +147,14 @@ class Ruler:
                 total[name] = total[name] + part if name in total else part
         means = torch.stack(list(total.values())) / len(self.images)
         return dict(zip(total, means.tolist(), strict=True))
+
+    @torch.no_grad()
+    def _shuffled_sse(self, model: Autoencoder) -> float:
+        """Of the first batch, its pixels in another order; from the code alone, which is what may copy."""
+        x = next(self._batches())
+        order = torch.randperm(x[0].numel(), generator=torch.Generator().manual_seed(1)).to(x.device)
+        shuffled = x.flatten(1)[:, order].view_as(x)
+        return float(sse(model.likelihood.mean(model.decode(model.encode(shuffled).z)), shuffled).mean())
 
     def _batches(self) -> Iterator[Tensor]:
         return in_order(self.images, self.batch_size, self.prepare)

@@ -1,9 +1,8 @@
 """Figures as a person reads them: a line an epoch, a table at the end."""
 
-import re
 from collections.abc import Mapping
 
-from aetrain.evaluation.ruler import MEANING
+from aetrain.evaluation.meaning import MEANING, explained
 from aetrain.training.fit import Run
 
 LINE = {  # what an epoch's line says, where it is there
@@ -31,10 +30,3 @@ def figures_table(figures: Mapping[str, float]) -> str:
     rows = [(name, f"{figures[name]:.4f}", MEANING.get(explained(name), "")) for name in names]
     wide, tall = max(len(r[0]) for r in rows), max(len(r[1]) for r in rows)
     return "\n".join(f"  {name:{wide}}  {value:>{tall}}  {meaning}".rstrip() for name, value, meaning in rows)
-
-
-def explained(name: str) -> str:
-    """The name under which a figure is explained: `is_nll_K` for `test/is_nll_50`; capitals stand for any word."""
-    own = name.partition("/")[2]
-    patterns = (key for key in MEANING if re.fullmatch(re.sub("[A-Z]+", r"[\\w.]+", key), own))
-    return own if own in MEANING else next(patterns, own)

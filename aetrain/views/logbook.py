@@ -12,13 +12,14 @@ from aetrain.views.scene import Scene
 if TYPE_CHECKING:  # importing it takes 0.2 s
     from tensorboard.compat.proto.event_pb2 import Event
 
-# The figures that are columns of the HParams table, in this order, of those that a run has.
-COLUMNS = ("test/nll", "test/neg_elbo", "test/kl", "test/sse", "test/bce", "test/noisy_sse")
+# The figures that are columns of the HParams table. TensorBoard takes them from one of the runs that it compares, so
+# that every run names all of them.
+COLUMNS = ("test/sse", "test/nll", "test/neg_elbo", "test/kl", "test/bce", "test/noisy_sse")
 
 Curves = Sequence[tuple[int, Mapping[str, float]]]  # an epoch, and its figures by tag
 
 # What `open`, the charts and `close` write anew in each attempt at a run.
-ANEW = ("config/", "custom_scalars__", "_hparams_/")
+ANEW = ("config/", "doctor/", "custom_scalars__", "_hparams_/")
 
 
 class Logbook:
@@ -103,21 +104,32 @@ class Logbook:
                 exhibit.save(self.directory / "figures" / name)
         self.writer.flush()
 
-    def close(self, hparams: Mapping[str, int | float | str | bool], metrics: Mapping[str, float], trial: str) -> None:
+    def note(self, tag: str, text: str) -> None:
+        """A text (markdown) on the page Text."""
+        self.writer.add_text(tag, text, self.epoch)
+
+    def close(
+        self,
+        hparams: Mapping[str, int | float | str | bool],
+        metrics: Mapping[str, float],
+        trial: str,
+        names: Sequence[str] = (),
+    ) -> None:
         """The run's row in the HParams table, and the end of the file.
 
-        Runs with an equal `trial` are one row of averages, so it and `hparams` leave the seed out. Of `metrics`, by
-        tag, the main ones are columns; one that no epoch has written is written now, or its column would be empty.
+        Runs with an equal `trial` are one row of averages, so it and `hparams` leave the seed out. `names` are those
+        of the table's columns, where other runs have hyper-parameters that this one has not. Of `metrics`, by tag, the
+        main ones are columns; one that no epoch has written is written now, or its column would be empty.
         """
         from tensorboard.plugins.hparams import summary_v2 as hp
 
-        columns = [tag for tag in COLUMNS if tag in metrics]
-        for tag in columns:
-            if tag not in self.tracked:
+        for tag in COLUMNS:
+            if tag in metrics and tag not in self.tracked:
                 self.writer.add_scalar(tag, metrics[tag], self.epoch)
         file = self.writer._get_file_writer()
-        shown = [hp.Metric(tag, display_name=tag.replace("/", " ")) for tag in columns]
-        file.add_summary(hp.hparams_config_pb(hparams=[hp.HParam(name) for name in hparams], metrics=shown))
+        shown = [hp.Metric(tag, display_name=tag.replace("/", " ")) for tag in COLUMNS]
+        columns = [hp.HParam(name) for name in names or hparams]
+        file.add_summary(hp.hparams_config_pb(hparams=columns, metrics=shown))
         file.add_summary(hp.hparams_pb(dict(hparams), trial_id=trial))
         self.writer.close()
 

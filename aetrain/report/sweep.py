@@ -1,15 +1,16 @@
 """A sweep at a glance: every run's differences and main figures, failures with their cause."""
 
-import csv
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
-from aetrain.directory import RunDirectory, flat, tensorboard_command, write
+from aetrain.directory import RunDirectory, shown, tensorboard_command, tensorboard_link, write
+from aetrain.report.page import write_page
+from aetrain.report.runs import entries
+from aetrain.report.settings import grouped
+from aetrain.report.tables import as_csv
 
 log = logging.getLogger("aetrain")
 
@@ -38,17 +39,16 @@ class Sweep:
             )
 
     def summarise(self) -> None:
-        """Print a table of the runs, and write all of their figures to sweep.csv."""
+        """Print a table of the runs, write all of their figures to sweep.csv, and a page about them to report.html."""
         runs = self.runs()
         if not runs:
             return
-        write(self.directory / "sweep.csv", _csv(runs))
-        log.info(
-            "\n%s\n\ntable:   %s\ncompare: %s",
-            _table(runs),
-            self.directory / "sweep.csv",
-            tensorboard_command(self.directory),
-        )
+        groups = grouped(entries(self.directory, self.directory))
+        table, page = self.directory / "sweep.csv", self.directory / "report.html"
+        write(table, as_csv(groups))
+        write_page(page, shown(self.directory), groups, table.name)
+        log.info("\n%s\n\ntable:   %s\nreport:  %s", _table(runs), table, page)
+        log.info("compare: %s\nthen at: %s", tensorboard_command(self.directory), tensorboard_link())
 
 
 def _written(run: RunDirectory) -> tuple[str, int]:
@@ -57,27 +57,9 @@ def _written(run: RunDirectory) -> tuple[str, int]:
     return run.path.name, metrics.stat().st_mtime_ns if metrics.is_file() else 0
 
 
-def _csv(runs: Sequence[RunDirectory]) -> str:
-    settings, metrics = [_settings(run) for run in runs], [run.metrics() for run in runs]
-    keys = {key: None for one in settings for key in one}
-    varying = [key for key in keys if len({str(one.get(key)) for one in settings}) > 1]
-    figures = [key for key in _figures(metrics) if key not in ("status", "cause")]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", *varying, "status", *figures, "cause"])
-    for run, one, known in zip(runs, settings, metrics, strict=True):
-        cells = [one.get(key, "") for key in varying], [known.get(key, "") for key in figures]
-        writer.writerow([run.path.name, *cells[0], run.status, *cells[1], known.get("cause", "")])
-    return text.getvalue()
-
-
-def _figures(metrics: Sequence[dict[str, Any]]) -> list[str]:
-    return list({key: None for one in metrics for key in one})
-
-
 def _table(runs: Sequence[RunDirectory]) -> str:
     metrics = [run.metrics() for run in runs]
-    shown = [key for key in COLUMNS if key in _figures(metrics)]
+    shown = [key for key in COLUMNS if any(key in known for known in metrics)]
     rows = [["run", *(key.rpartition("/")[2] for key in shown), "status"]]
     for run, known in zip(runs, metrics, strict=True):
         cells = [f"{known[key]:.4g}" if isinstance(known.get(key), int | float) else "-" for key in shown]
@@ -86,13 +68,6 @@ def _table(runs: Sequence[RunDirectory]) -> str:
     return "\n".join(
         "  ".join(["", row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:-1]), row[-1]]) for row in rows
     )
-
-
-def _settings(run: RunDirectory) -> dict[str, Any]:
-    try:
-        return {key: value for key, value in flat(saved_config(run.path)).items() if not key.startswith("views.")}
-    except ConfigError:
-        return {}
 
 
 def _cause(metrics: dict[str, Any]) -> str:

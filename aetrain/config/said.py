@@ -1,0 +1,64 @@
+"""What was chosen, in the words in which a person chooses: `model: vae`, not the class behind it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from aetrain.config.paths import CONFIG_DIR, group_settings, groups
+
+Plain = int | float | str  # and so also bool
+
+# Settings of where and how, and those that the rows of a table are averaged over or that no table is about.
+NO_HPARAM = (
+    "mode",
+    "run",
+    "resume",
+    "retry",
+    "trust",
+    "data_dir",
+    "device",
+    "views",
+    "measures",
+    "seed",
+    "epochs",
+    "hydra",
+)
+
+
+def said(overrides: Iterable[str]) -> dict[str, str]:
+    """Overrides by their key; what was dropped is left out."""
+    pairs = (text.partition("=") for text in overrides if "=" in text and not text.startswith("~"))
+    return {key.lstrip("+"): value for key, _, value in pairs}
+
+
+def default_options() -> dict[str, str]:
+    """The option of each group where nothing is said."""
+    config = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "config.yaml"))
+    defaults = config["defaults"] if isinstance(config, dict) else []
+    pairs = [pair for item in defaults if isinstance(item, dict) for pair in item.items()]
+    return {str(group): str(option) for group, option in pairs if option is not None and group in groups()}
+
+
+def hparams(flat: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Plain]:
+    """A run's hyper-parameters by name, those that were said first, then the options of the groups, then the rest.
+
+    `flat` is the config by dotted name. The options that an experiment chooses are its own affair, and left out.
+    """
+    chosen = said(overrides)
+    options = {} if "experiment" in chosen else default_options()
+    options |= {group: chosen[group] for group in groups() if group in chosen}
+    first: dict[str, Any] = {key: options.get(key, flat.get(key)) for key in chosen}
+    rest = {key: value for key, value in flat.items() if not key.rpartition(".")[2].startswith("_")}
+    known = {**first, **options, **rest}
+    plain = {key: str(value) if isinstance(value, list) else value for key, value in known.items()}
+    return {k: v for k, v in plain.items() if isinstance(v, Plain) and k.split(".")[0] not in NO_HPARAM}
+
+
+def hparam_names(own: Iterable[str]) -> list[str]:
+    """The names of a run's own hyper-parameters, and then of those that other runs may have.
+
+    TensorBoard reads the names from one of the runs that it compares, and shows no others.
+    """
+    others = [name for name in (*groups(), *group_settings()) if name.split(".")[0] not in NO_HPARAM]
+    return list(dict.fromkeys([*own, *others]))

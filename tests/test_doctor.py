@@ -1,0 +1,135 @@
+"""The training doctor: every disease is provoked by training one's way there, and runs that do well hear nothing."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+import aetrain
+from aetrain.config.errors import ConfigError
+from aetrain.data.batches import in_order
+from aetrain.data.dataset import Images, Prepare
+from aetrain.data.digits import Digits
+from aetrain.data.noise import Clean
+from aetrain.evaluation.doctor import RULES, Case, examine
+from aetrain.evaluation.ruler import Ruler
+from aetrain.model.pca import PCA
+from aetrain.objective.objective import Objective
+
+DIGITS = ("dataset=digits", "views=none", "device=cpu", "batch_size=64")
+
+# What brings each disease about, and a word of the evidence.
+PROVOCATIONS = {
+    "training diverges": ("was 45", "model.activation=sigmoid", "optimizer.lr=1", "epochs=1"),
+    "posterior collapse": ("0 of its 20 units", "model=vae", "model.penalties.kl.weight=50", "epochs=3"),
+    "codebook collapse": (
+        "of 128 codewords",
+        *("model=vqvae", "model.bottleneck.patience=1000000", "optimizer.lr=0.1", "epochs=2"),
+    ),
+    "the critic has won": (
+        "apart",
+        *("model=aae", "model.penalties.critic.weight=0", "optimizer.lr=0.003", "epochs=4"),
+    ),
+    "the output's range does not fit": (
+        "from 0.5 to 1",
+        *("likelihood=gaussian", "likelihood.output=sigmoid", "dataset.scale=[-1,1]", "epochs=1"),
+    ),
+    "dead units": ("of the hidden units", "optimizer.lr=0.03", "epochs=2"),
+    "saturated units": ("stay at an end", "model.activation=tanh", "optimizer.lr=1", "epochs=2"),
+    "the code copies": (
+        "shuffled",
+        *("model=tied", "model.hidden=[]", "likelihood=gaussian", "model.code_dim=512"),
+        *("model.init=orthogonal", "optimizer.lr=0.003", "epochs=2"),
+    ),
+    "no better than the mean image": ("%", "optimizer=sgd", "optimizer.lr=1e-6", "epochs=1"),
+}
+
+HEALTHY = {
+    "deep": ("model=deep", "epochs=5"),
+    "tied": ("model=tied", "epochs=5"),
+    "linear": ("model=linear", "epochs=8"),
+    "vae": ("model=vae", "epochs=8"),
+    "vqvae": ("model=vqvae", "epochs=5"),
+    "wae": ("model=wae", "epochs=4"),
+    "conv_unpool": ("model=conv_unpool", "epochs=5"),
+    "denoising": ("noise=masking", "epochs=6"),
+    "sparse": ("sparsity=l1", "epochs=5"),
+    "topk": ("sparsity=topk", "epochs=5"),
+}
+
+
+def findings(directory: Path) -> list[dict[str, str]]:
+    return [dict(item) for item in json.loads((directory / "findings.json").read_text())]
+
+
+@pytest.mark.parametrize("what", PROVOCATIONS)
+def test_a_disease_is_found_where_it_is_provoked(what: str, run: Callable[..., Path]) -> None:
+    evidence, *overrides = PROVOCATIONS[what]
+    found = {item["what"]: item for item in findings(run(*DIGITS, *overrides))}
+    assert what in found
+    assert evidence in found[what]["evidence"]
+    assert "try" in found[what]["remedy"] or "choose" in found[what]["remedy"]
+
+
+def test_every_rule_has_its_provocation() -> None:
+    assert len(RULES) == len(PROVOCATIONS)
+
+
+@pytest.mark.parametrize("family", HEALTHY)
+def test_healthy_runs_hear_nothing(family: str, run: Callable[..., Path]) -> None:
+    assert findings(run(*DIGITS, *HEALTHY[family])) == []
+
+
+def test_rules_say_nothing_of_what_was_not_measured() -> None:
+    assert examine(Case({}, [], 8, 128, sparse=False, reach=(0.0, 1.0), lr=None)) == []
+
+
+def test_a_run_that_reaches_nan_fails_with_the_remedy(run: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"try a smaller optimizer\.lr \(it is 1000"):
+        run(*DIGITS, "optimizer.lr=1e9", "epochs=2")
+
+
+def test_findings_are_in_the_log_and_in_tensorboard(run: Callable[..., Path]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    directory = run(*TINY, "optimizer.lr=1e-9")
+    assert "WARNING doctor: no better than the mean image: the squared" in (directory / "aetrain.log").read_text()
+    log = EventAccumulator(str(directory))
+    log.Reload()
+    (event,) = log.Tensors("doctor/text_summary")
+    assert "**no better than the mean image**" in event.tensor_proto.string_val[0].decode()
+
+
+@pytest.fixture
+def measured(run: Callable[..., Path]) -> tuple[Any, torch.Tensor, dict[str, float]]:
+    """A trained model with sigmoid units, the test images, and its figures."""
+    loaded = aetrain.load(run(*DIGITS, "model.activation=sigmoid", "optimizer.lr=0.3", "epochs=1"))
+    pixels = Digits().load().test.pixels
+    images = Images(pixels)
+    pca = PCA.fit(in_order(images, 100, Prepare()), 8)
+    figures = Ruler(images, Prepare(), Clean(), batch_size=100).full(loaded.model, Objective({}), pca)
+    return loaded.model, pixels.float() / 255, figures
+
+
+def test_the_figures_recomputed_another_way(measured: tuple[Any, torch.Tensor, dict[str, float]]) -> None:
+    model, x, figures = measured
+    flat = x.flatten(1).double().numpy()
+    assert figures["mean_sse"] == pytest.approx(flat.var(0).sum(), rel=1e-5)
+    with torch.no_grad():
+        hidden = [h.double().numpy() for h in model(x).hidden]
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+        mixed = torch.stack([image.flatten()[order].view(1, 8, 8) for image in x[:100]])
+        again = model.likelihood.mean(model.decode(model.encode(mixed).z))
+    assert figures["shuffled_sse"] == pytest.approx(float(((again - mixed) ** 2).sum()) / 100, rel=1e-5)
+    still = np.concatenate([h.std(0) <= 1e-3 * h.std(0).max() for h in hidden])
+    assert figures["dead_hidden"] == pytest.approx(still.mean(), abs=0.01)
+    stuck = np.concatenate([(np.minimum(h, 1 - h) < 0.01).mean(0) >= 0.95 for h in hidden])
+    assert figures["saturated"] == pytest.approx(stuck.mean(), abs=0.01)
+    assert 0 < figures["saturated"] <= 1
+    assert math.isfinite(figures["shuffled_sse"])

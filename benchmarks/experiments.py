@@ -93,11 +93,11 @@ def run_claim(name: str, seeds: Iterable[int], outputs: Path, extra: tuple[str, 
     return row
 
 
-def spread(values: list[float], digits: int = 4) -> str:
+def spread(values: list[float], form: str = ".4g") -> str:
     """`mean ± standard deviation`, or the value alone."""
     if len(values) == 1:
-        return f"{values[0]:.{digits}g}"
-    return f"{statistics.mean(values):.{digits}g} ± {statistics.stdev(values):.2g}"
+        return f"{values[0]:{form}}"
+    return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):.2g}"
 
 
 def recorded(name: str) -> dict[str, Any]:

@@ -57,13 +57,10 @@ def trained(job: Job, mode: str) -> tuple[RunDirectory, Parts, int]:
     try:
         epoch = checkpoint.load(source.path, parts.model).epoch
     except checkpoint.CheckpointError as error:
-        others = any(said.startswith("dataset=") and not said.endswith(f"={SAVED}") for said in job.overrides)
-        shape = "x".join(map(str, parts.model.image_shape))
-        hint = (
-            f"\n  these images are {shape}: say dataset.size= or dataset.crop= where the run's are not"
-            if others
-            else ""
-        )
-        raise ConfigError(f"{error}{hint}") from error
+        text = str(error)
+        if any(said.startswith("dataset=") and not said.endswith(f"={SAVED}") for said in job.overrides):
+            shape = "x".join(map(str, parts.model.image_shape))
+            text += f"\n  these images are {shape}: say dataset.size= or dataset.crop= where the run's are not"
+        raise ConfigError(text) from error
     parts.model.eval()
     return source, parts, epoch

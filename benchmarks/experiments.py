@@ -35,6 +35,9 @@ document says of it, on the real data. `aetrain experiment=NAME` runs one, `aetr
 `python benchmarks/experiments.py NAME --seeds 3` trains what a claim compares, checks it and writes this page. Figures
 are on the test images, mean and standard deviation over seeds. What stands behind each name is in
 `configs/experiment/`, what exactly is checked in `benchmarks/claims/`.
+
+[Likelihood](likelihood.md): -log p(x) of the variational models at 1, 5, 50 and 500 draws, published figures beside.
+[Robustness](robustness.md): trained on one kind of noise, evaluated on all kinds and levels.
 """
 SMOKE = ("epochs=1", "dataset.subset=300")
 
@@ -90,11 +93,11 @@ def run_claim(name: str, seeds: Iterable[int], outputs: Path, extra: tuple[str, 
     return row
 
 
-def spread(values: list[float], digits: int = 4) -> str:
+def spread(values: list[float], form: str = ".4g") -> str:
     """`mean ± standard deviation`, or the value alone."""
     if len(values) == 1:
-        return f"{values[0]:.{digits}g}"
-    return f"{statistics.mean(values):.{digits}g} ± {statistics.stdev(values):.2g}"
+        return f"{values[0]:{form}}"
+    return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):.2g}"
 
 
 def recorded(name: str) -> dict[str, Any]:

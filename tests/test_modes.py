@@ -94,6 +94,13 @@ def test_a_model_that_torch_cannot_trace_is_refused_in_a_sentence() -> None:
         program("encoder", Stubborn(), torch.ones(3, 2))
 
 
+def test_images_of_another_size_are_refused_with_theirs(tiny: Callable[..., Path]) -> None:
+    directory = tiny()
+    with pytest.raises(ConfigError, match=r"another model's weights(.|\n)*these images are 1x1x3"):
+        library.run([f"run={directory}", "mode=encode", "dataset=toy"])
+    assert not (directory / "eval").exists()
+
+
 def test_export_needs_a_run() -> None:
     with pytest.raises(ConfigError, match="mode=export needs a run"):
         library.run(["mode=export"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from aetrain.attempt import Job
 from aetrain.build import Parts, build
+from aetrain.config.compose import SAVED
 from aetrain.config.errors import ConfigError
 from aetrain.directory import RunDirectory
 from aetrain.evaluation.tables import figures_table
@@ -56,6 +57,10 @@ def trained(job: Job, mode: str) -> tuple[RunDirectory, Parts, int]:
     try:
         epoch = checkpoint.load(source.path, parts.model).epoch
     except checkpoint.CheckpointError as error:
-        raise ConfigError(str(error)) from error
+        text = str(error)
+        if any(said.startswith("dataset=") and not said.endswith(f"={SAVED}") for said in job.overrides):
+            shape = "x".join(map(str, parts.model.image_shape))
+            text += f"\n  these images are {shape}: say dataset.size= or dataset.crop= where the run's are not"
+        raise ConfigError(text) from error
     parts.model.eval()
     return source, parts, epoch

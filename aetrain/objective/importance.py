@@ -24,8 +24,8 @@ def log_weights(
     of the decoder, so p(x | z) is of decode(finish(z)). The likelihood's `constant` is left out.
     """
     parts = []
-    for many in torch.arange(count).split(max(1, AT_ONCE // x.numel())):
-        copies = len(many)
+    most = max(1, AT_ONCE // x.numel())
+    for copies in (min(most, count - done) for done in range(0, count, most)):
         drawn = replace(
             code,
             mean=code.mean.repeat(copies, 1),  # [K * B, D], the first draw of every image first

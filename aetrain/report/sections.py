@@ -315,10 +315,7 @@ def details(groups: Sequence[Group], runs: Sequence[Entry], table: str) -> Html:
     parts: list[tuple[str, Callable[[], Html]]] = [
         (f"Every run ({len(runs)})", lambda: every_run(groups, tags)),
         ("Every figure", lambda: every_figure(groups)),
-        (
-            "Settings that are the same in all runs" if len(runs) > 1 else "Settings",
-            lambda: el("table", el("tbody", *same), class_="plain"),
-        ),
+        (those, lambda: el("table", el("tbody", *same), class_="plain")),
     ]
     folded = [el("details", el("summary", title), make(), open=i == 0) for i, (title, make) in enumerate(parts)]
     return section("Details", "details", *folded, el("p", "All of it as a table: ", el("a", table, href=table), "."))

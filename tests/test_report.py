@@ -25,6 +25,7 @@ from aetrain.report.html import el, join
 from aetrain.report.page import write_report
 from aetrain.report.runs import entries
 from aetrain.report.settings import grouped
+from aetrain.report.sweep import Sweep
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"
 
@@ -251,6 +252,18 @@ def test_the_command(sweep: Path) -> None:
     links = {a["href"] for tag, a in page.tags if tag == "a"}
     assert "../sweep/model%3Dvae%2Cseed%3D0/" in links
     assert not (sweep.parent / "outputs").exists(), "no directory of its own is left"
+
+
+def test_a_sweep_ends_with_its_report(sweep: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "aetrain")
+    Sweep(sweep).summarise()
+    assert "6 runs" in Reader((sweep / "report.html").read_text()).text
+    assert len((sweep / "sweep.csv").read_text().splitlines()) == 8, "a cause of two lines"
+    (sweep / "report.html").unlink()
+    (sweep / "report.html").mkdir()
+    Sweep(sweep).summarise()
+    assert "report.html could not be written" in caplog.text, "and the sweep goes on"
+    assert caplog.text.count("table: ") == 2
 
 
 @pytest.mark.parametrize(

@@ -100,13 +100,16 @@ def posterior_collapse(case: Case) -> Finding | None:
 
 
 def dead_units(case: Case) -> Finding | None:
-    """Units that no image moves: more than a quarter of the code's, or more than half of the encoder's hidden ones."""
+    """Units that no image moves: more than a quarter of the code's, or three quarters of the encoder's hidden ones.
+
+    Of hidden rectifiers half are often dead in runs that do well: 45 to 59 % in model=vae and model=vqvae on Fashion.
+    """
     found = []
     dead = case.figures.get("dead_units", 0.0)
     # Idle units of a random code are the prior's own doing, those of a sparse one what was asked for in part.
     if "active_units" not in case.figures and dead > (0.75 if case.sparse else 0.25) * case.code_dim:
         found.append(f"{dead:.0f} of the code's {case.code_dim} units")
-    if (hidden := case.figures.get("dead_hidden", 0.0)) > 0.5:
+    if (hidden := case.figures.get("dead_hidden", 0.0)) > 0.75:
         found.append(f"{hidden:.0%} of the hidden units")
     if not found:
         return None

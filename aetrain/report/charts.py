@@ -156,7 +156,7 @@ def curves(name: str, lines: Sequence[Line], clip: str) -> Html:
 def within(lines: Sequence[Line]) -> tuple[float, float]:
     """The range of y that shows all lines, or all but those that are far off, such as what has diverged."""
     ends = sorted(line.points[-1][1] for line in lines if line.points)
-    values = sorted(y for line in lines for _, y in line.points)
+    values = sorted(y for line in lines for _, *many in (*line.points, *line.band) for y in many)
     middle = ends[(len(ends) - 1) // 2]
     reach = max(3 * abs(middle), 1e-9)
     near = [value for value in values if abs(value - middle) <= reach] or [middle]

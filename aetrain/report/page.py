@@ -72,6 +72,9 @@ def summary(groups: Sequence[Group], runs: Sequence[Entry]) -> str:
             f"{len(groups)} settings"
             + (f" \N{MULTIPLICATION SIGN} {many.pop()} seeds" if len(many) == 1 and max(many) > 1 else "")
         )
+    if len(groups) == 1:
+        chosen = {key: value for key, value in runs[0].said.items() if key not in ("seed", "dataset", "epochs")}
+        said += [f"{key}={value}" for key, value in chosen.items()]
     for key, unit in (("dataset", ""), ("epochs", " epochs")):
         values = {_said(run, key) for run in runs}
         if len(values) == 1 and (value := values.pop()):

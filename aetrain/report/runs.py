@@ -51,25 +51,27 @@ class Entry:
 
 
 def entries(place: Path, page: Path) -> list[Entry]:
-    """The runs in and below a folder, by name; evaluations of runs under other conditions are none.
+    """The runs in and below a folder, by name; the evaluations of one of them are none of their own.
 
     `page` is the folder from which links lead to them.
     """
     found = {file.parent.parent for file in place.glob("**/.hydra/config.yaml")}
     found |= {file.parent for file in place.glob("**/aetrain.log")}
     read = [_entry(path, place, page) for path in sorted(found)]
-    return [entry for entry in read if entry is not None]
+    return [entry for entry in read if not (_is_evaluation(entry) and found & {*entry.path.parents})]
 
 
-def _entry(path: Path, place: Path, page: Path) -> Entry | None:
+def _is_evaluation(entry: Entry) -> bool:
+    return str(entry.settings.get("mode._target_")).endswith(".evaluate")
+
+
+def _entry(path: Path, place: Path, page: Path) -> Entry:
     name = path.relative_to(place).as_posix() if path != place else path.resolve().name
     home, damage = RunDirectory(path), ""
     try:
         settings = {str(key): value for key, value in flat(saved_config(path)).items()}
     except (ConfigError, OSError, RecursionError) as error:
         settings, damage = {}, str(error)
-    if str(settings.get("mode._target_")).endswith(".evaluate"):
-        return None
     metrics = _read(path / "metrics.json", json.loads, dict, {})
     status = metrics.get("status", "running")
     if damage:

@@ -16,9 +16,9 @@ CHARTS = 4
 STRIP = "strip"  # the picture that puts runs side by side
 
 
-def section(title: str, name: str, *inside: Html | None) -> Html:
-    """A part of the page with a heading that can be led to."""
-    return el("section", el("h2", title), *inside, id=name)
+def section(title: str, name: str, *inside: Html | bool | None) -> Html:
+    """A part of the page with a heading that can be led to; what is no element is left out."""
+    return el("section", el("h2", title), [part for part in inside if isinstance(part, Html)], id=name)
 
 
 def in_short(groups: Sequence[Group], runs: Sequence[Entry]) -> Html:
@@ -79,8 +79,12 @@ def swatch(group: Group) -> Html:
 def glance(groups: Sequence[Group]) -> Html:
     """Means and spreads of the main figures."""
     tags = [tag for tag in MAIN if any(group.figure(tag) for group in groups)]
-    note = "Means over seeds ± their standard deviation, on the test images; the best of a column is bold."
-    return section("At a glance", "glance", at_a_glance(groups, tags), el("p", note, " A click on a heading sorts."))
+    said = ["On the test images."]
+    if any(len(group.runs) > 1 for group in groups):
+        said.append("Means over seeds, \N{PLUS-MINUS SIGN} their standard deviation.")
+    if len(groups) > 1:
+        said.append("The best of a column is bold; a click on a heading sorts.")
+    return section("At a glance", "glance", at_a_glance(groups, tags), el("p", " ".join(said)))
 
 
 def failures(groups: Sequence[Group]) -> Html | None:
@@ -151,8 +155,9 @@ def learning(groups: Sequence[Group]) -> Html | None:
             charts.append(el("figure", title, curves(term, lines, f"clip-{term}".replace("/", "-"))))
     if not charts:
         return None
-    note = "Lines are means over seeds, bands reach from the lowest to the highest."
-    return section("Learning curves", "curves", legend(groups), el("div", *charts, class_="charts"), el("p", note))
+    note = el("p", "Lines are means over seeds, bands reach from the lowest to the highest.")
+    seeds = any(len(group.runs) > 1 for group in groups)
+    return section("Learning curves", "curves", legend(groups), el("div", *charts, class_="charts"), seeds and note)
 
 
 def _lines(group: Group, term: str, watched: str) -> list[Line]:
@@ -187,7 +192,7 @@ def rates(groups: Sequence[Group]) -> Html | None:
         ]
         if points:
             dots.append(Dots(group.label, group.number, points))
-    if not dots:
+    if sum(len(each.points) for each in dots) < 2:
         return None
     note = (
         "Each point is a run: right, its code carries more of the image; down, the image comes back better. "
@@ -249,6 +254,7 @@ def units(groups: Sequence[Group]) -> Html | None:
     kinds = dict.fromkeys(name for _, run in shown for name in run.pictures if name != STRIP)
     kinds = dict.fromkeys(sorted(kinds, key=lambda name: ("units" not in name, name != "units", name)))
     buttons, sheets, fresh = [], [], count()
+    alone: list[Html] = []
     for kind in kinds:
         cards = []
         for group, run in shown:
@@ -257,6 +263,8 @@ def units(groups: Sequence[Group]) -> Html | None:
                 continue
             title = el("figcaption", swatch(group), group.label, el("span", _seed_and_error(run, None), class_="dim"))
             image = el("img", src=address, alt=f"{kind} of {run.name}", loading="lazy")
+            if len(shown) == 1:
+                title = el("figcaption", kind.replace("_", " "))
             extra = "card" if run is group.runs[0] else "card more"
             cards.append(el("figure", title, image, class_=extra, data_group=group.number))
         if cards:
@@ -265,8 +273,11 @@ def units(groups: Sequence[Group]) -> Html | None:
             words = kind.replace("_", " ")
             buttons.append(el("button", words, type="button", data_show=kind, aria_pressed=pressed))
             sheets.append(el("div", *cards, class_="cards", data_kind=kind, hidden=not first))
+            alone += cards
     if not sheets:
         return None
+    if len(shown) == 1:  # all kinds of pictures of the one run
+        return section("Hidden units and other pictures", "units", el("div", *alone, class_="cards"))
     return section(
         "Hidden units and other pictures", "units", el("div", *buttons, class_="kinds"), _fewer(groups), *sheets
     )
@@ -300,10 +311,11 @@ def details(groups: Sequence[Group], runs: Sequence[Entry], table: str) -> Html:
     """Everything else, for those who look for it."""
     tags = [tag for tag in MAIN if any(tag in run.figures for run in runs)]
     same = [el("tr", el("th", key, scope="row"), el("td", value)) for key, value in constants(runs).items()]
+    those = "Settings that are the same in all runs" if len(runs) > 1 else "Settings"
     parts: list[tuple[str, Callable[[], Html]]] = [
         (f"Every run ({len(runs)})", lambda: every_run(groups, tags)),
         ("Every figure", lambda: every_figure(groups)),
-        ("Settings that are the same in all runs", lambda: el("table", el("tbody", *same), class_="plain")),
+        (those, lambda: el("table", el("tbody", *same), class_="plain")),
     ]
     folded = [el("details", el("summary", title), make(), open=i == 0) for i, (title, make) in enumerate(parts)]
     return section("Details", "details", *folded, el("p", "All of it as a table: ", el("a", table, href=table), "."))

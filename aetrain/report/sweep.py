@@ -46,8 +46,12 @@ class Sweep:
         groups = grouped(entries(self.directory, self.directory))
         table, page = self.directory / "sweep.csv", self.directory / "report.html"
         write(table, as_csv(groups))
-        write_page(page, shown(self.directory), groups, table.name)
-        log.info("\n%s\n\ntable:   %s\nreport:  %s", _table(runs), table, page)
+        log.info("\n%s\n\ntable:   %s", _table(runs), table)
+        try:
+            write_page(page, shown(self.directory), groups, table.name)
+            log.info("report:  %s", page)
+        except Exception as error:  # the runs are what counts
+            log.warning("report:  %s could not be written: %s: %s", page, type(error).__name__, error)
         log.info("compare: %s\nthen at: %s", tensorboard_command(self.directory), tensorboard_link())
 
 

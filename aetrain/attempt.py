@@ -67,6 +67,7 @@ class Attempt:
     def __init__(self, job: Job, parts: Parts, splits: Splits) -> None:
         home, model, prepare = job.directory, parts.model, parts.dataset.prepare
         self.job = job
+        self.config = OmegaConf.to_yaml(job.config)
         self.parts = parts
         self.batches = Batches(splits.train, job.plain["batch_size"], prepare)
         self.watched_name, watched = splits.held_out
@@ -88,8 +89,8 @@ class Attempt:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Its event file, open inside."""
-        config, epoch = OmegaConf.to_yaml(self.job.config), self.state.epoch if self.saved else None
-        with self.logbook.opened(config, epoch, _curves(self.journal), last=self.state.epochs):
+        epoch = self.state.epoch if self.saved else None
+        with self.logbook.opened(self.config, epoch, _curves(self.journal), last=self.state.epochs):
             self.began = time.perf_counter()
             yield
 
@@ -131,7 +132,16 @@ class Attempt:
         self.logbook.scalars(run.epoch, figures)
         self.logbook.pictures(run.epoch, last=run.last)
         log.info("%s", epoch_line(run, figures, self.watched_name, self.batches.num_images))
-        checkpoint.save(home.path, model, objective, self.parts.optimizers, run.epoch, self.journal)
+        checkpoint.save(
+            home.path,
+            model,
+            objective,
+            self.parts.optimizers,
+            run.epoch,
+            self.journal,
+            self.config,
+            self.job.overrides,
+        )
 
     def finish(self, figures: Figures) -> dict[str, Any]:
         """Write down what came of it: `figures` are those of the trained model on the whole ruler."""

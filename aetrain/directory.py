@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
+from aetrain.training import disk, state
 
 log = logging.getLogger("aetrain")
 
@@ -45,7 +46,7 @@ class RunDirectory:
     @property
     def status(self) -> str:
         """`finished`, `failed`, `interrupted`, `running`, or `new` where no run has begun."""
-        if not (self.path / ".hydra" / "config.yaml").is_file():
+        if not (self.path / ".hydra" / "config.yaml").is_file() and state.kept(self.path) is None:
             return "new"
         return str(self.metrics().get("status", "running"))
 
@@ -71,12 +72,14 @@ class RunDirectory:
             return False
 
     def overrides(self) -> list[str]:
-        """What the command line said when the run began."""
+        """What the command line said when the run began; as the checkpoint remembers it where the file is damaged."""
+        kept = state.kept(self.path)
+        copy = list(kept.overrides) if kept else []
         try:
             said = OmegaConf.to_container(OmegaConf.load(self.path / ".hydra" / "overrides.yaml"))
         except Exception:  # whatever a YAML parser may raise on a damaged file
-            return []
-        return [str(text) for text in said] if isinstance(said, list) else []
+            return copy
+        return [str(text) for text in said] if isinstance(said, list) and len(said) >= len(copy) else copy
 
     def refuse_another(self, config: DictConfig) -> None:
         """A ConfigError that names what differs, where the directory holds a run of another config.
@@ -117,9 +120,10 @@ class RunDirectory:
             self.release()
             raise
         self.claimed = True
-        for unfinished in (*self.path.glob("*.new"), *folder.glob("*.new"), *self.path.glob("figures/*.new")):
-            if unfinished.is_file():  # what a killed process has left
-                unfinished.unlink()
+        for place in (self.path, folder, self.path / "figures", self.path / state.PICTURES):
+            for unfinished in place.glob("*.new"):  # what a killed process has left
+                if unfinished.is_file():
+                    unfinished.unlink()
         self.write_metrics({"status": "running"})
         write(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
         write(folder / "config.yaml", OmegaConf.to_yaml(config))
@@ -185,25 +189,8 @@ class RunDirectory:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file as a whole: a reader sees the old text or the new, never half of it.
-
-    A file that says so already is not touched.
-    """
-    with suppress(OSError, ValueError):
-        if path.read_text(encoding="utf-8") == text:
-            return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError:  # such as a full disk: what was there before stays
-        with suppress(OSError):
-            new.unlink()
-        raise
+    """Replace a text file as a whole."""
+    disk.replace(path, text.encode())
 
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:

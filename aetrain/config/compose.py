@@ -1,6 +1,7 @@
 """Between the command line and Hydra: names for runs, and a run directory's own config as the one to start from."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from aetrain.config.errors import ConfigError, listed
 from aetrain.config.paths import groups
+from aetrain.training import state
+
+log = logging.getLogger("aetrain")
 
 SAVED = "saved"  # the option under which a run's own section of a group goes
 MAX_NAME = 120
@@ -151,18 +155,46 @@ def _forget_saved() -> None:
 
 
 def saved_config(run: Path, word: str = "run") -> dict[str, Any]:
-    """The config that a run directory holds, as plain data with its interpolations as they were written."""
-    file = run / ".hydra" / "config.yaml"
-    if not file.is_file():
+    """The config that a run directory holds, as plain data with its interpolations as they were written.
+
+    Where its file is lost or cut off, the copy that the checkpoint holds.
+    """
+    file, kept = run / ".hydra" / "config.yaml", state.kept(run)
+    copy = _parsed(kept.config, file) if kept and kept.config else None
+    if not file.is_file() and copy is None:
         what = "is not the directory of a run: it has no .hydra/config.yaml" if run.is_dir() else "is no directory"
         raise ConfigError(f"{word}={run} {what}{_run_near(run, word)}")
     try:
-        config = OmegaConf.to_container(OmegaConf.load(file))
+        config = _parsed(file.read_bytes(), file)
+        if copy is not None and _lacks(config, copy):
+            raise ConfigError(f"{file} lacks settings that it had")
+    except (OSError, ConfigError) as error:
+        if copy is None:
+            raise
+        log.warning("%s: going by the copy in the checkpoint", str(error).partition("\n")[0])
+        return copy
+    return config
+
+
+def _parsed(text: str | bytes, file: Path) -> dict[str, Any]:
+    """A run's config as plain data; a ConfigError where it is none."""
+    try:
+        words = text.decode() if isinstance(text, bytes) else text
+        config = OmegaConf.to_container(OmegaConf.create(words)) if words.strip() else None
     except Exception as error:  # whatever a YAML parser may raise on a damaged file
         raise ConfigError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict) or "model" not in config:
         raise ConfigError(f"{file} is not the config of a run")
     return {str(key): value for key, value in config.items()}
+
+
+def _lacks(config: dict[Any, Any], copy: dict[Any, Any]) -> bool:
+    """Whether there is a setting in the copy that the config does not have."""
+    return any(
+        key not in config
+        or (isinstance(value, dict) and (not isinstance(config[key], dict) or _lacks(config[key], value)))
+        for key, value in copy.items()
+    )
 
 
 def _run_near(place: Path, word: str) -> str:

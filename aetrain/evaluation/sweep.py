@@ -25,7 +25,8 @@ class Sweep:
 
     def runs(self) -> list[RunDirectory]:
         """Its runs, by name."""
-        return [RunDirectory(file.parent.parent) for file in sorted(self.directory.glob("*/.hydra/config.yaml"))]
+        found = [RunDirectory(folder.parent) for folder in sorted(self.directory.glob("*/.hydra"))]
+        return [run for run in found if run.status != "new"]
 
     def refuse_failures(self) -> None:
         """A ConfigError that counts the runs of this sweep that failed, if any did."""

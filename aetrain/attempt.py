@@ -3,7 +3,6 @@
 Between `prepare` and `finish` the weights are trained by somebody else, who has `record` called after every epoch.
 """
 
-import errno
 import logging
 import math
 import time
@@ -31,8 +30,6 @@ from aetrain.views.scene import scenes
 
 log = logging.getLogger("aetrain")
 
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
-
 
 @dataclass(frozen=True)
 class Job:
@@ -49,16 +46,10 @@ class Job:
 def told_of(home: RunDirectory) -> Iterator[None]:
     """What a damaged checkpoint or a disk that takes no more raise inside becomes a ConfigError that says so."""
     try:
-        yield
+        with home.writable():
+            yield
     except checkpoint.CheckpointError as error:
         raise ConfigError(str(error)) from error
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        raise ConfigError(
-            f"{home} cannot be written to: {error.strerror}; training has stopped, its last good checkpoint is "
-            "kept, and the same command goes on from there"
-        ) from error
 
 
 class Attempt:

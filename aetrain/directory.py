@@ -1,5 +1,6 @@
 """A run's directory: who may write there, what it holds, and that nothing in it is ever half a file."""
 
+import errno
 import json
 import logging
 import os
@@ -24,6 +25,8 @@ FREE = ("mode", "run", "resume", "retry", "trust", "device", "data_dir", "epochs
 
 # Figures that a clock gives, and so differ between two runs that are the same in all else.
 TIMINGS = ("seconds", "train/seconds_per_epoch")
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 
 MANY = 5  # settings that are told to differ
 
@@ -174,6 +177,20 @@ class RunDirectory:
     def write_history(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Replace history.jsonl, as where a run is continued, or begun anew, from before its end."""
         write(self.path / "history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    @contextmanager
+    def writable(self) -> Iterator[None]:
+        """A ConfigError where it turns out inside that nothing more can be written there."""
+        try:
+            yield
+        except OSError as error:
+            elsewhere = isinstance(error.filename, str) and not Path(error.filename).is_relative_to(self.path)
+            if error.errno not in UNWRITABLE or elsewhere:
+                raise
+            raise ConfigError(
+                f"{self} cannot be written to: {error.strerror}; what was written before is kept, and "
+                "where that is mended the same command goes on from there"
+            ) from error
 
     @contextmanager
     def logging(self) -> Iterator[None]:

@@ -38,7 +38,8 @@ def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), sing
         drop_leftovers(config, overrides)
         plain = checked(config, overrides)
         mode = locate(plain["mode"]["_target_"])
-        return mode(Job(config, plain, home, overrides, single))
+        with home.writable():
+            return mode(Job(config, plain, home, overrides, single))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         # A sweep's runs keep a record of what they were refused for.
         if home.claimed or not (single or isinstance(error, Taken) or home.status == "finished"):

@@ -26,9 +26,12 @@ FREE = ("mode", "run", "resume", "retry", "trust", "device", "data_dir", "epochs
 # Figures that a clock gives, and so differ between two runs that are the same in all else.
 TIMINGS = ("seconds", "train/seconds_per_epoch")
 
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+UNWRITABLE = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOLCK")}
 
 MANY = 5  # settings that are told to differ
+
+
+REFUSED = ".refused"  # of a sweep's directory: why runs of it were refused, where their own is another run's
 
 
 class Taken(ConfigError):
@@ -137,14 +140,22 @@ class RunDirectory:
 
     def record_failure(
         self, config: DictConfig, overrides: Sequence[str], status: str, cause: str, error: Exception | None = None
-    ) -> None:
-        """Leave the cause of a run's end in its log and metrics.json, as far as anything can be written there."""
-        with suppress(OSError):
+    ) -> bool:
+        """Leave the cause of a run's end in its log and metrics.json; False where it may not, or cannot, be there."""
+        with suppress(OSError, ConfigError):
             if not self.claimed:
                 self.claim(config, overrides)
             with self.logging():
                 log.error("%s", cause if status == "interrupted" else f"{status}: {cause}", exc_info=error)
             self.write_metrics({"status": status, "cause": cause})
+            return True
+        return False
+
+    def refuse(self, cause: str) -> None:
+        """Leave the cause for which a run of a sweep did not begin where the sweep finds it."""
+        log.error("%s: %s", self.path.name, cause)
+        with suppress(OSError):
+            write(self.path.parent / REFUSED / self.path.name, cause)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Replace metrics.json: flat, name to number, and `status`."""

@@ -5,13 +5,13 @@ import logging
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aetrain.config.errors import ConfigError, listed
 from aetrain.config.paths import groups
@@ -26,6 +26,8 @@ DEFAULT = "default"  # the name of a run that overrides nothing
 # Settings that say where and how to work, not what the run is, and so are no part of its name.
 NAMELESS = ("mode", "run", "resume", "retry", "trust", "data_dir", "device", "dataset.path")
 
+NO_OPTIONS = (int, float, dict, list, type(None))  # what is no option's name
+
 # Settings whose value is a path.
 PATHS = ("run", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir")
 
@@ -39,7 +41,12 @@ def _run_name_of(*, _root_: DictConfig) -> str:
     hydra = _root_.hydra
     # In a sweep whatever is swept is what its runs differ in, also a path.
     nameless = hydra.job.config.override_dirname.exclude_keys if hydra.mode == RunMode.MULTIRUN else NAMELESS
-    return run_name(hydra.overrides.task, nameless)
+    return run_name(words_of(hydra.overrides.task), nameless)
+
+
+def words_of(overrides: Sequence[str]) -> list[str]:
+    """The command line's words as they were said: Hydra's own record of them would resolve what is in `${}`."""
+    return [str(word) for word in cast(list[Any], OmegaConf.to_container(cast(ListConfig, overrides)))]
 
 
 def run_name(overrides: Sequence[str], nameless: Collection[str] = NAMELESS) -> str:
@@ -74,8 +81,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     for override in read:
         if not override.key_or_group:
             raise ConfigError(f"cannot read '{override.input_line}': there is no name before '='")
-        options = groups().get(override.key_or_group, [])
-        if options and isinstance(override.value(), int | float | dict):
+        options, value = groups().get(override.key_or_group, []), override.value()
+        chosen = value if isinstance(value, list) else [] if value is None else [value]
+        if options and any(isinstance(each, NO_OPTIONS) for each in chosen):
             raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {listed(options)}")
     return read
 

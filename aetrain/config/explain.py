@@ -67,6 +67,15 @@ def _explained(error: BaseException) -> str | None:
             return f"{error.full_key or 'the config'} cannot be resolved: {str(error).splitlines()[0]}"
         case HydraException():
             return _of_hydra(str(error))
+        case RuntimeError() if type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool"):
+            return (
+                "one of the launcher's worker processes was killed, and the sweep has ended with it; a system that "
+                "runs out of memory does that\n  the same command goes on with the runs that are left"
+            )
+        case OSError() if (kind := re.match("Invalid loaded object type: (.*)", str(error))) is not None:
+            return f"a config is a section, with a line 'name: value' for each setting, and not a {kind[1]}"
+        case ValueError() if (found := re.match(r"Invalid defaults list in '(.*)', (.*)", str(error))) is not None:
+            return f"{found[1]}.yaml: {found[2]}"
         case OSError() if error.strerror:
             return f"{error.strerror}: {error.filename}\n  {PLACES}" if error.filename else error.strerror
     return None

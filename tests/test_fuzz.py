@@ -52,7 +52,9 @@ components = st.fixed_dictionaries(
     },
     optional={"p": numbers, "command": st.just("x"), "_partial_": st.booleans()},
 )
-scalars = st.one_of(st.none(), st.booleans(), numbers, words, interpolations, st.sampled_from(["???", "null", "abc"]))
+scalars = st.one_of(
+    st.none(), st.booleans(), numbers, words, interpolations, st.sampled_from(["???", "null", "abc", "x" * 5000])
+)
 anything = st.recursive(
     st.one_of(scalars, components),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=3)),

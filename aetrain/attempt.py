@@ -3,7 +3,6 @@
 Between `prepare` and `finish` the weights are trained by somebody else, who has `record` called after every epoch.
 """
 
-import errno
 import logging
 import math
 import time
@@ -34,8 +33,6 @@ from aetrain.views.strip import write_strip
 
 log = logging.getLogger("aetrain")
 
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
-
 
 @dataclass(frozen=True)
 class Job:
@@ -52,16 +49,10 @@ class Job:
 def told_of(home: RunDirectory) -> Iterator[None]:
     """What a damaged checkpoint or a disk that takes no more raise inside becomes a ConfigError that says so."""
     try:
-        yield
+        with home.writable():
+            yield
     except checkpoint.CheckpointError as error:
         raise ConfigError(str(error)) from error
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        raise ConfigError(
-            f"{home} cannot be written to: {error.strerror}; training has stopped, its last good checkpoint is "
-            "kept, and the same command goes on from there"
-        ) from error
 
 
 class Attempt:
@@ -70,6 +61,7 @@ class Attempt:
     def __init__(self, job: Job, parts: Parts, splits: Splits) -> None:
         home, model, prepare = job.directory, parts.model, parts.dataset.prepare
         self.job = job
+        self.config = OmegaConf.to_yaml(job.config)
         self.parts = parts
         self.batches = Batches(splits.train, job.plain["batch_size"], prepare)
         self.watched_name, watched = splits.held_out
@@ -91,8 +83,8 @@ class Attempt:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Its event file, open inside."""
-        config, epoch = OmegaConf.to_yaml(self.job.config), self.state.epoch if self.saved else None
-        with self.logbook.opened(config, epoch, _curves(self.journal), last=self.state.epochs):
+        epoch = self.state.epoch if self.saved else None
+        with self.logbook.opened(self.config, epoch, _curves(self.journal), last=self.state.epochs):
             self.began = time.perf_counter()
             yield
 
@@ -134,7 +126,16 @@ class Attempt:
         self.logbook.scalars(run.epoch, figures)
         self.logbook.pictures(run.epoch, last=run.last)
         log.info("%s", epoch_line(run, figures, self.watched_name, self.batches.num_images))
-        checkpoint.save(home.path, model, objective, self.parts.optimizers, run.epoch, self.journal)
+        checkpoint.save(
+            home.path,
+            model,
+            objective,
+            self.parts.optimizers,
+            run.epoch,
+            self.journal,
+            self.config,
+            self.job.overrides,
+        )
 
     def finish(self, figures: Figures) -> dict[str, Any]:
         """Write down what came of it: `figures` are those of the trained model on the whole ruler."""

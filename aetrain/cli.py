@@ -28,7 +28,7 @@ from aetrain.config.errors import ConfigError, Terminated
 from aetrain.config.explain import explain, explained
 from aetrain.config.paths import CONFIG_DIR, groups
 from aetrain.config.validate import locate, validate
-from aetrain.directory import RunDirectory, Taken
+from aetrain.directory import RunDirectory
 from aetrain.report.sweep import Sweep
 
 compose.register_resolvers()  # here, because a sweep's worker processes import this module
@@ -81,7 +81,7 @@ class Jobs:
     def __call__(self, config: DictConfig) -> None:
         """One run, of a single command or of a sweep."""
         hydra_config = HydraConfig.get()
-        directory, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
+        directory, overrides = Path(hydra_config.runtime.output_dir), compose.words_of(hydra_config.overrides.task)
         reads = hydra_config.runtime.choices.get("mode") in compose.READERS
         if hydra_config.mode == RunMode.RUN:
             try:
@@ -122,11 +122,7 @@ def _run_of_sweep(config: DictConfig, directory: Path, overrides: list[str]) -> 
 def _one_of_many(config: DictConfig, directory: Path, overrides: list[str]) -> None:
     from aetrain import experiment
 
-    try:
-        experiment.run(config, directory, overrides, single=False)
-    except Taken as error:
-        logging.getLogger("aetrain").error("%s", error)
-        raise
+    experiment.run(config, directory, overrides, single=False)
 
 
 class Begun(Callback):

@@ -1,5 +1,6 @@
 """A run's directory: who may write there, what it holds, and that nothing in it is ever half a file."""
 
+import errno
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
+from aetrain.training import disk, state
 
 log = logging.getLogger("aetrain")
 
@@ -25,7 +27,12 @@ FREE = ("mode", "run", "resume", "retry", "trust", "device", "data_dir", "epochs
 # Figures that a clock gives, and so differ between two runs that are the same in all else.
 TIMINGS = ("seconds", "train/seconds_per_epoch")
 
+UNWRITABLE = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOLCK")}
+
 MANY = 5  # settings that are told to differ
+
+
+REFUSED = ".refused"  # of a sweep's directory: why runs of it were refused, where their own is another run's
 
 
 class Taken(ConfigError):
@@ -46,7 +53,7 @@ class RunDirectory:
     @property
     def status(self) -> str:
         """`finished`, `failed`, `interrupted`, `running`, or `new` where no run has begun."""
-        if not (self.path / ".hydra" / "config.yaml").is_file():
+        if not (self.path / ".hydra" / "config.yaml").is_file() and state.kept(self.path) is None:
             return "new"
         return str(self.metrics().get("status", "running"))
 
@@ -72,12 +79,14 @@ class RunDirectory:
             return False
 
     def overrides(self) -> list[str]:
-        """What the command line said when the run began."""
+        """What the command line said when the run began; as the checkpoint remembers it where the file is damaged."""
+        kept = state.kept(self.path)
+        copy = list(kept.overrides) if kept else []
         try:
             said = OmegaConf.to_container(OmegaConf.load(self.path / ".hydra" / "overrides.yaml"))
         except Exception:  # whatever a YAML parser may raise on a damaged file
-            return []
-        return [str(text) for text in said] if isinstance(said, list) else []
+            return copy
+        return [str(text) for text in said] if isinstance(said, list) and len(said) >= len(copy) else copy
 
     def refuse_another(self, config: DictConfig) -> None:
         """A ConfigError that names what differs, where the directory holds a run of another config.
@@ -118,9 +127,10 @@ class RunDirectory:
             self.release()
             raise
         self.claimed = True
-        for unfinished in (*self.path.glob("*.new"), *folder.glob("*.new"), *self.path.glob("figures/*.new")):
-            if unfinished.is_file():  # what a killed process has left
-                unfinished.unlink()
+        for place in (self.path, folder, self.path / "figures", self.path / state.PICTURES):
+            for unfinished in place.glob("*.new"):  # what a killed process has left
+                if unfinished.is_file():
+                    unfinished.unlink()
         self.write_metrics({"status": "running"})
         write(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
         write(folder / "config.yaml", OmegaConf.to_yaml(config))
@@ -131,14 +141,22 @@ class RunDirectory:
 
     def record_failure(
         self, config: DictConfig, overrides: Sequence[str], status: str, cause: str, error: Exception | None = None
-    ) -> None:
-        """Leave the cause of a run's end in its log and metrics.json, as far as anything can be written there."""
-        with suppress(OSError):
+    ) -> bool:
+        """Leave the cause of a run's end in its log and metrics.json; False where it may not, or cannot, be there."""
+        with suppress(OSError, ConfigError):
             if not self.claimed:
                 self.claim(config, overrides)
             with self.logging():
                 log.error("%s", cause if status == "interrupted" else f"{status}: {cause}", exc_info=error)
             self.write_metrics({"status": status, "cause": cause})
+            return True
+        return False
+
+    def refuse(self, cause: str) -> None:
+        """Leave the cause for which a run of a sweep did not begin where the sweep finds it."""
+        log.error("%s: %s", self.path.name, cause)
+        with suppress(OSError):
+            write(self.path.parent / REFUSED / self.path.name, cause)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Replace metrics.json: flat, name to number, and `status`."""
@@ -177,6 +195,20 @@ class RunDirectory:
         write(self.path / "history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
     @contextmanager
+    def writable(self) -> Iterator[None]:
+        """A ConfigError where it turns out inside that nothing more can be written there."""
+        try:
+            yield
+        except OSError as error:
+            elsewhere = isinstance(error.filename, str) and not Path(error.filename).is_relative_to(self.path)
+            if error.errno not in UNWRITABLE or elsewhere:
+                raise
+            raise ConfigError(
+                f"{self} cannot be written to: {error.strerror}; what was written before is kept, and "
+                "where that is mended the same command goes on from there"
+            ) from error
+
+    @contextmanager
     def logging(self) -> Iterator[None]:
         """Everything that is logged inside goes into aetrain.log, too."""
         handler = logging.FileHandler(self.path / "aetrain.log", encoding="utf-8", delay=True)
@@ -190,25 +222,8 @@ class RunDirectory:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file as a whole: a reader sees the old text or the new, never half of it.
-
-    A file that says so already is not touched.
-    """
-    with suppress(OSError, ValueError):
-        if path.read_text(encoding="utf-8") == text:
-            return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError:  # such as a full disk: what was there before stays
-        with suppress(OSError):
-            new.unlink()
-        raise
+    """Replace a text file as a whole."""
+    disk.replace(path, text.encode())
 
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:

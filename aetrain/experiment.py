@@ -38,11 +38,14 @@ def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), sing
         drop_leftovers(config, overrides)
         plain = checked(config, overrides)
         mode = locate(plain["mode"]["_target_"])
-        return mode(Job(config, plain, home, overrides, single))
+        with home.writable():
+            return mode(Job(config, plain, home, overrides, single))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        # A sweep's runs keep a record of what they were refused for.
-        if home.claimed or not (single or isinstance(error, Taken) or home.status == "finished"):
-            record_failure(home, config, overrides, error)
+        # A sweep's runs keep a record of what they were refused for, or else the sweep does.
+        own = home.claimed or not (single or isinstance(error, Taken) or home.status == "finished")
+        recorded = own and record_failure(home, config, overrides, error)
+        if not (recorded or single) and isinstance(error, Exception):
+            home.refuse(str(error))
         if isinstance(error, SystemExit):  # said by a component; it must not end a sweep, nor look like a success
             raise ConfigError(f"SystemExit: {error.code}") from error
         raise
@@ -62,18 +65,18 @@ def checked(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     return plain
 
 
-def record_failure(home: RunDirectory, config: DictConfig, overrides: Sequence[str], error: BaseException) -> None:
-    """Leave the reason for which a run has ended in its directory."""
+def record_failure(home: RunDirectory, config: DictConfig, overrides: Sequence[str], error: BaseException) -> bool:
+    """Leave the reason for which a run has ended in its directory; False where it could not be."""
     match error:
         case KeyboardInterrupt():
             cause = f"stopped by {'SIGTERM' if isinstance(error, Terminated) else 'Ctrl-C'}"
-            home.record_failure(config, overrides, "interrupted", cause)
+            return home.record_failure(config, overrides, "interrupted", cause)
         case SystemExit():
-            home.record_failure(config, overrides, "failed", f"SystemExit: {error.code}")
+            return home.record_failure(config, overrides, "failed", f"SystemExit: {error.code}")
         case Exception() if not isinstance(error, ConfigError):
-            home.record_failure(config, overrides, "failed", f"{type(error).__name__}: {error}", error)
+            return home.record_failure(config, overrides, "failed", f"{type(error).__name__}: {error}", error)
         case _:
-            home.record_failure(config, overrides, "failed", str(error) or type(error).__name__)
+            return home.record_failure(config, overrides, "failed", str(error) or type(error).__name__)
 
 
 def train(job: Job) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aetrain import experiment
 from aetrain.build import build
-from aetrain.config.compose import READERS, quoted_paths, register_resolvers, starting_from_run
+from aetrain.config.compose import READERS, quoted_paths, register_resolvers, saved_config, starting_from_run
 from aetrain.config.errors import ConfigError
 from aetrain.config.explain import explained
 from aetrain.config.paths import CONFIG_DIR
@@ -88,6 +88,6 @@ def load(run: str | Path, trust: bool = False) -> Trained:
         checkpoint.load(home.path, parts.model)
     except checkpoint.CheckpointError as error:
         raise ConfigError(str(error)) from error
-    saved = OmegaConf.load(home.path / ".hydra" / "config.yaml")
+    saved = OmegaConf.create(saved_config(home.path))
     assert isinstance(saved, DictConfig)
     return Trained(parts.model.eval(), saved, home.metrics(), home.path)

@@ -56,8 +56,6 @@ class Subject:
             differ = differences(self.wanted, fingerprint(run))
         except (OSError, ValueError, KeyError) as error:
             differ = [repr(error)]
-        if any("events" in one and "kept" not in one for one in told):  # curves come back, pictures cannot
-            differ = [name for name in differ if name != "pictures"]
         if not differ:
             shutil.rmtree(run)
         return differ, killed, "; ".join(told)

@@ -212,6 +212,9 @@ def _runs(place: Path) -> None:
     }.items():
         copy = Path(shutil.copytree(good, place / "runs" / name))
         (copy / config_file).write_text(text)
+        if name in ("broken_config", "no_config"):  # its copy in the checkpoint would stand in for it
+            for folder in copy.glob("checkpoint*"):
+                shutil.rmtree(folder)
     shutil.copytree(good, place / "below" / "this" / "run")
     for name in ("no_checkpoint", "truncated", "flipped"):
         copy = Path(shutil.copytree(good, place / "runs" / name))

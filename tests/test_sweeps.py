@@ -4,16 +4,18 @@ import csv
 import importlib.util
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+import interruptions
 import pytest
-from command import Outcome, aetrain, process
+from command import Outcome, command, everything_in, process
 from conftest import TINY
+
+from aetrain import apart, library
+from aetrain.config.errors import ConfigError
+from aetrain.directory import RunDirectory
 
 # A noise that does what it is told to in its first epoch, but not where a file called `mended` lies.
 MODULE = '''
@@ -82,7 +84,11 @@ def sweep(folder: Path, launcher: str, *overrides: str) -> Outcome:
 
 
 def metrics(folder: Path, fault: str) -> dict[str, object]:
-    return dict(json.loads((folder / "sweep" / f"noise.fault={fault}" / "metrics.json").read_text()))
+    return metrics_of(folder / "sweep" / f"noise.fault={fault}")
+
+
+def metrics_of(run: Path) -> dict[str, object]:
+    return dict(json.loads((run / "metrics.json").read_text()))
 
 
 def unsound(folder: Path, outcome: Outcome) -> list[str]:
@@ -122,45 +128,91 @@ def test_faults_are_recorded_and_the_rest_goes_on(launcher: str, tmp_path: Path)
     assert metrics(tmp_path, "none") == finished, "the finished one was left alone"
 
 
-def interrupted(folder: Path, arguments: Sequence[str], number: int) -> int:
-    """Begin a sweep, and signal it while its second run trains; its exit code."""
-    running = subprocess.Popen(
-        [*aetrain(), *arguments], cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 100
-    while not (folder / "sweep" / "seed=1" / "checkpoint").is_dir() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    running.send_signal(number)
-    return running.wait(60)
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    return interruptions.whole(tmp_path_factory.mktemp("sweeps") / "whole")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_interrupted_sweep_is_taken_up(number: int, code: int, tmp_path: Path) -> None:
-    from aetrain.checks.fingerprint import fingerprint
+@pytest.mark.parametrize(
+    ("launcher", "interruption"),
+    [
+        ("basic", "the sweep is killed"),
+        ("basic", "the sweep gets SIGTERM"),
+        ("basic", "Ctrl-C"),
+        ("joblib", "Ctrl-C"),
+        ("joblib", "a worker is killed"),
+    ],
+)
+def test_interrupted_sweep_is_taken_up(
+    launcher: str, interruption: str, wanted: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """By the same command, at once; what was finished is left alone."""
+    if launcher in NEEDS and importlib.util.find_spec(NEEDS[launcher]) is None:
+        pytest.skip(f"the launcher {launcher} is not installed")
+    assert not interruptions.interrupted(tmp_path, launcher, interruption, wanted)
 
-    said = ["-m", *TINY, "model=linear", "epochs=40", "seed=0,1,2", "hydra.sweep.dir=sweep"]
-    assert interrupted(tmp_path, said, number) == code
-    first = fingerprint(tmp_path / "sweep" / "seed=0")
-    written = (tmp_path / "sweep" / "seed=0" / "metrics.json").read_text()
-    assert not (tmp_path / "sweep" / "seed=2").exists()
-    time.sleep(0.5)  # what the kill leaves must be gone by itself
-    outcome = process(said, tmp_path)
-    assert outcome.code == 0, outcome.err
-    assert "seed=0 is finished: nothing to do" in outcome.out
-    assert (tmp_path / "sweep" / "seed=0" / "metrics.json").read_text() == written
-    assert fingerprint(tmp_path / "sweep" / "seed=0") == first
-    assert process([*TINY, "model=linear", "epochs=40", "seed=1", "hydra.run.dir=whole"], tmp_path).code == 0
-    assert fingerprint(tmp_path / "sweep" / "seed=1") == fingerprint(tmp_path / "whole")
+
+def test_run_that_is_refused_is_no_success(tmp_path: Path) -> None:
+    """Its directory is another run's, finished or not, or somebody is writing there: said, and the others go on."""
+    said = ["-m", *TINY, "model=linear", "hydra.sweep.dir=sweep"]
+    assert command([*said, "seed=0,1"], tmp_path).code == 0
+    unfinished = tmp_path / "sweep" / "seed=1" / "metrics.json"
+    unfinished.unlink()
+    before = everything_in(tmp_path / "sweep" / "seed=0")
+    outcome = command([*said, "seed=0,1,2", "batch_size=16"], tmp_path)
+    assert outcome.code == 1
+    assert "2 of 3 runs failed" in outcome.err
+    assert "batch_size: 32 there, 16 here" in outcome.err
+    assert everything_in(tmp_path / "sweep" / "seed=0") == before
+    assert not unfinished.exists()
+    assert metrics_of(tmp_path / "sweep" / "seed=2")["status"] == "finished"
+    home = RunDirectory(tmp_path / "sweep" / "seed=1")
+    config, _, words = library.composed([*TINY, "model=linear", "seed=1", f"hydra.run.dir='{home.path}'"])
+    home.claim(config, words)
+    try:
+        outcome = command([*said, "seed=0,1"], tmp_path)
+    finally:
+        home.release()
+    assert outcome.code == 1
+    assert "1 of 2 runs failed" in outcome.err
+    assert "seed=1 is being written to by another process" in outcome.err
+    assert command([*said, "seed=0,1"], tmp_path).code == 0
+    assert not list((tmp_path / "sweep").glob(".*"))
+
+
+def begin(folder: Path, number: int, overrides: list[str]) -> None:
+    """Wait for the others, claim a directory, and keep it until all have tried; in a process of its own."""
+    os.chdir(folder)
+    (folder / f"ready{number}").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.001)
+    config, directory, said = library.composed([*TINY, "model=linear", *overrides])
+    home = RunDirectory(directory)
+    try:
+        home.claim(config, said)
+        (folder / f"told{number}").write_text(str(directory))
+    except ConfigError:
+        (folder / f"told{number}").write_text("refused")
+    while len(list(folder.glob("told*"))) < MANY:
+        time.sleep(0.01)
+
+
+MANY = 8
 
 
 @pytest.mark.slow
-def test_runs_of_one_instant_do_not_share_a_directory(tmp_path: Path) -> None:
-    said = [*aetrain(), *TINY, "model=linear", "epochs=60", "hydra.run.dir=same"]
-    runs = [subprocess.Popen(said, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(3)]
-    ended = [(run.communicate(timeout=100)[1].decode(), run.returncode) for run in runs]
-    assert sum(code == 0 for _, code in ended) >= 1
-    for err, code in ended:
-        assert code == 0 or "is being written to by another process" in err, err
-    history = [json.loads(line)["epoch"] for line in (tmp_path / "same" / "history.jsonl").read_text().splitlines()]
-    assert history == list(range(61))
+@pytest.mark.parametrize("same", [False, True])
+def test_runs_of_one_instant_do_not_share_a_directory(same: bool, tmp_path: Path) -> None:
+    """Each has its own, or where they were given one only one of them has it."""
+    overrides = ["hydra.run.dir=same"] if same else []
+    processes = [apart.start(begin, tmp_path, number, overrides) for number in range(MANY)]
+    while len(list(tmp_path.glob("ready*"))) < MANY and all(each.is_alive() for each in processes):
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    for each in processes:
+        each.join(100)
+    told = [file.read_text() for file in tmp_path.glob("told*")]
+    assert len(told) == MANY
+    kept = [text for text in told if text != "refused"]
+    assert len(set(kept)) == len(kept) == (1 if same else MANY)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, distributions, nn
@@ -224,22 +224,37 @@ def data_is_what_was_published(place: Place) -> str:
 
 
 def gpu_and_cpu_agree(_: Place) -> str:
-    """One step from the same weights on the same images gives the same loss and gradients on both."""
-    if not torch.cuda.is_available():
-        raise Skipped("torch finds no CUDA device here")
-    found: dict[str, Any] = {}
-    for device in ("cpu", "cuda"):
-        parts = parts_of("model=conv", f"device={device}")
+    """The same weights on the same images have the same loss and gradients on both."""
+    _needs_gpu()
+    return agree("cuda", "cpu")
+
+
+def agree(one: str, other: str) -> str:
+    """The same of any two devices, as near as single precision and the order of sums allow."""
+    found: dict[str, tuple[float, Tensor]] = {}
+    for name, device in (("one", one), ("other", other)):
+        parts = parts_of("model=conv", f"device={device}")  # made on the CPU from the seed, so the weights are the same
         parts.model.eval()
-        x = digits(64, device)
-        loss = parts.objective(parts.model, parts.model(x))["loss"]
+        loss = parts.objective(parts.model, parts.model(digits(64, device)))["loss"]
         loss.backward()
         gradients = [p.grad.flatten().cpu() for p in parts.model.parameters() if p.grad is not None]
-        found[device] = loss.item(), torch.cat(gradients)
-    (ours, ours_by), (known, known_by) = found["cuda"], found["cpu"]
+        found[name] = loss.item(), torch.cat(gradients)
+    (ours, ours_by), (known, known_by) = found["one"], found["other"]
     gap = ((ours_by - known_by).norm() / known_by.norm()).item()
     expect(gap < 1e-2, f"the gradients differ by {gap:.2g} of their length")
     return near("loss", ours, known, 1e-3 * abs(known))
+
+
+def resume_is_exact_on_gpu(place: Place) -> str:
+    """Killed and gone on with, a run on the GPU comes to the same."""
+    _needs_gpu()
+    config, _, _ = library.composed([*DIGITS, "model=conv", "device=cuda", "dataset.subset=200", "epochs=3"])
+    return interrupted(config, place.folder / "resume on gpu")
+
+
+def _needs_gpu() -> None:
+    if not torch.cuda.is_available():
+        raise Skipped("torch finds no CUDA device here")
 
 
 CHECKS: Mapping[str, Check] = {
@@ -256,4 +271,5 @@ CHECKS: Mapping[str, Check] = {
     "loading": loading_gives_the_same,
     "data": data_is_what_was_published,
     "GPU = CPU": gpu_and_cpu_agree,
+    "resume on the GPU": resume_is_exact_on_gpu,
 }

@@ -12,16 +12,17 @@ from torch import Tensor
 
 from aetrain.directory import TIMINGS, RunDirectory
 from aetrain.training import checkpoint
+from aetrain.training.state import NAME, PICTURES, STATE
 from aetrain.views.logbook import event_files, events
 
 # What belongs into a run's directory; all else is a leftover.
 BELONGS = ("aetrain.log", "history.jsonl", "metrics.json", ".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/lock")
-FOLDERS = ("checkpoint/", "checkpoint.previous/", "figures/", "eval/")
+FOLDERS = ("checkpoint/", "checkpoint.previous/", f"{PICTURES}/", "figures/", "eval/")
 
 
 def fingerprint(run: Path) -> dict[str, str]:
     """Digests of a run's weights, optimizer state, figures, history, curves and pictures, and its leftovers by name."""
-    home, place = RunDirectory(run), run / checkpoint.NAME
+    home, place = RunDirectory(run), run / NAME
     training = torch.load(place / checkpoint.TRAINING, weights_only=True, map_location="cpu")
     files = [str(file.relative_to(run)) for file in sorted(run.rglob("*")) if file.is_file()]
     logs = {file.name for file in event_files(run)}
@@ -30,7 +31,7 @@ def fingerprint(run: Path) -> dict[str, str]:
     curves = sorted((value.tag, step, value.simple_value) for step, value in values if value.HasField("simple_value"))
     pictures = sorted((v.tag, s, v.SerializeToString()) for s, v in values if not v.HasField("simple_value"))
     return {
-        "epoch": str(json.loads((place / checkpoint.STATE).read_text())["epoch"]),
+        "epoch": str(json.loads((place / STATE).read_text())["epoch"]),
         "weights": digest(load_file(place / checkpoint.WEIGHTS)),
         "optimizers": digest(training["optimizers"]),
         "objective": digest(training["objective"]),

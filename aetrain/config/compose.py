@@ -1,19 +1,23 @@
 """Between the command line and Hydra: names for runs, and a run directory's own config as the one to start from."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aetrain.config.errors import ConfigError, listed
 from aetrain.config.paths import groups
+from aetrain.training import state
+
+log = logging.getLogger("aetrain")
 
 SAVED = "saved"  # the option under which a run's own section of a group goes
 MAX_NAME = 120
@@ -21,6 +25,8 @@ DEFAULT = "default"  # the name of a run that overrides nothing
 
 # Settings that say where and how to work, not what the run is, and so are no part of its name.
 NAMELESS = ("mode", "run", "resume", "retry", "trust", "data_dir", "device", "dataset.path")
+
+NO_OPTIONS = (int, float, dict, list, type(None))  # what is no option's name
 
 # Settings whose value is a path.
 PATHS = ("run", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir", "mode.out")
@@ -38,7 +44,12 @@ def _run_name_of(*, _root_: DictConfig) -> str:
     hydra = _root_.hydra
     # In a sweep whatever is swept is what its runs differ in, also a path.
     nameless = hydra.job.config.override_dirname.exclude_keys if hydra.mode == RunMode.MULTIRUN else NAMELESS
-    return run_name(hydra.overrides.task, nameless)
+    return run_name(words_of(hydra.overrides.task), nameless)
+
+
+def words_of(overrides: Sequence[str]) -> list[str]:
+    """The command line's words as they were said: Hydra's own record of them would resolve what is in `${}`."""
+    return [str(word) for word in cast(list[Any], OmegaConf.to_container(cast(ListConfig, overrides)))]
 
 
 def run_name(overrides: Sequence[str], nameless: Collection[str] = NAMELESS) -> str:
@@ -73,8 +84,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     for override in read:
         if not override.key_or_group:
             raise ConfigError(f"cannot read '{override.input_line}': there is no name before '='")
-        options = groups().get(override.key_or_group, [])
-        if options and isinstance(override.value(), int | float | dict):
+        options, value = groups().get(override.key_or_group, []), override.value()
+        chosen = value if isinstance(value, list) else [] if value is None else [value]
+        if options and any(isinstance(each, NO_OPTIONS) for each in chosen):
             raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {listed(options)}")
     return read
 
@@ -167,18 +179,46 @@ def _forget_saved() -> None:
 
 
 def saved_config(run: Path, word: str = "run") -> dict[str, Any]:
-    """The config that a run directory holds, as plain data with its interpolations as they were written."""
-    file = run / ".hydra" / "config.yaml"
-    if not file.is_file():
+    """The config that a run directory holds, as plain data with its interpolations as they were written.
+
+    Where its file is lost or cut off, the copy that the checkpoint holds.
+    """
+    file, kept = run / ".hydra" / "config.yaml", state.kept(run)
+    copy = _parsed(kept.config, file) if kept and kept.config else None
+    if not file.is_file() and copy is None:
         what = "is not the directory of a run: it has no .hydra/config.yaml" if run.is_dir() else "is no directory"
         raise ConfigError(f"{word}={run} {what}{_run_near(run, word)}")
     try:
-        config = OmegaConf.to_container(OmegaConf.load(file))
+        config = _parsed(file.read_bytes(), file)
+        if copy is not None and _lacks(config, copy):
+            raise ConfigError(f"{file} lacks settings that it had")
+    except (OSError, ConfigError) as error:
+        if copy is None:
+            raise
+        log.warning("%s: going by the copy in the checkpoint", str(error).partition("\n")[0])
+        return copy
+    return config
+
+
+def _parsed(text: str | bytes, file: Path) -> dict[str, Any]:
+    """A run's config as plain data; a ConfigError where it is none."""
+    try:
+        words = text.decode() if isinstance(text, bytes) else text
+        config = OmegaConf.to_container(OmegaConf.create(words)) if words.strip() else None
     except Exception as error:  # whatever a YAML parser may raise on a damaged file
         raise ConfigError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict) or "model" not in config:
         raise ConfigError(f"{file} is not the config of a run")
     return {str(key): value for key, value in config.items()}
+
+
+def _lacks(config: dict[Any, Any], copy: dict[Any, Any]) -> bool:
+    """Whether there is a setting in the copy that the config does not have."""
+    return any(
+        key not in config
+        or (isinstance(value, dict) and (not isinstance(config[key], dict) or _lacks(config[key], value)))
+        for key, value in copy.items()
+    )
 
 
 def _run_near(place: Path, word: str) -> str:

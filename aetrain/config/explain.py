@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
@@ -30,7 +31,15 @@ def explain(error: BaseException) -> str:
         return known[0]
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _without_advice(str(error)) or type(error).__name__
+    if _raised_by(error) in ("hydra", "omegaconf", "antlr4", "yaml"):  # of which some trust a config to be well made
+        return f"the config cannot be put together: {str(error).partition(chr(10))[0] or type(error).__name__}"
     return f"{type(error).__name__}: {error}\n  the whole traceback: HYDRA_FULL_ERROR=1 aetrain ..."
+
+
+def _raised_by(error: BaseException) -> str:
+    """The package that an exception was raised in."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 
 
 @contextmanager
@@ -67,6 +76,15 @@ def _explained(error: BaseException) -> str | None:
             return f"{error.full_key or 'the config'} cannot be resolved: {str(error).splitlines()[0]}"
         case HydraException():
             return _of_hydra(str(error))
+        case RuntimeError() if type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool"):
+            return (
+                "one of the launcher's worker processes was killed, and the sweep has ended with it; a system that "
+                "runs out of memory does that\n  the same command goes on with the runs that are left"
+            )
+        case OSError() if (kind := re.match("Invalid loaded object type: (.*)", str(error))) is not None:
+            return f"a config is a section, with a line 'name: value' for each setting, and not a {kind[1]}"
+        case ValueError() if found := re.match(r"(?:Invalid defaults list in|In) '?(.*?)'?[:,] (.*)", str(error)):
+            return f"{found[1]}.yaml has a wrong list of defaults: {found[2]}"
         case OSError() if error.strerror:
             return f"{error.strerror}: {error.filename}\n  {PLACES}" if error.filename else error.strerror
     return None

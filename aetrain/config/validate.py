@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from aetrain.config.errors import ConfigError, did_you_mean, listed, unknown_setting
-from aetrain.config.paths import targets
+from aetrain.config.paths import groups, targets
 from aetrain.config.settings import Settings
 
 # What a run directory that somebody else made may name without being trusted, beside what aetrain's own configs name.
@@ -49,7 +49,12 @@ def _problems_of_root(config: Node) -> Iterator[str]:
     missing = [
         f"{key} is missing: it can be changed, but not dropped" for key in Settings.__annotations__.keys() - config
     ]
-    problems = [*sorted(missing), *_problems_of_signature("", config, Settings)]
+    sections = [
+        f"{key} is no section with settings of its own: it is {_shown(config[key])}"
+        for key in Settings.__annotations__.keys() & groups().keys()
+        if not isinstance(config.get(key, {}), Mapping)
+    ]
+    problems = [*sorted(missing), *sorted(sections), *_problems_of_signature("", config, Settings)]
     yield from problems
     if not problems:
         try:

@@ -1,12 +1,13 @@
 """A sweep at a glance: every run's differences and main figures, failures with their cause."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from aetrain.config.errors import ConfigError
-from aetrain.directory import RunDirectory, shown, tensorboard_command, tensorboard_link, write
+from aetrain.directory import REFUSED, RunDirectory, shown, tensorboard_command, tensorboard_link, write
 from aetrain.report.page import write_page
 from aetrain.report.runs import entries
 from aetrain.report.settings import grouped
@@ -23,19 +24,28 @@ class Sweep:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.before = [_written(run) for run in self.runs()]
+        shutil.rmtree(directory / REFUSED, ignore_errors=True)
 
     def runs(self) -> list[RunDirectory]:
         """Its runs, by name."""
-        return [RunDirectory(file.parent.parent) for file in sorted(self.directory.glob("*/.hydra/config.yaml"))]
+        found = [RunDirectory(folder.parent) for folder in sorted(self.directory.glob("*/.hydra"))]
+        return [run for run in found if run.status != "new"]
+
+    def refused(self) -> dict[str, str]:
+        """Why runs of this sweep did not begin, by name: their directories are other runs'."""
+        return {note.name: note.read_text(encoding="utf-8") for note in sorted(self.directory.glob(f"{REFUSED}/*"))}
 
     def refuse_failures(self) -> None:
-        """A ConfigError that counts the runs of this sweep that failed, if any did."""
-        runs = [run for run in self.runs() if _written(run) not in self.before]
+        """A ConfigError that counts the runs of this sweep that failed or were refused, if any did."""
+        refused = self.refused()
+        shutil.rmtree(self.directory / REFUSED, ignore_errors=True)
+        runs = [run for run in self.runs() if _written(run) not in self.before and run.path.name not in refused]
         failed = [run for run in runs if run.status == "failed"]
-        if failed:
+        if failed or refused:
+            tells = f", as {failed[0].path / 'aetrain.log'} tells" if failed else ""
             raise ConfigError(
-                f"{len(failed)} of {len(runs)} runs failed, as {failed[0].path / 'aetrain.log'} tells:\n"
-                f"  {_cause(failed[0].metrics())}"
+                f"{len(failed) + len(refused)} of {len(runs) + len(refused)} runs failed{tells}:\n"
+                f"  {_cause(failed[0].metrics()) if failed else next(iter(refused.values()))}"
             )
 
     def summarise(self) -> None:

@@ -1,12 +1,11 @@
 """Checkpoints: everything that the next epoch starts from, replaced as a whole or not at all.
 
-A checkpoint is a folder of tensors and numbers only: `model.safetensors`, `training.pt` (the optimizers and what the
-objective has learnt, read with `weights_only=True`), `journal.jsonl` (every figure of the run so far, so that its
+A checkpoint is a folder of tensors, numbers and words only: `model.safetensors`, `training.pt` (the optimizers and what
+the objective has learnt, read with `weights_only=True`), `journal.jsonl` (every figure of the run so far, so that its
 history and curves survive the loss of the files that show them) and `state.json`: the epoch, the digests of the
-others, and its own.
+others and its own, and the config, which so survives as well.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -23,11 +22,12 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 from torch.optim import Optimizer
 
+from aetrain.training import disk, state
+from aetrain.training.state import NAME, PREVIOUS, STATE, State, digest
+
 log = logging.getLogger("aetrain")
 
-NAME = "checkpoint"
-PREVIOUS = "checkpoint.previous"  # what was there before; read where the newest is damaged
-WEIGHTS, TRAINING, JOURNAL, STATE = "model.safetensors", "training.pt", "journal.jsonl", "state.json"
+WEIGHTS, TRAINING, JOURNAL = "model.safetensors", "training.pt", "journal.jsonl"
 
 Line = dict[str, Any]  # of a journal: an epoch and its figures by name
 
@@ -51,8 +51,13 @@ def save(
     optimizers: Sequence[Optimizer],
     epoch: int,
     journal: Sequence[Line] = (),
+    config: str = "",
+    overrides: Sequence[str] = (),
 ) -> None:
-    """Write the checkpoint of a run's directory: to the disk first, into its place last."""
+    """Write the checkpoint of a run's directory: to the disk first, into its place last.
+
+    `config` (YAML) and `overrides` are what the run is made from.
+    """
     new, place, previous = (directory / name for name in (f"{NAME}.new", NAME, PREVIOUS))
     training = io.BytesIO()
     torch.save({"objective": objective.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}, training)
@@ -61,14 +66,14 @@ def save(
         TRAINING: training.getvalue(),
         JOURNAL: "".join(json.dumps(line) + "\n" for line in journal).encode(),
     }
-    state = {"epoch": epoch, "sha256": {name: _digest(content) for name, content in files.items()}}
-    files[STATE] = json.dumps(state | {"seal": _seal(state)}, indent=1).encode() + b"\n"
+    digests = {name: digest(content) for name, content in files.items()}
+    files[STATE] = State(epoch, digests, config, tuple(overrides)).sealed()
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         for name, content in files.items():
-            _to_disk(new / name, content)
-        _to_disk(new)
+            disk.write(new / name, content)
+        disk.settle(new)
         if place.exists():
             shutil.rmtree(previous, ignore_errors=True)
             os.rename(place, previous)
@@ -76,7 +81,7 @@ def save(
     except OSError:  # such as a full disk: what was there before stays
         shutil.rmtree(new, ignore_errors=True)
         raise
-    _to_disk(directory)
+    disk.settle(directory)
 
 
 def load(
@@ -139,17 +144,15 @@ def _is_readable(folder: Path) -> bool:
 
 
 def _read(folder: Path, to_train: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any], Saved]:
-    state = json.loads((folder / STATE).read_text())
-    if "seal" in state and state.pop("seal") != _seal(state):
-        raise ValueError(f"{STATE} is not what was written")
+    said = state.read(folder)
     files: dict[str, bytes] = {}
-    for name in state["sha256"] if to_train else (WEIGHTS,):
+    for name in said.sha256 if to_train else (WEIGHTS,):
         files[name] = (folder / name).read_bytes()
-        if _digest(files[name]) != state["sha256"][name]:
+        if digest(files[name]) != said.sha256[name]:
             raise ValueError(f"{name} is not what was written")
     training = torch.load(io.BytesIO(files[TRAINING]), weights_only=True, map_location="cpu") if to_train else {}
     journal = [json.loads(line) for line in files.get(JOURNAL, b"").splitlines()]
-    return load_bytes(files[WEIGHTS]), training, Saved(int(state["epoch"]), journal)
+    return load_bytes(files[WEIGHTS]), training, Saved(said.epoch, journal)
 
 
 def _fill(folder: Path, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -174,26 +177,3 @@ def _fill_training(
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         line = str(error).partition("\n")[0]
         raise CheckpointError(f"{folder}/{TRAINING} is of another kind of training ({line}): train it anew") from error
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _seal(state: Mapping[str, Any]) -> str:
-    """The digest of what state.json itself says."""
-    return _digest(json.dumps(state, sort_keys=True).encode())
-
-
-def _to_disk(path: Path, content: bytes | None = None) -> None:
-    """Write a file, or nothing to a folder, and wait until it is on the disk.
-
-    So a power cut cannot reorder what is written and what is renamed.
-    """
-    if content is not None:
-        path.write_bytes(content)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,11 +1,14 @@
 """The TensorBoard side of a run: one event file that holds its config, curves, pictures and hyper-parameters."""
 
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aetrain.training import disk
+from aetrain.training.state import PICTURES
 from aetrain.views.exhibits import View
 from aetrain.views.scene import Scene
 
@@ -40,13 +43,14 @@ class Logbook:
         """Begin the run's one event file, with its config (YAML) as text.
 
         Taken up again after `epoch` epochs of `last`, it goes on with `curves`, which are what `scalars` was told up
-        to there, and with the pictures that an uninterrupted run would have by then. All else that an earlier attempt
-        wrote goes.
+        to there, and with the pictures that an uninterrupted run would have by then, of the old file or of the copies
+        beside the checkpoint. All else that an earlier attempt wrote goes.
         """
         from torch.utils.tensorboard import SummaryWriter  # late: it takes 0.2 s
 
         old = event_files(self.directory)
-        kept = [] if epoch is None else carried_over(old, epoch, curves, last)
+        copies = sorted((self.directory / PICTURES).glob("*"))
+        kept = [] if epoch is None else carried_over([*copies, *old], epoch, curves, last)
         # Named apart, as two files of the same second and process would be one.
         self.writer = SummaryWriter(str(self.directory), filename_suffix=f".{len(old)}")
         for event in kept:
@@ -56,9 +60,19 @@ class Logbook:
             self.tracked |= figures.keys()
             self._chart(figures)
         self.writer.flush()
-        for file in old:
+        for file in (*old, *(copy for copy in copies if not any(copy.name == str(event.step) for event in kept))):
             file.unlink()
+        for event in kept:
+            if event.step == epoch == last:
+                self._restore_figures(event)
         self.epoch = epoch or 0
+
+    def _restore_figures(self, event: "Event") -> None:
+        """Write the last epoch's pictures to figures/ where they are not there as they were."""
+        for value in event.summary.value:
+            name = value.tag.removeprefix("views/")
+            if value.HasField("image") and name in self.views:
+                disk.replace(self.directory / "figures" / f"{name}.png", value.image.encoded_image_string)
 
     @contextmanager
     def opened(
@@ -95,18 +109,42 @@ class Logbook:
         if not self.views or not (last or zero_or_power_of_two(epoch)):
             return
         scene = self.scene(epoch)
-        for name, view in self.views.items():
-            exhibit = view(scene)
-            if exhibit is None:
-                continue
-            exhibit.log(self.writer, name, epoch)
-            if last:
-                exhibit.save(self.directory / "figures" / name)
+        with self._copied(epoch):
+            for name, view in self.views.items():
+                exhibit = view(scene)
+                if exhibit is None:
+                    continue
+                exhibit.log(self.writer, name, epoch)
+                if last:
+                    exhibit.save(self.directory / "figures" / name)
         self.writer.flush()
 
     def note(self, tag: str, text: str) -> None:
         """A text (markdown) on the page Text."""
         self.writer.add_text(tag, text, self.epoch)
+
+    @contextmanager
+    def _copied(self, epoch: int) -> Iterator[None]:
+        """What is shown inside also goes into a file of its own, from which an event file that is lost is made anew.
+
+        It holds records as an event file does, checksums included, and is on the disk before the epoch's checkpoint.
+        """
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        content = io.BytesIO()
+        records, file = RecordWriter(content), self.writer._get_file_writer()
+        show = file.add_event
+
+        def show_and_copy(event: "Event", *when: float | None) -> None:
+            show(event, *when)  # which gives it its step and time
+            records.write(event.SerializeToString())
+
+        file.add_event = show_and_copy
+        try:
+            yield
+        finally:
+            file.add_event = show
+        disk.replace(self.directory / PICTURES / str(epoch), content.getvalue())
 
     def close(
         self,
@@ -145,11 +183,14 @@ def event_files(directory: Path) -> list[Path]:
 
 
 def carried_over(old: Sequence[Path], epoch: int, curves: Curves, last: int | None) -> list["Event"]:
-    """The curves as events, at the times when they were written, and the pictures of the old files up to `epoch`."""
+    """The curves as events, at the times when they were written, and the pictures of the old files up to `epoch`.
+
+    A picture in several files is taken from the last.
+    """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    # By step and tags, should a kill between writing the new file and deleting the old have left both.
+    # By step and tags, as a picture is in its copy, too, and a kill may have left both an old file and a new one.
     known = {key(event): event for file in old for event in events(file)}
     times = {key: event.wall_time for key, event in known.items()}
     points = [

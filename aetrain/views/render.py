@@ -5,13 +5,14 @@ Shapes: N images, C channels, h, w of one image.
 
 import io
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from aetrain.training import disk
 
 GAP = 6  # pixels between tiles: at 4, some vanish on a Time Series card, which shows every fourth or fifth pixel
 GREY = 0.5  # of gaps between images: neither ink nor paper, so that neighbours do not flow together
@@ -74,7 +75,4 @@ def png(picture: Tensor) -> bytes:
 
 def write_png(picture: Tensor, path: Path) -> None:
     """Write a picture so that a reader finds the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".new")  # always the same, so that a kill leaves none behind
-    unfinished.write_bytes(png(picture))
-    os.replace(unfinished, path)
+    disk.replace(path, png(picture))

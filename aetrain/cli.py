@@ -22,12 +22,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from aetrain import apart
+from aetrain import apart, sweeps
 from aetrain.config import compose
 from aetrain.config.errors import ConfigError, Terminated
 from aetrain.config.explain import explain
 from aetrain.config.paths import CONFIG_DIR
-from aetrain.directory import RunDirectory, Taken
 from aetrain.evaluation.sweep import Sweep
 
 compose.register_resolvers()  # here, because a sweep's worker processes import this module
@@ -89,27 +88,7 @@ class Jobs:
             except Exception as error:
                 self.failure = error
         else:
-            _run_of_sweep(config, directory, overrides)
-
-
-def _run_of_sweep(config: DictConfig, directory: Path, overrides: list[str]) -> None:
-    """One of many, in a process of its own: whatever becomes of it is on record, and the others go on."""
-    home = RunDirectory(directory)
-    sys.stdout.flush()
-    code = apart.run(_experiment, config, directory, overrides)
-    if code != apart.FINISHED and home.status not in ("failed", "finished") and not home.alive:
-        home.record_failure(config, overrides, "failed", apart.cause_of_death(code))
-        home.release()
-
-
-def _experiment(config: DictConfig, directory: Path, overrides: list[str]) -> None:
-    from aetrain import experiment
-
-    try:
-        experiment.run(config, directory, overrides, single=False)
-    except Taken as error:
-        logging.getLogger("aetrain").error("%s", error)
-        raise
+            sweeps.alone(sweeps.Asked(config, directory, overrides))
 
 
 class Begun(Callback):

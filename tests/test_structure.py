@@ -28,6 +28,8 @@ ORDER = [
     "aetrain.library",
     "aetrain.modes",
     "aetrain.checks",
+    "aetrain.sweeps",
+    "aetrain.packs",
     "aetrain.cli",
     "aetrain.__main__",
 ]
@@ -79,6 +81,8 @@ def test_only_some_rooms_know_hydra(file: Path) -> None:
         "aetrain.library",
         "aetrain.modes",
         "aetrain.checks",
+        "aetrain.sweeps",
+        "aetrain.packs",
         "aetrain.cli",
     )
     if not own.startswith(rooms):

@@ -251,7 +251,36 @@ class Replay(TorchFunctionMode):
             return CrossEntropy.apply(*args)
         if func is torch.Tensor.clamp_:  # which has no rule for many, where clamp has one
             return args[0].copy_(torch.clamp(*args, **kwargs))
+        if func is F.max_unpool2d or (func in CONVOLUTIONS and args[0].device.type == "cpu"):
+            return Each.apply(func, kwargs, *args)
         return func(*args, **kwargs)
+
+
+# Of many at once vmap makes one in groups, which on a CPU takes half as long again as one after the other.
+CONVOLUTIONS = {torch.conv2d, torch.conv_transpose2d}
+
+
+class Each(torch.autograd.Function):
+    """A function that is called for each run in turn, as one that vmap has no rule for, or a slow one."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(function: Callable[..., Tensor], named: Mapping[str, Any], *given: Any) -> Tensor:
+        return function(*given, **named)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing is kept: torch differentiates the calls."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *given: Any) -> tuple[Tensor, int]:
+        function, named, *rest = given
+        columns = [
+            value.unbind(dim) if isinstance(value, Tensor) and dim is not None else [value] * info.batch_size
+            for value, dim in zip(rest, in_dims[2:], strict=True)
+        ]
+        return torch.stack([function(*row, **named) for row in zip(*columns, strict=True)]), 0
 
 
 class CrossEntropy(torch.autograd.Function):

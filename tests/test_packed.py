@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from aetrain import experiment, library, packs
 from aetrain.attempt import Attempt
 from aetrain.sweeps import Asked
 from aetrain.training.fit import Run
-from aetrain.training.pack import CrossEntropy
+from aetrain.training.replay import Replay
 from aetrain.views.logbook import event_files, events, key
 
 # The last batch is smaller than the others.
@@ -227,20 +228,38 @@ def test_pack_is_no_larger_than_it_may_be(tmp_path: Path) -> None:
     assert packed(runs, size=3) == [0, 1, 2]
 
 
-def test_cross_entropy_of_many_runs_is_the_sum_of_each() -> None:
+@pytest.mark.parametrize("name", ["linear", "linear without bias", "conv2d", "conv_transpose2d", "entropy"])
+def test_rule_for_many_runs_is_torchs_own(name: str) -> None:
+    """By value and by gradient, what `vmap` makes of the function without the rule."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
-    x = torch.rand(3, 4, 5, generator=generator, dtype=torch.float64)
-    mine = torch.vmap(CrossEntropy.apply)(logits, x)
-    theirs = -(x * torch.sigmoid(logits).log() + (1 - x) * (1 - torch.sigmoid(logits)).log())
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.rand(3, *shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    function, given = {
+        "linear": (F.linear, [drawn(5, 4), drawn(2, 4), drawn(2)]),
+        "linear without bias": (F.linear, [drawn(5, 4), drawn(2, 4)]),
+        "conv2d": (F.conv2d, [drawn(5, 2, 6, 6), drawn(4, 2, 3, 3), drawn(4)]),
+        "conv_transpose2d": (F.conv_transpose2d, [drawn(5, 4, 6, 6), drawn(4, 2, 3, 3), drawn(2)]),
+        "entropy": (partial(F.binary_cross_entropy_with_logits, reduction="none"), [drawn(5, 4), drawn(5, 4)]),
+    }[name]
+
+    def ruled(*given: torch.Tensor) -> torch.Tensor:
+        with Replay([]):
+            return function(*given)
+
+    mine, theirs = torch.vmap(ruled)(*given), torch.vmap(function)(*given)
     torch.testing.assert_close(mine, theirs)
-    weights = torch.rand(3, 4, 5, generator=generator, dtype=torch.float64)
-    gradients = [torch.autograd.grad((loss * weights).sum(), logits)[0] for loss in (mine, theirs)]
+    names = {node.name() for node in nodes(mine.grad_fn)}
+    assert any(name in " ".join(names) for name in ("Baddbmm", "Bmm", "Stack", "CrossEntropy")), names
+    weights = torch.rand(mine.shape, generator=generator, dtype=torch.float64)
+    gradients = [torch.autograd.grad((value * weights).sum(), given) for value in (mine, theirs)]
     torch.testing.assert_close(*gradients)
-    assert torch.autograd.gradcheck(lambda a: CrossEntropy.apply(a, x), (logits,))
-    torch.testing.assert_close(
-        CrossEntropy.apply(logits, x), F.binary_cross_entropy_with_logits(logits, x, reduction="none")
-    )
+
+
+def nodes(node: torch.autograd.graph.Node | None) -> list[torch.autograd.graph.Node]:
+    """All of a graph."""
+    return [] if node is None else [node, *(n for child, _ in node.next_functions for n in nodes(child))]
 
 
 MODULE = '''

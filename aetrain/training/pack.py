@@ -9,15 +9,12 @@ Shapes: R runs in a pack, B images in a batch.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn import functional as F
 from torch.optim import Optimizer
-from torch.overrides import TorchFunctionMode
 
 from aetrain.data.dataset import Images, Prepare
 from aetrain.data.noise import Noise
@@ -25,6 +22,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Paced
 from aetrain.objective.objective import Objective
 from aetrain.training.fit import Run, Terms, Update, seed_of
+from aetrain.training.replay import Draw, Replay, Watch
 
 
 class Unpackable(ValueError):
@@ -126,7 +124,7 @@ class Together:
             for same in zip(*each, strict=True)
         ]
 
-    def _watched(self, x: Tensor) -> list[list["Draw"]]:
+    def _watched(self, x: Tensor) -> list[list[Draw]]:
         """What every run draws in a step on such a batch. Nothing is changed by looking."""
         found = []
         for r, (learner, update) in enumerate(zip(self.pack.learners, self.updates, strict=True)):
@@ -191,124 +189,6 @@ class PackedBatches:
             else:
                 x = self.prepare(self.pixels[index])
             yield x.transpose(0, 1)
-
-
-# Calls that draw random numbers which depend on nothing but a shape and settings, and so can be drawn beforehand.
-FILLS = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.exponential_, torch.Tensor.random_}
-MAKES = {torch.randn, torch.rand, torch.randint, torch.randperm}
-
-
-@dataclass(frozen=True, eq=False)
-class Draw:
-    """A call that has drawn random numbers from the global generator."""
-
-    call: Callable[..., Tensor]
-    shape: torch.Size
-    again: Callable[[torch.Generator], Tensor]  # the same call with another generator
-
-
-class Watch(TorchFunctionMode):
-    """Notes what is drawn inside."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.draws: list[Draw] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if func in FILLS and kwargs.get("generator") is None:
-            self.draws.append(Draw(func, out.shape, partial(_fill, func, out.detach(), args[1:], kwargs)))
-        elif func in MAKES and kwargs.get("generator") is None:
-            self.draws.append(Draw(func, out.shape, partial(_make, func, args, kwargs)))
-        return out
-
-
-def _fill(call: Callable[..., Tensor], like: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any], g: Any) -> Tensor:
-    return call(torch.empty_like(like), *args, **{**kwargs, "generator": g})
-
-
-def _make(call: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any], g: Any) -> Tensor:
-    return call(*args, **{**kwargs, "generator": g})
-
-
-class Replay(TorchFunctionMode):
-    """Hands out numbers that were drawn before, wherever some are drawn inside."""
-
-    def __init__(self, draws: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.draws = iter(draws)
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if (func in FILLS or func in MAKES) and kwargs.get("generator") is None:
-            return next(self.draws)
-        if func is F.binary_cross_entropy_with_logits and kwargs == {"reduction": "none"}:
-            return CrossEntropy.apply(*args)
-        if func is torch.Tensor.clamp_:  # which has no rule for many, where clamp has one
-            return args[0].copy_(torch.clamp(*args, **kwargs))
-        if func is F.max_unpool2d or (func in CONVOLUTIONS and args[0].device.type == "cpu"):
-            return Each.apply(func, kwargs, *args)
-        return func(*args, **kwargs)
-
-
-# Of many at once vmap makes one in groups, which on a CPU takes half as long again as one after the other.
-CONVOLUTIONS = {torch.conv2d, torch.conv_transpose2d}
-
-
-class Each(torch.autograd.Function):
-    """A function that is called for each run in turn, as one that vmap has no rule for, or a slow one."""
-
-    generate_vmap_rule = False
-
-    @staticmethod
-    def forward(function: Callable[..., Tensor], named: Mapping[str, Any], *given: Any) -> Tensor:
-        return function(*given, **named)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is kept: torch differentiates the calls."""
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *given: Any) -> tuple[Tensor, int]:
-        function, named, *rest = given
-        columns = [
-            value.unbind(dim) if isinstance(value, Tensor) and dim is not None else [value] * info.batch_size
-            for value, dim in zip(rest, in_dims[2:], strict=True)
-        ]
-        return torch.stack([function(*row, **named) for row in zip(*columns, strict=True)]), 0
-
-
-class CrossEntropy(torch.autograd.Function):
-    """`F.binary_cross_entropy_with_logits` of every pixel, as one operation also for many runs.
-
-    vmap would take it apart into eight, which cost five times as much.
-    """
-
-    generate_vmap_rule = False
-
-    @staticmethod
-    def forward(logits: Tensor, x: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, x, reduction="none")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        logits, x = ctx.saved_tensors
-        return gradient * (logits.sigmoid() - x), -gradient * logits
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Tensor) -> tuple[Tensor, int]:
-        logits, x = (t if d is None else t.movedim(d, 0) for t, d in zip(given, in_dims, strict=True))
-        logits, x = torch.broadcast_tensors(logits, x)
-        return F.binary_cross_entropy_with_logits(logits, x, reduction="none"), 0
 
 
 Numbers = dict[tuple[int, str], Tensor]  # [R], by the owner's place in `Member.owners` and the attribute

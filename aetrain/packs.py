@@ -36,9 +36,8 @@ def run(runs: Sequence[Asked], size: int, take: Callable[[list[int]], None]) -> 
     """
     keep_freed_memory()
     jobs, taken = _jobs(runs)
-    groups: dict[str, list[int]] = {}
-    for i, job in jobs.items():
-        groups.setdefault(repr(sorted(_shared(job.plain).items())), []).append(i)
+    numbers = list(jobs)
+    groups = {key: [numbers[i] for i in group] for key, group in _grouped(list(jobs.values()), _shared).items()}
     single = [members[0] for members in groups.values() if len(members) == 1]
     for i in single:
         log.info("%s goes by itself: %s", jobs[i].directory, _why(i, jobs))
@@ -63,13 +62,23 @@ def _jobs(runs: Sequence[Asked]) -> tuple[dict[int, Job], list[int]]:
     return jobs, [i for i in range(len(runs)) if i not in jobs]
 
 
+def _grouped(jobs: Sequence[Job], settings: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, list[int]]:
+    """The places of the jobs that are equal in some of their settings."""
+    groups: dict[str, list[int]] = {}
+    for i, job in enumerate(jobs):
+        groups.setdefault(repr(sorted(settings(job.plain).items())), []).append(i)
+    return groups
+
+
+def _common(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are not each run's own, by dotted name."""
+    return flat({key: value for key, value in plain.items() if key not in OWN})
+
+
 def _shared(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in which all runs of a pack are equal, by dotted name: all but those annotated as a float."""
-    shared = {}
-    for key, value in plain.items():
-        if key not in OWN:
-            shared[key] = value if key == "dataset" or not isinstance(value, Mapping) else _without_numbers(value)
-    return flat(shared)
+    """The settings in which all runs of a pack are equal: of what they have in common all but what is typed a float."""
+    whole = {key: value for key, value in plain.items() if key == "dataset" or not isinstance(value, Mapping)}
+    return _common({**{key: _without_numbers(value) for key, value in plain.items() if key not in whole}, **whole})
 
 
 def _without_numbers(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +167,12 @@ class _Fewer(Exception):
 
 
 def _train(jobs: Sequence[Job]) -> None:
+    """All in one pack; where they are refused, those together that are equal in all but what is their own."""
     runs = _tried(jobs)
+    if not runs:
+        equal = [group for group in _grouped(jobs, _common).values() if 1 < len(group) < len(jobs)]
+        for group in equal:
+            _train([jobs[i] for i in group])
     try:
         if len(runs) > 1:
             _travel(runs)

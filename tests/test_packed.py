@@ -223,6 +223,19 @@ def test_what_differs_in_more_than_numbers_is_named(tmp_path: Path, caplog: pyte
     assert [run.directory.exists() for run in runs] == [True, True, False, False]
 
 
+def test_refused_runs_are_packed_with_their_equals(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = asked(
+        tmp_path,
+        ["model=linear", "sparsity=wta"],
+        ["sparsity.rate=0.1 seed=1", "sparsity.rate=0.3 seed=1", "sparsity.rate=0.1 seed=2", "sparsity.rate=0.2"],
+    )
+    with caplog.at_level(logging.INFO):
+        assert packed(runs) == [0, 1, 2, 3]
+    assert "4 runs are not packed" in caplog.text
+    assert "2 runs are packed: sparsity.rate=0.1,seed=1, sparsity.rate=0.1,seed=2" in caplog.text
+    assert [run.directory.exists() for run in runs] == [True, False, True, False]
+
+
 def test_pack_is_no_larger_than_it_may_be(tmp_path: Path) -> None:
     runs = asked(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(5)])
     assert packed(runs, size=3) == [0, 1, 2]

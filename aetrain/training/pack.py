@@ -150,9 +150,12 @@ class Optimizers:
         self.rows = [(state[name], row) for name, row in rows.items() if id(row[0]) in own]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop all gradients."""
+        """Drop all gradients, also those that are rows of one."""
         for stack in self.stacks:
             stack.grad = None
+        for _, row in self.rows:
+            for parameter in row:
+                parameter.grad = None
 
     def step(self, closure: Callable[[], Any]) -> None:
         """Descend once."""

@@ -40,18 +40,21 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         if func in FILLS and kwargs.get("generator") is None:
-            self.draws.append(Draw(func, out.shape, partial(_fill, func, out.detach(), args[1:], kwargs)))
+            self.draws.append(
+                Draw(func, out.shape, partial(_fill, func, (out.dtype, out.device), out.shape, args[1:], kwargs))
+            )
         elif func in MAKES and kwargs.get("generator") is None:
             self.draws.append(Draw(func, out.shape, partial(_make, func, args, kwargs)))
         return out
 
 
-def _fill(call: Callable[..., Tensor], like: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any], g: Any) -> Tensor:
-    return call(torch.empty_like(like), *args, **{**kwargs, "generator": g})
+def _fill(call: Any, kind: tuple[Any, Any], shape: Any, args: Any, kwargs: Any, generator: torch.Generator) -> Tensor:
+    dtype, device = kind
+    return call(torch.empty(shape, dtype=dtype, device=device), *args, **{**kwargs, "generator": generator})
 
 
-def _make(call: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any], g: Any) -> Tensor:
-    return call(*args, **{**kwargs, "generator": g})
+def _make(call: Any, args: Any, kwargs: Any, generator: torch.Generator) -> Tensor:
+    return call(*args, **{**kwargs, "generator": generator})
 
 
 class Replay(TorchFunctionMode):

@@ -22,13 +22,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aetrain import apart
+from aetrain import apart, sweeps
 from aetrain.config import compose
 from aetrain.config.errors import ConfigError, Terminated
 from aetrain.config.explain import explain, explained
 from aetrain.config.paths import CONFIG_DIR, groups
 from aetrain.config.validate import locate, validate
-from aetrain.directory import RunDirectory
 from aetrain.report.sweep import Sweep
 
 compose.register_resolvers()  # here, because a sweep's worker processes import this module
@@ -91,7 +90,7 @@ class Jobs:
         elif reads:
             raise ConfigError("-m is for runs: leave it out with a mode that reads what they have left")
         else:
-            _run_of_sweep(config, directory, overrides)
+            sweeps.alone(sweeps.Asked(config, directory, overrides))
 
 
 def _read(config: DictConfig) -> None:
@@ -107,22 +106,6 @@ def _experiment(config: DictConfig, directory: Path, overrides: list[str]) -> No
     from aetrain import experiment
 
     experiment.run(config, directory, overrides)
-
-
-def _run_of_sweep(config: DictConfig, directory: Path, overrides: list[str]) -> None:
-    """One of many, in a process of its own: whatever becomes of it is on record, and the others go on."""
-    home = RunDirectory(directory)
-    sys.stdout.flush()
-    code = apart.run(_one_of_many, config, directory, overrides)
-    if code != apart.FINISHED and home.status not in ("failed", "finished") and not home.alive:
-        home.record_failure(config, overrides, "failed", apart.cause_of_death(code))
-        home.release()
-
-
-def _one_of_many(config: DictConfig, directory: Path, overrides: list[str]) -> None:
-    from aetrain import experiment
-
-    experiment.run(config, directory, overrides, single=False)
 
 
 class Begun(Callback):

@@ -66,6 +66,12 @@ class RunDirectory:
         return metrics if isinstance(metrics, dict) else {}
 
     @property
+    def written(self) -> int:
+        """When its figures were last written, in nanoseconds; 0 where they never were."""
+        metrics = self.path / "metrics.json"
+        return metrics.stat().st_mtime_ns if metrics.is_file() else 0
+
+    @property
     def alive(self) -> bool:
         """Whether a process is writing there."""
         if not (self.path / ".hydra" / "lock").is_file():
@@ -209,15 +215,17 @@ class RunDirectory:
             ) from error
 
     @contextmanager
-    def logging(self) -> Iterator[None]:
-        """Everything that is logged inside goes into aetrain.log, too."""
+    def logging(self, alone: bool = False) -> Iterator[None]:
+        """Everything that is logged inside goes into aetrain.log, too; nowhere else where `alone`."""
         handler = logging.FileHandler(self.path / "aetrain.log", encoding="utf-8", delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger().addHandler(handler)
+        root = logging.getLogger()
+        before = root.handlers
+        root.handlers = [handler] if alone else [*before, handler]
         try:
             yield
         finally:
-            logging.getLogger().removeHandler(handler)
+            root.handlers = before
             handler.close()
 
 

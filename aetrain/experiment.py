@@ -136,21 +136,24 @@ def check_images(parts: Parts, splits: Splits) -> None:
             measure.check_images(splits)
 
 
-def measure(parts: Parts, splits: Splits) -> Figures:
-    """The whole ruler, on the test images, and the measures that were asked for."""
+def measure(parts: Parts, splits: Splits, pca: PCA | None = None) -> Figures:
+    """The whole ruler, on the test images, and the measures that were asked for; `pca` where it is known already."""
     prepare = parts.dataset.prepare
-    channels, height, width = parts.model.image_shape
-    pca = None
-    if (pixels := channels * height * width) <= PCA_MAX_PIXELS:
-        pca = PCA.fit(in_order(splits.train, 8192, prepare), parts.model.code_dim)
-    else:
-        log.info("test/pca_sse is left out: images of %d pixels are too large for it", pixels)
     ruler = Ruler(splits.test, prepare, parts.noise)
-    figures = ruler.full(parts.model.eval(), parts.objective, pca)
+    figures = ruler.full(parts.model.eval(), parts.objective, pca or yardstick(parts, splits))
     subject = Subject(parts.model, parts.objective, parts.noise, splits, prepare)
     for each in parts.measures.values():
         figures |= each(subject)
     return {f"test/{name}": value for name, value in figures.items()}
+
+
+def yardstick(parts: Parts, splits: Splits) -> PCA | None:
+    """PCA of the training images with a code of the model's size; None, and a word, where images are too large."""
+    channels, height, width = parts.model.image_shape
+    if (pixels := channels * height * width) > PCA_MAX_PIXELS:
+        log.info("test/pca_sse is left out: images of %d pixels are too large for it", pixels)
+        return None
+    return PCA.fit(in_order(splits.train, 8192, parts.dataset.prepare), parts.model.code_dim)
 
 
 def _progress(job: Job) -> Callable[[EpochOfBatches, Run], Iterator[Tensor]] | None:

@@ -55,7 +55,9 @@ def test_wheel_has_every_config_and_no_strangers(site: Path) -> None:
         return sorted(str(file.relative_to(folder)) for file in folder.rglob("*.yaml"))
 
     assert yaml_files(site / "aetrain" / "configs") == yaml_files(ROOT / "configs")
-    assert {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")} == {"aetrain", "bin"}
+    strangers = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
+    assert strangers == {"aetrain", "bin", "hydra_plugins"}
+    assert [path.name for path in (site / "hydra_plugins").iterdir()] == ["aetrain_packed.py"]
 
 
 def test_console_script_helps(site: Path, installed: Callable[..., Outcome]) -> None:

@@ -29,6 +29,8 @@ ORDER = [
     "aetrain.library",
     "aetrain.modes",
     "aetrain.checks",
+    "aetrain.sweeps",
+    "aetrain.packs",
     "aetrain.cli",
     "aetrain.__main__",
 ]
@@ -76,6 +78,8 @@ def test_only_some_rooms_know_hydra(file: Path) -> None:
         "aetrain.library",
         "aetrain.modes",
         "aetrain.checks",
+        "aetrain.sweeps",
+        "aetrain.packs",
         "aetrain.cli",
     )
     if not own.startswith(rooms):

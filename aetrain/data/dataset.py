@@ -61,6 +61,11 @@ class Prepare:
     crop: int | None = None
     dynamic: bool = False
 
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers."""
+        return self.crop is not None or self.dynamic
+
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`pixels` uint8 [B, C, H, W] to floats [B, C, h, w]; the global generator where none is given."""
         if self.crop is not None:

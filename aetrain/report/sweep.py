@@ -67,8 +67,7 @@ class Sweep:
 
 def _written(run: RunDirectory) -> tuple[str, int]:
     """A run by name and the time of its end, which tells a sweep's own runs from those that were there before."""
-    metrics = run.path / "metrics.json"
-    return run.path.name, metrics.stat().st_mtime_ns if metrics.is_file() else 0
+    return run.path.name, run.written
 
 
 def _table(runs: Sequence[RunDirectory]) -> str:

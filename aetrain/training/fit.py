@@ -77,7 +77,12 @@ class Callback(Protocol):
 
 def seed_epoch(seed: int, epoch: int) -> None:
     """Seed every generator from (seed, epoch), so that an epoch is a pure function of where it starts."""
-    torch.manual_seed((seed << 20) + epoch)
+    torch.manual_seed(seed_of(seed, epoch))
+
+
+def seed_of(seed: int, epoch: int) -> int:
+    """What the generators of an epoch start from."""
+    return (seed << 20) + epoch
 
 
 def fit(

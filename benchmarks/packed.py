@@ -1,0 +1,92 @@
+"""How long a sweep takes packed, and with the joblib launcher, whole commands from start to end: docs/packed.md.
+
+    python benchmarks/packed.py [--repeats 3] [--only digits]
+
+Both launchers take turns at each size, in the same order, and the medians are compared. joblib has as many workers as
+there are cores, each with one thread, which is the best for it; the pack has all cores.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE, FIGURES = ROOT / "docs" / "packed.md", ROOT / "docs" / "packed.json"
+BEGIN = "<!-- measured: python benchmarks/packed.py -->"
+
+# What is trained, and by how many runs that differ in their seeds.
+SWEEPS = {
+    "digits": (["model=vae", "dataset=digits", "model.hidden=[64]", "epochs=20"], (2, 8, 32)),
+    "mnist": (["model=vae", "dataset=mnist", "dataset.subset=5000", "epochs=3"], (2, 8, 24)),
+    "conv": (["model=conv", "dataset=mnist", "dataset.subset=2000", "epochs=2"], (8,)),
+}
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+LAUNCHERS = {
+    "packed": (["hydra/launcher=packed"], {}),
+    "joblib": (["hydra/launcher=joblib", f"hydra.launcher.n_jobs={CORES}"], {"OMP_NUM_THREADS": "1"}),
+}
+
+
+def seconds(overrides: list[str], runs: int, launcher: str) -> float:
+    """The time from the command's start to its end."""
+    words, environment = LAUNCHERS[launcher]
+    folder = tempfile.mkdtemp()
+    seeds = f"seed={','.join(map(str, range(runs)))}"
+    said = ["-m", *overrides, seeds, "views=none", "device=cpu", f"hydra.sweep.dir={folder}/sweep", *words]
+    own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    try:
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "aetrain", *said], env=own | environment, check=True, stdout=subprocess.DEVNULL
+        )
+        return time.perf_counter() - began
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="*", choices=SWEEPS, default=list(SWEEPS))
+    asked = parser.parse_args()
+    rows = []
+    for name in asked.only:
+        overrides, sizes = SWEEPS[name]
+        for runs in sizes:
+            taken: dict[str, list[float]] = {launcher: [] for launcher in LAUNCHERS}
+            for _ in range(asked.repeats):
+                for launcher, times in taken.items():
+                    times.append(seconds(overrides, runs, launcher))
+            medians = {launcher: statistics.median(times) for launcher, times in taken.items()}
+            rows.append({"sweep": " ".join(overrides), "runs": runs, **{k: round(v, 2) for k, v in medians.items()}})
+            print(json.dumps(rows[-1]), flush=True)
+    machine = f"{platform.machine()}, {CORES} cores, torch {torch.__version__}, {asked.repeats} repeats, medians"
+    FIGURES.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    PAGE.write_text(PAGE.read_text().partition(BEGIN)[0] + BEGIN + "\n" + table(machine, rows))
+
+
+def table(machine: str, rows: list[dict[str, object]]) -> str:
+    lines = [
+        f"\nMeasured on {machine}.\n",
+        "| sweep | runs | packed, s a run | joblib, s a run | packed is |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        packed, joblib, runs = float(str(row["packed"])), float(str(row["joblib"])), int(str(row["runs"]))
+        ratio = f"{joblib / packed:.2f} times as fast"
+        lines.append(f"| `{row['sweep']}` | {runs} | {packed / runs:.2f} | {joblib / runs:.2f} | {ratio} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

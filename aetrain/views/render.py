@@ -8,10 +8,19 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Colour = tuple[int, int, int]
+
+DEAD: Colour = (214, 39, 40)
+SATURATED: Colour = (31, 119, 180)
 
 GAP = 6  # pixels between tiles: at 4, some vanish on a Time Series card, which shows every fourth or fifth pixel
 GREY = 0.5  # of gaps between images: neither ink nor paper, so that neighbours do not flow together
@@ -20,13 +29,14 @@ TILE = 112  # widest tile, in pixels: 4 x MNIST's 28, 14 x the 8 of the small di
 CAPTION = 32  # height of the captions' letters, of which a card shows a third
 
 
-def grid(images: Tensor, columns: int = 8, captions: Sequence[str] = (), gaps: float = GREY) -> Tensor:
-    """Images [N, C, h, w] row by row, enlarged by whole pixels, with gaps between; `captions` name the rows."""
+def grid(
+    images: Tensor, columns: int = 8, captions: Sequence[str] = (), gaps: float = GREY, width: int = TILE
+) -> Tensor:
+    """Images [N, C, h, w] row by row, enlarged to about `width`, with gaps between; `captions` name the rows."""
     images = images.detach().cpu().nan_to_num(GREY).clamp(0, 1)
     if images.shape[1] not in (1, 3):
         images = images.mean(1, keepdim=True)
-    factor = max(1, TILE // images.shape[3])
-    tiles = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    tiles = enlarged(images, width)
     rows = -(-len(tiles) // columns)
     blank = tiles.new_full((rows * columns - len(tiles), *tiles.shape[1:]), gaps)
     tiles = F.pad(torch.cat([tiles, blank]), (0, GAP, 0, GAP), value=gaps)  # each brings its gap to the right and below
@@ -36,6 +46,29 @@ def grid(images: Tensor, columns: int = 8, captions: Sequence[str] = (), gaps: f
         return sheet
     gutter = F.pad(gutter_of(captions, tiles.shape[2], gaps), (0, 0, GAP, 0), value=gaps)
     return torch.cat([gutter.expand(len(sheet), -1, -1), sheet], dim=2)
+
+
+def framed(sheet: Tensor, colours: Sequence[Colour | None], shape: tuple[int, int], columns: int) -> Tensor:
+    """A sheet of tiles of `shape` (height, width) with the gaps around some of them coloured; grey where none is."""
+    if not any(colours):
+        return sheet
+    sheet = sheet.expand(3, -1, -1).clone()
+    height, width = shape
+    for number, colour in enumerate(colours):
+        if colour is not None:
+            top, left = number // columns * (height + GAP), number % columns * (width + GAP)
+            ink = torch.tensor(colour)[:, None, None] / 255
+            sheet[:, top : top + GAP, left : left + width + 2 * GAP] = ink
+            sheet[:, top + GAP + height : top + height + 2 * GAP, left : left + width + 2 * GAP] = ink
+            sheet[:, top : top + height + 2 * GAP, left : left + GAP] = ink
+            sheet[:, top : top + height + 2 * GAP, left + GAP + width : left + width + 2 * GAP] = ink
+    return sheet
+
+
+def enlarged(images: Tensor, width: int) -> Tensor:
+    """Images [N, C, h, w] repeated pixel by pixel to at most a width, or as they are where they are wider."""
+    factor = max(1, width // images.shape[3])
+    return images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
 
 
 def gutter_of(captions: Sequence[str], height: int, background: float) -> Tensor:
@@ -59,6 +92,21 @@ def signed_grey(values: Tensor, limit: float) -> Tensor:
 def pixels_of(data: bytes, shape: tuple[int, int, int]) -> Tensor:
     """Bytes of height x width x channels to a picture [channels, height, width]."""
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(shape).permute(2, 0, 1).to(torch.float32).div(255)
+
+
+def stamp(picture: Tensor, side: int) -> "Image":
+    """A picture [C, h, w] as an image whose longer side has so many pixels."""
+    from PIL import Image
+
+    values = picture.detach().cpu().nan_to_num(0.5).clamp(0, 1)
+    if len(values) not in (1, 3):
+        values = values.mean(0, keepdim=True)
+    _, high, wide = values.shape
+    fits = max(high, wide)
+    size = max(1, round(side * high / fits)), max(1, round(side * wide / fits))
+    values = F.interpolate(values[None], size=size, mode="nearest" if fits <= side else "area")[0]
+    pixels = values.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
 
 
 def png(picture: Tensor) -> bytes:

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from aetrain.views.exhibits import Album, Picture, positive
 from aetrain.views.probe import Activity, by_unit
-from aetrain.views.render import DEAD, SATURATED, pixels_of, stamp
+from aetrain.views.render import DEAD, SATURATED, bytes_of, stamps
 from aetrain.views.scene import Norm, Scene
-from aetrain.views.units import shade
+from aetrain.views.units import marks, shade
 
 TILE = 84  # of a picture, in pixels: 3 x MNIST's 28
 GAP = 6
@@ -21,6 +21,7 @@ HEAD = 38  # height of the headings
 LETTERS = 27  # a card shows them at about a third
 BINS = 28
 BEST = "best images"
+UNSEEN = 1e-6  # of a pixel that is no part of a stroke
 FAINT = 0.05  # norm of a change that is shown less the smaller it is
 SOME = 20_000  # activations of a unit that make its histogram
 INK, PAPER, PALE = (50, 50, 50), (255, 255, 255), (225, 225, 225)
@@ -35,7 +36,7 @@ class Atlas:
       at one end of its range);
     - what excites it: the picture that does most, as in `Units`, with the same `limit` and `norm`;
     - what it paints: the change it makes where it alone is active, as active as its best image makes it, over the
-      change's norm; white is ink that it adds, black ink that it takes away;
+      change's norm; white is ink that it adds, black ink that it takes away (of a channel, what it has painted there);
     - the `images` of the scene that excite it most, the best first: of a channel, what it sees of them there;
     - how its activations are distributed, on one scale for the page, the heights as square roots. Grey is zero.
     """
@@ -59,7 +60,7 @@ class Atlas:
         columns = []
         if (exciting := scene.exciting(tap, self.count, self.norm)) is not None:
             columns.append(("excites", shade(exciting, self.limit)[:, None]))
-        columns.append(("paints", shade(faint(scene.alone(tap, units)), self.limit)[:, None]))
+        columns.append(("paints", shade(strokes(scene.alone(tap, units)), self.limit)[:, None]))
         columns.append((BEST, best(scene, activity, units, self.images)))
         heights, low, high = histograms(activity, units)
 
@@ -72,8 +73,8 @@ class Atlas:
             for row, line in enumerate(tiles):
                 if heading == BEST and activity.dead[units[row]]:
                     continue
-                for column, tile in enumerate(line):
-                    page.paste(stamp(tile, TILE), (left + column * (TILE + GAP), HEAD + row * (TILE + GAP)))
+                for column, tile in enumerate(stamps(line, TILE)):
+                    page.paste(tile, (left + column * (TILE + GAP), HEAD + row * (TILE + GAP)))
             left += tiles.shape[1] * (TILE + GAP) + GAP
         zero = left + (0 - low) / (high - low) * BARS
         draw.text((left, HEAD / 2), f"{low:.2g}", fill=INK, font=font, anchor="lm")
@@ -92,11 +93,18 @@ class Atlas:
             draw.text((TEXT - 12, top + 14), str(unit + 1), fill=colour, font=font, anchor="rm")
             draw.text((TEXT - 12, top + 43), share(float(activity.rate[unit])), fill=INK, font=font, anchor="rm")
             draw.text((TEXT - 12, top + 71), state, fill=colour, font=font, anchor="rm")
-        return pixels_of(page.tobytes(), (page.height, page.width, 3))
+        grey = scene.x.shape[1] != 3 and not any(marks(activity, units))
+        page = page.convert("L") if grey else page  # less to write
+        return bytes_of(page.tobytes(), (page.height, page.width, 1 if grey else 3))
 
 
-def faint(changes: Tensor) -> Tensor:
-    """Changes [U, C, h, w] over their norm; those that nobody would see stay as faint as they are."""
+def strokes(changes: Tensor) -> Tensor:
+    """Changes [U, C, H, W] over their norm, cut to where any of them is one; those nobody would see stay faint."""
+    changes = changes.nan_to_num(0, 0, 0)
+    somewhere = (changes.abs() > UNSEEN).flatten(0, 1).any(0)  # [H, W]
+    rows, columns = somewhere.any(1).nonzero().flatten().tolist(), somewhere.any(0).nonzero().flatten().tolist()
+    if rows and 2 * max(rows[-1] - rows[0], columns[-1] - columns[0]) < min(somewhere.shape):
+        changes = changes[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return changes / changes.flatten(1).norm(dim=1).clamp_min(FAINT)[:, None, None, None]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from aetrain.data.noise import Gaussian, Noise, Replace
 from aetrain.evaluation.ruler import sse
 from aetrain.views.exhibits import Picture, positive
-from aetrain.views.render import CAPTION, GAP, grid, pixels_of, stamp
+from aetrain.views.render import CAPTION, GAP, bytes_of, grid, stamps
 from aetrain.views.scene import Scene
 
 
@@ -88,7 +88,7 @@ class NoiseMap:
 
 
 def drawn(cells: Mapping[str, Sequence[tuple[Tensor, Tensor, float]]], headings: Sequence[str], blank: float) -> Tensor:
-    """The map as a picture [3, H, W]."""
+    """The map as a picture [3, H, W] of bytes."""
     from PIL import Image, ImageDraw, ImageFont
 
     side, ink, paper = 96, (50, 50, 50), (255, 255, 255)
@@ -104,10 +104,11 @@ def drawn(cells: Mapping[str, Sequence[tuple[Tensor, Tensor, float]]], headings:
         draw.text((left - 2 * GAP, top + side), name, fill=ink, font=font, anchor="rm")
         for column, (seen, made, error) in enumerate(each):
             x = left + column * (side + 2 * GAP)
-            page.paste(stamp(seen, side), (x, top))
-            page.paste(stamp(made, side), (x, top + side + 2))
+            above, below = stamps(torch.stack([seen, made]), side)
+            page.paste(above, (x, top))
+            page.paste(below, (x, top + side + 2))
             warm = round(255 * (1 - min(1.0, error / max(blank, 1e-9)) * 0.6))
             under = top + 2 * (side + 2)
             draw.rectangle((x, under, x + side - 1, under + CAPTION), fill=(255, warm, warm))
             draw.text((x + side / 2, under + CAPTION / 2), f"{error:.3g}", fill=ink, font=font, anchor="mm")
-    return pixels_of(page.tobytes(), (page.height, page.width, 3))
+    return bytes_of(page.tobytes(), (page.height, page.width, 3))

@@ -37,7 +37,7 @@ class View(Protocol):
 class Picture:
     """An image."""
 
-    pixels: Tensor  # [1 or 3, H, W] in [0, 1]
+    pixels: Tensor  # [1 or 3, H, W] in [0, 1], or bytes
 
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
         log_image(writer, f"views/{tag}", self.pixels, step)

@@ -45,9 +45,9 @@ class Traversals:
     """A line for each of the `count` units that say most: what is painted as it alone goes from low to high.
 
     Units are ordered, and captioned, by their KL from the prior in nats where the code is random, a mean over images
-    (so a unit at 0 has collapsed: Bowman et al. 2016), else by their variance. The others stay at their mean over the
-    scene's images. The unit goes as far as its images do: `limit` standard deviations to either side of its mean, or
-    `limit` of the prior's where the code has one.
+    (so a unit at 0 has collapsed: Bowman et al. 2016), else by their variance over images. The others stay where the
+    first test image has them. The unit goes as far as images do: from `limit` standard deviations below its mean to as
+    many above it; where the code is random, of the prior.
     """
 
     count: int = 10
@@ -61,14 +61,15 @@ class Traversals:
         code, z = scene.out.code, scene.z.nan_to_num(0, 0, 0)
         mean, spread = z.mean(0), z.std(0, correction=0)
         says, unit = z.var(0, correction=0), ""
+        first = class_by_class(scene.labels, len(z))[0]
         if isinstance(code, GaussianCode):  # its units before the code's activation, which the prior is of, too
             says, unit = gaussian_kl(code).mean(0), " nats"
-            mean, spread = torch.zeros_like(mean), torch.ones_like(spread)
+            mean, spread, z = torch.zeros_like(mean), torch.ones_like(spread), code.mean
         chosen = says.argsort(descending=True, stable=True)[: self.count]
         way = torch.linspace(-self.limit, self.limit, self.steps, device=z.device)
-        moved = mean.repeat(len(chosen), self.steps, 1)  # [units, steps, D]
+        moved = z[first].repeat(len(chosen), self.steps, 1)  # [units, steps, D]
         for line, j in zip(moved, chosen.tolist(), strict=True):
-            line[:, j] += way * spread[j]
+            line[:, j] = mean[j] + way * spread[j]
         codes = moved.flatten(0, 1)
         codes = scene.model.finish(codes) if unit else scene.possible(codes)
         captions = [f"{j + 1}: {short(float(says[j]))}{unit}" for j in chosen.tolist()]

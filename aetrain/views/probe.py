@@ -19,8 +19,8 @@ from torch import Tensor
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward, Tap
 
-STEPS = 8  # of the ascent
-PACE = 0.5  # how far each goes to where the slope points
+STEPS = 6  # of the ascent
+PACE = 0.6  # how far each goes to where the slope points
 STILL = 1e-3  # standard deviation below which a unit is dead, as the ruler has it
 NEAR = 0.02  # of the way between its bounds: a unit nearer than that to one of them is saturated
 MOST = 0.95  # of its activations must be for it to be called so

@@ -49,19 +49,19 @@ def grid(
 
 
 def framed(sheet: Tensor, colours: Sequence[Colour | None], shape: tuple[int, int], columns: int) -> Tensor:
-    """A sheet of tiles of `shape` (height, width) with the gaps around some of them coloured; grey where none is."""
+    """A sheet of tiles of `shape` (height, width) with frames around some of them, half the gaps wide; [3, H, W]."""
     if not any(colours):
-        return sheet
+        return sheet  # as it is, grey if it was
     sheet = sheet.expand(3, -1, -1).clone()
-    height, width = shape
+    (height, width), line = shape, GAP // 2
     for number, colour in enumerate(colours):
         if colour is not None:
-            top, left = number // columns * (height + GAP), number % columns * (width + GAP)
-            ink = torch.tensor(colour)[:, None, None] / 255
-            sheet[:, top : top + GAP, left : left + width + 2 * GAP] = ink
-            sheet[:, top + GAP + height : top + height + 2 * GAP, left : left + width + 2 * GAP] = ink
-            sheet[:, top : top + height + 2 * GAP, left : left + GAP] = ink
-            sheet[:, top : top + height + 2 * GAP, left + GAP + width : left + width + 2 * GAP] = ink
+            top = GAP + number // columns * (height + GAP)
+            left = GAP + number % columns * (width + GAP)
+            tile = sheet[:, top : top + height, left : left + width].clone()
+            around = sheet[:, top - line : top + height + line, left - line : left + width + line]
+            around[:] = torch.tensor(colour)[:, None, None] / 255
+            sheet[:, top : top + height, left : left + width] = tile
     return sheet
 
 
@@ -89,31 +89,37 @@ def signed_grey(values: Tensor, limit: float) -> Tensor:
     return (0.5 + 0.5 * values / limit).clamp(0, 1)
 
 
+def bytes_of(data: bytes, shape: tuple[int, int, int]) -> Tensor:
+    """Bytes of height x width x channels to a picture [channels, height, width] of bytes."""
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(shape).permute(2, 0, 1)
+
+
 def pixels_of(data: bytes, shape: tuple[int, int, int]) -> Tensor:
     """Bytes of height x width x channels to a picture [channels, height, width]."""
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(shape).permute(2, 0, 1).to(torch.float32).div(255)
+    return bytes_of(data, shape).to(torch.float32).div(255)
 
 
-def stamp(picture: Tensor, side: int) -> "Image":
-    """A picture [C, h, w] as an image whose longer side has so many pixels."""
+def stamps(pictures: Tensor, side: int) -> list["Image"]:
+    """Pictures [N, C, h, w] as images to be pasted, the longer side of each with so many pixels."""
     from PIL import Image
 
-    values = picture.detach().cpu().nan_to_num(0.5).clamp(0, 1)
-    if len(values) not in (1, 3):
-        values = values.mean(0, keepdim=True)
-    _, high, wide = values.shape
-    fits = max(high, wide)
-    size = max(1, round(side * high / fits)), max(1, round(side * wide / fits))
-    values = F.interpolate(values[None], size=size, mode="nearest" if fits <= side else "area")[0]
-    pixels = values.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    values = pictures.detach().cpu().nan_to_num(GREY).clamp(0, 1)
+    if values.shape[1] not in (1, 3):
+        values = values.mean(1, keepdim=True)
+    high, wide = values.shape[2:]
+    size = [max(1, round(side * length / max(high, wide))) for length in (high, wide)]
+    values = F.interpolate(values, size=size, mode="nearest" if max(high, wide) <= side else "area")
+    pixels = values.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return [Image.fromarray(each[:, :, 0] if each.shape[2] == 1 else each) for each in pixels]
 
 
 def png(picture: Tensor) -> bytes:
-    """A picture as a PNG file's content, grey or RGB as its channels say."""
+    """A picture as a PNG file's content, grey or RGB as its channels say; bytes are taken as they are."""
     from PIL import Image
 
-    values = picture.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    if picture.dtype is not torch.uint8:
+        picture = picture.clamp(0, 1).mul(255).round().to(torch.uint8)
+    values = picture.permute(1, 2, 0).contiguous().numpy()
     image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
     content = io.BytesIO()
     image.save(content, "PNG", compress_level=3)  # half the time of the default level, for a few percent of size

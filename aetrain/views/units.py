@@ -14,6 +14,7 @@ from aetrain.views.scene import Norm, Scene
 
 Order = Literal["number", "rate", "similarity"]
 
+MANY = 32  # units to a sheet that are drawn at full size: a card shows no more pixels of more
 BEYOND = 1e19  # TensorBoard's bins end at 1e20
 
 
@@ -147,5 +148,6 @@ class Activations:
 def sheet(units: Tensor, frames: list[Colour | None] | None = None) -> Picture:
     """Units [N, C, h, w] in rows of eight, or in a square where they are more than 64."""
     columns = min(len(units), max(8, math.ceil(math.sqrt(len(units)))))
-    tile = enlarged(units[:1], TILE).shape
-    return Picture(framed(grid(units, columns, gaps=WHITE), frames or [], (tile[2], tile[3]), columns))
+    width = TILE if len(units) <= MANY else TILE // 2
+    tile = enlarged(units[:1], width).shape
+    return Picture(framed(grid(units, columns, gaps=WHITE, width=width), frames or [], (tile[2], tile[3]), columns))

@@ -78,16 +78,30 @@ class NoiseMap:
             return None
         x = scene.x[: self.count]
         blank = float(sse(scene.mean.expand_as(x), x).mean())
-        cells: dict[str, list[tuple[Tensor, Tensor, float]]] = {}
+        return Picture(drawn(self.cells(scene), [f"{level:g}" for level in self.levels], blank))
+
+    def cells(self, scene: Scene) -> dict[str, list["Cell"]]:
+        """The map, line by line."""
+        x = scene.x[: self.count]
+        found: dict[str, list[Cell]] = {}
         for level in self.levels:
             for name, noise in kinds(float(level)).items():
                 seen = noise(x, scene.generator())
                 made = scene.reconstruct(seen)
-                cells.setdefault(name, []).append((seen[0], made[0], float(sse(made, x).mean())))
-        return Picture(drawn(cells, [f"{level:g}" for level in self.levels], blank))
+                found.setdefault(name, []).append(Cell(seen[0], made[0], float(sse(made, x).mean())))
+        return found
 
 
-def drawn(cells: Mapping[str, Sequence[tuple[Tensor, Tensor, float]]], headings: Sequence[str], blank: float) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A place of the map: an image [C, H, W], what is made of it, and the error of all."""
+
+    seen: Tensor
+    made: Tensor
+    error: float
+
+
+def drawn(cells: Mapping[str, Sequence[Cell]], headings: Sequence[str], blank: float) -> Tensor:
     """The map as a picture [3, H, W] of bytes."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -102,13 +116,13 @@ def drawn(cells: Mapping[str, Sequence[tuple[Tensor, Tensor, float]]], headings:
     for row, (name, each) in enumerate(cells.items()):
         top = CAPTION + GAP + row * line
         draw.text((left - 2 * GAP, top + side), name, fill=ink, font=font, anchor="rm")
-        for column, (seen, made, error) in enumerate(each):
+        for column, cell in enumerate(each):
             x = left + column * (side + 2 * GAP)
-            above, below = stamps(torch.stack([seen, made]), side)
+            above, below = stamps(torch.stack([cell.seen, cell.made]), side)
             page.paste(above, (x, top))
             page.paste(below, (x, top + side + 2))
-            warm = round(255 * (1 - min(1.0, error / max(blank, 1e-9)) * 0.6))
+            warm = round(255 * (1 - min(1.0, cell.error / max(blank, 1e-9)) * 0.6))
             under = top + 2 * (side + 2)
             draw.rectangle((x, under, x + side - 1, under + CAPTION), fill=(255, warm, warm))
-            draw.text((x + side / 2, under + CAPTION / 2), f"{error:.3g}", fill=ink, font=font, anchor="mm")
+            draw.text((x + side / 2, under + CAPTION / 2), f"{cell.error:.3g}", fill=ink, font=font, anchor="mm")
     return bytes_of(page.tobytes(), (page.height, page.width, 3))

@@ -153,7 +153,7 @@ def slope_at(model: Autoencoder, tap: Tap, units: Tensor, x: Tensor) -> Tensor |
         if not inputs.requires_grad:
             return None
         excitement = one_number(inputs, tap)[torch.arange(len(units), device=x.device), units].sum()
-        (slope,) = torch.autograd.grad(excitement, x)
+        slope: Tensor | None = torch.autograd.grad(excitement, x, allow_unused=True)[0]
     return slope
 
 

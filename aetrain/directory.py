@@ -117,7 +117,7 @@ class RunDirectory:
             self.release()
             raise
         self.claimed = True
-        for unfinished in (*self.path.glob("*.new"), *self.path.glob("[.fp]*/*.new")):  # in .hydra, figures, projector
+        for unfinished in (*self.path.glob("*.new"), *self.path.glob("*/*.new")):
             if unfinished.is_file():  # what a killed process has left
                 unfinished.unlink()
         self.write_metrics({"status": "running"})

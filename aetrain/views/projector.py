@@ -1,7 +1,6 @@
 """The codes as TensorBoard's embedding projector reads them: numbers, classes and thumbnails, beside the event file."""
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.views.exhibits import positive
-from aetrain.views.render import enlarged, write_png
+from aetrain.views.render import enlarged, replace, write_png
 from aetrain.views.scene import Scene
 
 if TYPE_CHECKING:
@@ -39,13 +38,14 @@ class Embedding:
         """Write it to the run's directory, of which `path` names a figure. The config comes last, and points to all."""
         home = path.parent.parent
         folder = home / FOLDER
-        folder.mkdir(exist_ok=True)
         rows = self.z.detach().cpu().to(torch.float32).nan_to_num(0, 0, 0).tolist()
-        replace(folder / "codes.tsv", "".join("\t".join(f"{value:.6g}" for value in row) + "\n" for row in rows))
+        replace(
+            folder / "codes.tsv", "".join("\t".join(f"{value:.6g}" for value in row) + "\n" for row in rows).encode()
+        )
         numbers = range(len(rows))
         lines = [f"{name}\t{i}" for name, i in zip(self.classes, numbers, strict=True)] if self.classes else numbers
         head = ["class\timage"] if self.classes else []  # one column has no heading
-        replace(folder / "labels.tsv", "".join(f"{line}\n" for line in [*head, *lines]))
+        replace(folder / "labels.tsv", "".join(f"{line}\n" for line in [*head, *lines]).encode())
         sprite, (height, width) = thumbnails(self.x)
         write_png(sprite, folder / "sprite.png")
         config = f"""embeddings {{
@@ -59,7 +59,7 @@ class Embedding:
   }}
 }}
 """
-        replace(home / CONFIG, config)
+        replace(home / CONFIG, config.encode())
 
 
 @final
@@ -91,10 +91,3 @@ def thumbnails(x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     x = torch.cat([x, x.new_zeros(side * side - len(x), *x.shape[1:])])
     sheet = x.unflatten(0, (side, side)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # [C, H, W]
     return sheet, (x.shape[2], x.shape[3])
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file so that a reader finds the old one or the new one, never half of it."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)

@@ -127,8 +127,13 @@ def png(picture: Tensor) -> bytes:
 
 
 def write_png(picture: Tensor, path: Path) -> None:
-    """Write a picture so that a reader finds the old file or the new one, never half of it."""
+    """Write a picture as a PNG file."""
+    replace(path, png(picture))
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".new")  # always the same, so that a kill leaves none behind
-    unfinished.write_bytes(png(picture))
+    unfinished.write_bytes(content)
     os.replace(unfinished, path)

@@ -39,9 +39,8 @@ class Embedding:
         home = path.parent.parent
         folder = home / FOLDER
         rows = self.z.detach().cpu().to(torch.float32).nan_to_num(0, 0, 0).tolist()
-        replace(
-            folder / "codes.tsv", "".join("\t".join(f"{value:.6g}" for value in row) + "\n" for row in rows).encode()
-        )
+        table = "".join("\t".join(f"{value:.6g}" for value in row) + "\n" for row in rows)
+        replace(folder / "codes.tsv", table.encode())
         numbers = range(len(rows))
         lines = [f"{name}\t{i}" for name, i in zip(self.classes, numbers, strict=True)] if self.classes else numbers
         head = ["class\timage"] if self.classes else []  # one column has no heading

@@ -41,6 +41,7 @@ from aetrain.views.scene import Scene
 from aetrain.views.units import Units, marks, ordered, seriated
 
 vae = partial(dense, hidden=[16], bottleneck=Gaussian)
+SIDE = 80  # of a small tile of 8 pixels
 deep = partial(dense, hidden=[16, 12], activation="sigmoid")
 
 
@@ -362,7 +363,9 @@ def test_traversals_move_one_unit_each_the_most_telling_first() -> None:
     nats = gaussian_kl(code).mean(0)
     assert float(nats[2]) == 0
     sheet = picture(Traversals(count=2, steps=3, limit=2.0)(scene))
-    tiles = sheet[0, GAP:, -3 * (112 + GAP) :].unfold(0, 112, 112 + GAP).unfold(1, 112, 112 + GAP)[:, :, 7::14, 7::14]
+    tiles = (
+        sheet[0, GAP:, -3 * (SIDE + GAP) :].unfold(0, SIDE, SIDE + GAP).unfold(1, SIDE, SIDE + GAP)[:, :, 5::10, 5::10]
+    )
     base = code.mean[0].expand(2, 3, 3).clone()
     base[0, :, 1], base[1, :, 0] = torch.tensor([-2.0, 0.0, 2.0]), torch.tensor([-2.0, 0.0, 2.0])
     with torch.no_grad():
@@ -386,10 +389,10 @@ def test_errors_show_the_worst_of_each_class() -> None:
     label = int(images.labels.unique()[1])
     own = (images.labels == label).nonzero().flatten()
     worst = own[error[own].argmax()]
-    side = 112 + GAP
+    side = SIDE + GAP
     left = sheet.shape[2] - 4 * side
-    row = sheet[0, GAP + side : GAP + side + 112]
-    assert torch.equal(row[7::14, left + 7 : left + 112 : 14], scene.x[worst, 0])
+    row = sheet[0, GAP + side : GAP + side + SIDE]
+    assert torch.equal(row[5::10, left + 5 : left + SIDE : 10], scene.x[worst, 0])
     assert picture(Errors()(scene_of(model, some_images(labelled=False)))).shape[1] == side + GAP, "one line"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from aetrain.data.noise import Gaussian, Noise, Replace
 from aetrain.evaluation.ruler import sse
 from aetrain.views.exhibits import Picture, positive
-from aetrain.views.render import CAPTION, GAP, bytes_of, grid, stamps
+from aetrain.views.render import CAPTION, GAP, SMALL, bytes_of, grid, stamps
 from aetrain.views.scene import Scene
 
 
@@ -41,7 +41,7 @@ class Errors:
             tiles.append(torch.stack([scene.x[worst], painted[worst]], dim=1).flatten(0, 1))
             name = "" if scene.labels is None else f"{scene.named(int(label))}: "
             captions.append(f"{name}{float(error[own].mean()):.3g}")
-        return Picture(grid(torch.cat(tiles), 2 * self.count, captions))
+        return Picture(grid(torch.cat(tiles), 2 * self.count, captions, width=SMALL))
 
 
 def kinds(level: float) -> Mapping[str, Noise]:

@@ -9,7 +9,7 @@ from aetrain.model.records import GaussianCode
 from aetrain.objective.penalties import gaussian_kl
 from aetrain.views.exhibits import Picture, positive
 from aetrain.views.pictures import class_by_class
-from aetrain.views.render import grid
+from aetrain.views.render import SMALL, grid
 from aetrain.views.scene import Scene
 
 
@@ -73,7 +73,7 @@ class Traversals:
         codes = moved.flatten(0, 1)
         codes = scene.model.finish(codes) if unit else scene.possible(codes)
         captions = [f"{j + 1}: {short(float(says[j]))}{unit}" for j in chosen.tolist()]
-        return Picture(grid(scene.paint(codes), self.steps, captions))
+        return Picture(grid(scene.paint(codes), self.steps, captions, width=SMALL))
 
 
 def short(value: float) -> str:

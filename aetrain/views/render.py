@@ -26,6 +26,7 @@ GAP = 6  # pixels between tiles: at 4, some vanish on a Time Series card, which 
 GREY = 0.5  # of gaps between images: neither ink nor paper, so that neighbours do not flow together
 WHITE = 1.0  # of gaps where grey itself means zero
 TILE = 112  # widest tile, in pixels: 4 x MNIST's 28, 14 x the 8 of the small digits
+SMALL = 84  # a tile beside a caption that says more than a word, which would be too small else
 CAPTION = 32  # height of the captions' letters, of which a card shows a third
 
 

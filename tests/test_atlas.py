@@ -88,6 +88,12 @@ def test_layers_are_where_the_models_own_record_has_them(model: str) -> None:
         assert torch.equal(scene.model(scene.x).decoded, scene.out.decoded)
 
 
+def test_of_large_images_fewer_are_looked_at() -> None:
+    large = Images(torch.zeros(1, 3, 150, 150, dtype=torch.uint8).expand(900, -1, -1, -1))
+    assert len(scene_of(built(dense), large).x) == 100
+    assert len(scene_of(built(dense), some_images(count=1200)).x) == 1000
+
+
 # --- what excites a unit ---
 
 

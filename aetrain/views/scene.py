@@ -16,6 +16,8 @@ from aetrain.views.probe import Activity, alone, exciting, recorded, slope_at
 
 Norm = Literal["images", "pixels"]
 
+FEWEST = 100  # images of a scene, however large
+MOST_PIXELS = 4_000_000  # of all images of a scene: all activations of all layers are kept while it is looked at
 SPREAD = 256  # images whose covariance is the measure of how far a change goes
 SEED = 1  # of the generators of noise, prior draws and crops, so that every look shows the same
 
@@ -161,7 +163,7 @@ class Scene:
 def scenes(
     model: Autoencoder, images: Images, prepare: Prepare, noise: Noise, count: int = 1000
 ) -> Callable[[int], Scene]:
-    """The scene of each epoch: a model and the first `count` images, which are prepared once."""
-    shown = images[:count]
+    """The scene of each epoch: a model and the first `count` images, fewer of large ones, which are prepared once."""
+    shown = images[: max(FEWEST, min(count, MOST_PIXELS // images.pixels[0].numel()))]
     x = prepare(shown.pixels, torch.Generator(shown.pixels.device).manual_seed(SEED))
     return lambda epoch: Scene(model, x, shown.labels, noise, epoch, shown.names)

@@ -133,10 +133,9 @@ class RunDirectory:
             self.release()
             raise
         self.claimed = True
-        for place in (self.path, folder, self.path / "figures", self.path / state.PICTURES):
-            for unfinished in place.glob("*.new"):  # what a killed process has left
-                if unfinished.is_file():
-                    unfinished.unlink()
+        for unfinished in (*self.path.glob("*.new"), *self.path.glob("*/*.new")):
+            if unfinished.is_file():  # what a killed process has left
+                unfinished.unlink()
         self.write_metrics({"status": "running"})
         write(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
         write(folder / "config.yaml", OmegaConf.to_yaml(config))

@@ -27,6 +27,7 @@ class PackedLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run them all."""
         from aetrain import sweeps
+        from aetrain.config.compose import words_of
         from aetrain.config.errors import ConfigError
 
         if not isinstance(self.size, int) or self.size < 2:
@@ -39,7 +40,7 @@ class PackedLauncher(Launcher):
 
         def ask(config: DictConfig) -> None:
             hydra = HydraConfig.get()
-            asked.append(sweeps.Asked(config, Path(hydra.runtime.output_dir), list(hydra.overrides.task)))
+            asked.append(sweeps.Asked(config, Path(hydra.runtime.output_dir), words_of(hydra.overrides.task)))
 
         returns = []
         for number, overrides in enumerate(job_overrides, start=initial_job_idx):

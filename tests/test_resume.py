@@ -60,7 +60,7 @@ def test_resume_needs_no_other_word(tmp_path: Path) -> None:
 
 
 def test_more_epochs_extend_a_run_as_if_it_had_been_asked_for_them(tmp_path: Path) -> None:
-    common = [*LINEAR, "views=default", "dataset.validation=40", "noise=masking"]
+    common = [*LINEAR, "views=all", "dataset.validation=40", "noise=masking"]
     fine([*common, "epochs=5", "hydra.run.dir=whole"], tmp_path)
     fine([*common, "epochs=3", "hydra.run.dir=parts"], tmp_path)
     fine(["resume=parts", "epochs=5"], tmp_path)
@@ -97,7 +97,7 @@ def test_same_seed_same_run_whatever_is_drawn(tiny: Callable[..., Path]) -> None
     chosen = ("model=vae", "noise=gaussian", "epochs=2")
     one, same, drawn, other = (
         fingerprint(tiny(*chosen, *more, name=name))
-        for name, more in (("one", ()), ("same", ()), ("drawn", ("views=default",)), ("other", ("seed=1",)))
+        for name, more in (("one", ()), ("same", ()), ("drawn", ("views=all",)), ("other", ("seed=1",)))
     )
     assert one == same
     assert set(differences(one, drawn)) <= {"pictures", "figures"}

@@ -1,5 +1,6 @@
 """Pictures are what they say they are, looking changes nothing, and TensorBoard can read back what a run wrote."""
 
+import inspect
 import io
 import math
 from collections.abc import Callable, Mapping
@@ -13,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from aetrain import library
+from aetrain.config.validate import locate
 from aetrain.data.dataset import Images, Prepare
 from aetrain.data.noise import Clean, Noise, Replace
 from aetrain.data.noise import Gaussian as GaussianNoise
@@ -21,10 +24,15 @@ from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.conv import conv
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Bernoulli
-from aetrain.views.codes import CodeGrid, CodeMap, aligned, plane
-from aetrain.views.exhibits import Histograms, Picture, View
+from aetrain.model.records import Tap
+from aetrain.views.atlas import Atlas
+from aetrain.views.codes import CodeGrid, CodeMap, plane, turn
+from aetrain.views.errors import Errors, NoiseMap
+from aetrain.views.exhibits import Album, Histograms, Picture, View
+from aetrain.views.journeys import Interpolations, Traversals
 from aetrain.views.logbook import Logbook, zero_or_power_of_two
 from aetrain.views.pictures import Reconstructions, Samples, class_by_class
+from aetrain.views.projector import Embedding, Projector
 from aetrain.views.render import GAP, GREY, WHITE, grid, png, signed_grey, write_png
 from aetrain.views.scatter import frame, palette, scatter, ticks
 from aetrain.views.scene import Scene, scenes
@@ -41,7 +49,16 @@ VIEWS: dict[str, View] = {
     "code": CodeMap(),
     "grid": CodeGrid(),
     "activations": Activations(),
+    "units_sorted": Units(order="similarity"),
+    "atlas": Atlas(count=4),
+    "interpolations": Interpolations(),
+    "traversals": Traversals(),
+    "errors": Errors(),
+    "noise_map": NoiseMap(),
+    "projector": Projector(),
 }
+ALBUMS = ("units", "units_sorted", "atlas")
+DRAWN = [name for name in VIEWS if name not in ("activations", "projector", *ALBUMS)]
 
 vae = partial(dense, hidden=[16], bottleneck=Gaussian)
 unpool = partial(conv, channels=(4, 8), down="maxpool", up="unpool")
@@ -60,6 +77,15 @@ def some_images(shape: Shape = (1, 8, 8), count: int = 60, labelled: bool = True
 
 def scene_of(model: Autoencoder, images: Images, noise: Noise | None = None, epoch: int = 0) -> Scene:
     return scenes(model, images, Prepare(), noise or Clean())(epoch)
+
+
+def model_layers(scene: Scene) -> list[Tap]:
+    return scene.model.layers()
+
+
+def layer(exhibit: object, name: str) -> Tensor:
+    assert isinstance(exhibit, Album)
+    return exhibit.pictures[name].pixels
 
 
 def picture(exhibit: object) -> Tensor:
@@ -205,7 +231,9 @@ def test_units_are_weights_over_their_norm_on_a_fixed_scale() -> None:
         model.encoder.layers[0].weight.zero_()  # type: ignore[attr-defined]
         model.encoder.layers[0].weight[0, 5] = 0.01  # type: ignore[attr-defined]
         model.encoder.layers[0].weight[1] = -3  # type: ignore[attr-defined]
-    sheet = picture(Units(limit=1.0)(scene_of(model, some_images())))
+    sheet = layer(Units(limit=1.0)(scene_of(model, some_images())), "hidden1").clone()
+    assert sheet.shape[0] == 3, "unit 3 is dead, and has a frame"
+    sheet = sheet[:1]
     first, second, third = (sheet[0, GAP : GAP + 112, GAP + i * (112 + GAP) :][:, :112] for i in range(3))
     assert first[7, 5 * 14 + 7] == 1, "alone, however small, it is white"
     assert float(first[7, 7]) == 0.5
@@ -216,8 +244,9 @@ def test_units_are_weights_over_their_norm_on_a_fixed_scale() -> None:
 
 def test_units_look_the_same_whatever_their_number_shown() -> None:
     scene = scene_of(built(partial(dense, hidden=[100])), some_images())
-    few, all_of_them = picture(Units(count=8)(scene)), picture(Units(count=100)(scene))
-    assert torch.equal(few[:, :, : few.shape[2]], all_of_them[:, : few.shape[1], : few.shape[2]])
+    few, all_of_them = (layer(Units(count=count)(scene), "hidden1") for count in (40, 100))
+    first = [sheet[:, GAP : GAP + 56, GAP : 8 * (56 + GAP)] for sheet in (few, all_of_them)]
+    assert torch.equal(*first)
     assert all_of_them.shape[1] == all_of_them.shape[2], "a hundred are a square"
 
 
@@ -254,10 +283,10 @@ def test_the_map_of_codes_does_not_turn_or_flip() -> None:
     generator = torch.Generator().manual_seed(1)
     reference = torch.randn(100, 2, generator=generator, dtype=torch.float64)
     angle = torch.tensor(2.0, dtype=torch.float64)
-    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+    rotation = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
     for mirror in (torch.tensor([1.0, 1.0]), torch.tensor([-1.0, 1.0])):
-        moved = 3 * reference @ turn * mirror
-        torch.testing.assert_close(aligned(moved, reference), 3 * reference)
+        moved = 3 * reference @ rotation * mirror
+        torch.testing.assert_close(moved @ turn(moved, reference), 3 * reference)
     model, images = built(partial(dense, hidden=[32]), code_dim=6), some_images(count=200)
     before = picture(CodeMap()(scene_of(model, images)))
     with torch.no_grad():  # the same code, with its units negated and in another order
@@ -272,7 +301,7 @@ def test_grid_of_codes_paints_the_plane_with_the_first_unit_to_the_right_and_the
     sheet = picture(CodeGrid(side=3, limit=1.5)(scene_of(model, some_images())))
     places = torch.tensor([[x, y] for y in (1.5, 0.0, -1.5) for x in (-1.5, 0.0, 1.5)])
     with torch.no_grad():
-        assert torch.equal(sheet, grid(model.paint(places), 3))
+        assert torch.equal(sheet, grid(model.paint(places), 3, width=56))
 
 
 def test_activations_are_of_every_layer_and_of_the_code() -> None:
@@ -282,6 +311,8 @@ def test_activations_are_of_every_layer_and_of_the_code() -> None:
         "hidden1": 60 * 16,
         "hidden2": 60 * 12,
         "code": 60 * 5,
+        "decoder1": 60 * 12,
+        "decoder2": 60 * 16,
     }
     assert all(len(values) == 10 for values in Activations(count=10)(scene).values.values())
 
@@ -297,14 +328,22 @@ def test_every_view_applies_to_every_family_or_says_that_it_does_not(
     scene = scene_of(built(build, shape, code_dim), some_images(shape, 30, labelled), GaussianNoise(0.2))
     for name, view in VIEWS.items():
         exhibit = view(scene)
-        if (name == "samples" and build is not vae) or (name == "grid" and code_dim != 2):
+        if (name == "samples" and build is not vae) or (name == "grid" and code_dim == 1):
             assert exhibit is None
         elif name == "activations":
             assert isinstance(exhibit, Histograms)
+        elif name == "projector":
+            assert isinstance(exhibit, Embedding)
+        elif name in ALBUMS:
+            assert isinstance(exhibit, Album)
+            assert list(exhibit.pictures) == [tap.name for tap in model_layers(scene)]
+            for page in exhibit.pictures.values():
+                assert 0 <= page.pixels.min() <= page.pixels.max() <= 255
+                assert not page.pixels.requires_grad
         else:
             pixels = picture(exhibit)
-            assert pixels.shape[0] == (3 if name == "code" else shape[0])
-            assert 0 <= pixels.min() <= pixels.max() <= 1
+            assert pixels.shape[0] == (3 if name in ("code", "noise_map") else shape[0])
+            assert 0 <= pixels.min() <= pixels.max() <= (255 if pixels.dtype is torch.uint8 else 1)
             assert not pixels.requires_grad
 
 
@@ -349,6 +388,12 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
         (partial(Reconstructions, columns=0), "columns=0"),
         (partial(CodeMap, count=0), "count=0"),
         (partial(Activations, count=0), "count=0"),
+        (partial(Atlas, images=0), "images=0"),
+        (partial(Traversals, steps=0), "steps=0"),
+        (partial(Interpolations, count=-1), "count=-1"),
+        (partial(Errors, classes=0), "classes=0"),
+        (partial(NoiseMap, levels=[0.1, 1.5]), "1.5"),
+        (partial(Projector, count=0), "count=0"),
     ],
 )
 def test_settings_that_show_nothing_are_refused(view: Callable[[], View], word: str) -> None:
@@ -356,14 +401,24 @@ def test_settings_that_show_nothing_are_refused(view: Callable[[], View], word: 
         view()
 
 
-def test_the_configs_name_every_view_with_its_defaults() -> None:
+def test_the_configs_offer_every_view_with_its_defaults() -> None:
     from hydra.utils import instantiate
-    from omegaconf import OmegaConf
 
-    folder = Path(__file__).parents[1] / "configs" / "views"
-    config = OmegaConf.load(folder / "default.yaml")
-    assert {name: instantiate(node) for name, node in config.items()} == VIEWS
-    assert OmegaConf.load(folder / "none.yaml") == {}
+    def views(said: str) -> dict[str, Any]:
+        return dict(library.composed([f"views={said}"])[0].views)
+
+    assert {name: instantiate(node, _convert_="all") for name, node in views("all").items()} == {
+        **VIEWS,
+        "atlas": Atlas(),
+        "noise_map": NoiseMap(levels=[*NoiseMap().levels]),
+    }
+    assert views("none") == {}
+    assert list(views("[projector,code]")) == ["projector", "code"]
+    assert set(views("default")) < set(VIEWS)
+    for name in VIEWS:
+        (node,) = views(name).values()
+        settings = inspect.signature(locate(node["_target_"])).parameters
+        assert set(settings) == set(node) - {"_target_"}, f"{name} leaves out a setting"
 
 
 # --- the logbook ---
@@ -379,6 +434,9 @@ def read(directory: Path) -> Any:
 def kept(directory: Path) -> Path:
     (file,) = directory.glob("events.out.tfevents.*")
     return file
+
+
+LAYERS = ("hidden1", "code", "decoder1")  # of the model below
 
 
 def a_run(directory: Path, views: Mapping[str, View] = VIEWS, epochs: int = 10) -> None:
@@ -404,8 +462,9 @@ def test_a_run_is_one_event_file_with_curves_pictures_and_config(tmp_path: Path)
     a_run(tmp_path)
     log = read(kept(tmp_path))
     assert [(e.step, e.value) for e in log.Scalars("test/nll")] == [(0, 50.0), *((i, 51.0 - i) for i in range(1, 11))]
-    assert set(log.Tags()["images"]) == {f"views/{name}" for name in VIEWS if name not in ("activations", "grid")}
-    assert set(log.Tags()["histograms"]) == {"views_activations/hidden1", "views_activations/code"}
+    pages = {f"views_{album}/{name}" for album in ALBUMS for name in LAYERS}
+    assert set(log.Tags()["images"]) == {f"views/{name}" for name in DRAWN} | pages
+    assert set(log.Tags()["histograms"]) == {f"views_activations/{name}" for name in LAYERS}
     for tag in (*log.Tags()["images"], "views_activations/code"):
         looks = log.Histograms(tag) if "activations" in tag else log.Images(tag)
         assert [look.step for look in looks] == [0, 1, 2, 4, 8, 10], tag
@@ -427,10 +486,12 @@ def test_the_images_are_the_same_at_every_step_and_what_is_learned_is_not(tmp_pa
 def test_the_last_pictures_are_files_too(tmp_path: Path) -> None:
     a_run(tmp_path)
     figures = sorted((tmp_path / "figures").iterdir())
-    assert [f.name for f in figures] == sorted(f"{name}.png" for name in VIEWS if name not in ("activations", "grid"))
+    pages = {f"{album}-{name}.png": f"views_{album}/{name}" for album in ALBUMS for name in LAYERS}
+    tags = {f"{name}.png": f"views/{name}" for name in DRAWN} | pages
+    assert [f.name for f in figures] == sorted(tags)
     log = read(kept(tmp_path))
     for figure in figures:
-        assert figure.read_bytes() == log.Images(f"views/{figure.stem}")[-1].encoded_image_string
+        assert figure.read_bytes() == log.Images(tags[figure.name])[-1].encoded_image_string
 
 
 def test_hparams_and_their_metrics_are_in_the_runs_own_file(tmp_path: Path) -> None:
@@ -485,7 +546,7 @@ def test_what_is_written_can_be_read_before_the_run_ends(tmp_path: Path) -> None
     book.pictures(1)
     log = read(kept(tmp_path))
     assert [e.value for e in log.Scalars("train/nll")] == [1.0]
-    assert len(log.Images("views/units")) == 1
+    assert len(log.Images("views_units/hidden1")) == 1
     book.close({}, {}, "open")
 
 
@@ -506,7 +567,7 @@ def test_a_run_taken_up_again_goes_on_in_one_file(tmp_path: Path, cut: int) -> N
         *((0, 50.0), (1, 50.0), (2, 49.0), (3, 48.0), (4, 47.0)),
         *((5, 8.0), (6, 8.0)),
     ]
-    assert [look.step for look in log.Images("views/units")] == [0, 1, 2, 4, 6]
+    assert [look.step for look in log.Images("views_units/hidden1")] == [0, 1, 2, 4, 6]
     assert len(log.Tensors("config/text_summary")) == len(log.Tensors("custom_scalars__config__")) == 1
     assert b"a: 2" in log.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
 

@@ -16,8 +16,12 @@ from aetrain.training.state import NAME, PICTURES, STATE
 from aetrain.views.logbook import event_files, events
 
 # What belongs into a run's directory; all else is a leftover.
-BELONGS = ("aetrain.log", "history.jsonl", "metrics.json", ".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/lock")
-FOLDERS = ("checkpoint/", "checkpoint.previous/", f"{PICTURES}/", "figures/", "eval/")
+BELONGS = (
+    *("aetrain.log", "history.jsonl", "metrics.json", "projector_config.pbtxt"),
+    *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/lock"),
+)
+DRAWN = ("figures/", "projector")
+FOLDERS = ("checkpoint/", "checkpoint.previous/", f"{PICTURES}/", "figures/", "projector/", "eval/")
 
 
 def fingerprint(run: Path) -> dict[str, str]:
@@ -39,7 +43,7 @@ def fingerprint(run: Path) -> dict[str, str]:
         "history": digest([_untimed(line) for line in home.history()]),
         "curves": digest(curves),
         "pictures": digest(pictures),
-        "figures": digest({name: (run / name).read_bytes() for name in files if name.startswith("figures/")}),
+        "figures": digest({name: (run / name).read_bytes() for name in files if name.startswith(DRAWN)}),
         "event files": str(len(logs)),
         "leftovers": ", ".join(
             name

@@ -26,6 +26,8 @@ def group_settings() -> dict[str, list[str]]:
         for option in options:
             node = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / group / f"{option}.yaml"))
             for name in _dotted(node, group):
+                if name == f"{group}.defaults":  # of an option that is made of others
+                    continue
                 found.setdefault(name, []).append(f"{group}={option}")
     return found
 

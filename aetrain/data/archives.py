@@ -58,6 +58,7 @@ class Archives(Dataset):
     """
 
     path: str
+    classes: ClassVar[tuple[str, ...]] = ()  # what the labels stand for, where that is more than their number
     name: ClassVar[str]  # of the folder, and of the class in torchvision that knows the mirrors and the MD5 sums
 
     @property
@@ -74,8 +75,8 @@ class Archives(Dataset):
         arrays = read_cache(folder) or self._build(folder)
         train_images, train_labels, test_images, test_labels = (arrays[name] for name in SHAPES)
         return (
-            Images(train_images.unsqueeze(1), train_labels.long()),  # [60000, 1, 28, 28], [60000]
-            Images(test_images.unsqueeze(1), test_labels.long()),
+            Images(train_images.unsqueeze(1), train_labels.long(), self.classes),  # [60000, 1, 28, 28], [60000]
+            Images(test_images.unsqueeze(1), test_labels.long(), self.classes),
         )
 
     def _build(self, folder: Path) -> Arrays:
@@ -142,6 +143,10 @@ class FashionMnist(Archives):
     """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): ten kinds of clothing in the format of MNIST."""
 
     name: ClassVar[str] = "FashionMNIST"
+    classes: ClassVar[tuple[str, ...]] = (
+        *("T-shirt", "trousers", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "boot"),
+    )
 
 
 def source(raw: Path, name: str) -> Path | None:

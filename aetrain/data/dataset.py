@@ -23,15 +23,17 @@ class Images:
 
     pixels: Tensor  # [N, C, H, W] uint8
     labels: Tensor | None = None  # [N] int64
+    names: tuple[str, ...] = ()  # of the classes 0, 1, ...; none where they are just numbers
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def __getitem__(self, index: Tensor | slice) -> "Images":
-        return Images(self.pixels[index], None if self.labels is None else self.labels[index])
+        return replace(self, pixels=self.pixels[index], labels=None if self.labels is None else self.labels[index])
 
     def to(self, device: torch.device) -> "Images":
-        return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Folder(Dataset):
         """The images in an order that is mixed, so that a subset has all classes, and the same in every run."""
         train, test = self._splits()
         files = [*train, *test]
-        images = Images(self._pixels(files), classes(files))
+        images = Images(self._pixels(files), *classes(files))
         return images[: len(train)], images[len(train) :]
 
     def files(self) -> tuple[list[str], list[str]]:
@@ -135,13 +135,13 @@ def refuse(error: OSError) -> None:
     raise ValueError(f"{error.filename} cannot be read ({error.strerror}): make it readable or remove it")
 
 
-def classes(files: Sequence[File]) -> Tensor | None:
-    """The number of the folder that each image lies in, [N] int64; None where folders name no classes."""
+def classes(files: Sequence[File]) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The number of the folder that each image lies in, and their names; none where they name no classes."""
     folders = [file.inside.split("/")[0] if "/" in file.inside else None for file in files]
     names = sorted({folder for folder in folders if folder is not None})
     if len(names) < 2 or None in folders:
-        return None
-    return torch.tensor([names.index(folder) for folder in folders if folder is not None])
+        return None, ()
+    return torch.tensor([names.index(folder) for folder in folders if folder is not None]), tuple(names)
 
 
 def picture(path: Path, size: int, channels: int) -> Array:

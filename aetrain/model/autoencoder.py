@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aetrain.model.bottlenecks import Bottleneck
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded, Forward
+from aetrain.model.records import Code, Encoded, Forward, Tap
 
 
 class Encoder(Protocol):
@@ -19,6 +19,10 @@ class Encoder(Protocol):
 
     def first_layer(self) -> Tensor | None:
         """Each first-layer unit's weights as a picture [units, C, h, w]; None where the code is the first layer."""
+        ...
+
+    def taps(self) -> list[Tap]:
+        """Its layers of hidden units, first layer first."""
         ...
 
 
@@ -32,6 +36,10 @@ class Decoder(Protocol):
     @property
     def output_bias(self) -> nn.Parameter:
         """What it adds to its last layer: one number a pixel, or one a channel."""
+        ...
+
+    def taps(self) -> list[Tap]:
+        """Its layers of hidden units, first layer first."""
         ...
 
 
@@ -93,6 +101,17 @@ class Autoencoder(nn.Module):
         """The weights of each unit that reads pixels, as a picture: [units, C, h, w]."""
         weights = self.encoder.first_layer()
         return self.bottleneck.project.weight.unflatten(1, self.image_shape) if weights is None else weights
+
+    def layers(self) -> list[Tap]:
+        """Every layer of units on the way from picture to picture: the encoder's, the code, the decoder's."""
+        hidden = self.encoder.taps()
+        linear = not hidden and self.encoder.first_layer() is None
+        code = Tap(name="code", module=self.finish, weights=self.first_layer() if linear else None)
+        return [*hidden, *self.bottleneck.taps(), code, *self.decoder.taps()]
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """Codes that the family could have made, near to any numbers [B, D]: sparse or from its book, as its are."""
+        return self.bottleneck.nearest(self.finish[1](z))
 
     def paint(self, code: Code | Tensor) -> Tensor:
         """The picture of a code: pixels in [0, 1], [B, C, H, W]."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.model.layers import Settled
-from aetrain.model.records import Code, GaussianCode, QuantizedCode
+from aetrain.model.records import Code, GaussianCode, QuantizedCode, Tap
 
 
 class Bottleneck(nn.Module, ABC):
@@ -29,6 +29,14 @@ class Bottleneck(nn.Module, ABC):
 
     def decoded_by(self, layer: nn.Module) -> None:
         """Told the linear layer that reads the code, for a bottleneck that finds its code by decoding."""
+
+    def taps(self) -> list[Tap]:
+        """The layers of units that it has beside the code itself."""
+        return []
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """The codes [B, D] that the family can make which are nearest to any numbers [B, D]."""
+        return z
 
     def sample(self, code: Code, generator: torch.Generator | None = None) -> Tensor:
         """A draw of z [B, D] for the images that were coded; a code that is not random is its own draw."""
@@ -114,21 +122,32 @@ class Quantized(Bottleneck, Settled):
         self.groups = groups
         self.patience = patience
         self.book = nn.Embedding(num_codewords, code_dim // groups)
+        self.match = nn.Identity()  # how well each codeword goes with each group, for those who look
         self.idle: Tensor  # [K] steps since a codeword was used
         self.register_buffer("idle", torch.full((num_codewords,), patience))
         self._seen: QuantizedCode | None = None  # what the last step's batch became
 
     def forward(self, features: Tensor) -> QuantizedCode:
         continuous = self.project(features).unflatten(1, (self.groups, -1))  # [B, G, D / G]
-        # |c|^2 is the same for every codeword, and left out.
-        distance = self.book.weight.square().sum(1) - 2 * continuous.detach() @ self.book.weight.t()  # [B, G, K]
-        index = distance.argmin(2)  # [B, G]
+        index = self._closest(continuous if torch.is_grad_enabled() and not self.training else continuous.detach())
         codewords = F.embedding(index, self.book.weight)  # [B, G, D / G]
         straight = codewords.detach() + (continuous - continuous.detach())  # the codeword itself, to the last bit
         code = QuantizedCode(z=straight.flatten(1), continuous=continuous, codewords=codewords, index=index)
         if self.training:
             self._seen = code
         return code
+
+    def _closest(self, continuous: Tensor) -> Tensor:
+        """The codeword [B, G] nearest to each group of a continuous code [B, G, D / G]."""
+        # |c|^2 is the same for every codeword, and left out.
+        match = 2 * continuous @ self.book.weight.t() - self.book.weight.square().sum(1)  # [B, G, K]
+        return self.match(match.transpose(1, 2)).transpose(1, 2).argmax(2)
+
+    def taps(self) -> list[Tap]:
+        return [Tap(name="codebook", module=self.match, contest=True)]
+
+    def nearest(self, z: Tensor) -> Tensor:
+        return F.embedding(self._closest(z.unflatten(1, (self.groups, -1))), self.book.weight).flatten(1)
 
     @torch.no_grad()
     def settle(self) -> None:

@@ -11,9 +11,19 @@ from torch.nn import functional as F
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.dense import MakeBottleneck
-from aetrain.model.layers import Activation, Activations, Init, activation_named, activations_named, initialise
+from aetrain.model.layers import (
+    Activation,
+    Activations,
+    Init,
+    activation_named,
+    activations_named,
+    decoder_taps,
+    decoding,
+    hidden_taps,
+    initialise,
+)
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded
+from aetrain.model.records import Code, Encoded, Tap
 
 Down = Literal["stride", "maxpool"]
 Up = Literal["transpose", "nearest", "unpool"]
@@ -60,6 +70,9 @@ class ConvEncoder(nn.Module):
     def first_layer(self) -> Tensor:
         return cast(Tensor, self.layers[0].weight)
 
+    def taps(self) -> list[Tap]:
+        return hidden_taps(self.activations, self.first_layer())
+
 
 class ConvDecoder(nn.Module):
     """A dense layer paints the smallest maps; each level then grows them to the size the encoder had there.
@@ -100,7 +113,7 @@ class ConvDecoder(nn.Module):
         )
 
     def forward(self, code: Code) -> Tensor:
-        x = self.activations[0](self.expand(code.z)).unflatten(1, self.smallest)  # [B, channels, h, w]
+        x = self.activations[0](self.expand(code.z).unflatten(1, self.smallest))  # [B, channels, h, w]
         levels = list(zip(self.layers, self._switches(code, x), self.sizes[1:], strict=True))
         for level, (layer, switches, size) in enumerate(levels):
             match self.up:
@@ -116,6 +129,9 @@ class ConvDecoder(nn.Module):
     @property
     def output_bias(self) -> nn.Parameter:
         return cast(nn.Parameter, self.layers[-1].bias)
+
+    def taps(self) -> list[Tap]:
+        return decoder_taps(self.activations)
 
     def _switches(self, code: Code, x: Tensor) -> Sequence[Tensor | None]:
         """One set of switches a level, smallest maps first; None where the code remembers none."""
@@ -154,7 +170,7 @@ def conv(
     encoder = ConvEncoder(image_shape, channels, kernel, down, activation, remember=up == "unpool")
     neck = bottleneck(encoder.num_features, code_dim)
     decoder = ConvDecoder(
-        code_dim, [image_shape[0], *channels], encoder.sizes, kernel, up, list(reversed(encoder.activations))
+        code_dim, [image_shape[0], *channels], encoder.sizes, kernel, up, decoding(encoder.activations)
     )
     finish = activation_named(code_activation or "identity")
     model = Autoencoder(encoder, neck, decoder, likelihood, finish, sparsifier, image_shape, scale)

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.dense import MakeBottleneck
-from aetrain.model.layers import Activation, Init, activation_named, initialise
+from aetrain.model.layers import Activation, Init, activation_named, decoder_taps, hidden_taps, initialise
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded
+from aetrain.model.records import Code, Encoded, Tap
 
 Maps = tuple[int, int, int]  # channels, height, width
 
@@ -110,22 +110,27 @@ class StackEncoder(nn.Module):
     def __init__(self, layers: Sequence[nn.Module], activation: Activation, maps: Maps, bare: bool) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.activation = activation_named(activation)
         self.num_features = maps[0] * maps[1] * maps[2]
         last = max(i for i, layer in enumerate(layers) if has_weights(layer))
-        self.activated = [has_weights(layer) and not (bare and i == last) for i, layer in enumerate(layers)]
+        activated = [has_weights(layer) and not (bare and i == last) for i, layer in enumerate(layers)]
+        self.activations = nn.ModuleList(activation_named(activation) if yes else nn.Identity() for yes in activated)
+        self.activated = activated
 
     def forward(self, x: Tensor) -> Encoded:
         hidden = []
-        for layer, activated in zip(self.layers, self.activated, strict=True):
-            x = layer(x)  # [B, channels, h, w]
+        for layer, activation, activated in zip(self.layers, self.activations, self.activated, strict=True):
+            x = activation(layer(x))  # [B, channels, h, w]
             if activated:
-                x = self.activation(x)
                 hidden.append(x)
         return Encoded(hidden=tuple(hidden), features=x.flatten(1))
 
     def first_layer(self) -> Tensor:
         return cast(Tensor, next(layer.weight for layer in self.layers if has_weights(layer)))
+
+    def taps(self) -> list[Tap]:
+        hidden = [module for module, yes in zip(self.activations, self.activated, strict=True) if yes]
+        reads_pixels = self.activated[0]  # not a pooling's maps
+        return hidden_taps(hidden, self.first_layer() if reads_pixels else None)
 
 
 class StackDecoder(nn.Module):
@@ -135,25 +140,31 @@ class StackDecoder(nn.Module):
     """
 
     def __init__(
-        self, expand: nn.Module, layers: Sequence[nn.Module], activation: Activation, maps: Maps, image_shape: Maps
+        self, expand: nn.Module, layers: Sequence[nn.Module], activation: Activation, image_shape: Maps
     ) -> None:
         super().__init__()
         self.expand = expand
         self.layers = nn.ModuleList(layers)
-        self.activation = activation_named(activation)
-        self.maps = maps
+        self.activations = nn.ModuleList(
+            activation_named(activation) if has_weights(layer) else nn.Identity() for layer in layers[:-1]
+        )
         self.size = image_shape[1:]
 
     def forward(self, code: Code) -> Tensor:
-        x = self.expand(code.z).unflatten(1, self.maps)  # [B, channels, h, w]
-        for layer in self.layers[:-1]:
-            x = self.activation(layer(x)) if has_weights(layer) else layer(x)
+        x = self.expand(code.z)  # [B, channels, h, w]
+        for layer, activation in zip(self.layers[:-1], self.activations, strict=True):
+            x = activation(layer(x))
         x = self.layers[-1](x)
         return x if x.shape[2:] == self.size else F.interpolate(x, size=self.size, mode="bilinear")
 
     @property
     def output_bias(self) -> nn.Parameter:
         return cast(nn.Parameter, self.layers[-1].bias)
+
+    def taps(self) -> list[Tap]:
+        first = [self.expand[2]] if isinstance(self.expand, nn.Sequential) else []
+        layered = zip(self.activations, self.layers[:-1], strict=True)
+        return decoder_taps([*first, *(module for module, layer in layered if has_weights(layer))])
 
 
 def convstack(
@@ -182,12 +193,12 @@ def convstack(
     bare = code_dim is None
     reader = StackEncoder(list(down), activation, maps, bare)
     neck = bottleneck(reader.num_features, code_dim or reader.num_features)
-    expand: nn.Module = nn.Identity()
+    expand: nn.Module = nn.Unflatten(1, maps)
     if code_dim is None:
         neck.register_module("project", nn.Identity())  # the features are the code, or the mean of it
     else:
-        expand = nn.Sequential(nn.Linear(code_dim, reader.num_features), activation_named(activation))
-    writer = StackDecoder(expand, list(up), activation, maps, image_shape)
+        expand = nn.Sequential(nn.Linear(code_dim, reader.num_features), expand, activation_named(activation))
+    writer = StackDecoder(expand, list(up), activation, image_shape)
     finish = activation_named(code_activation or "identity")
     model = Autoencoder(reader, neck, writer, likelihood, finish, sparsifier, image_shape, scale)
     initialise(model, init)

@@ -15,10 +15,13 @@ from aetrain.model.layers import (
     TiedLinear,
     activation_named,
     activations_named,
+    decoder_taps,
+    decoding,
+    hidden_taps,
     initialise,
 )
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded
+from aetrain.model.records import Code, Encoded, Tap
 
 
 class MakeBottleneck(Protocol):
@@ -50,6 +53,9 @@ class DenseEncoder(nn.Module):
     def first_layer(self) -> Tensor | None:
         return cast(Tensor, self.layers[0].weight).unflatten(1, self.image_shape) if len(self.layers) else None
 
+    def taps(self) -> list[Tap]:
+        return hidden_taps(self.activations, self.first_layer())
+
 
 class DenseDecoder(nn.Module):
     """The encoder's mirror: a chain of linear layers, with the activations between them and none at the end."""
@@ -71,6 +77,9 @@ class DenseDecoder(nn.Module):
     @property
     def output_bias(self) -> nn.Parameter:
         return cast(nn.Parameter, self.layers[-1].bias)
+
+    def taps(self) -> list[Tap]:
+        return decoder_taps(self.activations)
 
 
 def dense(
@@ -102,7 +111,7 @@ def dense(
         TiedLinear(source) if tied else nn.Linear(source.out_features, source.in_features) for source in mirrored
     ]
     neck.decoded_by(layers[0])
-    decoder = DenseDecoder(image_shape, layers, list(reversed(encoder.activations)))
+    decoder = DenseDecoder(image_shape, layers, decoding(encoder.activations))
     finish = activation_named(code_activation or "identity")
     model = Autoencoder(encoder, neck, decoder, likelihood, finish, sparsifier, image_shape, scale)
     initialise(model, init)

@@ -1,14 +1,17 @@
 """Layers and choices that torch lacks: activations by name, weight initialisation, tied weights, sparse codes."""
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from aetrain.model.records import Tap
 
 Activation = Literal["identity", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "tanh"]
 Activations = Activation | Sequence[Activation]  # one for all hidden layers, or one for each
@@ -41,6 +44,24 @@ def activations_named(names: Activations, count: int) -> nn.ModuleList:
             "name one for all of them, or one for each"
         )
     return nn.ModuleList(activation_named(name) for name in each)
+
+
+def hidden_taps(activations: Iterable[nn.Module], first: Tensor | None = None) -> list[Tap]:
+    """An encoder's hidden layers by their activations, the first with its weights [units, C, h, w] if it has such."""
+    return [
+        Tap(name=f"hidden{level}", module=module, weights=first if level == 1 else None)
+        for level, module in enumerate(activations, start=1)
+    ]
+
+
+def decoder_taps(activations: Iterable[nn.Module]) -> list[Tap]:
+    """A decoder's hidden layers by their activations, the one that reads the code first."""
+    return [Tap(name=f"decoder{level}", module=module) for level, module in enumerate(activations, start=1)]
+
+
+def decoding(activations: nn.ModuleList) -> list[nn.Module]:
+    """The decoder's activations, the encoder's last one first: modules of their own, so that each is a layer's."""
+    return [copy.deepcopy(module) for module in reversed(activations)]
 
 
 def initialise(model: nn.Module, init: Init) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.dense import MakeBottleneck
-from aetrain.model.layers import Activation, Init, activation_named, initialise
+from aetrain.model.layers import Activation, Init, activation_named, decoder_taps, hidden_taps, initialise
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded
+from aetrain.model.records import Code, Encoded, Tap
 
 GATES = 4  # of an LSTM: input, forget, cell, output, in torch's order
 
@@ -20,6 +20,12 @@ GATES = 4  # of an LSTM: input, forget, cell, output, in torch's order
 def chain(widths: Sequence[int]) -> nn.ModuleList:
     """LSTMs that each read the states of the one before, [B, T, units] to [B, T, units]."""
     return nn.ModuleList(nn.LSTM(i, o, batch_first=True) for i, o in itertools.pairwise(widths))
+
+
+class States(nn.Identity):
+    """An LSTM's states [B, units, H], between -1 and 1, for those who look."""
+
+    bounds = (-1.0, 1.0)
 
 
 class LSTMEncoder(nn.Module):
@@ -34,13 +40,14 @@ class LSTMEncoder(nn.Module):
         self.image_shape = image_shape
         channels, _, width = image_shape
         self.layers = chain([channels * width, *hidden])
+        self.states = nn.ModuleList(States() for _ in self.layers)
         self.num_features = hidden[-1]
 
     def forward(self, x: Tensor) -> Encoded:
         h = x.transpose(1, 2).flatten(2)  # [B, H, C * W]
         hidden = []
-        for layer in self.layers:
-            h, _ = layer(h)  # [B, H, units]
+        for layer, states in zip(self.layers, self.states, strict=True):
+            h = states(layer(h)[0].transpose(1, 2)).transpose(1, 2)  # [B, H, units]
             hidden.append(h)
         return Encoded(hidden=tuple(hidden), features=h[:, -1])
 
@@ -49,6 +56,9 @@ class LSTMEncoder(nn.Module):
         channels, _, width = self.image_shape
         weight = cast(Tensor, self.layers[0].weight_ih_l0)  # [4 * units, C * W]
         return weight.view(GATES, -1, channels, width).permute(1, 2, 0, 3)
+
+    def taps(self) -> list[Tap]:
+        return hidden_taps(self.states)
 
 
 class LSTMDecoder(nn.Module):
@@ -62,20 +72,24 @@ class LSTMDecoder(nn.Module):
         self.image_shape = image_shape
         channels, _, width = image_shape
         self.layers = chain([code_dim, *hidden])
+        self.states = nn.ModuleList(States() for _ in self.layers)
         self.row = nn.Linear(hidden[-1], channels * width, bias=False)
         self.bias = nn.Parameter(torch.zeros(image_shape).flatten())
 
     def forward(self, code: Code) -> Tensor:
         channels, height, width = self.image_shape
         h = code.z[:, None].expand(-1, height, -1)  # [B, H, D]
-        for layer in self.layers:
-            h, _ = layer(h)  # [B, H, units]
+        for layer, states in zip(self.layers, self.states, strict=True):
+            h = states(layer(h)[0].transpose(1, 2)).transpose(1, 2)  # [B, H, units]
         rows = self.row(h).unflatten(2, (channels, width))  # [B, H, C, W]
         return rows.transpose(1, 2) + self.bias.view(self.image_shape)  # [B, C, H, W]
 
     @property
     def output_bias(self) -> nn.Parameter:
         return self.bias
+
+    def taps(self) -> list[Tap]:
+        return decoder_taps(self.states)
 
 
 def lstm(

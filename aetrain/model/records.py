@@ -5,7 +5,7 @@ Shapes: B images in a batch, C channels, H height, W width, D units of the code.
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +51,23 @@ class Forward:
     hidden: tuple[Tensor, ...]  # the encoder's activations
     code: Code
     decoded: Tensor  # [B, C, H, W] parameters of the likelihood (logits or means), never pixels
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tap:
+    """A layer of units: the module that turns what they read into their activations, where both can be looked at.
+
+    Both are [B, units] for dense units, [B, channels, h, w] for maps, [B, units, steps] for what is said in steps.
+    """
+
+    name: str
+    module: nn.Module
+    weights: Tensor | None = None  # [units, C, h, w] as pictures, of linear units that read pixels
+    contest: bool = False  # whether at each step the largest wins, and it alone is active
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """What the units' activations can come near to, but not pass; None where there is no end to them."""
+        known = {nn.Sigmoid: (0.0, 1.0), nn.Tanh: (-1.0, 1.0)}
+        found = (getattr(module, "bounds", known.get(type(module))) for module in self.module.modules())
+        return next((bounds for bounds in found if bounds is not None), None)

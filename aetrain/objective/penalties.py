@@ -43,8 +43,12 @@ class GaussianKL(Penalty):
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         assert isinstance(out.code, GaussianCode)
-        mean, log_var = out.code.mean, out.code.log_var
-        return -0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(1)  # [B]
+        return gaussian_kl(out.code).sum(1)  # [B]
+
+
+def gaussian_kl(code: GaussianCode) -> Tensor:
+    """What each unit adds to `GaussianKL`, [B, D], nats."""
+    return -0.5 * (1 + code.log_var - code.mean.square() - code.log_var.exp())
 
 
 class L1(Penalty):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.views.exhibits import Picture, positive
-from aetrain.views.render import grid
+from aetrain.views.render import TILE, grid
 from aetrain.views.scatter import scatter
 from aetrain.views.scene import SEED, Scene
 
@@ -32,23 +32,21 @@ class CodeMap:
     def __call__(self, scene: Scene) -> Picture:
         z = scene.z[: self.count].to(torch.float32).nan_to_num(0, 0, 0)
         labels = None if scene.labels is None else scene.labels[: self.count]
-        match z.shape[1]:
-            case 1:
-                return Picture(scatter(torch.cat([z, lines(z, labels)], dim=1), labels, heights=False))
-            case 2:
-                return Picture(scatter(z, labels))
-            case _:
-                coarse = F.adaptive_avg_pool2d(scene.x[: self.count], 8).flatten(1)  # fewer pixels, the same plane
-                return Picture(scatter(aligned(plane(z), plane(coarse)), labels))
+        if z.shape[1] == 1:
+            return Picture(scatter(torch.cat([z, lines(z, labels)], dim=1), labels, False, scene.named))
+        middle, axes = axes_of(scene, self.count)
+        return Picture(scatter((z.to(torch.float64) - middle) @ axes, labels, named=scene.named))
 
 
 @final
 @dataclass(frozen=True)
 class CodeGrid:
-    """What the decoder paints of a square of codes around 0, of codes with two units; None of others.
+    """What the decoder paints of a square of codes, the places of the plane that `CodeMap` shows.
 
-    `side` codes each way, from -`limit` to `limit`: the first unit grows to the right, the second upwards, the same at
-    every step. Codes with an activation or a sparsifier pass through it, as draws from the prior do.
+    `side` codes each way. Of two units it goes from -`limit` to `limit`: the first grows to the right, the second
+    upwards, the same at every step. Of more it goes from the mean code to `limit` standard deviations along each
+    axis of the plane. Codes of which the family could make none so are taken to the nearest that it could: in the
+    range of the images' codes, as sparse as they are, from the codebook. None of a code with one unit.
     """
 
     side: int = 20
@@ -58,9 +56,20 @@ class CodeGrid:
         positive(side=self.side, limit=self.limit)
 
     def __call__(self, scene: Scene) -> Picture | None:
-        if scene.z.shape[1] != 2:
-            return None
-        return Picture(grid(scene.paint(scene.model.finish(self.codes().to(scene.z))), self.side))
+        match scene.z.shape[1]:
+            case 1:
+                return None
+            case 2:
+                z = scene.model.finish(self.codes().to(scene.z))
+            case _:
+                z = self.of_plane(scene)
+        return Picture(grid(scene.paint(z), self.side, width=TILE // 2))
+
+    def of_plane(self, scene: Scene) -> Tensor:
+        """The codes [side * side, D] at the places of the plane."""
+        middle, axes = axes_of(scene)
+        spread = ((scene.z.to(torch.float64).nan_to_num(0, 0, 0) - middle) @ axes).std(0, correction=0)  # [2]
+        return scene.possible(middle + (self.codes().to(axes) * spread) @ axes.t())
 
     def codes(self) -> Tensor:
         """The places [side * side, 2], row by row from the top left."""
@@ -68,25 +77,44 @@ class CodeGrid:
         return torch.stack([steps.repeat(self.side), steps.flip(0).repeat_interleave(self.side)], dim=1)
 
 
-def plane(rows: Tensor) -> Tensor:
-    """Coordinates [N, 2] of the rows [N, P] along the two directions in which they vary most.
+def axes_of(scene: Scene, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """The plane in which codes are shown: a code [D] in it, and the directions [D, 2] of its axes, of length 1.
+
+    Two units are their own plane, about 0; more have that of their first two principal components, turned as `CodeMap`
+    says.
+    """
+    z = scene.z[:count].to(torch.float64).nan_to_num(0, 0, 0)
+    if z.shape[1] == 2:
+        return torch.zeros_like(z[0]), torch.eye(2, dtype=z.dtype, device=z.device)
+    axes = directions(z)
+    coarse = F.adaptive_avg_pool2d(scene.x[:count], 8).flatten(1)  # fewer pixels, the same plane
+    return z.mean(0), axes @ turn((z - z.mean(0)) @ axes, plane(coarse))
+
+
+def directions(rows: Tensor) -> Tensor:
+    """The two directions [P, 2], of length 1, in which the rows [N, P] vary most, the second of them first.
 
     A direction has no sign of its own, so its largest entry is made positive.
     """
     rows = rows.to(torch.float64)  # in which the squares of a diverged code are still numbers
     centred = rows - rows.mean(0)
-    directions = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -2:]  # [P, 2]
-    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))  # [1, 2]
-    return centred @ (directions * largest.sign())
+    found = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -2:]
+    largest = found.gather(0, found.abs().argmax(0, keepdim=True))  # [1, 2]
+    return found * largest.sign()
 
 
-def aligned(points: Tensor, reference: Tensor) -> Tensor:
-    """`points` [N, 2] turned and mirrored about their mean to be as close as can be to `reference` [N, 2].
+def plane(rows: Tensor) -> Tensor:
+    """Coordinates [N, 2] of the rows [N, P] along the two directions in which they vary most."""
+    return (rows.to(torch.float64) - rows.to(torch.float64).mean(0)) @ directions(rows)
 
-    Orthogonal Procrustes (Schönemann 1966): with U S V^T the SVD of points^T reference, the turn is U V^T.
+
+def turn(points: Tensor, reference: Tensor) -> Tensor:
+    """The turn (and mirroring) [2, 2] that brings points [N, 2] as close as can be to `reference` [N, 2].
+
+    Orthogonal Procrustes (Schönemann 1966): with U S V^T the SVD of points^T reference, it is U V^T.
     """
     u, _, v = torch.linalg.svd(points.t() @ reference)
-    return points @ (u @ v)
+    return u @ v
 
 
 def lines(z: Tensor, labels: Tensor | None) -> Tensor:

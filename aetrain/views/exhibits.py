@@ -37,18 +37,28 @@ class View(Protocol):
 class Picture:
     """An image."""
 
-    pixels: Tensor  # [1 or 3, H, W] in [0, 1]
+    pixels: Tensor  # [1 or 3, H, W] in [0, 1], or bytes
 
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        # Not by `add_image`, which makes RGB of grey and takes five times as long.
-        channels, height, width = self.pixels.shape
-        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png(self.pixels))
-        writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=f"views/{tag}", image=image)]), step)
+        log_image(writer, f"views/{tag}", self.pixels, step)
 
     def save(self, path: Path) -> None:
         write_png(self.pixels, path.with_name(path.name + ".png"))
+
+
+@dataclass(frozen=True, eq=False)
+class Album:
+    """Pictures of one kind, by name: one of each layer, say."""
+
+    pictures: Mapping[str, Picture]
+
+    def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
+        for name, picture in self.pictures.items():
+            log_image(writer, f"views_{tag}/{name}", picture.pixels, step)
+
+    def save(self, path: Path) -> None:
+        for name, picture in self.pictures.items():
+            picture.save(path.with_name(f"{path.name}-{name}"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +74,16 @@ class Histograms:
 
     def save(self, path: Path) -> None:
         pass  # a distribution is looked at in TensorBoard
+
+
+def log_image(writer: "SummaryWriter", tag: str, pixels: Tensor, step: int) -> None:
+    """Add a picture [1 or 3, H, W] to the event file."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    # Not by `add_image`, which makes RGB of grey and takes five times as long.
+    channels, height, width = pixels.shape
+    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png(pixels))
+    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
 def positive(**settings: float) -> None:

@@ -62,17 +62,9 @@ class Logbook:
         self.writer.flush()
         for file in (*old, *(copy for copy in copies if not any(copy.name == str(event.step) for event in kept))):
             file.unlink()
-        for event in kept:
-            if event.step == epoch == last:
-                self._restore_figures(event)
+        if epoch is not None and epoch == last:  # figures/ may lack what is in the event file
+            self._show(epoch, log=False, save=True)
         self.epoch = epoch or 0
-
-    def _restore_figures(self, event: "Event") -> None:
-        """Write the last epoch's pictures to figures/ where they are not there as they were."""
-        for value in event.summary.value:
-            name = value.tag.removeprefix("views/")
-            if value.HasField("image") and name in self.views:
-                disk.replace(self.directory / "figures" / f"{name}.png", value.image.encoded_image_string)
 
     @contextmanager
     def opened(
@@ -108,16 +100,21 @@ class Logbook:
         """Every view, at 0, 1, 2, 4, 8, ... epochs and at the last, where pictures are also written to figures/."""
         if not self.views or not (last or zero_or_power_of_two(epoch)):
             return
-        scene = self.scene(epoch)
         with self._copied(epoch):
-            for name, view in self.views.items():
-                exhibit = view(scene)
-                if exhibit is None:
-                    continue
-                exhibit.log(self.writer, name, epoch)
-                if last:
-                    exhibit.save(self.directory / "figures" / name)
+            self._show(epoch, log=True, save=last)
         self.writer.flush()
+
+    def _show(self, epoch: int, log: bool, save: bool) -> None:
+        """Every view of the model as it is, into the event file or to figures/, or both."""
+        if not self.views:
+            return
+        scene = self.scene(epoch)
+        for name, view in self.views.items():
+            exhibit = view(scene)
+            if exhibit is not None and log:
+                exhibit.log(self.writer, name, epoch)
+            if exhibit is not None and save:
+                exhibit.save(self.directory / "figures" / name)
 
     def note(self, tag: str, text: str) -> None:
         """A text (markdown) on the page Text."""

@@ -6,6 +6,7 @@ larger than a TensorBoard card shows it, as cards leave out pixels instead of bl
 
 import colorsys
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from aetrain.views.render import pixels_of
 Colour = tuple[int, int, int]
 
 SIDE = 400  # of the plane, in pixels
-LEFT, BELOW, LEGEND = 62, 34, 58  # room for numbers and legend
+LEFT, BELOW, LEGEND = 62, 34, 42  # room for numbers and legend
 EDGE = 12  # above and to the right
 DOT = 3.5  # radius of a point
 LETTERS = 24
@@ -29,7 +30,9 @@ TEN: tuple[Colour, ...] = (
 )  # fmt: skip
 
 
-def scatter(points: Tensor, labels: Tensor | None = None, heights: bool = True) -> Tensor:
+def scatter(
+    points: Tensor, labels: Tensor | None = None, heights: bool = True, named: Callable[[int], str] = str
+) -> Tensor:
     """Points [N, 2] on one scale for both axes, as a picture [3, H, W]; with `labels` [N] in colours and a legend.
 
     `heights` says whether the vertical axis means something and has numbers. The frame holds all but the outermost
@@ -41,10 +44,11 @@ def scatter(points: Tensor, labels: Tensor | None = None, heights: bool = True) 
     classes = [] if labels is None else labels.unique().tolist()
     colours = dict(zip(classes, palette(len(classes)), strict=True))
     low, high = frame(points)
-    width, height = LEFT + SIDE + EDGE + (LEGEND if classes else 0), EDGE + SIDE + BELOW
+    font = ImageFont.load_default(LETTERS)
+    legend = max((LEGEND + math.ceil(font.getlength(named(name))) for name in classes), default=0)
+    width, height = LEFT + SIDE + EDGE + legend, EDGE + SIDE + BELOW
     image = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(LETTERS)
 
     for axis in (0, 1) if heights else (0,):
         for value in ticks(float(low[axis]), float(high[axis])):
@@ -67,7 +71,7 @@ def scatter(points: Tensor, labels: Tensor | None = None, heights: bool = True) 
     for row, name in enumerate(classes):
         x, y = LEFT + SIDE + EDGE + 12, EDGE + (row + 0.5) * step
         draw.ellipse((x - 8, y - 8, x + 8, y + 8), fill=colours[name])
-        draw.text((x + 18, y), str(name), fill=INK, font=font, anchor="lm")
+        draw.text((x + 18, y), named(name), fill=INK, font=font, anchor="lm")
     return pixels_of(image.tobytes(), (height, width, 3))
 
 

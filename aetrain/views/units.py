@@ -1,41 +1,100 @@
-"""Views of units: the pattern each one answers to, the stroke it paints, how active it is."""
+"""Views of units: the picture that excites each one most, the stroke it paints, how active it is."""
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from aetrain.views.exhibits import Histograms, Picture, positive
-from aetrain.views.render import WHITE, grid, signed_grey
-from aetrain.views.scene import Scene
+from aetrain.views.exhibits import Album, Histograms, Picture, positive
+from aetrain.views.probe import Activity
+from aetrain.views.render import DEAD, SATURATED, TILE, WHITE, Colour, enlarged, framed, grid, signed_grey
+from aetrain.views.scene import Norm, Scene
 
+Order = Literal["number", "rate", "similarity"]
+
+MANY = 32  # units to a sheet that are drawn at full size: a card shows no more pixels of more
 BEYOND = 1e19  # TensorBoard's bins end at 1e20
 
 
 @final
 @dataclass(frozen=True)
 class Units:
-    """The first layer's units, each as the image of norm 1 that excites it most: its weights over their norm.
+    """Every layer's units, each as the picture of norm 1 that excites it most, on a sheet a layer.
 
-    White is a positive weight, black a negative one, grey none. The scale is the same for every unit, step and run:
-    white is `limit` / n^(1/4) for n weights, where n^(-1/4) is half-way (as a ratio) between the size of n equal
-    weights, 1 / sqrt(n), and that of one weight alone, 1. So strokes show on 784 pixels as on kernels of 9.
-    (Ng 2011, CS294A lecture notes "Sparse autoencoder", section 4.)
+    Of linear units that read pixels these are their weights; of others a change of the mean image, as large as an
+    image's, found by going uphill. It is the best of all that images might have (`norm: images`), or of all whatever
+    (`pixels`), which soon is noise to which no image is like (`Scene.exciting`).
+
+    White is ink that excites it, black ink that it does not want, grey what it does not mind. The scale is the same
+    for every unit, step and run: white is `limit` / n^(1/4) for n pixels, where n^(-1/4) is half-way (as a ratio)
+    between the size of n equal pixels, 1 / sqrt(n), and that of one alone, 1. So strokes show on 784 pixels as on
+    kernels of 9. A unit that is dead over the scene's images has a red frame, one that is saturated a blue one.
+
+    Of a layer with more units than `count` the first are shown. In the `order` of their number a unit keeps its place
+    for the whole run. By `rate` those that fire at most images come first; by `similarity` those that are active at
+    the same images stand together.
     """
 
     count: int = 64
     limit: float = 0.9
+    order: Order = "number"
+    norm: Norm = "images"
 
     def __post_init__(self) -> None:
         positive(count=self.count, limit=self.limit)
 
-    def __call__(self, scene: Scene) -> Picture:
-        weights = scene.weights[: self.count]  # [units, C, h, w]
-        norms = weights.flatten(1).norm(dim=1).clamp_min(1e-12)
-        white = self.limit / weights[0].numel() ** 0.25
-        return sheet(signed_grey(weights / norms[:, None, None, None], white))
+    def __call__(self, scene: Scene) -> Album:
+        sheets = {}
+        for tap in scene.layers:
+            activity = scene.activity[tap.name]
+            first = torch.arange(min(self.count, activity.values.shape[1]), device=scene.x.device)
+            pictures = scene.exciting(tap, self.count, self.norm)
+            if pictures is not None:
+                units = ordered(activity, first, self.order)
+                sheets[tap.name] = sheet(shade(pictures[units], self.limit), marks(activity, units))
+        return Album(sheets)
+
+
+def shade(pictures: Tensor, limit: float) -> Tensor:
+    """Pictures of norm 1, [U, C, h, w], to grey, as `Units` says."""
+    return signed_grey(pictures, limit / pictures[0].numel() ** 0.25)
+
+
+def ordered(activity: Activity, units: Tensor, order: Order) -> Tensor:
+    """Units in an order of their own.
+
+    By similarity it is that of the second eigenvector of the graph whose edges are how alike two units are, here
+    (1 + correlation over images) / 2 (Atkins, Boman & Hendrickson 1998, "A spectral algorithm for seriation"). Units
+    that nothing moves come last.
+    """
+    match order:
+        case "rate":
+            return units[activity.rate[units].argsort(descending=True, stable=True)]
+        case "similarity":
+            alive = units[~activity.dead[units]]
+            return torch.cat([alive[seriated(activity.per_image[:, alive])], units[activity.dead[units]]])
+        case _:
+            return units
+
+
+def seriated(columns: Tensor) -> Tensor:
+    """The order [U] in which columns [N, U] that resemble each other stand together."""
+    if columns.shape[1] < 3:
+        return torch.arange(columns.shape[1], device=columns.device)
+    columns = columns.to(torch.float64).nan_to_num(0, 0, 0)
+    columns = columns - columns.mean(0)
+    columns = columns / columns.norm(dim=0).clamp_min(1e-12)
+    alike = (1 + columns.t() @ columns) / 2  # [U, U]
+    fiedler = torch.linalg.eigh(alike.sum(1).diag() - alike).eigenvectors[:, 1]
+    return (fiedler * fiedler[fiedler.abs().argmax()].sign()).argsort(stable=True)  # it has no sign of its own
+
+
+def marks(activity: Activity, units: Tensor) -> list[Colour | None]:
+    """The colours of the frames of units."""
+    states = zip(activity.dead[units].tolist(), activity.saturated[units].tolist(), strict=True)
+    return [DEAD if dead else SATURATED if saturated else None for dead, saturated in states]
 
 
 @final
@@ -65,7 +124,7 @@ class DecoderUnits:
 @final
 @dataclass(frozen=True)
 class Activations:
-    """How the activations of every hidden layer and of the code are distributed over the scene's images.
+    """How the activations of every layer are distributed over the scene's images.
 
     Of a layer with more numbers than `count`, that many are drawn, the same ones at every step.
     """
@@ -76,8 +135,7 @@ class Activations:
         positive(count=self.count)
 
     def __call__(self, scene: Scene) -> Histograms:
-        layers = {f"hidden{level}": hidden for level, hidden in enumerate(scene.out.hidden, start=1)}
-        some = {name: self._some(h, scene) for name, h in (layers | {"code": scene.z}).items()}
+        some = {name: self._some(activity.values, scene) for name, activity in scene.activity.items()}
         return Histograms({name: values for name, values in some.items() if len(values)})
 
     def _some(self, activations: Tensor, scene: Scene) -> Tensor:
@@ -87,6 +145,9 @@ class Activations:
         return flat[flat.isfinite()].clamp(-BEYOND, BEYOND)
 
 
-def sheet(units: Tensor) -> Picture:
+def sheet(units: Tensor, frames: list[Colour | None] | None = None) -> Picture:
     """Units [N, C, h, w] in rows of eight, or in a square where they are more than 64."""
-    return Picture(grid(units, min(len(units), max(8, math.ceil(math.sqrt(len(units))))), gaps=WHITE))
+    columns = min(len(units), max(8, math.ceil(math.sqrt(len(units)))))
+    width = TILE if len(units) <= MANY else TILE // 2
+    tile = enlarged(units[:1], width).shape
+    return Picture(framed(grid(units, columns, gaps=WHITE, width=width), frames or [], (tile[2], tile[3]), columns))

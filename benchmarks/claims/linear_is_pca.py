@@ -35,4 +35,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         all(run["test/sse"] < 1.01 * run["test/pca_sse"] and run["test/pca_angle"] < 5 for run in (trained, toy))
         and abs(exact["test/sse"] - exact["test/pca_sse"]) < 1e-3
     )
-    return Outcome(figures, holds, runs["trained"].directory / "figures" / "units.png")
+    return Outcome(figures, holds, runs["trained"].directory / "figures" / "units-code.png")

@@ -1,0 +1,78 @@
+"""What looking costs a default run: `python benchmarks/views.py` (or `... model=vae`) trains and looks in turn.
+
+An epoch with the figures after it, a look with the default views and one with all of them follow each other in one
+process, so that a busy machine is equally busy for each; of each the middle one of `--rounds` counts. A run of ten
+epochs looks six times: at 0, 1, 2, 4, 8 and 10 epochs.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aetrain import experiment, library
+from aetrain.build import build
+from aetrain.data.batches import Batches
+from aetrain.evaluation.ruler import Ruler
+from aetrain.training.fit import Run, fit
+from aetrain.views.logbook import Logbook, zero_or_power_of_two
+from aetrain.views.scene import scenes
+
+EPOCHS = 10
+LOOKS = sum(zero_or_power_of_two(epoch) or epoch == EPOCHS for epoch in range(EPOCHS + 1))
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that it takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Train and look in turn; print what a run with views takes longer than one without."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("settings", nargs="*")
+    asked = parser.parse_args()
+    built = {}
+    for views in ("default", "all"):
+        config, _, said = library.composed([*asked.settings, f"views={views}"])
+        built[views] = build(experiment.checked(config, said))
+    parts = built["all"]
+    splits = parts.dataset.load().to(parts.device)
+    prepare = parts.dataset.prepare
+    batches, ruler = Batches(splits.train, 128, prepare), Ruler(splits.test, prepare, parts.noise)
+    run = Run(parts.model, seed=0, epochs=0)
+
+    def epoch() -> None:
+        run.epochs += 1
+        fit(run, parts.updates, batches)
+        ruler.quick(parts.model, parts.objective)
+
+    seconds: dict[str, list[float]] = {"epoch": [], "default": [], "all": []}
+    with tempfile.TemporaryDirectory() as folder:
+        books = {
+            views: Logbook(Path(folder) / views, of_views.views, scenes(parts.model, splits.test, prepare, parts.noise))
+            for views, of_views in built.items()
+        }
+        for book in books.values():
+            book.open("")
+        for _ in range(asked.rounds):
+            seconds["epoch"].append(timed(epoch))
+            for views, book in books.items():
+                seconds[views].append(timed(lambda book=book: book.pictures(EPOCHS, last=True)))
+        for book in books.values():
+            book.writer.close()
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    for views in books:
+        share = LOOKS * middle[views] / (EPOCHS * middle["epoch"])
+        print(
+            f"views={views}: {100 * share:.1f} % longer ({middle[views]:.2f} s a look, {middle['epoch']:.2f} an epoch)"
+        )
+
+
+if __name__ == "__main__":
+    main()

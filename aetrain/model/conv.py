@@ -13,6 +13,7 @@ from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.dense import MakeBottleneck
 from aetrain.model.layers import Activation, Activations, Init, activation_named, activations_named, initialise
 from aetrain.model.likelihoods import Likelihood
+from aetrain.model.linear import Linear
 from aetrain.model.records import Code, Encoded
 
 Down = Literal["stride", "maxpool"]
@@ -84,7 +85,7 @@ class ConvDecoder(nn.Module):
         widths = list(reversed(channels))  # of the maps, smallest first; the last entry is the picture's
         self.sizes = list(reversed(sizes))
         self.smallest = (widths[0], *self.sizes[0])
-        self.expand = nn.Linear(code_dim, widths[0] * self.sizes[0][0] * self.sizes[0][1])
+        self.expand = Linear(code_dim, widths[0] * self.sizes[0][0] * self.sizes[0][1])
         self.layers = nn.ModuleList(
             nn.ConvTranspose2d(
                 i,

@@ -22,7 +22,7 @@ class Bottleneck(nn.Module, ABC):
             raise ValueError(f"code_dim={code_dim} is too small: use 1 or more")
         self.code_dim = code_dim
         # The layer that a tied decoder shares; its image of the features is the code, or the mean of it.
-        self.project = Linear(in_features, code_dim)
+        self.project: nn.Linear = Linear(in_features, code_dim)
 
     @abstractmethod
     def forward(self, features: Tensor) -> Code:

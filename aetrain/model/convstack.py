@@ -192,4 +192,6 @@ def convstack(
     finish = activation_named(code_activation or "identity")
     model = Autoencoder(reader, neck, writer, likelihood, finish, sparsifier, image_shape, scale)
     initialise(model, init)
-    return model
+    pools = any(isinstance(layer, nn.MaxPool2d) for layer in down)
+    # Pooling on a CPU is faster where a pixel's channels lie side by side.
+    return model.to(memory_format=torch.channels_last) if pools else model

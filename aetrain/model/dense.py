@@ -65,9 +65,10 @@ class DenseDecoder(nn.Module):
 
     def forward(self, code: Code) -> Tensor:
         h = code.z  # [B, D]
-        for layer, activation in zip(self.layers[:-1], self.activations, strict=True):
+        *inner, last = self.layers
+        for layer, activation in zip(inner, self.activations, strict=True):
             h = activation(layer(h))
-        return self.layers[-1](h).unflatten(1, self.image_shape)  # [B, C, H, W]
+        return last(h).unflatten(1, self.image_shape)  # [B, C, H, W]
 
     @property
     def output_bias(self) -> nn.Parameter:

@@ -1,6 +1,5 @@
 """The linear layer: torch's own, with its float32 matrix products done by the faster of torch's two libraries."""
 
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,9 +10,8 @@ from torch.nn import functional as F
 LARGE = 1 << 16  # weights; below, calling the other library takes the time that its product saves
 
 
-@cache
 def mkl_is_slow() -> bool:
-    """Whether oneDNN multiplies float32 matrices faster here than MKL, which torch takes for them.
+    """Whether, on this machine, oneDNN multiplies float32 matrices faster than MKL, which torch takes.
 
     MKL gives processors that are not Intel's its AVX2 kernels; oneDNN, which comes with torch as well, goes by what the
     processor offers. With AVX-512 on AMD that is twice as fast. Both add up in float32.
@@ -27,19 +25,27 @@ def mkl_is_slow() -> bool:
         return False
 
 
+MKL_IS_SLOW = mkl_is_slow()
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x W^T + b, of x [B, in], W [out, in] and b [out]: `torch.nn.functional.linear`, in the same precision."""
     if (
         weight.numel() < LARGE
-        or not mkl_is_slow()
+        or not MKL_IS_SLOW
         or x.dim() != 2
         or x.dtype != torch.float32
         or x.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")
-        or torch._C._are_functorch_transforms_active()
+        or transformed()
     ):
         return F.linear(x, weight, bias)
     return cast(Tensor, _ByOneDNN.apply(x, weight, bias))
+
+
+def transformed() -> bool:
+    """Whether a transform of torch.func is at work, which knows the gradients of torch's own operations only."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 class Linear(nn.Linear):
@@ -66,7 +72,7 @@ class _ByOneDNN(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         by_x, by_weight, by_bias = ctx.needs_input_grad
-        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+        if torch.is_grad_enabled() or transformed():
             to_x, to_weight = grad @ weight if by_x else None, grad.mT @ x if by_weight else None
         else:
             to_x = _product(grad, weight.t()) if by_x else None

@@ -325,6 +325,11 @@ def document(results: Results) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def recorded() -> Results:
+    """What has been measured so far."""
+    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+
+
 def compared(new: Results, old: Results) -> list[str]:
     """How an epoch of aetrain's has changed since an earlier file, network by network."""
     clock, lines = new["clock"], []
@@ -350,15 +355,15 @@ def main() -> None:
     old = json.loads(given.compare.read_text()) if given.compare else None
     began = time.perf_counter()
     for name in given.sections or SECTIONS:
-        results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        results |= {"machine": machine(), name: SECTIONS[name](given, results.get(name, {}))}
+        measured = SECTIONS[name](given, recorded().get(name, {}))
+        results = {**recorded(), "machine": machine(), name: measured}
         results.setdefault("clock", given.clock)
         if name == "training":
             results["clock"] = given.clock
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         DOCUMENT.write_text(document(results))
     print(DOCUMENT.read_text())
-    print(*([] if old is None else compared(json.loads(RESULTS.read_text()), old)), sep="\n")
+    print(*([] if old is None else compared(recorded(), old)), sep="\n")
     print(f"{time.perf_counter() - began:.0f} s; {DOCUMENT}")
 
 

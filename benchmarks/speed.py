@@ -214,7 +214,7 @@ import torch
 from aetrain import experiment, library
 from aetrain.training.fit import Update
 began = 0.0
-load, step = experiment._load, Update.step
+load, step = experiment.load, Update.step
 def loaded(parts):
     global began
     splits = load(parts)
@@ -224,7 +224,7 @@ def first(update, x):
     step(update, x)
     print("first", time.process_time() - began, flush=True)
     os._exit(0)
-experiment._load, Update.step = loaded, first
+experiment.load, Update.step = loaded, first
 experiment.run(*library.composed(sys.argv[1:]))
 """
 

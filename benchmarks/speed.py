@@ -72,7 +72,7 @@ def pinned(threads: int) -> list[str]:
 
 def training(given: argparse.Namespace, before: Results) -> Results:
     """Seconds an epoch by network and way: on the wall and on the processor's clock, and training alone where known."""
-    found: Results = {**before, "threads": given.threads, "rounds": given.rounds}
+    found: Results = {**before, "threads": given.threads, "rounds": max(given.rounds, before.get("rounds", 0))}
     for network in given.networks:
         workers: dict[str, Any] = {}
         for way in WAYS:
@@ -114,7 +114,7 @@ def training_text(found: Results, clock: str) -> list[str]:
         "",
         "The same network, data (grey MNIST), batches of 128, Adam and loss, in turns of one epoch; a pass over the",
         "test images after each. `aetrain` is the command as users have it: figures, log, curves, pictures, weights.",
-        f"Medians of {found['rounds']} epochs, {found['threads']} thread{'s' * (found['threads'] > 1)},",
+        f"Medians of up to {found['rounds']} epochs, {found['threads']} thread{'s' * (found['threads'] > 1)},",
         f"{other}; a ratio above 1 says how many times as long as aetrain somebody takes.",
         "",
     ]

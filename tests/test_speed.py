@@ -18,13 +18,12 @@ from aetrain.checks.fingerprint import differences, fingerprint
 from aetrain.config.paths import groups
 from aetrain.evaluation import ruler
 from aetrain.model import linear
-from aetrain.training import compiling
+from aetrain.training import compiling, precision
 from aetrain.training.compiling import Compiled
 from aetrain.training.fit import Run, fit
-from aetrain.training.precision import _cpu_has_bfloat16
 
 by_torch = torch.compile
-fast_here = pytest.mark.skipif(not _cpu_has_bfloat16(), reason="this processor has no bfloat16 arithmetic")
+fast_here = pytest.mark.skipif(not precision._cpu_has_bfloat16(), reason="this processor has no bfloat16 arithmetic")
 
 
 def parts_of(*overrides: str) -> Parts:
@@ -100,8 +99,8 @@ def test_what_the_other_library_does_not_know_is_left_to_torch() -> None:
 @pytest.mark.parametrize("model", groups()["model"])
 def test_fast_trains_every_model_near_to_float32(model: str) -> None:
     losses = []
-    for precision in ("float32", "fast"):
-        parts = parts_of(f"model={model}", f"precision={precision}")
+    for word in ("float32", "fast"):
+        parts = parts_of(f"model={model}", f"precision={word}")
         x = torch.rand(32, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
         parts.model.train()
         torch.manual_seed(1)
@@ -134,6 +133,12 @@ def test_fast_where_there_is_no_bfloat16_is_said(
     monkeypatch.setattr("aetrain.training.precision._cpu_has_bfloat16", lambda: False)
     parts_of("precision=fast")
     assert "precision=fast is float32 here" in caplog.text
+
+
+def test_on_a_gpu_fast_is_bfloat16_where_it_is_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for offered, chosen in ((True, precision.in_bfloat16), (False, precision.exactly)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda offered=offered, **_: offered)
+        assert precision.arithmetic("fast", torch.device("cuda")) is chosen
 
 
 # --- Compiled ---------------------------------------------------------------------------------------------------------
@@ -183,6 +188,14 @@ def test_what_cannot_be_compiled_is_trained_as_it_is(
     )
     plain = fingerprint(tiny("model=linear", name="plain"))
     assert not differences(plain, fingerprint(run))
+
+
+@pytest.mark.parametrize(("cuda", "mode"), [(False, "default"), (True, "reduce-overhead")])
+def test_on_a_gpu_the_program_is_a_cuda_graph(cuda: bool, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(torch, "compile", lambda terms, **said: asked.append(said))
+    compiling._program(dict, [], cuda)
+    assert asked == [{"dynamic": False, "mode": mode}]
 
 
 def test_when_it_pays_is_said() -> None:

@@ -27,6 +27,10 @@ demo: install  ## train on the embedded digits (seconds, no network) and say whe
 test: install  ## run all tests, those on real data where it is found
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
+bench: install  ## measure how fast it is, beside others, and write docs/speed.md (half an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/speed.py
+
 check: install  ## lint and check types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

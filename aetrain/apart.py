@@ -21,9 +21,7 @@ PRELOADED = [  # what every run imports sooner or later
     "aetrain.model.dense",
     "aetrain.training.schedules",
     "aetrain.objective.sparsity",
-    "torch._dynamo",  # which the first optimizer imports
     "torch.utils.tensorboard",
-    "torchmetrics.functional.image",
     "tensorboard.plugins.hparams.summary_v2",
     "tensorboard.plugins.custom_scalar.layout_pb2",
     "tensorboard.backend.event_processing.event_file_loader",

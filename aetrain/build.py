@@ -21,7 +21,9 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Paced, Settled
 from aetrain.objective.objective import Objective, Terms
 from aetrain.objective.penalties import Critic
+from aetrain.training.compiling import Compiled
 from aetrain.training.fit import Update
+from aetrain.training.precision import arithmetic
 from aetrain.training.pretrain import Pretrain
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -93,15 +95,17 @@ def build(plain: Mapping[str, Any]) -> Parts:
 
     model, objective = model.to(device), objective.to(device)
     make_optimizer = _make("optimizer", plain)
+    compute = arithmetic(plain["precision"], device)
     settle = [module.settle for module in model.modules() if isinstance(module, Settled)]
     pace = [module.pace for part in (model, objective) for module in part.modules() if isinstance(module, Paced)]
 
     def descend(parameters: Iterable[nn.Parameter], terms: Callable[[Tensor], Terms], name: str = "") -> Update:
         optimizer = make_optimizer(parameters)
+        terms = Compiled(terms, (model, objective)) if plain["compile"] else terms
         return Update(terms, optimizer, [*schedule.hooks(optimizer), *pace], settle, name)
 
     def autoencode(x: Tensor) -> Terms:
-        return objective(model, model(noise(x), x))
+        return objective(model, compute(model, noise(x), x))
 
     def criticise(name: str, critic: Critic) -> Update:
         return descend(critic.parameters(), lambda x: critic.terms(model, noise(x)), name)

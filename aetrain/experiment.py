@@ -22,6 +22,7 @@ from aetrain.directory import RunDirectory, Taken
 from aetrain.evaluation.measures import Subject
 from aetrain.evaluation.ruler import Figures, Ruler
 from aetrain.model.pca import PCA
+from aetrain.training.compiling import rehearse
 from aetrain.training.fit import EpochOfBatches, Run, fit
 from aetrain.training.memory import keep_freed_memory
 
@@ -92,6 +93,7 @@ def train(job: Job) -> dict[str, Any]:
         attempt = Attempt(job, parts, splits)
         with attempt.opened():
             attempt.prepare()
+            rehearse(parts.model, parts.updates, attempt.batches)
             fit(attempt.state, parts.updates, attempt.batches, [attempt.record], _progress(job))
             return attempt.finish(measure(parts, splits))
 

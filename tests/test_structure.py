@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "aetrain"
 # Each room may import what stands before it.
 ORDER = [
     "aetrain.model.records",
+    "aetrain.model.linear",
     "aetrain.model.layers",
     "aetrain.model.likelihoods",
     "aetrain.model.bottlenecks",

@@ -24,6 +24,8 @@ class Settings:
     batch_size: int
     seed: int
     device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["float32", "fast"]
+    compile: bool
     data_dir: str
     run: str | None
     resume: str | None

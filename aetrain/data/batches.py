@@ -32,7 +32,7 @@ class Batches:
     def __iter__(self) -> Iterator[Tensor]:
         order = torch.randperm(len(self.pixels), device=self.pixels.device)
         for index in order.split(self.batch_size):
-            yield self.prepare(self.pixels[index])
+            yield self.prepare(self.pixels.index_select(0, index))  # rows are copied whole, which indexing does not
 
 
 def in_order(images: Images, batch_size: int, prepare: Prepare, seed: int = 0) -> Iterator[Tensor]:

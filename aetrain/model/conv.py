@@ -23,6 +23,7 @@ from aetrain.model.layers import (
     initialise,
 )
 from aetrain.model.likelihoods import Likelihood
+from aetrain.model.linear import Linear
 from aetrain.model.records import Code, Encoded, Tap
 
 Down = Literal["stride", "maxpool"]
@@ -97,7 +98,7 @@ class ConvDecoder(nn.Module):
         widths = list(reversed(channels))  # of the maps, smallest first; the last entry is the picture's
         self.sizes = list(reversed(sizes))
         self.smallest = (widths[0], *self.sizes[0])
-        self.expand = nn.Linear(code_dim, widths[0] * self.sizes[0][0] * self.sizes[0][1])
+        self.expand = Linear(code_dim, widths[0] * self.sizes[0][0] * self.sizes[0][1])
         self.layers = nn.ModuleList(
             nn.ConvTranspose2d(
                 i,
@@ -175,4 +176,5 @@ def conv(
     finish = activation_named(code_activation or "identity")
     model = Autoencoder(encoder, neck, decoder, likelihood, finish, sparsifier, image_shape, scale)
     initialise(model, init)
-    return model
+    # Pooling on a CPU is faster where a pixel's channels lie side by side.
+    return model.to(memory_format=torch.channels_last) if down == "maxpool" else model

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from aetrain.model.bottlenecks import Bottleneck
 from aetrain.model.layers import Settled, TiedLinear
+from aetrain.model.linear import Linear
 from aetrain.model.records import Code
 
 
-class Dictionary(nn.Linear, Settled):
+class Dictionary(Linear, Settled):
     """A linear layer whose rows, the atoms, have length one: else they grow and the codes shrink without end."""
 
     @torch.no_grad()

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from aetrain.training.optimizers import step_of
+
 Terms = dict[str, Tensor]
 
 
@@ -26,6 +28,9 @@ class Update:
     after_step: Sequence[Callable[[], None]] = ()
     name: str = ""  # goes before the names of its terms (`name_loss`), so that two updates do not share one
 
+    def __post_init__(self) -> None:
+        self._descend = step_of(self.optimizer)
+
     def step(self, x: Tensor) -> Terms:
         """Descend once on a batch [B, C, H, W]; the terms are those of before the step."""
         first: Terms = {}
@@ -38,7 +43,7 @@ class Update:
                 first.update(terms)
             return terms["loss"]
 
-        self.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float, and takes a tensor
+        self._descend(closure)
         for hook in self.after_step:
             hook()
         return {f"{self.name}_{term}": value for term, value in first.items()} if self.name else first

@@ -1,10 +1,44 @@
-"""Optimizers that torch lacks, or that need a word about randomness."""
+"""Optimizers that torch lacks, or that need a word about randomness; and torch's own without its compiler."""
 
+import inspect
+import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+
+Closure = Callable[[], Any]
+
+
+def leave_compiler_out() -> None:
+    """Let torch's optimizers begin without importing its compiler, which takes longer than importing torch.
+
+    Their methods are wrapped in an order to the compiler not to trace them, and giving that order imports it. A
+    wrapper keeps the order that it has given, so one that is found there already is not given. None of these methods is
+    ever compiled here.
+    """
+    if sys.modules.get("torch._dynamo") is not None:
+        return
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        method = inspect.unwrap(getattr(Optimizer, name))
+        vars(method).setdefault("__dynamo_disable", method)
+
+
+leave_compiler_out()
+
+
+def step_of(optimizer: Optimizer) -> Callable[[Closure], Any]:
+    """`optimizer.step`; of torch's own optimizers without what is wrapped around it for the compiler and the profiler.
+
+    What torch wraps around is `no_grad`, which stays, hooks that nobody here sets, and orders to the compiler.
+    """
+    cls = type(optimizer)
+    if not cls.__module__.startswith("torch.optim."):
+        return optimizer.step
+    return torch.no_grad()(partial(inspect.unwrap(cls.step), optimizer))
 
 
 class LBFGS(torch.optim.LBFGS):

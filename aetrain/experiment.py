@@ -136,7 +136,7 @@ def measure(parts: Parts, splits: Splits) -> Figures:
         log.info("test/pca_sse is left out: images of %d pixels are too large for it", pixels)
     ruler = Ruler(splits.test, prepare, parts.noise)
     figures = ruler.full(parts.model.eval(), parts.objective, pca)
-    subject = Subject(parts.model, parts.objective, parts.noise, splits, prepare)
+    subject = Subject(parts.model, parts.objective, parts.noise, splits, prepare, parts.untrained, parts.seed)
     for each in parts.measures.values():
         figures |= each(subject)
     return {f"test/{name}": value for name, value in figures.items()}

@@ -1,7 +1,7 @@
 """Measures beside the ruler, asked for by name: what a code is good for, and how likely images are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +26,8 @@ class Subject:
     noise: Noise
     splits: Splits
     prepare: Prepare
+    untrained: Callable[[], Autoencoder]  # the model as it was before training; seeds the global generator
+    seed: int  # of the run
 
     @cached_property
     def train_codes(self) -> Tensor:
@@ -52,10 +54,11 @@ class Measure(ABC):
 @torch.no_grad()
 def codes(model: Autoencoder, images: Images, prepare: Prepare, batch_size: int = 1000) -> Tensor:
     """The codes of images in order, [N, D]: the mean where they are random."""
-    found: Sequence[Tensor] = [_mean(model, x) for x in in_order(images, batch_size, prepare)]
+    found: Sequence[Tensor] = [mean_code(model, x) for x in in_order(images, batch_size, prepare)]
     return torch.cat([*found])
 
 
-def _mean(model: Autoencoder, x: Tensor) -> Tensor:
+def mean_code(model: Autoencoder, x: Tensor) -> Tensor:
+    """The codes [B, D] of pixels [B, C, H, W]: the mean where they are random."""
     code = model.encode(x)
     return code.mean if isinstance(code, GaussianCode) else code.z

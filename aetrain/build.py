@@ -114,6 +114,7 @@ def build(plain: Mapping[str, Any]) -> Parts:
         return descend(critic.parameters(), lambda x: critic.terms(model, noise(x)), name)
 
     updates = [descend(model.parameters(), autoencode), *starmap(criticise, objective.critics.items())]
+
     def untrained() -> Autoencoder:
         return draw().to(device)
 

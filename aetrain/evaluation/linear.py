@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.training.optimizers import LBFGS
@@ -40,8 +40,8 @@ class Linear:
     @staticmethod
     def fit(rows: Tensor, labels: Tensor, classes: int, loss: Loss, strength: float) -> "Linear":
         """Minimise |w|^2 / 2 + C * sum of losses for C = `strength`, from zero."""
-        weight = torch.zeros(classes, rows.shape[1], device=rows.device, requires_grad=True)
-        bias = torch.zeros(classes, device=rows.device, requires_grad=True)
+        weight = nn.Parameter(torch.zeros(classes, rows.shape[1], device=rows.device))
+        bias = nn.Parameter(torch.zeros(classes, device=rows.device))
         optimizer = LBFGS([weight, bias], max_iter=ITERATIONS)
 
         def closure() -> Tensor:

@@ -1,6 +1,5 @@
 """Probes: what can be read from a code by simple means, beside the same from raw pixels and from PCA."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from aetrain.data.dataset import Images, fixed_order
 from aetrain.evaluation.linear import cross_entropy, linear_accuracy, squared_hinge
-from aetrain.evaluation.measures import Measure, Subject
+from aetrain.evaluation.measures import Measure, Subject, digest
 from aetrain.evaluation.ruler import Figures
 from aetrain.evaluation.spaces import Space, nearest, spaces
 
@@ -64,7 +63,7 @@ class Probes(Measure):
         """What the methods read from one space, by method."""
         assert train.labels is not None
         assert test.labels is not None
-        key = (str(self), _digest(space.train, train.labels, space.test, test.labels)) if space.name else None
+        key = (str(self), digest(space.train, train.labels, space.test, test.labels)) if space.name else None
         if key in _KNOWN:
             return _KNOWN[key]
         figures: Figures = {}
@@ -116,10 +115,3 @@ def mutual_information(clusters: Tensor, labels: Tensor) -> float:
     from sklearn.metrics import normalized_mutual_info_score
 
     return float(normalized_mutual_info_score(labels.cpu().numpy(), clusters.numpy()))
-
-
-def _digest(*tensors: Tensor) -> str:
-    content = hashlib.blake2b()
-    for tensor in tensors:
-        content.update(tensor.cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()

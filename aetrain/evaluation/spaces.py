@@ -30,10 +30,14 @@ def spaces(subject: Subject, train: Images, test: Images) -> Iterator[Space]:
     """
     model, prepare = subject.model, subject.prepare
     yield Space("", codes(model, train, prepare), codes(model, test, prepare))
-    yield Space("_pixels", *(torch.cat([x.flatten(1) for x in in_order(part, 1000, prepare)]) for part in (train, test)))
+    yield Space(
+        "_pixels", *(torch.cat([x.flatten(1) for x in in_order(part, 1000, prepare)]) for part in (train, test))
+    )
     if train.pixels[0].numel() <= PCA_MAX_PIXELS:
         pca = PCA.fit(in_order(subject.splits.train, 8192, prepare), model.code_dim)
-        yield Space("_pca", *(torch.cat([pca.encode(x) for x in in_order(part, 1000, prepare)]) for part in (train, test)))
+        yield Space(
+            "_pca", *(torch.cat([pca.encode(x) for x in in_order(part, 1000, prepare)]) for part in (train, test))
+        )
 
 
 def nearest(asked: Tensor, among: Tensor, count: int, batch_size: int = 500) -> Tensor:

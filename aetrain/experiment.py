@@ -21,13 +21,12 @@ from aetrain.data.dataset import Splits
 from aetrain.directory import RunDirectory, Taken
 from aetrain.evaluation.measures import Subject
 from aetrain.evaluation.ruler import Figures, Ruler
+from aetrain.evaluation.spaces import PCA_MAX_PIXELS
 from aetrain.model.pca import PCA
 from aetrain.training.fit import EpochOfBatches, Run, fit
 from aetrain.training.memory import keep_freed_memory
 
 log = logging.getLogger("aetrain")
-
-PCA_MAX_PIXELS = 4096  # the covariance of larger images takes longer than training
 
 
 def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), single: bool = True) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import aetrain
 RECORDS = DOCS / "uses"
 FINETUNE = "experiment=pretrain_finetune"
 SMALLER = ["model.hidden=[500,500]", "model.code_dim=2000"]
-MACHINE = ["model.hidden=[]", "model.code_dim=1024", "pretrain.epochs=5"]
+MACHINE = ["model.hidden=[]", "model.code_dim=1024", "pretrain.epochs=3"]
 
 # The rows of each table: what it is called, and what `aetrain` is told.
 LABELS: dict[str, list[str]] = {

@@ -39,7 +39,7 @@ class FewLabels(Measure):
 
     labels: Sequence[int] = (100, 1000, 10000)
     steps: int = 1000
-    epochs: int = 10
+    epochs: int = 5
     batch_size: int = 32
     lr: float = 1e-3
 
@@ -86,7 +86,7 @@ class FewLabels(Measure):
         batches = Indices(images, self.batch_size)
         settle = [module.settle for module in classifier.modules() if isinstance(module, Settled)]
         terms = CrossEntropy(classifier, images, prepare)
-        update = Update(terms, Adam(classifier.parameters(), lr=self.lr), after_step=settle)
+        update = Update(terms, Adam(classifier.parameters(), lr=self.lr, fused=True), after_step=settle)
         epochs = max(self.epochs, -(-self.steps // len(batches)))
         fit(Run(classifier, seed, epochs), [update], batches)
         return classifier

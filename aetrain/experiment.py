@@ -82,6 +82,7 @@ def train(job: Job) -> dict[str, Any]:
         return known
     parts = build(job.plain)
     splits = load(parts)
+    check_images(parts, splits)
     job = claimed(job)
     with job.directory.logging(), told_of(job.directory):
         attempt = Attempt(job, parts, splits)
@@ -122,6 +123,13 @@ def load(parts: Parts) -> Splits:
     with blamed_on("dataset"):
         splits = parts.dataset.load()
     return splits.to(parts.device)
+
+
+def check_images(parts: Parts, splits: Splits) -> None:
+    """A ConfigError where a measure that was asked for cannot measure by these images."""
+    for name, measure in parts.measures.items():
+        with blamed_on(f"measures.{name}"):
+            measure.check_images(splits)
 
 
 def measure(parts: Parts, splits: Splits) -> Figures:

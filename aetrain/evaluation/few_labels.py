@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.optim import Adam
 
 from aetrain.data.batches import in_order
-from aetrain.data.dataset import Images, Prepare
-from aetrain.evaluation.measures import Measure, Subject, digest, mean_code
+from aetrain.data.dataset import Images, Prepare, Splits
+from aetrain.evaluation.measures import Measure, Subject, check_classes, digest, mean_code
 from aetrain.evaluation.ruler import Figures
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Settled
@@ -53,12 +53,15 @@ class FewLabels(Measure):
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr} teaches nothing: use a number above 0")
 
+    def check_images(self, splits: Splits) -> None:
+        """Only images whose classes are known."""
+        check_classes(splits)
+
     def __call__(self, subject: Subject) -> Figures:
-        """`finetuned_100` and `finetuned_100_random`, and so on; nothing where the images have no classes."""
+        """`finetuned_100` and `finetuned_100_random`, and so on."""
         train, test = subject.splits.train, subject.splits.test
-        if train.labels is None or test.labels is None:
-            log.info("measures.few_labels is left out: the data set has no classes")
-            return {}
+        assert train.labels is not None
+        assert test.labels is not None
         figures = {}
         device = train.pixels.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -47,9 +47,21 @@ class Measure(ABC):
     def check(self, model: Autoencoder) -> None:  # noqa: B027  # most measure anything
         """Refuse, with a ValueError, a model that it cannot measure; called before any data is read."""
 
+    def check_images(self, splits: Splits) -> None:  # noqa: B027
+        """Refuse, with a ValueError, images that it cannot measure by; called before training."""
+
     @abstractmethod
     def __call__(self, subject: Subject) -> Figures:
         """Figures by name. What is random comes from generators of its own, so that looking twice shows the same."""
+
+
+def check_classes(splits: Splits) -> None:
+    """Refuse images without classes."""
+    if splits.train.labels is None or splits.test.labels is None:
+        raise ValueError(
+            "what the code says of the images' classes is measured, but these have none: sort a folder's images into "
+            "a folder for each class, give an .npz file labels, or leave this measure out"
+        )
 
 
 @torch.no_grad()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.data.dataset import Images, fixed_order
+from aetrain.data.dataset import Images, Splits, fixed_order
 from aetrain.evaluation.linear import cross_entropy, linear_accuracy, squared_hinge
-from aetrain.evaluation.measures import Measure, Subject, digest
+from aetrain.evaluation.measures import Measure, Subject, check_classes, digest
 from aetrain.evaluation.ruler import Figures
 from aetrain.evaluation.spaces import Space, nearest, spaces
 
@@ -46,12 +46,15 @@ class Probes(Measure):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is too small: use 1 or more")
 
+    def check_images(self, splits: Splits) -> None:
+        """Only images whose classes are known."""
+        check_classes(splits)
+
     def __call__(self, subject: Subject) -> Figures:
-        """`probe_linear`, `probe_linear_pixels`, `probe_linear_pca` and so on; nothing where there are no classes."""
+        """`probe_linear`, `probe_linear_pixels`, `probe_linear_pca` and so on."""
         train, test = subject.splits.train, subject.splits.test
-        if train.labels is None or test.labels is None:
-            log.info("measures.probes is left out: the data set has no classes")
-            return {}
+        assert train.labels is not None
+        assert test.labels is not None
         train = train[fixed_order(len(train))[: self.images].to(train.pixels.device)]
         figures = {}
         for space in spaces(subject, train, test):

@@ -8,8 +8,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from aetrain.data.dataset import fixed_order
-from aetrain.evaluation.measures import Measure, Subject
+from aetrain.data.dataset import Splits, fixed_order
+from aetrain.evaluation.measures import Measure, Subject, check_classes
 from aetrain.evaluation.ruler import Figures
 from aetrain.evaluation.spaces import nearest, spaces
 
@@ -35,12 +35,15 @@ class Retrieval(Measure):
         if self.queries is not None and self.queries < 1:
             raise ValueError(f"queries={self.queries} asks nothing: use 1 or more, or null for all test images")
 
+    def check_images(self, splits: Splits) -> None:
+        """Only images whose classes are known."""
+        check_classes(splits)
+
     def __call__(self, subject: Subject) -> Figures:
-        """`precision_10`, `precision_10_pixels`, `precision_10_pca` and so on; nothing where there are no classes."""
+        """`precision_10`, `precision_10_pixels`, `precision_10_pca` and so on."""
         train, test = subject.splits.train, subject.splits.test
-        if train.labels is None or test.labels is None:
-            log.info("measures.retrieval is left out: the data set has no classes")
-            return {}
+        assert train.labels is not None
+        assert test.labels is not None
         test = test[fixed_order(len(test))[: self.queries].to(test.pixels.device)]
         assert test.labels is not None
         figures = {}

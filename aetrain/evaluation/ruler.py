@@ -52,6 +52,16 @@ MEANING = {
     "dead_units": "units of the code that no image moves (standard deviation below 0.001)",
     "used_codewords": "codewords that some image uses",
     "perplexity": "how many codewords are in use, each counted by how often: exp of the entropy of their use",
+    "MEASURE_pixels": "the same of raw pixels in place of the code",
+    "MEASURE_pca": "the same of PCA with as many units",
+    "probe_linear": "test images whose class logistic regression reads from the code, %",
+    "probe_svm": "test images whose class a linear support vector machine reads from the code, %",
+    "probe_knn": "test images of the class that most of the nearest training codes have, %",
+    "probe_kmeans": "test images in the cluster of codes that stands for their class, %",
+    "probe_nmi": "normalised mutual information of the codes' clusters and the classes, 0 to 1",
+    "precision_K": "of the K training images whose codes are nearest to a test image's, those of its class, %",
+    "finetuned_N_random": "the same from the random weights that the run began with",
+    "finetuned_N": "test images that encoder and classifier get right, trained together on N labels, %",
     "active_units": "units whose mean moves with the image (variance above 0.01; Burda et al. 2016)",
 }
 

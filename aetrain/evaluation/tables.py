@@ -1,5 +1,6 @@
 """Figures as a person reads them: a line an epoch, a table at the end."""
 
+import re
 from collections.abc import Mapping
 
 from aetrain.evaluation.ruler import MEANING
@@ -26,7 +27,14 @@ def epoch_line(run: Run, figures: Mapping[str, float], watched: str, num_images:
 def figures_table(figures: Mapping[str, float]) -> str:
     """One figure a line: its name, its value, what it is."""
     order = list(MEANING)
-    names = sorted(figures, key=lambda name: order.index(n) if (n := name.partition("/")[2]) in MEANING else len(order))
-    rows = [(name, f"{figures[name]:.4f}", MEANING.get(name.partition("/")[2], "")) for name in names]
+    names = sorted(figures, key=lambda name: order.index(n) if (n := explained(name)) in MEANING else len(order))
+    rows = [(name, f"{figures[name]:.4f}", MEANING.get(explained(name), "")) for name in names]
     wide, tall = max(len(r[0]) for r in rows), max(len(r[1]) for r in rows)
     return "\n".join(f"  {name:{wide}}  {value:>{tall}}  {meaning}".rstrip() for name, value, meaning in rows)
+
+
+def explained(name: str) -> str:
+    """The name under which a figure is explained: `is_nll_K` for `test/is_nll_50`; capitals stand for any word."""
+    own = name.partition("/")[2]
+    patterns = (key for key in MEANING if re.fullmatch(re.sub("[A-Z]+", r"[\\w.]+", key), own))
+    return own if own in MEANING else next(patterns, own)

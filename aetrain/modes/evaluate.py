@@ -9,7 +9,7 @@ from aetrain.build import Parts, build
 from aetrain.config.errors import ConfigError
 from aetrain.directory import RunDirectory
 from aetrain.evaluation.tables import figures_table
-from aetrain.experiment import load, measure
+from aetrain.experiment import check_images, load, measure
 from aetrain.training import checkpoint
 
 log = logging.getLogger("aetrain")
@@ -19,6 +19,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     """Measure the checkpoint of `run` on the whole test set, under the conditions that the command line adds."""
     source, parts, epoch = trained(job, "eval")
     splits = load(parts)
+    check_images(parts, splits)
     home = job.directory
     same = home.path.resolve() == source.path.resolve()
     if not same:

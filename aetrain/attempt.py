@@ -169,7 +169,7 @@ def _curves(journal: Sequence[checkpoint.Line]) -> list[tuple[int, dict[str, flo
 
 def _is_hparam(key: str, value: Any) -> bool:
     return isinstance(value, int | float | str) and not key.startswith(
-        ("views.", "measures.", "mode.", "run", "resume", "retry", "trust", "data_dir", "seed", "epochs")
+        ("views.", "measures.", "mode.", "run", "query", "resume", "retry", "trust", "data_dir", "seed", "epochs")
     )
 
 

@@ -26,6 +26,7 @@ class Settings:
     device: Literal["auto", "cpu", "cuda"]
     data_dir: str
     run: str | None
+    query: str | None
     resume: str | None
     retry: bool
     trust: bool

@@ -18,6 +18,7 @@ from experiments import DOCS, ROOT
 from omegaconf import OmegaConf
 
 import aetrain
+from aetrain.evaluation import probes
 
 RECORDS = DOCS / "uses"
 FINETUNE = "experiment=pretrain_finetune"
@@ -83,8 +84,11 @@ def recorded(table: str) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def measured(table: str, seeds: int, minutes: float, outputs: Path) -> None:
-    """Run what is not recorded yet, and record it."""
+    """Run what is not recorded yet, and record it. The controls that pieces have in common are kept in `outputs`."""
     began = time.monotonic()
+    controls = outputs / "controls.json"
+    if controls.is_file():
+        probes._KNOWN.update((tuple(key), figures) for key, figures in json.loads(controls.read_text()))
     for name, seed, said in rows(table, seeds):
         known = recorded(table)
         if str(seed) in known.get(name, {}):
@@ -99,6 +103,7 @@ def measured(table: str, seeds: int, minutes: float, outputs: Path) -> None:
         known.setdefault(name, {})[str(seed)] = figures
         RECORDS.mkdir(parents=True, exist_ok=True)
         (RECORDS / f"{table}.json").write_text(json.dumps(known, indent=1) + "\n")
+        controls.write_text(json.dumps(list(probes._KNOWN.items())))
         print(name, seed, figures, flush=True)
 
 

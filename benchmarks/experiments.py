@@ -35,6 +35,8 @@ document says of it, on the real data. `aetrain experiment=NAME` runs one, `aetr
 `python benchmarks/experiments.py NAME --seeds 3` trains what a claim compares, checks it and writes this page. Figures
 are on the test images, mean and standard deviation over seeds. What stands behind each name is in
 `configs/experiment/`, what exactly is checked in `benchmarks/claims/`.
+
+What codes are good for beside this - few labels, probes, search by content - is measured in [uses.md](uses.md).
 """
 SMOKE = ("epochs=1", "dataset.subset=300")
 

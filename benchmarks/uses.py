@@ -9,16 +9,20 @@ recorded in docs/uses/ and not measured again. `--minutes` begins nothing more a
 
 import argparse
 import json
+import re
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from evidence import dataset_of, noise_of
 from experiments import DOCS, ROOT
 from omegaconf import OmegaConf
 
 import aetrain
 from aetrain.evaluation import probes
+from aetrain.views.retrieval import Neighbours
+from aetrain.views.scene import scenes
 
 RECORDS = DOCS / "uses"
 FINETUNE = "experiment=pretrain_finetune"
@@ -60,6 +64,7 @@ FAMILIES: dict[str, list[str]] = {
     "WAE-MMD": ["model=wae"],
     "VQ-VAE": ["model=vqvae"],
 }
+SHOWN = "mnist: variational"  # the row of which the picture is
 
 
 def rows(table: str, seeds: int) -> Iterator[tuple[str, int, list[str]]]:
@@ -95,7 +100,7 @@ def measured(table: str, seeds: int, minutes: float, outputs: Path) -> None:
             continue
         if time.monotonic() - began > 60 * minutes:
             return
-        place = outputs / table / name.replace(" ", "_").replace(",", "").replace(":", "") / f"seed{seed}"
+        place = place_of(outputs, table, name, seed)
         run = aetrain.run([*said, f"seed={seed}", f"hydra.run.dir={place}"])
         figures = {key.partition("/")[2]: round(value, 4) for key, value in run.metrics.items() if is_use(key)}
         if table == "codes":
@@ -105,6 +110,22 @@ def measured(table: str, seeds: int, minutes: float, outputs: Path) -> None:
         (RECORDS / f"{table}.json").write_text(json.dumps(known, indent=1) + "\n")
         controls.write_text(json.dumps(list(probes._KNOWN.items())))
         print(name, seed, figures, flush=True)
+
+
+def like_images(outputs: Path) -> None:
+    """The picture of what is found by pixels and by code, of the row SHOWN, where it has been run."""
+    place = place_of(outputs, "codes", SHOWN, 0)
+    if not (place / "metrics.json").is_file():
+        return
+    run = aetrain.load(place)
+    dataset = dataset_of(run.config)
+    scene = scenes(run.model, dataset.load().test, dataset.prepare, noise_of(run))(0)
+    Neighbours(count=4)(scene).save(DOCS / "figures" / "uses")
+
+
+def place_of(outputs: Path, table: str, name: str, seed: int) -> Path:
+    """Where a row's run goes."""
+    return outputs / table / re.sub(r"[^\w()-]+", "_", name) / f"seed{seed}"
 
 
 def is_use(key: str) -> bool:
@@ -148,7 +169,16 @@ CODES_HEAD = """## Probes and search by content
 % of the test images after training on 10,000 codes: logistic regression, linear SVM, 5 nearest neighbours, and k-means
 (matched one to one with the classes; its normalised mutual information, too); and the share of the 10 and 100 training
 images nearest to a test image that are of its class, in % (2,000 queries among all 60,000). One seed. Below, the same
-of raw pixels and of PCA, which is all that a code has to be better than.
+of raw pixels and of PCA, which a code has to be better than.
+
+![Images, and those nearest to them by pixels and by code](figures/uses.png)
+
+*Test images, each in front of those nearest to it among 1,000: by pixels, and below by the code of `model=vae`.
+The view `neighbours` draws this of every run.*
+"""
+CODES_TAIL = """Published, of all 70,000 images: k-means of raw pixels 53 % and NMI 0.50 on MNIST, 47 % and 0.51 on
+Fashion-MNIST; of the code of 784-500-500-2000-10 after 300 epochs 87.9 % and 0.807, 60.6 % and 0.637
+(`XifengGuo/DEC-keras`, 10 trials).
 """
 PROBES = {
     "linear": "probe_linear",
@@ -221,7 +251,7 @@ def codes() -> list[str]:
             controls["PCA", units] = [f"{f[key + '_pca']:.2f}" for key in PROBES.values()]
         text += [f"| {name} | | {units} | " + " | ".join(cells) + " |" for (name, units), cells in controls.items()]
         text += [""]
-    return text
+    return [*text, CODES_TAIL] if text else []
 
 
 def write_document() -> None:
@@ -239,6 +269,8 @@ def main() -> None:
     given = parser.parse_args()
     for table in given.tables:
         measured(table, given.seeds, given.minutes, given.outputs)
+    if "codes" in given.tables:
+        like_images(given.outputs)
     write_document()
 
 

@@ -1,5 +1,6 @@
 """From a config to the cast of an experiment: every component built, and known to fit, before any data is read."""
 
+import copy
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,6 +44,8 @@ class Parts:
     views: Mapping[str, Any]
     measures: Mapping[str, Measure]
     device: torch.device
+    seed: int
+    untrained: Callable[[], Autoencoder]  # the model as it was first drawn; seeds the global generator
 
     @property
     def optimizers(self) -> list[Optimizer]:
@@ -71,14 +74,19 @@ def build(plain: Mapping[str, Any]) -> Parts:
         )
     with blamed_on("dataset"):
         image_shape = dataset.image_shape
-    torch.manual_seed(plain["seed"])
-    model = _make("model", {"model": net})(
-        image_shape=image_shape,
-        likelihood=likelihood,
-        sparsifier=sparsity.sparsifier,
-        scale=tuple(dataset.scale),
-        code_activation=sparsity.code_activation or own,
-    )
+
+    def draw() -> Autoencoder:
+        torch.manual_seed(plain["seed"])
+        drawn: Autoencoder = _make("model", {"model": net})(
+            image_shape=image_shape,
+            likelihood=likelihood,
+            sparsifier=copy.deepcopy(sparsity.sparsifier),
+            scale=tuple(dataset.scale),
+            code_activation=sparsity.code_activation or own,
+        )
+        return drawn
+
+    model = draw()
     names = plain["model"].get("penalties") or {}
     for name, node in names.items():
         if "_target_" not in (node or {}):  # such as an experiment's settings of a penalty that another model has
@@ -111,7 +119,12 @@ def build(plain: Mapping[str, Any]) -> Parts:
         return descend(critic.parameters(), lambda x: critic.terms(model, noise(x)), name)
 
     updates = [descend(model.parameters(), autoencode), *starmap(criticise, objective.critics.items())]
-    return Parts(dataset, model, objective, noise, pretrain, updates, make_optimizer, views, measures, device)
+
+    def untrained() -> Autoencoder:
+        return draw().to(device)
+
+    cast = (dataset, model, objective, noise, pretrain, updates, make_optimizer, views, measures, device)
+    return Parts(*cast, plain["seed"], untrained)
 
 
 def _asked(name: str, plain: Mapping[str, Any], model: Autoencoder) -> dict[str, int]:

@@ -22,7 +22,7 @@ from aetrain.training import disk, state
 log = logging.getLogger("aetrain")
 
 # Settings that may differ when a run is continued: where and how, not what.
-FREE = ("mode", "run", "resume", "retry", "trust", "device", "data_dir", "epochs", "views", "dataset.path")
+FREE = ("mode", "run", "query", "resume", "retry", "trust", "device", "data_dir", "epochs", "views", "dataset.path")
 
 # Figures that a clock gives, and so differ between two runs that are the same in all else.
 TIMINGS = ("seconds", "train/seconds_per_epoch")

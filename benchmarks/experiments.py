@@ -38,6 +38,7 @@ are on the test images, mean and standard deviation over seeds. What stands behi
 
 [Likelihood](likelihood.md): -log p(x) of the variational models at 1, 5, 50 and 500 draws, published figures beside.
 [Robustness](robustness.md): trained on one kind of noise, evaluated on all kinds and levels.
+[Uses](uses.md): what codes are good for: few labels, probes, search by content.
 """
 SMOKE = ("epochs=1", "dataset.subset=300")
 

@@ -51,6 +51,7 @@ def folder(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     pixels = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
     for index, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / "my" / "images" / f"{index}.png")
+    shutil.copyfile(tmp_path / "my" / "images" / "0.png", tmp_path / "my" / "image.png")
     np.savez(tmp_path / "my" / "images.npz", x_train=pixels[:8], x_test=pixels[8:])
     for block in [*blocks("python"), *blocks("yaml")]:
         if named := re.match(r"# (\S+\.(?:py|yaml))\n", block):
@@ -72,7 +73,7 @@ def test_aetrain_commands(line: str, folder: Path, request: pytest.FixtureReques
     words = line.removeprefix("PYTHONPATH=. ").split()
     assert words[0] == "aetrain"
     extra: tuple[str, ...] = ()
-    if not any(word.startswith(("mode=eval", "mode=check", "mode=report", "resume=")) for word in words):
+    if not any(word.startswith(("mode=eval", "mode=search", "mode=check", "mode=report", "resume=")) for word in words):
         extra = QUICK if "--config-dir" not in line else QUICK[:2]
         if not any(word.startswith("dataset=") for word in words) or "dataset=fashion" in words:
             extra = (*extra, f"data_dir={request.getfixturevalue('data_dir')}")

@@ -118,7 +118,9 @@ def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
 
     said = OmegaConf.load(CONFIG_DIR / "experiment" / f"{name}.yaml")
     stages = ["pretrain.epochs=1"] if OmegaConf.select(said, "pretrain.epochs") is not None else []
-    directory = run(f"experiment={name}", f"data_dir={data_dir}", "epochs=1", "dataset.subset=2000", *stages)
+    directory = run(
+        f"experiment={name}", f"data_dir={data_dir}", "epochs=1", "dataset.subset=2000", "measures=none", *stages
+    )
     assert metrics(directory)["status"] == "finished"
     assert (directory / "figures" / "reconstructions.png").is_file()
     claims = Path(__file__).resolve().parent.parent / "benchmarks" / "claims"

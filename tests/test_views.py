@@ -34,6 +34,7 @@ from aetrain.views.logbook import Logbook, zero_or_power_of_two
 from aetrain.views.pictures import Reconstructions, Samples, class_by_class
 from aetrain.views.projector import Embedding, Projector
 from aetrain.views.render import GAP, GREY, WHITE, grid, png, signed_grey, write_png
+from aetrain.views.retrieval import Neighbours
 from aetrain.views.scatter import frame, palette, scatter, ticks
 from aetrain.views.scene import Scene, scenes
 from aetrain.views.units import Activations, DecoderUnits, Units
@@ -48,6 +49,7 @@ VIEWS: dict[str, View] = {
     "samples": Samples(),
     "code": CodeMap(),
     "grid": CodeGrid(),
+    "neighbours": Neighbours(),
     "activations": Activations(),
     "units_sorted": Units(order="similarity"),
     "atlas": Atlas(count=4),

@@ -24,12 +24,12 @@ MAX_NAME = 120
 DEFAULT = "default"  # the name of a run that overrides nothing
 
 # Settings that say where and how to work, not what the run is, and so are no part of its name.
-NAMELESS = ("mode", "run", "resume", "retry", "trust", "data_dir", "device", "dataset.path")
+NAMELESS = ("mode", "run", "query", "resume", "retry", "trust", "data_dir", "device", "dataset.path")
 
 NO_OPTIONS = (int, float, dict, list, type(None))  # what is no option's name
 
 # Settings whose value is a path.
-PATHS = ("run", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir", "mode.out")
+PATHS = ("run", "query", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir", "mode.out")
 
 # Modes that read the directories of runs as they are: they start from no run's config, and need no torch.
 READERS = ("board", "report")
@@ -107,6 +107,8 @@ def starting_from_run(overrides: Sequence[str]) -> list[str]:
     _forget_saved()
     given = {o.key_or_group: o for o in parse(overrides) if not o.is_delete()}
     mode = given["mode"].value() if "mode" in given else None
+    if "query" in given and mode != "search":
+        raise ConfigError("query= is the image that mode=search looks for: add mode=search")
     if mode in READERS:
         return _for_reader(str(mode), given, overrides)
     word = next((w for w in ("resume", "run") if w in given and given[w].value() is not None), None)
@@ -130,7 +132,7 @@ def starting_from_run(overrides: Sequence[str]) -> list[str]:
     first = [
         f"hydra.run.dir={_literal(str(run if name == DEFAULT else run / 'eval' / name))}",
         f"hydra.sweep.dir={_literal(str(run / 'eval'))}",
-        *_chosen(saved_config(run), given, ("run", "resume", "device", "trust", "data_dir")),
+        *_chosen(saved_config(run), given, ("run", "query", "resume", "device", "trust", "data_dir")),
     ]
     return [*first, *overrides]
 
@@ -153,7 +155,7 @@ def _resumed(run: Path, given: Collection[str]) -> list[str]:
     mode = saved.get("mode")
     if not isinstance(mode, dict) or mode.get("_target_") != "aetrain.experiment.train":
         raise ConfigError(f"resume={run}: that is no training, which alone can be gone on with")
-    return [f"hydra.run.dir={_literal(str(run))}", *_chosen(saved, given, ("run", "resume", "retry", "trust"))]
+    return [f"hydra.run.dir={_literal(str(run))}", *_chosen(saved, given, ("run", "query", "resume", "retry", "trust"))]
 
 
 def _chosen(saved: dict[str, Any], given: Collection[str], apart: Collection[str]) -> list[str]:

@@ -28,6 +28,7 @@ class Settings:
     compile: bool
     data_dir: str
     run: str | None
+    query: str | None
     resume: str | None
     retry: bool
     trust: bool

@@ -1,7 +1,8 @@
 """Measures beside the ruler, asked for by name: what a code is good for, and how likely images are."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +27,8 @@ class Subject:
     noise: Noise
     splits: Splits
     prepare: Prepare
+    untrained: Callable[[], Autoencoder]  # the model as it was before training; seeds the global generator
+    seed: int  # of the run
 
     @cached_property
     def train_codes(self) -> Tensor:
@@ -52,13 +55,31 @@ class Measure(ABC):
         """Figures by name. What is random comes from generators of its own, so that looking twice shows the same."""
 
 
+def check_classes(splits: Splits) -> None:
+    """Refuse images without classes."""
+    if splits.train.labels is None or splits.test.labels is None:
+        raise ValueError(
+            "what the code says of the images' classes is measured, but these have none: sort a folder's images into "
+            "a folder for each class, give an .npz file labels, or leave this measure out"
+        )
+
+
 @torch.no_grad()
 def codes(model: Autoencoder, images: Images, prepare: Prepare, batch_size: int = 1000) -> Tensor:
     """The codes of images in order, [N, D]: the mean where they are random."""
-    found: Sequence[Tensor] = [_mean(model, x) for x in in_order(images, batch_size, prepare)]
+    found: Sequence[Tensor] = [mean_code(model, x) for x in in_order(images, batch_size, prepare)]
     return torch.cat([*found])
 
 
-def _mean(model: Autoencoder, x: Tensor) -> Tensor:
+def mean_code(model: Autoencoder, x: Tensor) -> Tensor:
+    """The codes [B, D] of pixels [B, C, H, W]: the mean where they are random."""
     code = model.encode(x)
     return code.mean if isinstance(code, GaussianCode) else code.z
+
+
+def digest(*tensors: Tensor) -> str:
+    """What tells these numbers from all others."""
+    content = hashlib.blake2b()
+    for tensor in tensors:
+        content.update(tensor.cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()

@@ -17,12 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
+from aetrain.config.settings import WHERE_AND_HOW
 from aetrain.training import disk, state
 
 log = logging.getLogger("aetrain")
 
-# Settings that may differ when a run is continued: where and how, not what.
-FREE = ("mode", "run", "query", "resume", "retry", "trust", "device", "data_dir", "epochs", "views", "dataset.path")
+# Settings that may differ when a run is continued.
+FREE = (*WHERE_AND_HOW, "epochs", "views", "measures", "dataset.path")
 
 # Figures that a clock gives, and so differ between two runs that are the same in all else.
 TIMINGS = ("seconds", "train/seconds_per_epoch")

@@ -35,7 +35,7 @@ from aetrain.training.rehearsal import rehearse
 log = logging.getLogger("aetrain")
 
 # What each run of a pack has to itself; of these, any option goes with any other.
-OWN = ("optimizer", "schedule", "pretrain", "views", "measures", "seed", "run", "resume", "retry", "trust")
+OWN = ("optimizer", "schedule", "pretrain", "views", "measures", "seed", "run", "query", "resume", "retry", "trust")
 
 
 def run(runs: Sequence[Asked], size: int, take: Callable[[list[int]], None]) -> None:

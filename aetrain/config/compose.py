@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aetrain.config.errors import ConfigError, listed
 from aetrain.config.paths import groups
+from aetrain.config.settings import WHERE_AND_HOW
 from aetrain.training import state
 
 log = logging.getLogger("aetrain")
@@ -23,8 +24,7 @@ SAVED = "saved"  # the option under which a run's own section of a group goes
 MAX_NAME = 120
 DEFAULT = "default"  # the name of a run that overrides nothing
 
-# Settings that say where and how to work, not what the run is, and so are no part of its name.
-NAMELESS = ("mode", "run", "query", "resume", "retry", "trust", "data_dir", "device", "dataset.path")
+NAMELESS = (*WHERE_AND_HOW, "dataset.path")  # no part of a run's name
 
 NO_OPTIONS = (int, float, dict, list, type(None))  # what is no option's name
 

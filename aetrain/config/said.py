@@ -6,24 +6,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from aetrain.config.paths import CONFIG_DIR, group_settings, groups
+from aetrain.config.settings import WHERE_AND_HOW
 
 Plain = int | float | str  # and so also bool
 
-# Settings of where and how, and those that the rows of a table are averaged over or that no table is about.
-NO_HPARAM = (
-    "mode",
-    "run",
-    "resume",
-    "retry",
-    "trust",
-    "data_dir",
-    "device",
-    "views",
-    "measures",
-    "seed",
-    "epochs",
-    "hydra",
-)
+# No hyper-parameters: rows of a table are averaged over some, and no table is about the others.
+NO_HPARAM = (*WHERE_AND_HOW, "views", "measures", "seed", "epochs", "hydra")
 
 
 def said(overrides: Iterable[str]) -> dict[str, str]:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+# Settings that say where and how to work: they are no part of what a run is.
+WHERE_AND_HOW = ("mode", "run", "query", "resume", "retry", "trust", "data_dir", "device")
+
 
 @dataclass(kw_only=True)
 class Settings:

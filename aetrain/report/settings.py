@@ -9,12 +9,13 @@ from typing import Any
 
 from aetrain.config.paths import groups
 from aetrain.config.said import default_options
+from aetrain.config.settings import WHERE_AND_HOW
 from aetrain.report.runs import Entry
 
 # Settings that do not say what a run is, or that seeds are averaged over.
-APART = ("mode", "run", "resume", "retry", "trust", "device", "data_dir", "views", "measures", "seed", "hydra")
+APART = (*WHERE_AND_HOW, "views", "measures", "seed", "hydra")
 
-UNTOLD = ("mode", "views", "measures", "run", "resume")  # of the settings that are the same
+UNTOLD = ("mode", "views", "measures", "run", "query", "resume")  # of the settings that are the same
 
 MANY = 6  # settings that are told to differ where overrides do not tell runs apart
 
@@ -128,6 +129,5 @@ def constants(runs: Sequence[Entry]) -> dict[str, str]:
     return {
         key: _shown(value)
         for key, value in known[0].items()
-        if all(one.get(key) == value for one in known)
-        and key.split(".")[0] not in ("mode", "views", "measures", "run", "resume")
+        if all(one.get(key) == value for one in known) and key.split(".")[0] not in UNTOLD
     }

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from aetrain.build import Parts
 from aetrain.config.compose import run_name
 from aetrain.config.errors import ConfigError, blamed_on
-from aetrain.config.said import hparam_names, hparams
+from aetrain.config.said import hparam_columns, hparams
 from aetrain.data.batches import Batches
 from aetrain.data.dataset import Splits
 from aetrain.directory import TIMINGS, RunDirectory, flat, tensorboard_command, tensorboard_link
@@ -149,7 +149,7 @@ class Attempt:
         self.logbook.note("doctor", told or "Nothing is wrong.")
         if self.parts.views:
             write_strip(self.logbook.scene(self.state.epoch), home.path / "figures" / "strip")
-        self.logbook.close(own, figures, trial, hparam_names(own))
+        self.logbook.close(own, figures, trial, hparam_columns(self.job.overrides, self.job.single))
         home.write_findings([asdict(found) for found in findings])
         metrics = {
             "status": "finished",

@@ -68,7 +68,7 @@ def shots() -> None:
     """Look at the sweep, write docs/figures/report*.png and those of TensorBoard."""
     if not FAMILIES.is_dir():
         sys.exit(f"{FAMILIES} is not there: python benchmarks/gallery.py sweep makes it")
-    aetrain_report = [sys.executable, "-m", "aetrain", "mode=report", f"run={FAMILIES}"]
+    aetrain_report = [sys.executable, "-m", "aetrain", "mode=report", f"run={FAMILIES.relative_to(ROOT)}"]
     subprocess.run(aetrain_report, cwd=ROOT, check=True)
     with browser(webgl=True) as page:
         report_shots(page, (FAMILIES / "report.html").as_uri())
@@ -107,10 +107,10 @@ def keep(page: Page, name: str, seconds: float = 1) -> None:
     time.sleep(seconds)
     target = page.shot(FIGURES / f"{name}.png")
     picture = Image.open(target).convert("RGB")
-    for colours in (256, 128, 64):
-        picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(target, optimize=True)
-        if target.stat().st_size <= LARGEST:
-            break
+    picture.save(target, optimize=True)
+    for colours in (256, 64):
+        if target.stat().st_size > LARGEST:
+            picture.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(target)
     print(target, f"{target.stat().st_size // 1000} kB")
 
 
@@ -119,7 +119,7 @@ def board() -> Iterator[int]:
     """TensorBoard on the sweep, at the port that comes out, until the end."""
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    said = [sys.executable, "-m", "aetrain", "mode=board", f"run={FAMILIES}", f"mode.port={port}"]
+    said = [sys.executable, "-m", "aetrain", "mode=board", f"run={FAMILIES.relative_to(ROOT)}", f"mode.port={port}"]
     server = subprocess.Popen(said, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(240):

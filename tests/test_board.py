@@ -16,7 +16,7 @@ import pytest
 from command import aetrain, command
 from conftest import TINY
 
-from aetrain.config.said import hparam_names, hparams, said
+from aetrain.config.said import hparam_columns, hparams, said
 from aetrain.directory import MAIN_TAGS, tensorboard_link
 
 
@@ -61,9 +61,11 @@ def test_hparams_begin_with_what_was_said() -> None:
     assert own["model.hidden"] == "[4, 2]"
     assert not {"seed", "views.units.count", "optimizer._target_"} & own.keys()
     assert "dataset" not in hparams(flat, ["experiment=vae"]), "the experiment chooses it"
-    names = hparam_names(own)
-    assert names[: len(own)] == list(own)
-    assert {"noise.p", "model.penalties.kl.weight"} < set(names), "of runs of other families"
+    overrides = ["model=vae", "optimizer.lr=0.01", "seed=3", "~views.units"]
+    assert hparam_columns(overrides, alone=False) == {"model": True, "optimizer.lr": True}
+    columns = hparam_columns(overrides, alone=True)
+    assert {"noise.p", "model.penalties.kl.weight", "dataset"} < set(columns), "what other runs may have said"
+    assert [name for name, first in columns.items() if first] == ["model", "optimizer.lr"]
     assert said(["+a=1", "b.c=x=y", "~d", "~e=2"]) == {"a": "1", "b.c": "x=y"}
 
 

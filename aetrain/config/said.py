@@ -43,10 +43,15 @@ def hparams(flat: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Plai
     return {k: v for k, v in plain.items() if isinstance(v, Plain) and k.split(".")[0] not in NO_HPARAM}
 
 
-def hparam_names(own: Iterable[str]) -> list[str]:
-    """The names of a run's own hyper-parameters, and then of those that other runs may have.
+def hparam_columns(overrides: Iterable[str], alone: bool) -> dict[str, bool]:
+    """The columns of a table of runs by name, and whether each was said, and so belongs before the others.
 
-    TensorBoard reads the names from one of the runs that it compares, and shows no others.
+    TensorBoard reads the columns from one of the runs that it compares. Those of a sweep all say the same words, which
+    are enough; a run that is `alone` also names what others may have said.
     """
-    others = [name for name in (*groups(), *group_settings()) if name.split(".")[0] not in NO_HPARAM]
-    return list(dict.fromkeys([*own, *others]))
+    first = {key: True for key in said(overrides) if key.split(".")[0] not in NO_HPARAM}
+    if first and not alone:
+        return first
+    plain = (name for name in group_settings() if name.count(".") == 1 or name.endswith(".weight"))
+    others = [name for name in (*groups(), "batch_size", *plain) if name.split(".")[0] not in NO_HPARAM]
+    return dict.fromkeys(others, False) | first

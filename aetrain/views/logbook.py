@@ -14,6 +14,7 @@ from aetrain.views.scene import Scene
 
 if TYPE_CHECKING:  # importing it takes 0.2 s
     from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
 
 # The figures that are columns of the HParams table. TensorBoard takes them from one of the runs that it compares, so
 # that every run names all of them.
@@ -148,13 +149,14 @@ class Logbook:
         hparams: Mapping[str, int | float | str | bool],
         metrics: Mapping[str, float],
         trial: str,
-        names: Sequence[str] = (),
+        columns: Mapping[str, bool] | None = None,
     ) -> None:
         """The run's row in the HParams table, and the end of the file.
 
-        Runs with an equal `trial` are one row of averages, so it and `hparams` leave the seed out. `names` are those
-        of the table's columns, where other runs have hyper-parameters that this one has not. Of `metrics`, by tag, the
-        main ones are columns; one that no epoch has written is written now, or its column would be empty.
+        Runs with an equal `trial` are one row of averages, so it and `hparams` leave the seed out. `columns` are the
+        hyper-parameters that the table has, those before the others that are True; all of the run's own where nothing
+        is said. Of `metrics`, by tag, the main ones are columns, too; one that no epoch has written is written now, or
+        its column would be empty.
         """
         from tensorboard.plugins.hparams import summary_v2 as hp
 
@@ -162,11 +164,24 @@ class Logbook:
             if tag in metrics and tag not in self.tracked:
                 self.writer.add_scalar(tag, metrics[tag], self.epoch)
         file = self.writer._get_file_writer()
-        shown = [hp.Metric(tag, display_name=tag.replace("/", " ")) for tag in COLUMNS]
-        columns = [hp.HParam(name) for name in names or hparams]
-        file.add_summary(hp.hparams_config_pb(hparams=columns, metrics=shown))
+        file.add_summary(_table(dict.fromkeys(hparams, False) if columns is None else columns))
         file.add_summary(hp.hparams_pb(dict(hparams), trial_id=trial))
         self.writer.close()
+
+
+def _table(columns: Mapping[str, bool]) -> "Summary":
+    """What says how the HParams table looks; TensorBoard puts those columns first that are marked as differing."""
+    from tensorboard.plugins.hparams import summary_v2 as hp
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    metrics = [hp.Metric(tag, display_name=tag.replace("/", " ")) for tag in COLUMNS]
+    summary: Summary = hp.hparams_config_pb(hparams=[hp.HParam(name) for name in columns], metrics=metrics)
+    (value,) = summary.value
+    table = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    for info in table.experiment.hparam_infos:
+        info.differs = columns[info.name]
+    value.metadata.plugin_data.content = table.SerializeToString()
+    return summary
 
 
 def zero_or_power_of_two(epoch: int) -> bool:

@@ -107,7 +107,26 @@ class Attempt:
         self.logbook.scalars(epoch, figures)
 
     def record(self, run: Run) -> None:
-        """Measure, remember and show an epoch; epoch 0 is the model before training."""
+        """Measure, remember, show and save an epoch; epoch 0 is the model before training."""
+        self.show(run)
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint of what was last shown."""
+        parts, journal = self.parts, self.journal
+        checkpoint.save(
+            self.job.directory.path,
+            parts.model,
+            parts.objective,
+            parts.optimizers,
+            journal[-1]["epoch"],
+            journal,
+            self.config,
+            self.job.overrides,
+        )
+
+    def show(self, run: Run) -> None:
+        """`record`, but for the checkpoint."""
         home, model, objective = self.job.directory, self.parts.model, self.parts.objective
         model.eval()
         figures = {f"train/{name}": value for name, value in run.metrics.items()}
@@ -126,16 +145,6 @@ class Attempt:
         self.logbook.scalars(run.epoch, figures)
         self.logbook.pictures(run.epoch, last=run.last)
         log.info("%s", epoch_line(run, figures, self.watched_name, self.batches.num_images))
-        checkpoint.save(
-            home.path,
-            model,
-            objective,
-            self.parts.optimizers,
-            run.epoch,
-            self.journal,
-            self.config,
-            self.job.overrides,
-        )
 
     def finish(self, figures: Figures) -> dict[str, Any]:
         """Write down what came of it: `figures` are those of the trained model on the whole ruler."""

@@ -6,6 +6,7 @@ Each run has its own directory, event file, checkpoint and figures, as if it had
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, get_args, get_type_hints
 
@@ -36,6 +37,8 @@ log = logging.getLogger("aetrain")
 
 # What each run of a pack has to itself; of these, any option goes with any other.
 OWN = ("optimizer", "schedule", "pretrain", "views", "measures", "seed", "run", "query", "resume", "retry", "trust")
+
+WRITERS = 8  # checkpoints that are written at a time
 
 
 def run(runs: Sequence[Asked], size: int, take: Callable[[list[int]], None]) -> None:
@@ -152,11 +155,11 @@ class Packed:
         self._open.enter_context(self.attempt.opened())
         self.attempt.prepare()
 
-    def record(self, epoch: int, metrics: dict[str, float], seconds: float) -> None:
-        """The end of an epoch."""
+    def show(self, epoch: int, metrics: dict[str, float], seconds: float) -> None:
+        """The end of an epoch, but for its checkpoint."""
         state = self.attempt.state
         state.epoch, state.metrics, state.seconds = epoch, metrics, seconds
-        self.attempt.record(state)
+        self.attempt.show(state)
 
     def leave(self, error: BaseException | None = None, record: bool = True) -> None:
         """Close what is open; the reason, if there is one, is recorded, unless others are to go on with the run."""
@@ -250,7 +253,12 @@ def _fit(runs: Sequence[Packed], splits: Splits, epoch: int) -> None:
         each = run.seconds / len(runs)
         for i, one in enumerate(runs):
             with one.alone():
-                one.record(run.epoch, pack.metrics(run, i), each)
+                one.show(run.epoch, pack.metrics(run, i), each)
+        with ThreadPoolExecutor(WRITERS) as pool:  # what takes time is waiting for the disk
+            saved = {one: pool.submit(one.attempt.save) for one in runs if one.aboard}
+        for one, save in saved.items():
+            with one.alone():
+                save.result()
         log.info(
             "epoch %d/%d | %d runs | %.2f s, %.3f s a run", state.epoch, state.epochs, len(runs), state.seconds, each
         )

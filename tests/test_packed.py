@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from aetrain import experiment, library, packs
 from aetrain.attempt import Attempt
 from aetrain.sweeps import Asked
-from aetrain.training.fit import Run
 from aetrain.training.replay import Replay
 from aetrain.views.logbook import event_files, events, key
 
@@ -138,19 +137,19 @@ def test_run_that_diverges_leaves_and_the_others_go_on(tmp_path: Path, caplog: p
 
 def test_interrupted_pack_is_taken_up_together_or_by_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common, each = ["model=vae", "model.hidden=[32]", "epochs=4"], ["seed=1", "seed=2", "seed=3"]
-    runs, record = asked(tmp_path / "packed", common, each), Attempt.record
+    runs, save = asked(tmp_path / "packed", common, each), Attempt.save
 
-    def stopped(self: Attempt, run: Run) -> None:
-        if run.epoch == 3 and run.seed == 2:
+    def stopped(self: Attempt) -> None:
+        if self.state.epoch == 3 and self.state.seed == 2:
             raise KeyboardInterrupt
-        record(self, run)
+        save(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Attempt, "record", stopped)
+        patch.setattr(Attempt, "save", stopped)
         with pytest.raises(KeyboardInterrupt):
             packed(runs)
     stood = [json.loads((run.directory / "checkpoint" / "state.json").read_text())["epoch"] for run in runs]
-    assert stood == [3, 2, 2]
+    assert stood == [3, 2, 3]
     assert {metrics(run.directory)["status"] for run in runs} == {"interrupted"}
     config, where, said = library.composed([f"resume={runs[2].directory}"])
     experiment.run(config, where, said)

@@ -81,7 +81,9 @@ def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -
         settings = {k: v for k, v in node.items() if k not in ("_target_", "_partial_", *apart)}
         yield from _problems_of_signature(key, settings, target, apart, GIVEN.get(key, ()))
     for name, child in node.items():
-        if isinstance(child, Mapping):
+        if not isinstance(name, str) or not name or "." in name:
+            yield f"{key or 'the config'} has a setting named {name!r}: a name is a word without dots"
+        elif isinstance(child, Mapping):
             yield from _problems_of_nodes(child, f"{key}.{name}" if key else name, untrusted)
 
 

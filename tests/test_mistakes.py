@@ -157,6 +157,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("mode=eval  run=runs/truncated", ["runs/truncated/checkpoint", "damaged"]),
     ("mode=eval  run=runs/flipped", ["runs/flipped/checkpoint", "damaged", "train the run again"]),
     ("mode=eval  run=runs/foreign", ["noise._target_=os.system", "trust=true"]),
+    ("mode=eval  run=runs/listed", ["noise.hidden[0][0]._target_=os.system", "trust=true"]),
     ("mode=eval  run=runs/shell", ["noise._target_=torch.utils.collect_env.run", "trust=true"]),
 ]
 
@@ -208,6 +209,7 @@ def _runs(place: Path) -> None:
         "broken_config": "model: [",
         "no_config": "- 1\n- 2\n",
         "foreign": saved.replace(clean, "_target_: os.system\n  command: touch was_here"),
+        "listed": saved.replace(clean, f"{clean}\n  hidden:\n  - - _target_: os.system\n      command: touch was_here"),
         "shell": saved.replace(clean, "_target_: torch.utils.collect_env.run\n  command: touch was_here"),
     }.items():
         copy = Path(shutil.copytree(good, place / "runs" / name))

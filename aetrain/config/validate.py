@@ -78,12 +78,29 @@ def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -
         except (ImportError, AttributeError, ValueError) as error:
             yield f"{key}._target_={name} cannot be imported: {error}"
             return
+        try:
+            inspect.signature(target)
+        except (ValueError, TypeError):  # such as of a builtin
+            yield f"{key}._target_={name} has no signature that settings could be checked against"
+            return
         apart = SET_APART.get(key, ())
         settings = {k: v for k, v in node.items() if k not in ("_target_", "_partial_", *apart)}
         yield from _problems_of_signature(key, settings, target, apart, GIVEN.get(key, ()))
     for name, child in node.items():
-        if isinstance(child, Mapping):
-            yield from _problems_of_nodes(child, f"{key}.{name}" if key else name, untrusted)
+        if not isinstance(name, str) or not name or "." in name:
+            yield f"{key or 'the config'} has a setting named {name!r}: a name is a word without dots"
+        else:
+            for inner, place in _sections(child, f"{key}.{name}" if key else name):
+                yield from _problems_of_nodes(inner, place, untrusted)
+
+
+def _sections(value: Any, key: str) -> Iterator[tuple[Node, str]]:
+    """A value itself or, of a list, all of it that are sections: what stands in a list is built as well."""
+    if isinstance(value, Mapping):
+        yield value, key
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for number, each in enumerate(value):
+            yield from _sections(each, f"{key}[{number}]")
 
 
 def locate(name: str) -> Callable[..., Any]:

@@ -35,11 +35,12 @@ document says of it, on the real data. `aetrain experiment=NAME` runs one, `aetr
 `python benchmarks/experiments.py NAME --seeds 3` trains what a claim compares, checks it and writes this page. Figures
 are on the test images, mean and standard deviation over seeds. What stands behind each name is in
 `configs/experiment/`, what exactly is checked in `benchmarks/claims/`.
-
-[Likelihood](likelihood.md): -log p(x) of the variational models at 1, 5, 50 and 500 draws, published figures beside.
-[Robustness](robustness.md): trained on one kind of noise, evaluated on all kinds and levels.
-[Uses](uses.md): what codes are good for: few labels, probes, search by content.
 """
+PAGES = {  # beside this one, with commands of their own
+    "likelihood.md": "-log p(x) under variational models at 1, 5, 50 and 500 draws, published figures beside",
+    "robustness.md": "models trained on one kind of noise, evaluated on all kinds and levels",
+    "uses.md": "what codes are good for: few labels, probes, search by content",
+}
 SMOKE = ("epochs=1", "dataset.subset=300")
 
 
@@ -150,7 +151,8 @@ def write_document() -> None:
         sections += [*(f"| {figure} | {value} |" for figure, value in figures.items()), ""]
         sections += [one["note"], ""] if one["note"] else []
         sections += [f"![{name}](figures/{name}.png)", ""] if drawn else []
-    (DOCS / "experiments.md").write_text("\n".join([HEAD, *table, "", *sections]).rstrip() + "\n")
+    pages = [f"- [{page}]({page}): {what}." for page, what in PAGES.items() if (DOCS / page).is_file()]
+    (DOCS / "experiments.md").write_text("\n".join([HEAD, *pages, "", *table, "", *sections]).rstrip() + "\n")
 
 
 def main() -> None:

@@ -133,7 +133,7 @@ def measure(parts: Parts, splits: Splits) -> Figures:
     channels, height, width = parts.model.image_shape
     pca = None
     if (pixels := channels * height * width) <= PCA_MAX_PIXELS:
-        pca = PCA.fit(in_order(splits.train, 8192, prepare), parts.model.code_dim)
+        pca = PCA.fit(in_order(splits.train, 2048, prepare), parts.model.code_dim)
     else:
         log.info("test/pca_sse is left out: images of %d pixels are too large for it", pixels)
     ruler = Ruler(splits.test, prepare, parts.noise)

@@ -154,7 +154,7 @@ def yardstick(parts: Parts, splits: Splits) -> PCA | None:
     if (pixels := channels * height * width) > PCA_MAX_PIXELS:
         log.info("test/pca_sse is left out: images of %d pixels are too large for it", pixels)
         return None
-    return PCA.fit(in_order(splits.train, 8192, parts.dataset.prepare), parts.model.code_dim)
+    return PCA.fit(in_order(splits.train, 2048, parts.dataset.prepare), parts.model.code_dim)
 
 
 def _progress(job: Job) -> Callable[[EpochOfBatches, Run], Iterator[Tensor]] | None:

@@ -130,7 +130,19 @@ def training_text(found: Results, clock: str) -> list[str]:
             ours, theirs = found[network]["aetrain"][clock], found[network].get(way, {}).get(clock)
             cells.append("" if theirs is None else f"{theirs:.2f} s" if way == "aetrain" else f"{theirs / ours:.2f}")
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    beside = [1 - found[network]["aetrain"]["training"] / found[network]["aetrain"]["wall"] for network in networks]
+    shares = ", ".join(f"{100 * share:.0f} % ({network})" for network, share in zip(networks, beside, strict=True))
+    reached = ", ".join(
+        f"{100 * found[network]['matrix products alone'][clock] / found[network]['aetrain'][clock]:.0f} % ({network})"
+        for network in networks
+    )
+    return [
+        *lines,
+        "",
+        f"Of aetrain's epoch, on the wall, {shares} are not training: figures on 10,000 test images, log, curves,",
+        f"pictures, checkpoint. The share that its matrix products and convolutions would take alone: {reached}.",
+        "",
+    ]
 
 
 # --- Precision and compiling ------------------------------------------------------------------------------------------

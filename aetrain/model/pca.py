@@ -32,7 +32,7 @@ class PCA:
         for flat in itertools.chain([first], rest):
             about = flat - shift
             count += len(about)
-            total += about.to(torch.float64).sum(0)
+            total += about.sum(0, dtype=torch.float64)
             scatter += (about.t() @ about).to(torch.float64)
         mean = total / count
         variances, vectors = torch.linalg.eigh(scatter / count - torch.outer(mean, mean))

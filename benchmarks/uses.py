@@ -27,11 +27,14 @@ from aetrain.views.scene import scenes
 RECORDS = DOCS / "uses"
 FINETUNE = "experiment=pretrain_finetune"
 SMALLER = ["model.hidden=[500,500]", "model.code_dim=2000"]
-MACHINE = ["model.hidden=[]", "model.code_dim=1024", "pretrain.epochs=3"]
+ONE_LAYER = ["model.hidden=[]", "model.code_dim=1024"]
+MACHINE = [*ONE_LAYER, "pretrain.epochs=3"]
 
 # The rows of each table: what it is called, and what `aetrain` is told.
 LABELS: dict[str, list[str]] = {
     "784-1024-10, RBM": [FINETUNE, *MACHINE],
+    "784-1024-10, autoencoder": [FINETUNE, *ONE_LAYER, "pretrain=none", "epochs=2"],
+    "784-1024-10, denoising autoencoder": [FINETUNE, *ONE_LAYER, "pretrain=none", "epochs=2", "noise=masking"],
     "784-1000-1000-500-10, stack of RBMs": [FINETUNE],
     "784-1000-1000-500-10, layer by layer": [FINETUNE, "pretrain=layerwise"],
     "784-1000-1000-500-10, layer by layer, denoising": [FINETUNE, "pretrain=layerwise", "noise=masking"],

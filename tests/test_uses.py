@@ -177,6 +177,17 @@ def test_probes_of_a_linear_code_that_is_pca_are_those_of_pca(tiny: Callable[...
     assert 20 < metrics["test/probe_kmeans"] < 100
 
 
+def test_probes_of_a_code_that_says_nothing_guess() -> None:
+    subject = subject_of("dataset.subset=30")
+    with torch.no_grad():
+        for weight in subject.model.bottleneck.parameters():
+            weight.zero_()
+    figures = Probes(images=10)(subject)
+    for name in ("linear", "svm", "knn", "kmeans"):
+        assert figures[f"probe_{name}"] < 35, name
+    assert figures["probe_nmi"] == 0
+
+
 def test_controls_are_measured_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     real = probes.linear_accuracy

@@ -1,6 +1,6 @@
 """Probes: what can be read from a code by simple means, beside the same from raw pixels and from PCA."""
 
-import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -14,8 +14,6 @@ from aetrain.evaluation.linear import cross_entropy, linear_accuracy, squared_hi
 from aetrain.evaluation.measures import Measure, Subject, check_classes, digest
 from aetrain.evaluation.ruler import Figures
 from aetrain.evaluation.spaces import Space, nearest, spaces
-
-log = logging.getLogger("aetrain")
 
 Method = Literal["linear", "svm", "knn", "kmeans"]
 
@@ -90,8 +88,12 @@ class Probes(Measure):
     def clusters(self, space: Space, count: int) -> Tensor:
         """Which of `count` clusters, found among the training rows, each test row lies in, [M]."""
         from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
 
-        found = KMeans(count, n_init=self.restarts, random_state=0).fit(space.train.cpu().numpy())
+        kmeans = KMeans(min(count, len(space.train)), n_init=self.restarts, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters, where codes are equal
+            found = kmeans.fit(space.train.cpu().numpy())
         return torch.from_numpy(found.predict(space.test.cpu().numpy())).to(torch.int64)
 
 

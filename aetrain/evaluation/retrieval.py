@@ -1,6 +1,5 @@
 """Search by content: how many of the nearest training images are of the query's class."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -12,8 +11,6 @@ from aetrain.data.dataset import Splits, fixed_order
 from aetrain.evaluation.measures import Measure, Subject, check_classes
 from aetrain.evaluation.ruler import Figures
 from aetrain.evaluation.spaces import nearest, spaces
-
-log = logging.getLogger("aetrain")
 
 
 @final

@@ -3,6 +3,7 @@
 import inspect
 import io
 import math
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ from aetrain.model.conv import conv
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.records import Tap
+from aetrain.views import probe
 from aetrain.views.atlas import Atlas
 from aetrain.views.codes import CodeGrid, CodeMap, plane, turn
 from aetrain.views.errors import Errors, NoiseMap
@@ -36,7 +39,7 @@ from aetrain.views.projector import Embedding, Projector
 from aetrain.views.render import GAP, GREY, WHITE, grid, png, signed_grey, write_png
 from aetrain.views.retrieval import Neighbours
 from aetrain.views.scatter import frame, palette, scatter, ticks
-from aetrain.views.scene import Scene, scenes
+from aetrain.views.scene import SPREAD, Scene, scenes
 from aetrain.views.units import Activations, DecoderUnits, Units
 
 Build = Callable[..., Autoencoder]
@@ -421,6 +424,13 @@ def test_the_configs_offer_every_view_with_its_defaults() -> None:
         (node,) = views(name).values()
         settings = inspect.signature(locate(node["_target_"])).parameters
         assert set(settings) == set(node) - {"_target_"}, f"{name} leaves out a setting"
+
+
+def test_the_docs_say_what_each_view_shows() -> None:
+    text = (ROOT / "docs" / "views.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == set(VIEWS)
+    assert f"{probe.STEPS} steps, each {probe.PACE:g} of the way" in text.replace("six", "6")
+    assert f"the covariance of {SPREAD} images" in text
 
 
 # --- the logbook ---

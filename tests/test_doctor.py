@@ -53,14 +53,12 @@ PROVOCATIONS = {
 HEALTHY = {
     "deep": ("model=deep", "epochs=5"),
     "tied": ("model=tied", "epochs=5"),
-    "linear": ("model=linear", "epochs=8"),
     "vae": ("model=vae", "epochs=8"),
     "vqvae": ("model=vqvae", "epochs=5"),
     "wae": ("model=wae", "epochs=4"),
     "conv_unpool": ("model=conv_unpool", "epochs=5"),
     "denoising": ("noise=masking", "epochs=6"),
     "sparse": ("sparsity=l1", "epochs=5"),
-    "topk": ("sparsity=topk", "epochs=5"),
 }
 
 

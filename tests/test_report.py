@@ -5,6 +5,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -83,16 +84,23 @@ def a_run(folder: Path, *overrides: str, metrics: dict[str, Any] | None = None, 
 FIGURES = {("vae", 0): 10.0, ("vae", 1): 10.4, ("vae", 2): 10.8, ("deep", 0): 8.0, ("deep", 1): 9.0}
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five runs that finished, one that failed."""
+    place = tmp_path_factory.mktemp("template") / "sweep"
     for (model, seed), sse in FIGURES.items():
         kl = {"test/kl": 4.0 + seed, "test/neg_elbo": 100.0 + seed} if model == "vae" else {}
         said = [f"model={model}", f"seed={seed}", "dataset=digits"]
-        a_run(tmp_path / "sweep" / ",".join(said[:2]), *said, metrics={"test/sse": sse, "test/ssim": 0.5, **kl})
+        a_run(place / ",".join(said[:2]), *said, metrics={"test/sse": sse, "test/ssim": 0.5, **kl})
     failed = {"status": "failed", "cause": "RuntimeError: no\nmore memory"}
-    a_run(tmp_path / "sweep" / "broken", "model=deep", "seed=2", "dataset=digits", metrics=failed, epochs=0)
-    return tmp_path / "sweep"
+    a_run(place / "broken", "model=deep", "seed=2", "dataset=digits", metrics=failed, epochs=0)
+    return place
+
+
+@pytest.fixture
+def sweep(template: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(template, tmp_path / "sweep"))
 
 
 def page_of(place: Path) -> Reader:

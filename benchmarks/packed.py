@@ -1,6 +1,6 @@
 """How long a sweep takes packed, and with the joblib launcher, whole commands from start to end: docs/packed.md.
 
-    python benchmarks/packed.py [--repeats 3] [--only digits]
+    python benchmarks/packed.py [--repeats 3] [--cores 2] [--only digits]
 
 Both launchers take turns at each size, in the same order, and the medians are compared. joblib has as many workers as
 there are cores, each with one thread, which is the best for it; the pack has all cores.
@@ -31,24 +31,20 @@ SWEEPS = {
     "conv": (["model=conv", "dataset=mnist", "dataset.subset=2000", "epochs=2"], (8,)),
 }
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-LAUNCHERS = {
-    "packed": (["hydra/launcher=packed"], {}),
-    "joblib": (["hydra/launcher=joblib", f"hydra.launcher.n_jobs={CORES}"], {"OMP_NUM_THREADS": "1"}),
-}
+LAUNCHERS = ("packed", "joblib")
 
 
-def seconds(overrides: list[str], runs: int, launcher: str) -> float:
+def seconds(overrides: list[str], runs: int, launcher: str, cores: int) -> float:
     """The time from the command's start to its end."""
-    words, environment = LAUNCHERS[launcher]
+    packed = launcher == "packed"
+    words = ["hydra/launcher=packed"] if packed else ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={cores}"]
     folder = tempfile.mkdtemp()
     seeds = f"seed={','.join(map(str, range(runs)))}"
     said = ["-m", *overrides, seeds, "views=none", "device=cpu", f"hydra.sweep.dir={folder}/sweep", *words]
-    own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(cores if packed else 1)}
     try:
         began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "aetrain", *said], env=own | environment, check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([sys.executable, "-m", "aetrain", *said], env=environment, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - began
     finally:
         shutil.rmtree(folder)
@@ -57,20 +53,22 @@ def seconds(overrides: list[str], runs: int, launcher: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cores", type=int, default=CORES)
+    parser.add_argument("--runs", type=int, nargs="*", help="these sizes alone")
     parser.add_argument("--only", nargs="*", choices=SWEEPS, default=list(SWEEPS))
     asked = parser.parse_args()
     rows = []
     for name in asked.only:
         overrides, sizes = SWEEPS[name]
-        for runs in sizes:
+        for runs in asked.runs or sizes:
             taken: dict[str, list[float]] = {launcher: [] for launcher in LAUNCHERS}
             for _ in range(asked.repeats):
                 for launcher, times in taken.items():
-                    times.append(seconds(overrides, runs, launcher))
+                    times.append(seconds(overrides, runs, launcher, asked.cores))
             medians = {launcher: statistics.median(times) for launcher, times in taken.items()}
             rows.append({"sweep": " ".join(overrides), "runs": runs, **{k: round(v, 2) for k, v in medians.items()}})
             print(json.dumps(rows[-1]), flush=True)
-    machine = f"{platform.machine()}, {CORES} cores, torch {torch.__version__}, {asked.repeats} repeats, medians"
+    machine = f"{platform.machine()}, {asked.cores} core(s) used, torch {torch.__version__}, medians of {asked.repeats}"
     FIGURES.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
     PAGE.write_text(PAGE.read_text().partition(BEGIN)[0] + BEGIN + "\n" + table(machine, rows))
 

@@ -140,8 +140,8 @@ def training_text(found: Results, clock: str) -> list[str]:
         *lines,
         "",
         f"Of aetrain's epoch, on the wall, {shares} are not training: figures on",
-        "10,000 test images, log, curves, pictures, checkpoint. The share that its matrix products and convolutions would",
-        f"take alone: {reached}.",
+        "10,000 test images, log, curves, pictures, checkpoint. The share that its matrix products and convolutions",
+        f"would take alone: {reached}.",
         "",
     ]
 

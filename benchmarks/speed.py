@@ -139,8 +139,9 @@ def training_text(found: Results, clock: str) -> list[str]:
     return [
         *lines,
         "",
-        f"Of aetrain's epoch, on the wall, {shares} are not training: figures on 10,000 test images, log, curves,",
-        f"pictures, checkpoint. The share that its matrix products and convolutions would take alone: {reached}.",
+        f"Of aetrain's epoch, on the wall, {shares} are not training: figures on",
+        "10,000 test images, log, curves, pictures, checkpoint. The share that its matrix products and convolutions",
+        f"would take alone: {reached}.",
         "",
     ]
 

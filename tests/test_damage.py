@@ -39,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 FILES = [
     *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/lock", "aetrain.log", "history.jsonl", "events*"),
     *("checkpoint/model.safetensors", "checkpoint/training.pt", "checkpoint/journal.jsonl", "checkpoint/state.json"),
-    *("checkpoint.pictures/0", "checkpoint.pictures/3", "figures/units.png"),
+    *("checkpoint.pictures/0", "checkpoint.pictures/3", "figures/decoder_units.png"),
 ]
 
 

@@ -92,6 +92,23 @@ def test_what_the_other_library_does_not_know_is_left_to_torch() -> None:
     torch.testing.assert_close(layer(rows), F.linear(rows, layer.weight, layer.bias))
 
 
+@pytest.mark.usefixtures("_by_onednn")
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_program_has_torchs_own_product() -> None:
+    """Torch's compiler refuses the other library's with weights that are trained."""
+    layer, x = layer_and_images()
+    seen: list[str] = []
+
+    def look(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
+    torch.compile(layer, backend=look)(x)
+    assert len(seen) == 1
+    assert "linear" in seen[0]
+    assert "autograd_function" not in seen[0]
+
+
 # --- Precision --------------------------------------------------------------------------------------------------------
 
 

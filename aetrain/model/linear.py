@@ -37,16 +37,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         or x.dtype != torch.float32
         or x.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_exporting()  # what is exported must run where there is no such processor
-        or transformed()
+        or torch.compiler.is_compiling()  # a program takes it of constant weights only, and must run elsewhere
+        or torch._C._are_functorch_transforms_active()
     ):
         return F.linear(x, weight, bias)
     return cast(Tensor, _ByOneDNN.apply(x, weight, bias))
-
-
-def transformed() -> bool:
-    """Whether a transform of torch.func is at work, which knows the gradients of torch's own operations only."""
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 class Linear(nn.Linear):
@@ -73,7 +68,7 @@ class _ByOneDNN(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         by_x, by_weight, by_bias = ctx.needs_input_grad
-        if torch.is_grad_enabled() or transformed():
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             to_x, to_weight = grad @ weight if by_x else None, grad.mT @ x if by_weight else None
         else:
             to_x = _product(grad, weight.t()) if by_x else None

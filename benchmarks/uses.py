@@ -148,10 +148,11 @@ FEW_HEAD = """## Few labels
 
 pretrains on all 60,000 images without their labels, then trains encoder and classifier together on few labelled
 images, from the pretrained weights and from the random ones that pretraining began with; accuracy in %. Both are
-trained the same way: Adam at 0.001, batches of 32, {protocol}. Nothing is chosen on held-out labels; the labelled
-images are drawn anew for each seed, balanced over the classes. Pretraining is short here: RBMs {machine} epochs for
-784-1024, and {stack} for each layer of the stacks, as for the stages of layer-wise training; the autoencoder as a whole
-{stack}. Units are sigmoid; the last number of a network is its classes.
+trained the same way: Adam at 0.001, batches of 32,
+{protocol}. Nothing is chosen on held-out labels.
+The labelled images are drawn anew for each seed, balanced over the classes. Pretraining is short here: {machine} epochs
+for the RBM of 784-1024, {stack} for all else, of each layer where it goes layer by layer. Units are sigmoid; the last
+number of a network is its classes.
 """
 FEW_TAIL = """
 Published for 784-1024-10 with an RBM (`yell/boltzmann-machines`, its README: 120 epochs of CD-1 with a sparsity

@@ -74,7 +74,9 @@ def unknown_setting(key: str, beside: Collection[str]) -> str:
 
 
 def _namesakes(name: str, known: Collection[str]) -> list[str]:
-    """The dotted settings that end in `name`, or in the nearest to it."""
+    """The dotted settings that end in `name`, or in the nearest to it; of those only the ones nearest to the root."""
     last = {setting: setting.rpartition(".")[2] for setting in known}
     near = nearest(name, set(last.values()))[:1]
-    return [setting for setting, word in last.items() if word in near]
+    found = [setting for setting, word in last.items() if word in near]
+    depth = min((setting.count(".") for setting in found), default=0)
+    return [setting for setting in found if setting.count(".") == depth]

@@ -47,7 +47,9 @@ def images(count: int, seed: int = 0) -> Tensor:
 
 def subject(model: Autoencoder, x: Tensor) -> Subject:
     stored = Images(x.mul(255).round().to(torch.uint8))
-    return Subject(model.eval(), Objective({}), Clean(), Splits(stored, stored[:0], stored), Prepare())
+    return Subject(
+        model.eval(), Objective({}), Clean(), Splits(stored, stored[:0], stored), Prepare(), lambda: model, 0
+    )
 
 
 def parts_of(*overrides: str) -> Parts:

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from aetrain.data.noise import Gaussian, Noise, Replace
+from aetrain.evaluation.robustness import kinds
 from aetrain.evaluation.ruler import sse
 from aetrain.views.exhibits import Picture, positive
 from aetrain.views.render import CAPTION, GAP, SMALL, bytes_of, grid, stamps
@@ -44,16 +44,6 @@ class Errors:
         return Picture(grid(torch.cat(tiles), 2 * self.count, captions, width=SMALL))
 
 
-def kinds(level: float) -> Mapping[str, Noise]:
-    """Every kind of noise at a level: the standard deviation, or the share of pixels that are hit."""
-    return {
-        "gaussian": Gaussian(level),
-        "masking": Replace(level, white=0.0),
-        "salt": Replace(level, white=1.0),
-        "salt, pepper": Replace(level, white=0.5),
-    }
-
-
 @final
 @dataclass(frozen=True)
 class NoiseMap:
@@ -88,7 +78,9 @@ class NoiseMap:
             for name, noise in kinds(float(level)).items():
                 seen = noise(x, scene.generator())
                 made = scene.reconstruct(seen)
-                found.setdefault(name, []).append(Cell(seen[0], made[0], float(sse(made, x).mean())))
+                found.setdefault(name.replace("_and_", ", "), []).append(
+                    Cell(seen[0], made[0], float(sse(made, x).mean()))
+                )
         return found
 
 

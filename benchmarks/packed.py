@@ -66,23 +66,33 @@ def main() -> None:
                 for launcher, times in taken.items():
                     times.append(seconds(overrides, runs, launcher, asked.cores))
             medians = {launcher: statistics.median(times) for launcher, times in taken.items()}
-            rows.append({"sweep": " ".join(overrides), "runs": runs, **{k: round(v, 2) for k, v in medians.items()}})
+            times = {launcher: round(median, 2) for launcher, median in medians.items()}
+            counts = {"runs": runs, "cores": asked.cores, "repeats": asked.repeats}
+            rows.append({"sweep": " ".join(overrides), **counts, "torch": torch.__version__, **times})
             print(json.dumps(rows[-1]), flush=True)
-    machine = f"{platform.machine()}, {asked.cores} core(s) used, torch {torch.__version__}, medians of {asked.repeats}"
-    FIGURES.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-    PAGE.write_text(PAGE.read_text().partition(BEGIN)[0] + BEGIN + "\n" + table(machine, rows))
+    known = json.loads(FIGURES.read_text()) if FIGURES.is_file() else []
+    again = {place(row) for row in rows}
+    rows = sorted([*(row for row in known if place(row) not in again), *rows], key=place)
+    FIGURES.write_text(json.dumps(rows, indent=1) + "\n")
+    PAGE.write_text(PAGE.read_text().partition(BEGIN)[0] + BEGIN + "\n" + table(rows))
 
 
-def table(machine: str, rows: list[dict[str, object]]) -> str:
+def place(row: dict[str, object]) -> tuple[str, int]:
+    return str(row["sweep"]), int(str(row["runs"]))
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    head = "| sweep | runs | cores | of | packed, s a run | joblib, s a run | packed is |"
     lines = [
-        f"\nMeasured on {machine}.\n",
-        "| sweep | runs | packed, s a run | joblib, s a run | packed is |",
-        "|---|---:|---:|---:|---|",
+        f"\nWhole commands on {platform.machine()}, wall clock, medians `of` so many tries taken in turns.\n",
+        head,
     ]
+    lines.append("|---|---:|---:|---:|---:|---:|---|")
     for row in rows:
         packed, joblib, runs = float(str(row["packed"])), float(str(row["joblib"])), int(str(row["runs"]))
-        ratio = f"{joblib / packed:.2f} times as fast"
-        lines.append(f"| `{row['sweep']}` | {runs} | {packed / runs:.2f} | {joblib / runs:.2f} | {ratio} |")
+        cells = [f"`{row['sweep']}`", str(runs), str(row["cores"]), str(row["repeats"])]
+        cells += [f"{packed / runs:.2f}", f"{joblib / runs:.2f}", f"{joblib / packed:.2f} times as fast"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -186,7 +186,7 @@ def by_hand_with_its_layers(network: str, data: str) -> None:
 
 
 def by_products(network: str, data: str) -> None:
-    """The floor: the matrix products and convolutions of an epoch's training, forward and backward, nothing else."""
+    """The floor of a fully connected network: the products of an epoch's training, there and back, nothing else."""
     import torch
     from torch import nn
 
@@ -200,20 +200,13 @@ def by_products(network: str, data: str) -> None:
     def note(layer: Any, given: Any, out: Any) -> None:
         x, g, w = given[0].detach().contiguous(), torch.randn_like(out), layer.weight.detach()
         first = given[0].grad_fn is None  # nobody asks for the gradient of the pixels
-        if isinstance(layer, nn.Linear):
-            by = _product if MKL_IS_SLOW and w.numel() >= LARGE else (lambda a, b: a @ b.t())
-            todo.append(lambda: by(x, w))
-            todo.append(lambda: by(g.t(), x.t()))
-            todo.extend([] if first else [lambda: by(g, w.t())])
-        else:
-            back = isinstance(layer, nn.ConvTranspose2d)
-            how = ([2, 2], [1, 1], [1, 1], back, [1, 1] if back else [0, 0], 1)
-            todo.append(lambda: torch.convolution(x, w, None, *how))
-            mask = [not first, True, False]
-            todo.append(lambda: torch.ops.aten.convolution_backward(g, x, w, None, *how, mask))
+        by = _product if MKL_IS_SLOW and w.numel() >= LARGE else (lambda a, b: a @ b.t())
+        todo.append(lambda: by(x, w))
+        todo.append(lambda: by(g.t(), x.t()))
+        todo.extend([] if first else [lambda: by(g, w.t())])
 
     for layer in model.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, nn.Linear):
             layer.register_forward_hook(note)
     model(torch.rand(BATCH, 784))
     answers(lambda: [[product() for product in todo] for _ in range(-(-60000 // BATCH))])
@@ -354,12 +347,13 @@ def by_keras(network: str, data: str) -> None:
     answers(lambda: model.fit(train, train, batch_size=BATCH, epochs=1, validation_data=(test, test), verbose=0))
 
 
+FLOOR = "matrix products alone"
 WAYS: dict[str, Callable[[str, str], None]] = {
     "aetrain": by_aetrain,
     "aetrain fast": lambda network, data: by_aetrain(network, data, "precision=fast"),
     "loop by hand, torch's layers": by_hand,
     "loop by hand, aetrain's layers": by_hand_with_its_layers,
-    "matrix products alone": by_products,
+    FLOOR: by_products,
     "PyTorch example, DataLoader": by_example,
     "Lightning, DataLoader": by_lightning,
     "Keras on JAX": by_keras,

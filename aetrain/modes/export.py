@@ -47,7 +47,7 @@ class Decode(nn.Module):
 def export(job: Job) -> dict[str, Any]:
     """Write export/encoder.pt2, export/decoder.pt2 and export/export.json, which says what goes in and comes out."""
     source, parts, epoch = trained(job, "export")
-    model = parts.model.cpu()
+    model = parts.model.cpu().to(memory_format=torch.contiguous_format)  # saving takes no other
     x = torch.rand(3, *model.image_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         z = model.encode(x).z

@@ -69,6 +69,10 @@ class LBFGS(torch.optim.LBFGS):
             torch.set_rng_state(cpu)
             if cuda:
                 torch.cuda.set_rng_state_all(cuda)
-            return closure()
+            loss = closure()
+            for parameter in self._params:  # torch's L-BFGS lays them end to end, and takes no other order
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad.contiguous()
+            return loss
 
         return super().step(again)

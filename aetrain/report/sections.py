@@ -14,6 +14,7 @@ SHOWN = 36  # runs whose pictures are shown, at most; of more, one of each group
 
 CHARTS = 4
 STRIP = "strip"  # the picture that puts runs side by side
+SPACED = str.maketrans("_-", "  ")  # of the names of pictures
 
 
 def section(title: str, name: str, *inside: Html | bool | None) -> Html:
@@ -264,13 +265,13 @@ def units(groups: Sequence[Group]) -> Html | None:
             title = el("figcaption", swatch(group), group.label, el("span", _seed_and_error(run, None), class_="dim"))
             image = el("img", src=address, alt=f"{kind} of {run.name}", loading="lazy")
             if len(shown) == 1:
-                title = el("figcaption", kind.replace("_", " "))
+                title = el("figcaption", kind.translate(SPACED))
             extra = "card" if run is group.runs[0] else "card more"
             cards.append(el("figure", title, image, class_=extra, data_group=group.number))
         if cards:
             first = next(fresh) == 0
             pressed = "true" if first else "false"
-            words = kind.replace("_", " ")
+            words = kind.translate(SPACED)
             buttons.append(el("button", words, type="button", data_show=kind, aria_pressed=pressed))
             sheets.append(el("div", *cards, class_="cards", data_kind=kind, hidden=not first))
             alone += cards

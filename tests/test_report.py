@@ -235,7 +235,8 @@ def test_pictures_are_side_by_side(run: Callable[..., Path], tmp_path: Path) -> 
         run(*few, f"noise={noise}", name=f"all/{noise}")
     page = page_of(tmp_path / "all")
     images = {a["alt"]: a["src"] for tag, a in page.tags if tag == "img"}
-    assert {"test images", "with noise", "reconstructed by masking", "units-hidden1 of none", "units-hidden1 of masking"} <= set(images)
+    units = {f"units-hidden1 of {noise}" for noise in ("none", "masking")}
+    assert {"test images", "with noise", "reconstructed by masking", *units} <= set(images)
     strip = Image.open(tmp_path / "all" / "masking" / "figures" / "strip.png")
     assert strip.size == (80, 24)
     clean = Image.open(BytesIO(base64.b64decode(images["test images"].partition(",")[2])))

@@ -25,6 +25,12 @@ class Images:
     labels: Tensor | None = None  # [N] int64
     names: tuple[str, ...] = ()  # of the classes 0, 1, ...; none where they are just numbers
 
+    @property
+    def classes(self) -> Tensor:
+        """The labels [N] of images that are known to have them."""
+        assert self.labels is not None
+        return self.labels
+
     def __len__(self) -> int:
         return len(self.pixels)
 

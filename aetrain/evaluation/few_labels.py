@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.optim import Adam
 
 from aetrain.data.batches import in_order
-from aetrain.data.dataset import Images, Prepare, Splits
-from aetrain.evaluation.measures import Measure, Subject, check_classes, digest, mean_code
+from aetrain.data.dataset import Images, Prepare
+from aetrain.evaluation.measures import MeasureOfClasses, Subject, digest, mean_code
 from aetrain.evaluation.ruler import Figures
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Settled
@@ -26,7 +26,7 @@ _KNOWN: dict[tuple[str, int, str], float] = {}  # accuracies that the runs of on
 
 @final
 @dataclass(frozen=True)
-class FewLabels(Measure):
+class FewLabels(MeasureOfClasses):
     """The encoder and a linear layer of classes on its code, trained together on few labelled images.
 
     It is trained twice, from the run's weights and from the random ones that the run began with, and judged by the
@@ -53,20 +53,13 @@ class FewLabels(Measure):
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr} teaches nothing: use a number above 0")
 
-    def check_images(self, splits: Splits) -> None:
-        """Only images whose classes are known."""
-        check_classes(splits)
-
     def __call__(self, subject: Subject) -> Figures:
         """`finetuned_100` and `finetuned_100_random`, and so on."""
-        train, test = subject.splits.train, subject.splits.test
-        assert train.labels is not None
-        assert test.labels is not None
-        figures = {}
+        train, figures = subject.splits.train, {}
         device = train.pixels.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for count in [count for count in self.labels if count <= len(train)]:
-                chosen = train[balanced(train.labels, count, subject.seed)]
+                chosen = train[balanced(train.classes, count, subject.seed)]
                 for name, start in {"": copy.deepcopy(subject.model), "_random": subject.untrained()}.items():
                     accuracy = self.accuracy(start, chosen, subject)
                     figures[f"finetuned_{count}{name}"] = accuracy
@@ -83,9 +76,8 @@ class FewLabels(Measure):
 
     def trained(self, model: Autoencoder, images: Images, prepare: Prepare, seed: int) -> "Classifier":
         """A classifier that begins with the weights of `model`, and changes them."""
-        assert images.labels is not None
         torch.manual_seed(seed)
-        classifier = Classifier(model, int(images.labels.max()) + 1).to(images.pixels.device)
+        classifier = Classifier(model, int(images.classes.max()) + 1).to(images.pixels.device)
         batches = Indices(images, self.batch_size)
         settle = [module.settle for module in classifier.modules() if isinstance(module, Settled)]
         terms = CrossEntropy(classifier, images, prepare)
@@ -117,8 +109,7 @@ class CrossEntropy:
 
     def __call__(self, index: Tensor) -> Terms:
         chosen = self.images[index]
-        assert chosen.labels is not None
-        return {"loss": F.cross_entropy(self.classifier(self.prepare(chosen.pixels)), chosen.labels)}
+        return {"loss": F.cross_entropy(self.classifier(self.prepare(chosen.pixels)), chosen.classes)}
 
 
 @dataclass(frozen=True)
@@ -148,5 +139,4 @@ def balanced(labels: Tensor, count: int, seed: int) -> Tensor:
 def right(classifier: Classifier, images: Images, prepare: Prepare) -> float:
     """Share of the images that are given their own class."""
     guessed = torch.cat([classifier(x).argmax(1) for x in in_order(images, 1000, prepare)])
-    assert images.labels is not None
-    return float((guessed == images.labels).double().mean())
+    return float((guessed == images.classes).double().mean())

@@ -45,8 +45,7 @@ class Judge(nn.Module):
 
 def judge_of(images: Images, prepare: Prepare, folder: Path) -> Judge:
     """The judge of these training images: from `folder`, or trained now and kept there, if it can be written to."""
-    assert images.labels is not None
-    known, number = images.labels.unique(return_inverse=True)  # classes from 0
+    known, number = images.classes.unique(return_inverse=True)  # classes from 0
     (x,) = in_order(images[:1], 1, prepare)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -69,16 +68,14 @@ def judge_of(images: Images, prepare: Prepare, folder: Path) -> Judge:
 
 def digest(images: Images, prepare: Prepare) -> str:
     """What a judge is made from, as a name: the pixels, the classes, how they are shown, the recipe."""
-    assert images.labels is not None
     sum_ = hashlib.sha256(f"{RECIPE} {STEPS} {BATCH} {SEED} {prepare} {list(images.pixels.shape)}".encode())
-    for values in (images.pixels, images.labels):
+    for values in (images.pixels, images.classes):
         sum_.update(values.cpu().contiguous().numpy().data)
     return sum_.hexdigest()[:24]
 
 
 def train(judge: Judge, images: Images, prepare: Prepare) -> None:
     """Adam on the cross-entropy for STEPS batches, drawn with a generator of its own."""
-    assert images.labels is not None
     generator = torch.Generator(images.pixels.device).manual_seed(SEED)
     optimizer = torch.optim.Adam(judge.parameters(), 2e-3)
     for step in range(STEPS):
@@ -86,7 +83,7 @@ def train(judge: Judge, images: Images, prepare: Prepare) -> None:
             group["lr"] = 2e-3 * (1 - step / STEPS)
         chosen = torch.randint(len(images), (BATCH,), generator=generator, device=images.pixels.device)
         with torch.enable_grad():
-            loss = F.cross_entropy(judge(prepare(images.pixels[chosen], generator)), images.labels[chosen])
+            loss = F.cross_entropy(judge(prepare(images.pixels[chosen], generator)), images.classes[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
         optimizer.step()

@@ -55,13 +55,16 @@ class Measure(ABC):
         """Figures by name. What is random comes from generators of its own, so that looking twice shows the same."""
 
 
-def check_classes(splits: Splits) -> None:
-    """Refuse images without classes."""
-    if splits.train.labels is None or splits.test.labels is None:
-        raise ValueError(
-            "what the code says of the images' classes is measured, but these have none: sort a folder's images into "
-            "a folder for each class, give an .npz file labels, or leave this measure out"
-        )
+class MeasureOfClasses(Measure):
+    """A measure of what the code says of the images' classes."""
+
+    def check_images(self, splits: Splits) -> None:
+        """Only images whose classes are known."""
+        if splits.train.labels is None or splits.test.labels is None:
+            raise ValueError(
+                "what the code says of the images' classes is measured, but these have none: sort a folder's images "
+                "into a folder for each class, give an .npz file labels, or leave this measure out"
+            )
 
 
 @torch.no_grad()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.data.dataset import Images, Splits, fixed_order
+from aetrain.data.dataset import Images, fixed_order
 from aetrain.evaluation.linear import cross_entropy, linear_accuracy, squared_hinge
-from aetrain.evaluation.measures import Measure, Subject, check_classes, digest
+from aetrain.evaluation.measures import MeasureOfClasses, Subject, digest
 from aetrain.evaluation.ruler import Figures
 from aetrain.evaluation.spaces import Space, nearest, spaces
 
@@ -23,7 +23,7 @@ _KNOWN: dict[Any, Figures] = {}
 
 @final
 @dataclass(frozen=True)
-class Probes(Measure):
+class Probes(MeasureOfClasses):
     """Classes read from the code by `methods`, right for so many % of the test images; the same of pixels and of PCA.
 
     `linear` is logistic regression and `svm` a linear support vector machine, as `evaluation.linear` says; `knn` is
@@ -44,15 +44,9 @@ class Probes(Measure):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is too small: use 1 or more")
 
-    def check_images(self, splits: Splits) -> None:
-        """Only images whose classes are known."""
-        check_classes(splits)
-
     def __call__(self, subject: Subject) -> Figures:
         """`probe_linear`, `probe_linear_pixels`, `probe_linear_pca` and so on."""
         train, test = subject.splits.train, subject.splits.test
-        assert train.labels is not None
-        assert test.labels is not None
         train = train[fixed_order(len(train))[: self.images].to(train.pixels.device)]
         figures = {}
         for space in spaces(subject, train, test):
@@ -62,9 +56,7 @@ class Probes(Measure):
 
     def of(self, space: Space, train: Images, test: Images) -> Figures:
         """What the methods read from one space, by method."""
-        assert train.labels is not None
-        assert test.labels is not None
-        key = (str(self), digest(space.train, train.labels, space.test, test.labels)) if space.name else None
+        key = (str(self), digest(space.train, train.classes, space.test, test.classes)) if space.name else None
         if key in _KNOWN:
             return _KNOWN[key]
         figures: Figures = {}
@@ -72,14 +64,14 @@ class Probes(Measure):
             match method:
                 case "linear" | "svm":
                     loss = cross_entropy if method == "linear" else squared_hinge
-                    share = linear_accuracy(space.train, train.labels, space.test, test.labels, loss)
+                    share = linear_accuracy(space.train, train.classes, space.test, test.classes, loss)
                 case "knn":
-                    found = train.labels[nearest(space.test, space.train, min(self.neighbours, len(train)))]
-                    share = float((vote(found) == test.labels).to(torch.float64).mean())
+                    found = train.classes[nearest(space.test, space.train, min(self.neighbours, len(train)))]
+                    share = float((vote(found) == test.classes).to(torch.float64).mean())
                 case "kmeans":
-                    clusters = self.clusters(space, int(train.labels.max()) + 1)
-                    share = matched(clusters, test.labels)
-                    figures["nmi"] = mutual_information(clusters, test.labels)
+                    clusters = self.clusters(space, int(train.classes.max()) + 1)
+                    share = matched(clusters, test.classes)
+                    figures["nmi"] = mutual_information(clusters, test.classes)
             figures[method] = 100 * share
         if key is not None:
             _KNOWN[key] = figures

@@ -7,15 +7,15 @@ from typing import final
 import torch
 from torch import Tensor
 
-from aetrain.data.dataset import Splits, fixed_order
-from aetrain.evaluation.measures import Measure, Subject, check_classes
+from aetrain.data.dataset import fixed_order
+from aetrain.evaluation.measures import MeasureOfClasses, Subject
 from aetrain.evaluation.ruler import Figures
 from aetrain.evaluation.spaces import nearest, spaces
 
 
 @final
 @dataclass(frozen=True)
-class Retrieval(Measure):
+class Retrieval(MeasureOfClasses):
     """Precision at k: the share, in %, of the k training images nearest to a test image that are of its class.
 
     Nearest in the code (Krizhevsky & Hinton 2011, "Using very deep autoencoders for content-based image retrieval"),
@@ -32,23 +32,16 @@ class Retrieval(Measure):
         if self.queries is not None and self.queries < 1:
             raise ValueError(f"queries={self.queries} asks nothing: use 1 or more, or null for all test images")
 
-    def check_images(self, splits: Splits) -> None:
-        """Only images whose classes are known."""
-        check_classes(splits)
-
     def __call__(self, subject: Subject) -> Figures:
         """`precision_10`, `precision_10_pixels`, `precision_10_pca` and so on."""
         train, test = subject.splits.train, subject.splits.test
-        assert train.labels is not None
-        assert test.labels is not None
         test = test[fixed_order(len(test))[: self.queries].to(test.pixels.device)]
-        assert test.labels is not None
         figures = {}
         counts = [count for count in self.at if count <= len(train)]
         for space in spaces(subject, train, test):
-            found = train.labels[nearest(space.test, space.train, max(counts, default=1))]
+            found = train.classes[nearest(space.test, space.train, max(counts, default=1))]
             for count in counts:
-                figures[f"precision_{count}{space.name}"] = 100 * precision(found, test.labels, count)
+                figures[f"precision_{count}{space.name}"] = 100 * precision(found, test.classes, count)
         return figures
 
 

@@ -23,7 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures"
 OUTPUTS = ROOT / "outputs" / "gallery"
 VIEWS = ("reconstructions", "decoder_units", "samples")
-SWEEP = ("model=deep,vae,conv_vae,vqvae", "seed=0,1,2", "dataset=fashion", "dataset.subset=20000", "epochs=8")
+SWEEP = (
+    *("model=deep,vae,conv_vae,vqvae", "seed=0,1,2", "dataset=fashion", "dataset.subset=20000", "epochs=8"),
+    "views=[default,projector]",
+)
 FAMILIES = OUTPUTS / "families"
 LAPTOP = (1280, 800)
 LARGEST = 300_000  # bytes of a picture
@@ -97,9 +100,8 @@ def board_shots(page: Page, port: int) -> None:
     keep(page, "images", 10)
     page.open(f"{where}#hparams", *LAPTOP)
     keep(page, "hparams", 8)
-    if any(FAMILIES.glob("*/projector_config.pbtxt")):
-        page.open(f"{where}#projector", *LAPTOP)
-        keep(page, "projector", 25)
+    page.open(f"{where}#projector", *LAPTOP)
+    keep(page, "projector", 25)
 
 
 def keep(page: Page, name: str, seconds: float = 1) -> None:

@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, NoReturn
@@ -41,8 +43,27 @@ def start(task: Callable[..., Any], *arguments: Any) -> BaseProcess:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         process = context.Process(target=_begin, args=given)
-    process.start()
+        resource_tracker.ensure_running()  # its beginning lets signals in again, and so comes before they are held back
+    with _held_back({signal.SIGINT}):
+        process.start()
     return process
+
+
+@contextmanager
+def _held_back(signals: set[signal.Signals]) -> Iterator[None]:
+    """Signals that come inside are heard afterwards; processes that begin inside hear none until they say so.
+
+    So a Ctrl-C neither ends the process that forks the others while it still imports, nor strikes a run before it is
+    ready for it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run(task: Callable[..., Any], *arguments: Any) -> int:
@@ -73,9 +94,9 @@ def _begin(
     os.environ.update(environment)
     logging.raiseExceptions = False
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)
-    stoppable()
     code = FAILED
     try:
+        stoppable()
         task(*arguments)
         code = FINISHED
     except KeyboardInterrupt:
@@ -109,6 +130,8 @@ def stoppable() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held back since before it began
     threading.excepthook = _quiet
 
 

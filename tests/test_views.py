@@ -4,6 +4,7 @@ import inspect
 import io
 import math
 import re
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -594,3 +595,21 @@ def test_a_run_begun_anew_forgets_what_was_there(tmp_path: Path) -> None:
 
 def test_pictures_are_drawn_at_powers_of_two() -> None:
     assert [epoch for epoch in range(70) if zero_or_power_of_two(epoch)] == [0, 1, 2, 4, 8, 16, 32, 64]
+
+
+def test_a_writer_that_ctrl_c_has_broken_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when it strikes amid the queue of the thread that writes, which then never empties."""
+    monkeypatch.setattr("aetrain.views.logbook.PATIENCE", 0.05)
+    never_told = threading.Event()
+    book = Logbook(tmp_path, {}, scenes(built(vae), some_images(), Prepare(), Clean()))
+
+    def struck() -> None:
+        with book.opened("a: 1"):
+            monkeypatch.setattr(book.writer, "close", never_told.wait)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        struck()
+    never_told.set()
+    monkeypatch.undo()
+    book.writer.close()

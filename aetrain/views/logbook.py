@@ -1,6 +1,7 @@
 """The TensorBoard side of a run: one event file that holds its config, curves, pictures and hyper-parameters."""
 
 import io
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # importing it takes 0.2 s
 # The figures that are columns of the HParams table. TensorBoard takes them from one of the runs that it compares, so
 # that every run names all of them.
 COLUMNS = ("test/sse", "test/nll", "test/neg_elbo", "test/kl", "test/bce", "test/noisy_sse")
+
+PATIENCE = 5.0  # seconds for a broken run's event file to be closed
 
 Curves = Sequence[tuple[int, Mapping[str, float]]]  # an epoch, and its figures by tag
 
@@ -76,9 +79,22 @@ class Logbook:
         try:
             yield
         except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Close the event file as far as that can be done.
+
+        Ctrl-C may have struck amid the queue of the thread that writes, which would then be waited for in vain.
+        """
+
+        def close() -> None:
             with suppress(Exception):  # it may be the file that cannot be written to
                 self.writer.close()
-            raise
+
+        closing = threading.Thread(target=close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE)
 
     def scalars(self, epoch: int, figures: Mapping[str, float]) -> None:
         """The figures of an epoch by tag, such as `train/nll` and `test/nll`."""

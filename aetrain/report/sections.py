@@ -253,7 +253,9 @@ def units(groups: Sequence[Group]) -> Html | None:
     """The pictures that runs have left, one kind at a time: hidden units first."""
     shown = _pictured(groups)
     kinds = dict.fromkeys(name for _, run in shown for name in run.pictures if name != STRIP)
-    kinds = dict.fromkeys(sorted(kinds, key=lambda name: ("units" not in name, not name.startswith("units"), name)))
+    kinds = dict.fromkeys(
+        sorted(kinds, key=lambda name: ("units" not in name, not name.startswith("units"), "hidden" not in name, name))
+    )
     buttons, sheets, fresh = [], [], count()
     alone: list[Html] = []
     for kind in kinds:

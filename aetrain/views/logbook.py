@@ -3,6 +3,8 @@
 import io
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -141,23 +143,26 @@ class Logbook:
     def _copied(self, epoch: int) -> Iterator[None]:
         """What is shown inside also goes into a file of its own, from which an event file that is lost is made anew.
 
-        It holds records as an event file does, checksums included, and is on the disk before the epoch's checkpoint.
+        It is on the disk before the epoch's checkpoint. A zip file has checksums like an event file, but not those that
+        TensorBoard computes in Python, which take longer than drawing.
         """
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        content = io.BytesIO()
-        records, file = RecordWriter(content), self.writer._get_file_writer()
+        shown: list[bytes] = []
+        file = self.writer._get_file_writer()
         show = file.add_event
 
         def show_and_copy(event: "Event", *when: float | None) -> None:
             show(event, *when)  # which gives it its step and time
-            records.write(event.SerializeToString())
+            shown.append(event.SerializeToString())
 
         file.add_event = show_and_copy
         try:
             yield
         finally:
             file.add_event = show
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as copies:
+            for number, event in enumerate(shown):
+                copies.writestr(f"{number:04}", event)
         disk.replace(self.directory / PICTURES / str(epoch), content.getvalue())
 
     def close(
@@ -240,18 +245,29 @@ def carried_over(old: Sequence[Path], epoch: int, curves: Curves, last: int | No
 
 
 def events(file: Path) -> Iterator["Event"]:
-    """What a run itself wrote into an event file, as far as one that was cut short or damaged can be read."""
+    """What a run itself wrote into an event file or a copy, as far as one that was cut short or damaged can be read."""
     from google.protobuf.message import DecodeError
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
 
     try:
-        for content in RawEventFileLoader(str(file)).Load():
+        for content in _copied_records(file) if file.parent.name == PICTURES else _records(file):
             event = Event.FromString(content)
             if any(not value.tag.startswith(ANEW) for value in event.summary.value):
                 yield event
-    except (OSError, ValueError, DecodeError):
+    except (OSError, ValueError, DecodeError, zipfile.BadZipFile, zlib.error):
         return
+
+
+def _records(file: Path) -> Iterator[bytes]:
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+
+    yield from RawEventFileLoader(str(file)).Load()
+
+
+def _copied_records(file: Path) -> Iterator[bytes]:
+    with zipfile.ZipFile(file) as copies:
+        for name in copies.namelist():
+            yield copies.read(name)
 
 
 def key(event: "Event") -> tuple[int, tuple[str, ...]]:

@@ -124,7 +124,7 @@ def png(picture: Tensor) -> bytes:
     values = picture.permute(1, 2, 0).contiguous().numpy()
     image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
     content = io.BytesIO()
-    image.save(content, "PNG", compress_level=3)  # half the time of the default level, for a few percent of size
+    image.save(content, "PNG", compress_level=1)  # a third of the time of the default level, for a tenth of the size
     return content.getvalue()
 
 

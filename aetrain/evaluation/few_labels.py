@@ -13,7 +13,7 @@ from torch.optim import Adam
 
 from aetrain.data.batches import in_order
 from aetrain.data.dataset import Images, Prepare
-from aetrain.evaluation.measures import MeasureOfClasses, Subject, digest, mean_code
+from aetrain.evaluation.measures import MeasureOfClasses, Subject, digest
 from aetrain.evaluation.ruler import Figures
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Settled
@@ -96,7 +96,7 @@ class Classifier(nn.Module):
         self.read = nn.Linear(model.code_dim, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.read(mean_code(self.model, x))
+        return self.read(self.model.encode(x).mean_code)
 
 
 @dataclass(frozen=True)

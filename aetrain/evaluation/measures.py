@@ -4,7 +4,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,13 +13,12 @@ from aetrain.data.dataset import Images, Prepare, Splits
 from aetrain.data.noise import Noise
 from aetrain.evaluation.ruler import Figures
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import GaussianCode
 from aetrain.objective.objective import Objective
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A trained model in evaluation mode, and the data it is measured on. Codes are made once for all measures."""
+    """A trained model in evaluation mode, and the data it is measured on."""
 
     model: Autoencoder
     objective: Objective
@@ -29,16 +27,6 @@ class Subject:
     prepare: Prepare
     untrained: Callable[[], Autoencoder]  # the model as it was before training; seeds the global generator
     seed: int  # of the run
-
-    @cached_property
-    def train_codes(self) -> Tensor:
-        """The codes of the training images, [N, D]: the mean where they are random."""
-        return codes(self.model, self.splits.train, self.prepare)
-
-    @cached_property
-    def test_codes(self) -> Tensor:
-        """The codes of the test images, [N, D]."""
-        return codes(self.model, self.splits.test, self.prepare)
 
 
 class Measure(ABC):
@@ -70,14 +58,8 @@ class MeasureOfClasses(Measure):
 @torch.no_grad()
 def codes(model: Autoencoder, images: Images, prepare: Prepare, batch_size: int = 1000) -> Tensor:
     """The codes of images in order, [N, D]: the mean where they are random."""
-    found: Sequence[Tensor] = [mean_code(model, x) for x in in_order(images, batch_size, prepare)]
+    found: Sequence[Tensor] = [model.encode(x).mean_code for x in in_order(images, batch_size, prepare)]
     return torch.cat([*found])
-
-
-def mean_code(model: Autoencoder, x: Tensor) -> Tensor:
-    """The codes [B, D] of pixels [B, C, H, W]: the mean where they are random."""
-    code = model.encode(x)
-    return code.mean if isinstance(code, GaussianCode) else code.z
 
 
 def digest(*tensors: Tensor) -> str:

@@ -102,7 +102,7 @@ class Ruler:
         def figures(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
             out = model(x)
             vitals.look(out)
-            codes.append(out.code.mean if isinstance(out.code, GaussianCode) else out.code.z)
+            codes.append(out.code.mean_code)
             if isinstance(out.code, QuantizedCode):
                 words.append(out.code.index.flatten())
             seen = quick_figures(model, objective, self.noise, out, generator)

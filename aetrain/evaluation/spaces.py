@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aetrain.data.batches import in_order
-from aetrain.data.dataset import Images
+from aetrain.data.dataset import Images, Prepare
 from aetrain.evaluation.measures import Subject, codes
 from aetrain.model.pca import PCA
 
@@ -30,14 +30,17 @@ def spaces(subject: Subject, train: Images, test: Images) -> Iterator[Space]:
     """
     model, prepare = subject.model, subject.prepare
     yield Space("", codes(model, train, prepare), codes(model, test, prepare))
-    yield Space(
-        "_pixels", *(torch.cat([x.flatten(1) for x in in_order(part, 1000, prepare)]) for part in (train, test))
-    )
+    yield Space("_pixels", pixels(train, prepare), pixels(test, prepare))
     if train.pixels[0].numel() <= PCA_MAX_PIXELS:
         pca = PCA.fit(in_order(subject.splits.train, 8192, prepare), model.code_dim)
         yield Space(
             "_pca", *(torch.cat([pca.encode(x) for x in in_order(part, 1000, prepare)]) for part in (train, test))
         )
+
+
+def pixels(images: Images, prepare: Prepare) -> Tensor:
+    """The pixels of images in order as they are shown, [N, C * H * W]."""
+    return torch.cat([x.flatten(1) for x in in_order(images, 1000, prepare)])
 
 
 def nearest(asked: Tensor, among: Tensor, count: int, batch_size: int = 500) -> Tensor:

@@ -24,6 +24,11 @@ class Code:
     z: Tensor  # [B, D]
     where: tuple[Tensor, ...] = ()  # the encoder's max-pool switches (Zhao et al. 2016, "What-where autoencoders")
 
+    @property
+    def mean_code(self) -> Tensor:
+        """The code [B, D] without what is random in it."""
+        return self.z
+
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianCode(Code):
@@ -31,6 +36,10 @@ class GaussianCode(Code):
 
     mean: Tensor  # [B, D]
     log_var: Tensor  # [B, D]
+
+    @property
+    def mean_code(self) -> Tensor:
+        return self.mean
 
 
 @dataclass(frozen=True, kw_only=True)

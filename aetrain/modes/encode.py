@@ -1,7 +1,7 @@
 """`mode=encode`: the codes of a data set's images, as arrays for any other tool."""
 
+import io
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from aetrain.data.dataset import Images
 from aetrain.directory import shown
 from aetrain.experiment import load
 from aetrain.modes.evaluate import at_work, trained
+from aetrain.training import disk
 
 log = logging.getLogger("aetrain")
 
@@ -64,9 +65,6 @@ def names(parts: Parts) -> dict[str, Any]:
 
 def save(file: Path, arrays: dict[str, Any]) -> None:
     """Replace the file as a whole."""
-    new = file.with_name(file.name + ".new")
-    with new.open("wb") as stream:
-        np.savez(stream, **arrays)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(new, file)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    disk.replace(file, content.getvalue())

@@ -10,13 +10,12 @@ from torch import Tensor
 from aetrain.attempt import Job
 from aetrain.build import Parts
 from aetrain.config.errors import ConfigError
-from aetrain.data.batches import in_order
 from aetrain.data.dataset import Images
 from aetrain.data.folder import picture
 from aetrain.data.own import instead
 from aetrain.directory import shown
 from aetrain.evaluation.measures import codes
-from aetrain.evaluation.spaces import nearest
+from aetrain.evaluation.spaces import nearest, pixels
 from aetrain.experiment import load
 from aetrain.modes.evaluate import trained
 from aetrain.views.render import grid, write_png
@@ -94,9 +93,10 @@ def border(images: Tensor) -> float:
 def spaces(parts: Parts, asked: Images, train: Images) -> dict[str, tuple[Tensor, Tensor]]:
     """The query [1, D] and the training images [N, D], as codes and as pixels."""
     prepare = parts.dataset.prepare
-    pixels = [torch.cat([x.flatten(1) for x in in_order(images, 1000, prepare)]) for images in (asked, train)]
-    coded = [codes(parts.model, images, prepare) for images in (asked, train)]
-    return {"code": (coded[0], coded[1]), "pixels": (pixels[0], pixels[1])}
+    return {
+        "code": (codes(parts.model, asked, prepare), codes(parts.model, train, prepare)),
+        "pixels": (pixels(asked, prepare), pixels(train, prepare)),
+    }
 
 
 def table(train: Images, found: list[int], distances: list[float]) -> str:

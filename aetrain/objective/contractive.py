@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Forward, GaussianCode
+from aetrain.model.records import Forward
 from aetrain.objective.penalties import Penalty
 
 AT_ONCE = 2**24  # numbers of a Jacobian that are held at a time
@@ -32,7 +32,7 @@ class Contractive(Penalty):
         with torch.enable_grad():  # evaluation runs without gradients, but this is one
             x = out.x_in.detach().requires_grad_()
             code = model.encode(x)
-            z = code.mean if isinstance(code, GaussianCode) else code.z  # [B, D]
+            z = code.mean_code  # [B, D]
             total = z.new_zeros(len(x))
             if not z.requires_grad:  # a code that is found without a gradient, as in sparse coding
                 return total

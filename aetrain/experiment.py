@@ -21,13 +21,14 @@ from aetrain.data.dataset import Splits
 from aetrain.directory import RunDirectory, Taken
 from aetrain.evaluation.measures import Subject
 from aetrain.evaluation.ruler import Figures, Ruler
-from aetrain.evaluation.spaces import PCA_MAX_PIXELS
 from aetrain.model.pca import PCA
 from aetrain.training.compiling import rehearse
 from aetrain.training.fit import EpochOfBatches, Run, fit
 from aetrain.training.memory import keep_freed_memory
 
 log = logging.getLogger("aetrain")
+
+PCA_MAX_PIXELS = 4096  # the covariance of larger images takes longer than training
 
 
 def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), single: bool = True) -> dict[str, Any]:
@@ -141,8 +142,9 @@ def measure(parts: Parts, splits: Splits, pca: PCA | None = None) -> Figures:
     """The whole ruler, on the test images, and the measures that were asked for; `pca` where it is known already."""
     prepare = parts.dataset.prepare
     ruler = Ruler(splits.test, prepare, parts.noise)
-    figures = ruler.full(parts.model.eval(), parts.objective, pca or yardstick(parts, splits))
-    subject = Subject(parts.model, parts.objective, parts.noise, splits, prepare, parts.untrained, parts.seed)
+    pca = pca or yardstick(parts, splits)
+    figures = ruler.full(parts.model.eval(), parts.objective, pca)
+    subject = Subject(parts.model, parts.objective, parts.noise, splits, prepare, parts.untrained, parts.seed, pca)
     for each in parts.measures.values():
         figures |= each(subject)
     return {f"test/{name}": value for name, value in figures.items()}

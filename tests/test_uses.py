@@ -41,7 +41,8 @@ def subject_of(*overrides: str) -> Subject:
     parts = build(experiment.checked(config, said))
     splits = parts.dataset.load()
     prepare = parts.dataset.prepare
-    return Subject(parts.model.eval(), parts.objective, parts.noise, splits, prepare, parts.untrained, parts.seed)
+    pca = experiment.yardstick(parts, splits)
+    return Subject(parts.model.eval(), parts.objective, parts.noise, splits, prepare, parts.untrained, parts.seed, pca)
 
 
 # The linear probes

@@ -13,6 +13,7 @@ from aetrain.data.dataset import Images, Prepare, Splits
 from aetrain.data.noise import Noise
 from aetrain.evaluation.ruler import Figures
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.pca import PCA
 from aetrain.objective.objective import Objective
 
 
@@ -27,6 +28,7 @@ class Subject:
     prepare: Prepare
     untrained: Callable[[], Autoencoder]  # the model as it was before training; seeds the global generator
     seed: int  # of the run
+    pca: PCA | None = None  # of the training images, with a code of the model's size; None where they are too large
 
 
 class Measure(ABC):

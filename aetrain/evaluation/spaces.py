@@ -9,9 +9,6 @@ from torch import Tensor
 from aetrain.data.batches import in_order
 from aetrain.data.dataset import Images, Prepare
 from aetrain.evaluation.measures import Subject, codes
-from aetrain.model.pca import PCA
-
-PCA_MAX_PIXELS = 4096  # the covariance of larger images takes longer than training
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +28,7 @@ def spaces(subject: Subject, train: Images, test: Images) -> Iterator[Space]:
     model, prepare = subject.model, subject.prepare
     yield Space("", codes(model, train, prepare), codes(model, test, prepare))
     yield Space("_pixels", pixels(train, prepare), pixels(test, prepare))
-    if train.pixels[0].numel() <= PCA_MAX_PIXELS:
-        pca = PCA.fit(in_order(subject.splits.train, 8192, prepare), model.code_dim)
+    if (pca := subject.pca) is not None:
         yield Space(
             "_pca", *(torch.cat([pca.encode(x) for x in in_order(part, 1000, prepare)]) for part in (train, test))
         )

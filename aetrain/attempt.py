@@ -21,7 +21,8 @@ from aetrain.config.said import hparam_columns, hparams
 from aetrain.data.batches import Batches
 from aetrain.data.dataset import Splits
 from aetrain.directory import TIMINGS, RunDirectory, flat, tensorboard_command, tensorboard_link
-from aetrain.evaluation.doctor import Finding, case_of, examine
+from aetrain.evaluation.doctor import case_of, examine
+from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.ruler import Figures, Ruler
 from aetrain.evaluation.tables import epoch_line, figures_table
 from aetrain.training import checkpoint

@@ -11,20 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from aetrain.evaluation.finding import Finding
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Quantized
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong."""
-
-    what: str  # in a few words
-    evidence: str  # the figures that show it
-    remedy: str  # settings to try
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.evidence}; {self.remedy}"
 
 
 @dataclass(frozen=True)

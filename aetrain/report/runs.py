@@ -12,19 +12,11 @@ from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
 from aetrain.config.said import said
 from aetrain.directory import RunDirectory, flat
+from aetrain.evaluation.finding import Finding
 
 LARGEST = 50_000_000  # bytes of a file that is read
 
 STATUSES = ("finished", "failed", "interrupted", "running")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the training doctor has written of a run."""
-
-    what: str
-    evidence: str
-    remedy: str
 
 
 @dataclass(frozen=True)

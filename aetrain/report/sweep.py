@@ -23,7 +23,7 @@ class Sweep:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.before = [_written(run) for run in self.runs()]
+        self.before = [(run.path, run.written) for run in self.runs()]  # which tells them from its own
         shutil.rmtree(directory / REFUSED, ignore_errors=True)
 
     def runs(self) -> list[RunDirectory]:
@@ -39,7 +39,9 @@ class Sweep:
         """A ConfigError that counts the runs of this sweep that failed or were refused, if any did."""
         refused = self.refused()
         shutil.rmtree(self.directory / REFUSED, ignore_errors=True)
-        runs = [run for run in self.runs() if _written(run) not in self.before and run.path.name not in refused]
+        runs = [
+            run for run in self.runs() if (run.path, run.written) not in self.before and run.path.name not in refused
+        ]
         failed = [run for run in runs if run.status == "failed"]
         if failed or refused:
             tells = f", as {failed[0].path / 'aetrain.log'} tells" if failed else ""
@@ -63,11 +65,6 @@ class Sweep:
         except Exception as error:  # the runs are what counts
             log.warning("report:  %s could not be written: %s: %s", page, type(error).__name__, error)
         log.info("compare: %s\nthen at: %s", tensorboard_command(self.directory), tensorboard_link())
-
-
-def _written(run: RunDirectory) -> tuple[str, int]:
-    """A run by name and the time of its end, which tells a sweep's own runs from those that were there before."""
-    return run.path.name, run.written
 
 
 def _table(runs: Sequence[RunDirectory]) -> str:

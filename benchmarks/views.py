@@ -18,6 +18,7 @@ from aetrain.build import build
 from aetrain.data.batches import Batches
 from aetrain.evaluation.ruler import Ruler
 from aetrain.training.fit import Run, fit
+from aetrain.training.memory import keep_freed_memory
 from aetrain.views.logbook import Logbook, zero_or_power_of_two
 from aetrain.views.scene import scenes
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("settings", nargs="*")
     asked = parser.parse_args()
+    keep_freed_memory()  # as the command does
     built = {}
     for views in ("default", "all"):
         config, _, said = library.composed([*asked.settings, f"views={views}"])

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from aetrain.views.render import png, write_png
+from aetrain.training import disk
+from aetrain.views.render import png
 from aetrain.views.scene import Scene
 
 if TYPE_CHECKING:  # importing it takes 0.2 s
@@ -39,11 +41,16 @@ class Picture:
 
     pixels: Tensor  # [1 or 3, H, W] in [0, 1], or bytes
 
+    @cached_property
+    def png(self) -> bytes:
+        """A PNG file's content, compressed once for all who ask."""
+        return png(self.pixels)
+
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
-        log_image(writer, f"views/{tag}", self.pixels, step)
+        log_image(writer, f"views/{tag}", self, step)
 
     def save(self, path: Path) -> None:
-        write_png(self.pixels, path.with_name(path.name + ".png"))
+        disk.replace(path.with_name(path.name + ".png"), self.png)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +61,7 @@ class Album:
 
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
         for name, picture in self.pictures.items():
-            log_image(writer, f"views_{tag}/{name}", picture.pixels, step)
+            log_image(writer, f"views_{tag}/{name}", picture, step)
 
     def save(self, path: Path) -> None:
         for name, picture in self.pictures.items():
@@ -76,13 +83,13 @@ class Histograms:
         pass  # a distribution is looked at in TensorBoard
 
 
-def log_image(writer: "SummaryWriter", tag: str, pixels: Tensor, step: int) -> None:
-    """Add a picture [1 or 3, H, W] to the event file."""
+def log_image(writer: "SummaryWriter", tag: str, picture: Picture, step: int) -> None:
+    """Add a picture to the event file."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     # Not by `add_image`, which makes RGB of grey and takes five times as long.
-    channels, height, width = pixels.shape
-    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png(pixels))
+    channels, height, width = picture.pixels.shape
+    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=picture.png)
     writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 

@@ -6,6 +6,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,7 @@ class Logbook:
         """
         from torch.utils.tensorboard import SummaryWriter  # late: it takes 0.2 s
 
+        use_fast_checksums()
         old = event_files(self.directory)
         copies = sorted((self.directory / PICTURES).glob("*"))
         kept = [] if epoch is None else carried_over([*copies, *old], epoch, curves, last)
@@ -128,12 +130,16 @@ class Logbook:
         if not self.views:
             return
         scene = self.scene(epoch)
-        for name, view in self.views.items():
-            exhibit = view(scene)
-            if exhibit is not None and log:
-                exhibit.log(self.writer, name, epoch)
-            if exhibit is not None and save:
-                exhibit.save(self.directory / "figures" / name)
+        written: list[Future[None]] = []
+        with ThreadPoolExecutor(1) as pen:  # which writes a view, PNG and all, while the next is drawn; in their order
+            for name, view in self.views.items():
+                exhibit = view(scene)
+                if exhibit is not None and log:
+                    written.append(pen.submit(exhibit.log, self.writer, name, epoch))
+                if exhibit is not None and save:
+                    written.append(pen.submit(exhibit.save, self.directory / "figures" / name))
+        for piece in written:
+            piece.result()  # which raises what went wrong
 
     def note(self, tag: str, text: str) -> None:
         """A text (markdown) on the page Text."""
@@ -143,8 +149,7 @@ class Logbook:
     def _copied(self, epoch: int) -> Iterator[None]:
         """What is shown inside also goes into a file of its own, from which an event file that is lost is made anew.
 
-        It is on the disk before the epoch's checkpoint. A zip file has checksums like an event file, but not those that
-        TensorBoard computes in Python, which take longer than drawing.
+        It is on the disk before the epoch's checkpoint. A zip file has checksums like an event file.
         """
         shown: list[bytes] = []
         file = self.writer._get_file_writer()
@@ -188,6 +193,19 @@ class Logbook:
         file.add_summary(_table(dict.fromkeys(hparams, False) if columns is None else columns))
         file.add_summary(hp.hparams_pb(dict(hparams), trial_id=trial))
         self.writer.close()
+
+
+def use_fast_checksums() -> None:
+    """Let TensorBoard leave the checksums of its records (CRC-32C) to a library in C.
+
+    Its own are computed in Python byte by byte, by a thread that runs beside training and takes time from it: as much
+    as drawing the pictures did.
+    """
+    import google_crc32c
+    from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
+
+    if google_crc32c.implementation == "c":
+        pywrap_tensorflow.crc32c = google_crc32c.value
 
 
 def _table(columns: Mapping[str, bool]) -> "Summary":
@@ -261,6 +279,7 @@ def events(file: Path) -> Iterator["Event"]:
 def _records(file: Path) -> Iterator[bytes]:
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
+    use_fast_checksums()
     yield from RawEventFileLoader(str(file)).Load()
 
 

@@ -30,18 +30,21 @@ MKL_IS_SLOW = mkl_is_slow()
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x W^T + b, of x [B, in], W [out, in] and b [out]: `torch.nn.functional.linear`, in the same precision."""
-    if (
-        weight.numel() < LARGE
-        or not MKL_IS_SLOW
-        or x.dim() != 2
-        or x.dtype != torch.float32
-        or x.device.type != "cpu"
-        or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()  # a program takes it of constant weights only, and must run elsewhere
-        or torch._C._are_functorch_transforms_active()
-    ):
-        return F.linear(x, weight, bias)
-    return cast(Tensor, _ByOneDNN.apply(x, weight, bias))
+    if x.dim() == 2 and onednn_is_faster(weight) and not torch._C._are_functorch_transforms_active():
+        return cast(Tensor, _ByOneDNN.apply(x, weight, bias))
+    return F.linear(x, weight, bias)
+
+
+def onednn_is_faster(weight: Tensor) -> bool:
+    """Whether products with a layer's weights [out, in] are to be left to oneDNN, here and now."""
+    return (
+        weight.shape[-2:].numel() >= LARGE
+        and MKL_IS_SLOW
+        and weight.dtype == torch.float32
+        and weight.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()  # a program takes it of constant weights only, and must run elsewhere
+    )
 
 
 class Linear(nn.Linear):

@@ -3,9 +3,10 @@
     python benchmarks/speed.py [SECTION ...] [--threads 2] [--rounds 5] [--networks vae dense conv deep] [--compare OLD]
 
 Sections: training, precision, compile, start, memory; all by default. Training compares ways to train the same network,
-each in a process of its own, taking turns of one epoch; the median of each is reported. On a machine that others use
-as well, `--threads 1` and the processor's own clock (`--clock cpu`) are the figures to go by. Peers are the extra
-`.[bench]`; what is not installed is left out with a sentence. Results go to docs/speed.json, section by section.
+each in a process of its own, taking turns of one epoch, the first of which does not count; a ratio is the median of the
+turns' ratios. On a machine that others use as well, `--threads 1` and the processor's own clock (`--clock cpu`) are the
+figures to go by. Peers are the extra `.[bench]`; what is not installed is left out with a sentence. Results go to
+docs/speed.json, section by section.
 """
 
 import argparse
@@ -89,14 +90,15 @@ def training(given: argparse.Namespace, before: Results) -> Results:
                 env=environment(given.threads),
             )
         times: dict[str, list[list[float]]] = {way: [] for way in workers}
-        for _ in range(given.rounds):
+        for turn in range(given.rounds + 1):
             for way, worker in workers.items():
                 worker.stdin.write("\n")
                 worker.stdin.flush()
                 line = worker.stdout.readline()
                 if not line:
                     sys.exit(f"{way} has failed: python benchmarks/contestants.py '{way}' {network} {given.data}")
-                times[way].append([float(figure) for figure in line.split()])
+                if turn:  # what begins in the first turn (memory, caches, drawing) is no part of an epoch
+                    times[way].append([float(figure) for figure in line.split()])
                 print(network, way, line.strip(), flush=True)
         for worker in workers.values():
             worker.stdin.close()
@@ -106,6 +108,12 @@ def training(given: argparse.Namespace, before: Results) -> Results:
             way: {name: statistics.median(column) for name, column in zip(names, zip(*rows, strict=True), strict=False)}
             for way, rows in times.items()
         }
+        for way, rows in times.items():  # turn by turn, as the machine may be busy in one and idle in the next
+            for place, name in enumerate(names[:2]):
+                turns = zip(rows, times["aetrain"], strict=True)
+                found[network][way][f"{name} ratio"] = statistics.median(
+                    row[place] / ours[place] for row, ours in turns
+                )
     return found
 
 
@@ -116,7 +124,7 @@ def training_text(found: Results, clock: str) -> list[str]:
         "",
         "The same network, data (grey MNIST), batches of 128, Adam and loss, in turns of one epoch; a pass over the",
         "test images after each. `aetrain` is the command as users have it: figures, log, curves, pictures, weights.",
-        f"Medians of up to {found['rounds']} epochs, {found['threads']} thread{'s' * (found['threads'] > 1)},",
+        f"Medians of up to {found['rounds']} turns, {found['threads']} thread{'s' * (found['threads'] > 1)},",
         f"{other}; a ratio above 1 says how many times as long as aetrain somebody takes.",
         "",
     ]
@@ -129,13 +137,14 @@ def training_text(found: Results, clock: str) -> list[str]:
     for way in ways:
         cells = []
         for network in networks:
-            ours, theirs = found[network]["aetrain"][clock], found[network].get(way, {}).get(clock)
-            cells.append("" if theirs is None else f"{theirs:.2f} s" if way == "aetrain" else f"{theirs / ours:.2f}")
+            measured = found[network].get(way)
+            ours = f"{found[network]['aetrain'][clock]:.2f} s"
+            cells.append("" if measured is None else ours if way == "aetrain" else f"{measured[f'{clock} ratio']:.2f}")
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     beside = [1 - found[network]["aetrain"]["training"] / found[network]["aetrain"]["wall"] for network in networks]
     shares = ", ".join(f"{100 * share:.0f} % ({network})" for network, share in zip(networks, beside, strict=True))
     reached = ", ".join(
-        f"{100 * found[network][FLOOR][clock] / found[network]['aetrain'][clock]:.0f} % ({network})"
+        f"{100 * found[network][FLOOR][f'{clock} ratio']:.0f} % ({network})"
         for network in networks
         if FLOOR in found[network]
     )

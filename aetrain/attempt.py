@@ -180,8 +180,7 @@ class Attempt:
     def _findings(self, figures: Figures) -> list[Finding]:
         """What the training doctor says of it."""
         by_name = {tag.partition("/")[2]: value for tag, value in figures.items()}
-        lr = self.job.plain["optimizer"].get("lr")
-        return examine(case_of(self.parts.model, by_name, self.job.directory.history(), lr))
+        return examine(case_of(self.parts.model, by_name, self.job.directory.history(), flat(self.job.plain)))
 
 
 def _is_history(line: checkpoint.Line) -> bool:

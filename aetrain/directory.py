@@ -116,18 +116,10 @@ class RunDirectory:
             )
 
     def claim(self, config: DictConfig, overrides: Sequence[str]) -> None:
-        """Keep others out, and write the config that the run is made from, as Hydra lays it out.
-
-        Taken where another process is writing there; `release` lets others in again.
-        """
+        """Keep others out, and write the config that the run is made from, as Hydra lays it out."""
         folder = self.path / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise Taken(f"{self} is being written to by another process: wait for it, or give another directory") from (
-                None
-            )
+        self.take()
         try:
             self.refuse_another(config)  # which may have been written since this process has looked
         except ConfigError:
@@ -140,6 +132,15 @@ class RunDirectory:
         self.write_metrics({"status": "running"})
         write(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
         write(folder / "config.yaml", OmegaConf.to_yaml(config))
+
+    def take(self) -> None:
+        """Keep others out. Taken where another process is writing there; `release` lets others in again."""
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise Taken(f"{self} is being written to by another process: wait for it, or give another directory") from (
+                None
+            )
 
     def release(self) -> None:
         """Let others write there."""

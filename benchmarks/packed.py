@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import torch
+from speed import pinned
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, FIGURES = ROOT / "docs" / "packed.md", ROOT / "docs" / "packed.json"
@@ -44,7 +45,8 @@ def seconds(overrides: list[str], runs: int, launcher: str, cores: int) -> float
     environment = os.environ | {"OMP_NUM_THREADS": str(cores if packed else 1)}
     try:
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "aetrain", *said], env=environment, check=True, stdout=subprocess.DEVNULL)
+        call = [*pinned(cores), sys.executable, "-m", "aetrain", *said]
+        subprocess.run(call, env=environment, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - began
     finally:
         shutil.rmtree(folder)
@@ -77,8 +79,8 @@ def main() -> None:
     PAGE.write_text(PAGE.read_text().partition(BEGIN)[0] + BEGIN + "\n" + table(rows))
 
 
-def place(row: dict[str, object]) -> tuple[str, int]:
-    return str(row["sweep"]), int(str(row["runs"]))
+def place(row: dict[str, object]) -> tuple[str, int, int]:
+    return str(row["sweep"]), int(str(row["runs"])), int(str(row["cores"]))
 
 
 def table(rows: list[dict[str, object]]) -> str:

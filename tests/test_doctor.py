@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import torch
 from conftest import TINY
 
 import aetrain
+from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
 from aetrain.data.batches import in_order
 from aetrain.data.dataset import Images, Prepare
 from aetrain.data.digits import Digits
 from aetrain.data.noise import Clean
+from aetrain.directory import flat
 from aetrain.evaluation.doctor import RULES, Case, examine
 from aetrain.evaluation.ruler import Ruler
+from aetrain.evaluation.vitals import Vitals
 from aetrain.model.pca import PCA
 from aetrain.objective.objective import Objective
 
@@ -69,10 +73,46 @@ def findings(directory: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("what", PROVOCATIONS)
 def test_a_disease_is_found_where_it_is_provoked(what: str, run: Callable[..., Path]) -> None:
     evidence, *overrides = PROVOCATIONS[what]
-    found = {item["what"]: item for item in findings(run(*DIGITS, *overrides))}
+    directory = run(*DIGITS, *overrides)
+    found = {item["what"]: item for item in findings(directory)}
     assert what in found
     assert evidence in found[what]["evidence"]
     assert "try" in found[what]["remedy"] or "choose" in found[what]["remedy"]
+    settings = flat(saved_config(directory))
+    assert set(re.findall(r"[a-z_]+(?:\.[a-z_]+)+", found[what]["remedy"])) <= settings.keys(), "not to be had here"
+
+
+def test_advice_is_what_the_run_has_settings_for() -> None:
+    case = Case({}, [], 8, None, sparse=False, reach=(0.0, 1.0), settings={"optimizer.lr": 1.0})
+    assert case.advice("a smaller optimizer.lr", "less model.penalties.kl.weight", "more epochs") == (
+        "try a smaller optimizer.lr or more epochs"
+    )
+
+
+def test_vitals_of_recurrent_units(run: Callable[..., Path]) -> None:
+    """One figure a unit, not one a row: of those whose output gate is shut for good, all steps are still."""
+    model = aetrain.load(run(*DIGITS, "model=lstm", "model.hidden=[16]", "epochs=0")).model
+    (layer,) = model.encoder.layers
+    with torch.no_grad():
+        layer.bias_ih_l0.view(4, 16)[3, :12] = -100  # the output gate of 12 units
+        layer.weight_ih_l0.view(4, 16, -1)[3, :12] = 0
+        layer.weight_hh_l0.view(4, 16, -1)[3, :12] = 0
+    images = Images(Digits().load().test.pixels)
+    figures = Ruler(images, Prepare(), Clean()).full(model, Objective({}))
+    assert figures["dead_hidden"] == 12 / 16
+
+
+def test_vitals_of_maps_and_of_silenced_units(run: Callable[..., Path]) -> None:
+    loaded = aetrain.load(run(*DIGITS, "model=conv_layers", "model.activation=sigmoid", "epochs=0"))
+    vitals = Vitals(loaded.model)
+    with torch.no_grad():
+        vitals.look(loaded.model(torch.rand(20, 1, 8, 8)))
+    assert {*vitals._ends} == {tap.name for tap in loaded.model.encoder.taps()}, "not the poolings between"
+    sparse = aetrain.load(run(*DIGITS, "sparsity=topk", "model.code_activation=sigmoid", "epochs=0", name="sparse"))
+    with torch.no_grad():
+        Vitals(sparse.model).look(sparse.model(torch.rand(20, 1, 8, 8)))
+    (code,) = (tap for tap in sparse.model.layers() if tap.name == "code")
+    assert code.bounds is None, "silenced is not saturated"
 
 
 def test_every_rule_has_its_provocation() -> None:
@@ -85,7 +125,7 @@ def test_healthy_runs_hear_nothing(family: str, run: Callable[..., Path]) -> Non
 
 
 def test_rules_say_nothing_of_what_was_not_measured() -> None:
-    assert examine(Case({}, [], 8, 128, sparse=False, reach=(0.0, 1.0), lr=None)) == []
+    assert examine(Case({}, [], 8, 128, sparse=False, reach=(0.0, 1.0), settings={})) == []
 
 
 def test_a_run_that_reaches_nan_fails_with_the_remedy(run: Callable[..., Path], tmp_path: Path) -> None:

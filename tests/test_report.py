@@ -27,6 +27,7 @@ from aetrain.report.page import write_report
 from aetrain.report.runs import entries
 from aetrain.report.settings import grouped
 from aetrain.report.sweep import Sweep
+from aetrain.report.tables import best
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"
 
@@ -247,8 +248,18 @@ def test_pictures_are_side_by_side(run: Callable[..., Path], tmp_path: Path) -> 
 def test_evaluations_of_a_run_are_not_runs_of_their_own(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", "model=vae", "dataset=digits", metrics={"test/sse": 1.0})
     a_run(run / "eval" / "noise=gaussian", "mode=eval", "model=vae", "dataset=digits", metrics={"test/sse": 2.0})
+    a_run(run / "eval" / "codes", "mode=encode", "model=vae", "dataset=digits")
     assert [entry.path for entry in entries(tmp_path, tmp_path)] == [run]
     assert "1 run " in page_of(run).text, "a run alone is reported on, too"
+
+
+def test_figures_of_different_images_are_not_ranked(tmp_path: Path) -> None:
+    for name, error in (("digits", 1.0), ("toy", 2.0)):
+        a_run(tmp_path / name, f"dataset={name}", metrics={"test/sse": error, "train/seconds_per_epoch": error})
+    groups = grouped(entries(tmp_path, tmp_path))
+    assert best("test/sse", groups) is None
+    assert best("train/seconds_per_epoch", groups) is not None
+    assert best("test/sse", groups[:1] * 2) is not None
 
 
 def test_the_command(sweep: Path) -> None:

@@ -16,10 +16,10 @@ from aetrain import experiment, library
 from aetrain.build import build
 from aetrain.config.errors import ConfigError
 from aetrain.data.dataset import Images, Splits
-from aetrain.evaluation import few_labels, probes
+from aetrain.evaluation import probes
 from aetrain.evaluation.few_labels import FewLabels, Indices, balanced
 from aetrain.evaluation.linear import Linear, cross_entropy, linear_accuracy, squared_hinge
-from aetrain.evaluation.measures import Subject
+from aetrain.evaluation.measures import Subject, codes
 from aetrain.evaluation.probes import Probes, matched, mutual_information, vote
 from aetrain.evaluation.retrieval import Retrieval, precision
 from aetrain.evaluation.spaces import nearest, spaces
@@ -279,8 +279,28 @@ def test_few_labels_teach_and_leave_the_model_and_the_generator_alone() -> None:
     assert set(figures) == {f"finetuned_{n}{end}" for n in (20, 200) for end in ("", "_random")}
     assert figures["finetuned_200"] > 60
     assert figures["finetuned_200"] > figures["finetuned_20"] > 15
-    few_labels._KNOWN.clear()
     assert measure(subject) == figures
+
+
+def test_networks_with_the_same_weights_are_not_taken_for_each_other() -> None:
+    measure = FewLabels(labels=[40], steps=30, epochs=1)
+    rectified, saturating = (measure(subject_of(f"model.activation={name}")) for name in ("relu", "tanh"))
+    assert rectified["finetuned_40_random"] != saturating["finetuned_40_random"]
+
+
+def test_more_than_there_are_images_is_refused() -> None:
+    splits = subject_of().splits
+    for measure in (FewLabels(labels=[4000]), Retrieval(at=[5000])):
+        with pytest.raises(ValueError, match="training images: use less"):
+            measure.check_images(splits)
+
+
+def test_the_code_that_is_measured_is_the_one_that_is_decoded() -> None:
+    """Of a random code with a sparsifier: the mean, sparse."""
+    subject = subject_of("model=vae", "sparsity=topk", "sparsity.k=2")
+    found = codes(subject.model, subject.splits.test, subject.prepare)
+    assert (found != 0).sum(1).unique().tolist() == [2]
+    assert torch.equal(found, torch.cat([subject.model.encode(subject.prepare(subject.splits.test.pixels)).z]))
 
 
 def test_random_start_is_what_training_began_with() -> None:
@@ -288,7 +308,6 @@ def test_random_start_is_what_training_began_with() -> None:
     subject = subject_of()
     for name, value in subject.untrained().state_dict().items():
         assert torch.equal(value, subject.model.state_dict()[name]), name
-    few_labels._KNOWN.clear()
     figures = FewLabels(labels=[20], steps=5, epochs=1)(subject)
     assert figures["finetuned_20"] == figures["finetuned_20_random"]
 

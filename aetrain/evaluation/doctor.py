@@ -5,8 +5,10 @@ missing. Thresholds are where nobody would call the run well; each has a test th
 every family that do not.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +28,18 @@ class Case:
     codewords: int | None  # in the book, where there is one
     sparse: bool  # whether a code is asked for in which units are mostly idle
     reach: tuple[float, float]  # the darkest and the brightest pixel that can be painted, where 0 is black, 1 white
-    lr: float | None
+    settings: Mapping[str, Any]  # of the run, by name: `optimizer.lr`, ...
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate, where there is one."""
+        return self.settings.get("optimizer.lr")
+
+    def advice(self, *ideas: str) -> str:
+        """Those of some ideas whose settings the run has, in a sentence."""
+        known = [idea for idea in ideas if all(name in self.settings for name in re.findall(r"\w+(?:\.\w+)+", idea))]
+        *others, last = known
+        return f"try {', '.join(others)}{' or ' if others else ''}{last}"
 
     def share_of_mean_image(self, figure: str) -> float | None:
         """A squared error as a share of what the mean image has."""
@@ -35,9 +48,12 @@ class Case:
 
 
 def case_of(
-    model: Autoencoder, figures: Mapping[str, float], history: Sequence[Mapping[str, float]], lr: float | None
+    model: Autoencoder,
+    figures: Mapping[str, float],
+    history: Sequence[Mapping[str, float]],
+    settings: Mapping[str, Any],
 ) -> Case:
-    """The case of a trained model: `figures` by name, `history` by tag."""
+    """The case of a trained model: `figures` by name, `history` by tag, `settings` by their dotted names."""
     ends = model.likelihood.mean(torch.tensor([-1e6, 1e6])).tolist()
     bottleneck = model.bottleneck
     return Case(
@@ -47,7 +63,7 @@ def case_of(
         codewords=bottleneck.book.num_embeddings if isinstance(bottleneck, Quantized) else None,
         sparse="sparsity" in figures or not isinstance(model.finish[-1], nn.Identity),
         reach=(ends[0], ends[1]),
-        lr=lr,
+        settings=settings,
     )
 
 
@@ -84,7 +100,7 @@ def posterior_collapse(case: Case) -> Finding | None:
     return Finding(
         "posterior collapse",
         f"the code carries {kl:.3g} nats, and {active:.0f} of its {case.code_dim} units move with the image",
-        "try a smaller model.penalties.kl.weight, more epochs, or a smaller optimizer.lr",
+        case.advice("a smaller model.penalties.kl.weight", "more epochs", "a smaller optimizer.lr"),
     )
 
 
@@ -102,11 +118,12 @@ def dead_units(case: Case) -> Finding | None:
         found.append(f"{hidden:.0%} of the hidden units")
     if not found:
         return None
-    sparser = " or a smaller sparsity.weight," if case.sparse else ""
     return Finding(
         "dead units",
         f"no image moves {' and '.join(found)}",
-        f"try a smaller optimizer.lr,{sparser} model.activation=leaky_relu, or fewer units",
+        case.advice(
+            "a smaller optimizer.lr", "a smaller sparsity.weight", "model.activation=leaky_relu", "fewer units"
+        ),
     )
 
 
@@ -118,7 +135,7 @@ def saturated_units(case: Case) -> Finding | None:
     return Finding(
         "saturated units",
         f"{share:.0%} of the sigmoid and tanh units stay at an end of their range for nearly all images",
-        "try a smaller optimizer.lr, model.init=xavier, or model.activation=relu",
+        case.advice("a smaller optimizer.lr", "model.init=xavier", "model.activation=relu"),
     )
 
 
@@ -130,7 +147,7 @@ def copying(case: Case) -> Finding | None:
     return Finding(
         "the code copies",
         f"images whose pixels are shuffled are reproduced, too, with {share:.1%} of the mean image's error",
-        f"try a smaller model.code_dim (it is {case.code_dim}), noise=masking, or sparsity=topk",
+        case.advice(f"a smaller model.code_dim (it is {case.code_dim})", "noise=masking", "sparsity=topk"),
     )
 
 
@@ -142,7 +159,9 @@ def codebook_collapse(case: Case) -> Finding | None:
     return Finding(
         "codebook collapse",
         f"{used:.0f} of {case.codewords} codewords are used, as evenly as {perplexity:.1f} would be",
-        "try a smaller model.bottleneck.patience, a smaller optimizer.lr, or fewer model.bottleneck.num_codewords",
+        case.advice(
+            "a smaller model.bottleneck.patience", "a smaller optimizer.lr", "fewer model.bottleneck.num_codewords"
+        ),
     )
 
 
@@ -156,7 +175,9 @@ def critic_won(case: Case) -> Finding | None:
             return Finding(
                 "the critic has won",
                 f"it tells {value:.1%} of codes and draws of the prior apart, so codes do not follow the prior",
-                f"try a larger model.penalties.{name}.weight, a smaller model.penalties.{name}.units, or more epochs",
+                case.advice(
+                    f"a larger model.penalties.{name}.weight", f"a smaller model.penalties.{name}.units", "more epochs"
+                ),
             )
     return None
 
@@ -181,7 +202,7 @@ def mean_image(case: Case) -> Finding | None:
     return Finding(
         "no better than the mean image",
         f"the squared error is {share:.0%} of what painting the mean image every time would have",
-        "try another optimizer.lr, more epochs, a larger model.code_dim, or less weight on the penalties",
+        case.advice("another optimizer.lr", "more epochs", "a larger model.code_dim", "less weight on the penalties"),
     )
 
 

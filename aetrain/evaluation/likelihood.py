@@ -24,9 +24,10 @@ log = logging.getLogger("aetrain")
 class ImportanceSampled(Measure):
     """-log 1/K sum_k w_k in nats per image, for each K of `samples`: an upper bound of -log p(x) in expectation.
 
-    Burda et al. (2016), arXiv:1509.00519, eq. 8 and theorem 1. As many codes are drawn as the largest K, and all of
-    them are used for every K, in groups: so K = 1 is the mean over that many estimates of the negative ELBO, and where
-    each K divides the next the figures fall by Jensen's inequality. `count` test images, from the first; null for all.
+    Burda et al. (2016), arXiv:1509.00519, eq. 8 and theorem 1. As many codes are drawn as the largest K; as many of
+    them as make whole groups are used for every other K. So K = 1 is the mean over that many estimates of the negative
+    ELBO, and where each K divides the next the figures fall by Jensen's inequality. `count` test images, from the
+    first; null for all.
 
     It is the likelihood of what `dataset.binarize` shows: of black and white pixels under likelihood=bernoulli, of a
     density of pixels in [0, 1] under likelihood=gaussian, whose constant is included. Grey pixels under Bernoulli

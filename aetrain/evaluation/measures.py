@@ -60,7 +60,7 @@ class MeasureOfClasses(Measure):
 @torch.no_grad()
 def codes(model: Autoencoder, images: Images, prepare: Prepare, batch_size: int = 1000) -> Tensor:
     """The codes of images in order, [N, D]: the mean where they are random."""
-    found: Sequence[Tensor] = [model.encode(x).mean_code for x in in_order(images, batch_size, prepare)]
+    found: Sequence[Tensor] = [model.mean_code(x) for x in in_order(images, batch_size, prepare)]
     return torch.cat([*found])
 
 

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from aetrain.data.dataset import fixed_order
+from aetrain.data.dataset import Splits, fixed_order
 from aetrain.evaluation.measures import MeasureOfClasses, Subject
 from aetrain.evaluation.ruler import Figures
 from aetrain.evaluation.spaces import nearest, spaces
@@ -32,6 +32,12 @@ class Retrieval(MeasureOfClasses):
         if self.queries is not None and self.queries < 1:
             raise ValueError(f"queries={self.queries} asks nothing: use 1 or more, or null for all test images")
 
+    def check_images(self, splits: Splits) -> None:
+        """Enough images for the smallest number that is to be found."""
+        super().check_images(splits)
+        if min(self.at) > len(splits.train):
+            raise ValueError(f"at={list(self.at)} asks for more than the {len(splits.train)} training images: use less")
+
     def __call__(self, subject: Subject) -> Figures:
         """`precision_10`, `precision_10_pixels`, `precision_10_pca` and so on."""
         train, test = subject.splits.train, subject.splits.test
@@ -39,7 +45,7 @@ class Retrieval(MeasureOfClasses):
         figures = {}
         counts = [count for count in self.at if count <= len(train)]
         for space in spaces(subject, train, test):
-            found = train.classes[nearest(space.test, space.train, max(counts, default=1))]
+            found = train.classes[nearest(space.test, space.train, max(counts))]
             for count in counts:
                 figures[f"precision_{count}{space.name}"] = 100 * precision(found, test.classes, count)
         return figures

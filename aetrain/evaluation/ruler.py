@@ -90,11 +90,12 @@ class Ruler:
 
     def quick(self, model: Autoencoder, objective: Objective) -> Figures:
         """What is worth knowing after every epoch."""
-        return self._mean(lambda x, generator: quick_figures(model, objective, self.noise, model(x), generator))
+        return self._mean(lambda x, generator: quick_figures(model, objective, self.noise, model(x), generator)[0])
 
     def full(self, model: Autoencoder, objective: Objective, pca: PCA | None = None) -> Figures:
         """Everything, the code's statistics and PCA with as many units included."""
         codes: list[Tensor] = []
+        means: list[Tensor] = []
         painted: list[Tensor] = []
         words: list[Tensor] = []
         vitals = Vitals(model)
@@ -102,10 +103,12 @@ class Ruler:
         def figures(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
             out = model(x)
             vitals.look(out)
-            codes.append(out.code.mean_code)
+            codes.append(out.code.z)
+            if isinstance(out.code, GaussianCode):
+                means.append(out.code.mean)
             if isinstance(out.code, QuantizedCode):
                 words.append(out.code.index.flatten())
-            seen = quick_figures(model, objective, self.noise, out, generator)
+            seen, noisy = quick_figures(model, objective, self.noise, out, generator)
             expected = model.likelihood.mean(out.decoded)
             seen["bce_excess"] = seen["bce"] - entropy(x)
             seen["psnr"] = psnr(expected, x)
@@ -114,32 +117,30 @@ class Ruler:
             seen["l0"] = (out.code.z != 0).sum(1)
             if out.code.where:
                 seen["code_sse"] = sse(model.likelihood.mean(model.decode(out.code.z)), x)
-            x_in = self.noise(x, generator)
-            if x_in is not x:
-                denoised = model.likelihood.mean(model(x_in).decoded)
+            if noisy is not out:
+                denoised = model.likelihood.mean(noisy.decoded)
                 seen["noisy_bce"] = bce(denoised, x)
                 seen["noisy_psnr"] = psnr(denoised, x)
-                seen["input_sse"] = sse(x_in, x)
+                seen["input_sse"] = sse(noisy.x_in, x)
             if pca is not None:
                 seen["pca_sse"] = sse(pca.reconstruct(x), x)
                 seen["mean_sse"] = sse(pca.mean.view_as(x[:1]), x)
                 painted.append(expected)
             return seen
 
-        means = self._mean(figures)
-        code = torch.cat(codes)
-        means["shuffled_sse"] = self._shuffled_sse(model)
-        means |= vitals.figures()
-        means["dead_units"] = float((code.std(0, correction=0) < 1e-3).sum())
-        if issubclass(model.bottleneck.emits, GaussianCode):
-            means["active_units"] = float((code.var(0, correction=0) > 0.01).sum())
+        found = self._mean(figures)
+        found["shuffled_sse"] = self._shuffled_sse(model)
+        found |= vitals.figures()
+        found["dead_units"] = float((torch.cat(codes).std(0, correction=0) < 1e-3).sum())
+        if means:
+            found["active_units"] = float((torch.cat(means).var(0, correction=0) > 0.01).sum())
         if words:
             counts = torch.cat(words).bincount()
-            means["used_codewords"] = float((counts > 0).sum())
-            means["perplexity"] = float(torch.distributions.Categorical(probs=counts).entropy().exp())
+            found["used_codewords"] = float((counts > 0).sum())
+            found["perplexity"] = float(torch.distributions.Categorical(probs=counts).entropy().exp())
         if pca is not None:
-            means["pca_angle"] = pca.angle_to(PCA.fit(painted[: max(1, PAINTED // self.batch_size)], model.code_dim))
-        return means
+            found["pca_angle"] = pca.angle_to(PCA.fit(painted[: max(1, PAINTED // self.batch_size)], model.code_dim))
+        return found
 
     @torch.no_grad()
     def _mean(self, figures: Callable[[Tensor, torch.Generator], dict[str, Tensor]]) -> Figures:
@@ -167,9 +168,12 @@ class Ruler:
 
 def quick_figures(
     model: Autoencoder, objective: Objective, noise: Noise, out: Forward, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Per-image figures [B], or [] for a term of the whole batch, of one pass over clean images."""
-    likelihood, x = model.likelihood, out.x
+) -> tuple[dict[str, Tensor], Forward]:
+    """Per-image figures [B], or [] for a term of the whole batch, of one pass over clean images; and the noisy pass.
+
+    The latter is the pass itself where there is no noise.
+    """
+    likelihood, x, noisy = model.likelihood, out.x, out
     expected = likelihood.mean(out.decoded)
     seen = {"nll": likelihood.nll(out.decoded, x), "sse": sse(expected, x), "bce": bce(expected, x)}
     seen["mse"] = seen["sse"] / x[0].numel()
@@ -180,11 +184,11 @@ def quick_figures(
     for name, penalty in objective.penalties.items():
         seen[name] = penalty(model, out)
     if (x_in := noise(x, generator)) is not x:
-        denoised = model(x_in, x)
-        seen["noisy_sse"] = sse(likelihood.mean(denoised.decoded), x)
-        drawn = with_drawn_code(model, denoised, generator)
+        noisy = model(x_in, x)
+        seen["noisy_sse"] = sse(likelihood.mean(noisy.decoded), x)
+        drawn = with_drawn_code(model, noisy, generator)
     seen["loss"] = objective(model, drawn)["loss"]
-    return seen
+    return seen, noisy
 
 
 def with_drawn_code(model: Autoencoder, out: Forward, generator: torch.Generator) -> Forward:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aetrain.model.bottlenecks import Bottleneck
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded, Forward, Tap
+from aetrain.model.records import Code, Encoded, Forward, GaussianCode, Tap
 
 
 class Encoder(Protocol):
@@ -78,6 +78,11 @@ class Autoencoder(nn.Module):
     def encode(self, x: Tensor) -> Code:
         """The code of images [B, C, H, W]."""
         return self._encode(x)[1]
+
+    def mean_code(self, x: Tensor) -> Tensor:
+        """The code [B, D] of images without what is random in it: in evaluation mode that of `encode`."""
+        code = self.encode(x)
+        return self.finish(code.mean) if isinstance(code, GaussianCode) else code.z
 
     def _encode(self, x: Tensor) -> tuple[Encoded, Code]:
         if (self.low, self.high) != (0, 1):

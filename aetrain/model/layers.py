@@ -136,6 +136,8 @@ class TopK(Paced):
     Evaluation always keeps k.
     """
 
+    bounds = None  # a unit that is silenced is not at an end of its activation's range
+
     def __init__(self, k: int, start: int | None = None, anneal: float = 0.5) -> None:
         super().__init__()
         if k < 1:

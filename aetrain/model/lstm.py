@@ -47,8 +47,8 @@ class LSTMEncoder(nn.Module):
         h = x.transpose(1, 2).flatten(2)  # [B, H, C * W]
         hidden = []
         for layer, states in zip(self.layers, self.states, strict=True):
-            h = states(layer(h)[0].transpose(1, 2)).transpose(1, 2)  # [B, H, units]
-            hidden.append(h)
+            hidden.append(states(layer(h)[0].transpose(1, 2)))  # [B, units, H]
+            h = hidden[-1].transpose(1, 2)
         return Encoded(hidden=tuple(hidden), features=h[:, -1])
 
     def first_layer(self) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Encoded:
     """What an encoder makes of images."""
 
-    hidden: tuple[Tensor, ...]  # activations of its layers, first layer first: [B, units] or [B, channels, h, w]
+    hidden: tuple[Tensor, ...]  # activations of its layers as its taps have them, first layer first
     features: Tensor  # [B, F] what the bottleneck reads
     where: tuple[Tensor, ...] = ()  # max-pool switches, first pooling first; empty where nothing was pooled
 
@@ -24,11 +24,6 @@ class Code:
     z: Tensor  # [B, D]
     where: tuple[Tensor, ...] = ()  # the encoder's max-pool switches (Zhao et al. 2016, "What-where autoencoders")
 
-    @property
-    def mean_code(self) -> Tensor:
-        """The code [B, D] without what is random in it."""
-        return self.z
-
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianCode(Code):
@@ -36,10 +31,6 @@ class GaussianCode(Code):
 
     mean: Tensor  # [B, D]
     log_var: Tensor  # [B, D]
-
-    @property
-    def mean_code(self) -> Tensor:
-        return self.mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +67,10 @@ class Tap:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """What the units' activations can come near to, but not pass; None where there is no end to them."""
-        known = {nn.Sigmoid: (0.0, 1.0), nn.Tanh: (-1.0, 1.0)}
-        found = (getattr(module, "bounds", known.get(type(module))) for module in self.module.modules())
-        return next((bounds for bounds in found if bounds is not None), None)
+        """What the units' activations can come near to, but not pass; None where there is no end to them.
+
+        A module of another kind says it as `bounds`; the last that says something, even None, is right.
+        """
+        known: dict[type[nn.Module], tuple[float, float] | None] = {nn.Sigmoid: (0.0, 1.0), nn.Tanh: (-1.0, 1.0)}
+        told = [m for m in self.module.modules() if type(m) in known or hasattr(type(m), "bounds")]
+        return getattr(told[-1], "bounds", known.get(type(told[-1]))) if told else None

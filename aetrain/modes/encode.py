@@ -10,9 +10,9 @@ import torch
 
 from aetrain.attempt import Job
 from aetrain.build import Parts
-from aetrain.data.batches import in_order
 from aetrain.data.dataset import Images
 from aetrain.directory import shown
+from aetrain.evaluation.measures import codes
 from aetrain.experiment import load
 from aetrain.modes.evaluate import at_work, trained
 from aetrain.training import disk
@@ -37,8 +37,7 @@ def encode(job: Job) -> dict[str, Any]:
     for name in SPLITS:
         images: Images = getattr(splits, name)
         if len(images):
-            found = [parts.model.encode(x).z for x in in_order(images, 1000, parts.dataset.prepare)]
-            arrays[name] = torch.cat(found).cpu().numpy()  # [N, D]
+            arrays[name] = codes(parts.model, images, parts.dataset.prepare).cpu().numpy()  # [N, D]
             if images.labels is not None:
                 arrays[f"{name}_labels"] = images.labels.cpu().numpy()
     arrays |= {f"{name}_files": files for name, files in names(parts).items() if name in arrays}

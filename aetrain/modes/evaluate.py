@@ -39,7 +39,9 @@ def at_work(job: Job, source: RunDirectory, epoch: int) -> Iterator[dict[str, An
     """
     home = job.directory
     same = home.path.resolve() == source.path.resolve()
-    if not same:
+    if same:
+        home.take()
+    else:
         home.claim(job.config, job.overrides)
     known = source.metrics() if same else {"status": "finished", "epochs": epoch}
     with home.logging():

@@ -31,8 +31,7 @@ class Contractive(Penalty):
         learning = torch.is_grad_enabled()
         with torch.enable_grad():  # evaluation runs without gradients, but this is one
             x = out.x_in.detach().requires_grad_()
-            code = model.encode(x)
-            z = code.mean_code  # [B, D]
+            z = model.mean_code(x)  # [B, D]
             total = z.new_zeros(len(x))
             if not z.requires_grad:  # a code that is found without a gradient, as in sparse coding
                 return total

@@ -16,6 +16,7 @@ from aetrain.evaluation.finding import Finding
 
 LARGEST = 50_000_000  # bytes of a file that is read
 
+TRAINS = "aetrain.experiment.train"  # what a run's mode is; others measure or use one
 STATUSES = ("finished", "failed", "interrupted", "running")
 
 
@@ -43,18 +44,18 @@ class Entry:
 
 
 def entries(place: Path, page: Path) -> list[Entry]:
-    """The runs in and below a folder, by name; the evaluations of one of them are none of their own.
+    """The runs in and below a folder, by name; what was made of one of them, below it, is none of its own.
 
     `page` is the folder from which links lead to them.
     """
     found = {file.parent.parent for file in place.glob("**/.hydra/config.yaml")}
     found |= {file.parent for file in place.glob("**/aetrain.log")}
     read = [_entry(path, place, page) for path in sorted(found)]
-    return [entry for entry in read if not (_is_evaluation(entry) and found & {*entry.path.parents})]
+    return [entry for entry in read if _trains(entry) or not found & {*entry.path.parents}]
 
 
-def _is_evaluation(entry: Entry) -> bool:
-    return str(entry.settings.get("mode._target_")).endswith(".evaluate")
+def _trains(entry: Entry) -> bool:
+    return entry.settings.get("mode._target_") in (TRAINS, None)
 
 
 def _entry(path: Path, place: Path, page: Path) -> Entry:

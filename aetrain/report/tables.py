@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
@@ -32,6 +33,8 @@ LOWER = (
     *("seconds_per_epoch",),
 )
 
+TRAINING_ONLY = ("dataset.validation",)  # of the settings that say which images there are
+
 
 def name_of(tag: str) -> str:
     """A figure's name without its split, which is the test set's where nothing is said."""
@@ -53,12 +56,23 @@ def ordered(tags: Iterable[str]) -> list[str]:
 
 
 def best(tag: str, groups: Sequence[Group]) -> Group | None:
-    """The group whose mean is the best; None where no order is meant, or there is nothing to compare."""
+    """The group whose mean is the best; None where no order is meant, or there is nothing to compare.
+
+    Figures of different images are not compared, nor are those of the same ones in another preparation.
+    """
     name = tag.rpartition("/")[2]
+    if len({images(group) for group in groups}) > 1 and tag != "train/seconds_per_epoch":
+        return None
     known = [(spread.mean, group) for group in groups if (spread := group.figure(tag)) is not None]
     if len(known) < 2 or name not in HIGHER + LOWER:
         return None
     return (max if name in HIGHER else min)(known, key=lambda pair: pair[0])[1]
+
+
+def images(group: Group) -> str:
+    """The test images that a group's figures are of."""
+    asked = {k: v for k, v in group.runs[0].settings.items() if k.startswith("dataset.") and k not in TRAINING_ONLY}
+    return json.dumps(asked, sort_keys=True, default=str)
 
 
 def spread_text(spread: Spread | None) -> Html:

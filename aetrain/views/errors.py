@@ -50,7 +50,7 @@ class NoiseMap:
     """Kinds of noise down, `levels` of it across: an image as the encoder sees it, and what is made of it.
 
     The number under the two is the squared error from noisy images to clean ones (`noisy_sse`), a mean over `count`
-    images; its ground goes from white at 0 to red where it is no better to paint the mean image. Level is the standard
+    images; its ground goes from white at 0 to red where it is better to paint the mean image. Level is the standard
     deviation of gaussian noise, the share of pixels hit of the others. Of models that are trained with noise only.
     """
 

@@ -16,14 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aetrain.evaluation.vitals import NEARLY_ALL, at_an_end, dead
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward, Tap
 
 STEPS = 6  # of the ascent
 PACE = 0.6  # how far each goes to where the slope points
-STILL = 1e-3  # standard deviation below which a unit is dead, as the ruler has it
-NEAR = 0.02  # of the way between its bounds: a unit nearer than that to one of them is saturated
-MOST = 0.95  # of its activations must be for it to be called so
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +51,14 @@ class Activity:
     @cached_property
     def dead(self) -> Tensor:
         """Units [U] that no image moves; of a contest, those that never win."""
-        return self.rate == 0 if self.tap.contest else by_unit(self.values).std(1, correction=0) < STILL
+        return self.rate == 0 if self.tap.contest else dead(self.values.std(0, correction=0))
 
     @cached_property
     def saturated(self) -> Tensor:
         """Units [U] that are alive, but nearly always so close to a bound that their input hardly matters."""
         if self.tap.bounds is None:
             return torch.zeros_like(self.dead)
-        low, high = self.tap.bounds
-        margin = NEAR * (high - low)
-        values = by_unit(self.values)
-        outside = (values < low + margin) | (values > high - margin)
-        return (outside.to(torch.float32).mean(1) >= MOST) & ~self.dead
+        return (at_an_end(self.values, self.tap.bounds).mean(0) >= NEARLY_ALL) & ~self.dead
 
     def top(self, units: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """The images that excite units [U'] most: their numbers, and where in the maps, row and column, all [U', k].

@@ -26,7 +26,7 @@ SEED = 1  # of the generators of noise, prior draws and crops, so that every loo
 class Scene:
     """A model in evaluation mode, test images, and how they are corrupted.
 
-    Looking changes nothing: nothing is differentiated, and what is random comes from generators that start from the
+    Looking changes nothing: no gradient is kept, and what is random comes from generators that start from the
     same seed at every look, never from the global one that training uses.
     """
 

@@ -61,12 +61,6 @@ class Page:
         path.write_bytes(base64.b64decode(picture))
         return path
 
-    def pdf(self, path: Path) -> Path:
-        """The page as it is printed."""
-        options = {"printBackground": True, "preferCSSPageSize": True}
-        path.write_bytes(base64.b64decode(self.send("Page.printToPDF", **options)["data"]))
-        return path
-
 
 def found() -> str | None:
     """The program, or None where there is none."""

@@ -27,7 +27,7 @@ from aetrain.report.page import write_report
 from aetrain.report.runs import entries
 from aetrain.report.settings import grouped
 from aetrain.report.sweep import Sweep
-from aetrain.report.tables import best
+from aetrain.report.tables import best, main_figures
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"
 
@@ -260,6 +260,23 @@ def test_figures_of_different_images_are_not_ranked(tmp_path: Path) -> None:
     assert best("test/sse", groups) is None
     assert best("train/seconds_per_epoch", groups) is not None
     assert best("test/sse", groups[:1] * 2) is not None
+
+
+def test_what_measures_found_is_compared(tmp_path: Path) -> None:
+    for size, share in ((8, 90.0), (16, 95.0)):
+        figures = {
+            "test/sse": 1.0,
+            "test/probe_linear": share,
+            "test/probe_linear_pixels": 99.0,
+            "test/is_nll_50": 90.0,
+        }
+        a_run(tmp_path / str(size), f"model.code_dim={size}", metrics=figures)
+    groups = grouped(entries(tmp_path, tmp_path))
+    known = {tag for group in groups for run in group.finished for tag in run.figures}
+    assert main_figures(known) == ["test/sse", "test/probe_linear", "test/is_nll_50"]
+    leader = best("test/probe_linear", groups)
+    assert leader is not None
+    assert leader.cells["model.code_dim"] == "16"
 
 
 def test_the_command(sweep: Path) -> None:

@@ -8,7 +8,7 @@ from aetrain.report.html import Html, el
 from aetrain.report.pictures import embedded, strip_rows
 from aetrain.report.runs import Entry
 from aetrain.report.settings import Group, constants
-from aetrain.report.tables import MAIN, at_a_glance, best, every_figure, every_run, linked, meaning_of, name_of
+from aetrain.report.tables import at_a_glance, best, every_figure, every_run, linked, main_figures, meaning_of, name_of
 
 SHOWN = 36  # runs whose pictures are shown, at most; of more, one of each group
 
@@ -79,7 +79,7 @@ def swatch(group: Group) -> Html:
 
 def glance(groups: Sequence[Group]) -> Html:
     """Means and spreads of the main figures."""
-    tags = [tag for tag in MAIN if any(group.figure(tag) for group in groups)]
+    tags = main_figures(tag for group in groups for run in group.finished for tag in run.figures)
     said = ["On the test images."]
     if any(len(group.runs) > 1 for group in groups):
         said.append("Means over seeds, \N{PLUS-MINUS SIGN} their standard deviation.")
@@ -312,7 +312,7 @@ def speed(groups: Sequence[Group]) -> Html | None:
 
 def details(groups: Sequence[Group], runs: Sequence[Entry], table: str) -> Html:
     """Everything else, for those who look for it."""
-    tags = [tag for tag in MAIN if any(tag in run.figures for run in runs)]
+    tags = main_figures(tag for run in runs for tag in run.figures)
     same = [el("tr", el("th", key, scope="row"), el("td", value)) for key, value in constants(runs).items()]
     those = "Settings that are the same in all runs" if len(runs) > 1 else "Settings"
     parts: list[tuple[str, Callable[[], Html]]] = [

@@ -25,12 +25,15 @@ MAIN = (
     "test/ssim",
     "train/seconds_per_epoch",
 )
+# What is compared, too, where it was measured: by the names under which figures are explained.
+READ = ("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi", "precision_K", "finetuned_N")
+PAINTED = ("is_nll_K", "frechet_reconstructions", "frechet_samples")
 SHORTER = {"train/seconds_per_epoch": "s/epoch", "neg_elbo": "-ELBO"}
 
-HIGHER = ("psnr", "ssim", "noisy_psnr")  # figures of which more is better
+HIGHER = ("psnr", "ssim", "noisy_psnr", *READ)  # figures of which more is better
 LOWER = (
     *("sse", "code_sse", "noisy_sse", "mse", "nll", "neg_elbo", "bce", "bce_excess", "noisy_bce"),
-    *("seconds_per_epoch",),
+    *("seconds_per_epoch", *PAINTED),
 )
 
 TRAINING_ONLY = ("dataset.validation",)  # of the settings that say which images there are
@@ -55,12 +58,19 @@ def ordered(tags: Iterable[str]) -> list[str]:
     return sorted(set(tags), key=lambda tag: (order.get(explained(tag), len(order)), tag))
 
 
+def main_figures(known: Iterable[str]) -> list[str]:
+    """Of the figures that some run has, those that runs are compared by."""
+    known = set(known)
+    tags = [tag for tag in MAIN if tag in known] + [tag for tag in ordered(known) if explained(tag) in READ + PAINTED]
+    return sorted(tags, key=lambda tag: tag.startswith("train/"))  # how long it took comes last
+
+
 def best(tag: str, groups: Sequence[Group]) -> Group | None:
     """The group whose mean is the best; None where no order is meant, or there is nothing to compare.
 
     Figures of different images are not compared, nor are those of the same ones in another preparation.
     """
-    name = tag.rpartition("/")[2]
+    name = explained(tag)
     if len({images(group) for group in groups}) > 1 and tag != "train/seconds_per_epoch":
         return None
     known = [(spread.mean, group) for group in groups if (spread := group.figure(tag)) is not None]

@@ -264,16 +264,13 @@ def test_figures_of_different_images_are_not_ranked(tmp_path: Path) -> None:
 
 def test_what_measures_found_is_compared(tmp_path: Path) -> None:
     for size, share in ((8, 90.0), (16, 95.0)):
-        figures = {
-            "test/sse": 1.0,
-            "test/probe_linear": share,
-            "test/probe_linear_pixels": 99.0,
-            "test/is_nll_50": 90.0,
-        }
-        a_run(tmp_path / str(size), f"model.code_dim={size}", metrics=figures)
+        figures = {"sse": 1.0, "probe_linear": share, "probe_linear_pixels": 99.0, "is_nll_50": 90.0}
+        metrics = {f"test/{name}": value for name, value in figures.items()}
+        a_run(tmp_path / str(size), f"model.code_dim={size}", metrics=metrics)
     groups = grouped(entries(tmp_path, tmp_path))
     known = {tag for group in groups for run in group.finished for tag in run.figures}
-    assert main_figures(known) == ["test/sse", "test/probe_linear", "test/is_nll_50"]
+    shown = ["test/sse", "test/probe_linear", "test/is_nll_50", "train/seconds_per_epoch"]
+    assert main_figures(known) == shown
     leader = best("test/probe_linear", groups)
     assert leader is not None
     assert leader.cells["model.code_dim"] == "16"

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from aetrain.library import Trained
-from aetrain.views.render import WHITE, grid, pixels_of, png, signed_grey, write_png
+from aetrain.views.probe import unit_norm
+from aetrain.views.render import grid, pixels_of, png, write_png
+from aetrain.views.units import Units, shade, sheet
 
 WIDEST = 2000  # pixels of sheets side by side, together; wider ones are shrunk to their share
 TITLE, HEADING, BETWEEN = 28, 44, 24  # height of a title's letters, room for it, gap between sheets
@@ -44,13 +46,7 @@ def beside(path: Path, sheets: Iterable[Tensor], titles: Iterable[str]) -> Path:
 
 def unit_sheet(run: Trained, count: int = 64) -> Tensor:
     """The first layer's units as `views.units` shows them, [1, H, W]."""
-    weights = run.model.first_layer().detach()[:count]
-    norms = weights.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
-    return grid(
-        signed_grey(weights / norms, 0.9 / weights[0].numel() ** 0.25),
-        columns=max(8, math.ceil(math.sqrt(len(weights)))),
-        gaps=WHITE,
-    )
+    return sheet(shade(unit_norm(run.model.first_layer().detach()[:count]), Units().limit)).pixels
 
 
 def curves_picture(path: Path, curves: Mapping[str, Sequence[float]], title: str, log: bool = False) -> Path:

@@ -175,19 +175,19 @@ def quick_figures(
     """
     likelihood, x, noisy = model.likelihood, out.x, out
     expected = likelihood.mean(out.decoded)
-    seen = {"nll": likelihood.nll(out.decoded, x), "sse": sse(expected, x), "bce": bce(expected, x)}
+    terms = objective.terms(model, out)
+    seen = {"nll": terms["nll"], "sse": sse(expected, x), "bce": bce(expected, x)}
     seen["mse"] = seen["sse"] / x[0].numel()
     drawn = with_drawn_code(model, out, generator)
     if isinstance(out.code, GaussianCode):
         seen["kl"] = GaussianKL()(model, out)
         seen["neg_elbo"] = likelihood.nll(drawn.decoded, x) + seen["kl"]
-    for name, penalty in objective.penalties.items():
-        seen[name] = penalty(model, out)
+    seen |= terms
     if (x_in := noise(x, generator)) is not x:
         noisy = model(x_in, x)
         seen["noisy_sse"] = sse(likelihood.mean(noisy.decoded), x)
         drawn = with_drawn_code(model, noisy, generator)
-    seen["loss"] = objective(model, drawn)["loss"]
+    seen["loss"] = objective.summed(model, terms if drawn is out else objective.terms(model, drawn))["loss"]
     return seen, noisy
 
 

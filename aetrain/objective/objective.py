@@ -1,5 +1,6 @@
 """The objective: the negative log-likelihood and the weighted penalties, one sum of named terms."""
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -39,12 +40,21 @@ class Objective(nn.Module):
 
     def forward(self, model: Autoencoder, out: Forward) -> Terms:
         """Batch means [] by name: `loss`, which is to be descended, and its terms without their weights."""
-        nll = model.likelihood.nll(out.decoded, out.x).mean()
-        terms = {"loss": nll / out.x[0].numel() if model.likelihood.reduction == "mean" else nll, "nll": nll}
+        return self.summed(model, self.terms(model, out))
+
+    def terms(self, model: Autoencoder, out: Forward) -> Terms:
+        """What the loss is made of, by image [B], or [] for the batch as a whole: `nll`, and penalties by name."""
+        nll = model.likelihood.nll(out.decoded, out.x)
+        return {"nll": nll} | {name: penalty(model, out) for name, penalty in self.penalties.items()}
+
+    def summed(self, model: Autoencoder, terms: Terms) -> Terms:
+        """The means of terms, and their `loss`."""
+        means = {name: term.mean() for name, term in terms.items()}
+        pixels = math.prod(model.image_shape) if model.likelihood.reduction == "mean" else 1
+        loss = means["nll"] / pixels if pixels > 1 else means["nll"]
         for name, penalty in self.penalties.items():
-            terms[name] = penalty(model, out).mean()
-            terms["loss"] = terms["loss"] + penalty.weight * terms[name]
-        return terms
+            loss = loss + penalty.weight * means[name]
+        return {"loss": loss, **means}
 
     def check(self, model: Autoencoder) -> None:
         """One dry pass over a blank image, so that parts which do not fit are refused before any data is read."""

@@ -44,15 +44,12 @@ LABELS: dict[str, list[str]] = {
     "784-500-500-2000-10, layer by layer, denoising": [FINETUNE, *SMALLER, "pretrain=layerwise", "noise=masking"],
     "784-500-500-2000-10, autoencoder": [FINETUNE, *SMALLER, "pretrain=none", "epochs=2"],
 }
-ALL = "measures.few_labels.labels=[60000]"
+PROBED = ["measures=[few_labels,probes]", "measures.probes.images=60000", "measures.probes.methods=[linear]"]
 ALL_LABELS: dict[str, list[str]] = {
-    "784-1024-10, RBM": [
-        FINETUNE,
-        *MACHINE,
-        ALL,
-        "measures=[few_labels,probes]",
-        "measures.probes.images=60000",
-        "measures.probes.methods=[linear]",
+    "784-1024-10, RBM": [FINETUNE, *MACHINE, *PROBED, "measures.few_labels.labels=[60000]"],
+    "784-1024-10, RBM, 60 epochs": [
+        *(FINETUNE, *ONE_LAYER, "pretrain.epochs=60", "pretrain.lr=0.05"),
+        *(*PROBED, "measures.few_labels.labels=[100,1000,10000,60000]"),
     ],
 }
 FAMILIES: dict[str, list[str]] = {

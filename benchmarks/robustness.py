@@ -27,10 +27,11 @@ RESULTS = DOCS / "robustness.json"
 HEAD = """# Robustness
 
 Trained on one kind of noise, evaluated on all: the squared error from noisy test images of MNIST to the clean ones,
-summed over an image's pixels. `python benchmarks/robustness.py` trains `aetrain {command}` with each kind of
-noise and writes this page. The level is the standard deviation of gaussian noise (pixels stay in [0, 1]), the share of
-pixels hit of the others; the level in training is 0.5. The last line is the error of the noisy images themselves, the
-control: a model above it would do better to leave them as they are. The mean image errs by 52.9 under any noise.
+summed over an image's pixels. `python benchmarks/robustness.py --seeds 3` trains
+`aetrain {command}` with each kind of noise and writes this page. The level is the
+standard deviation of gaussian noise (pixels stay in [0, 1]), the share of pixels hit of the others; the level in
+training is 0.5. The last line is the error of the noisy images themselves, the control: a model above it would do
+better to leave them as they are. The mean image errs by 52.9 under any noise.
 
 ![The map](figures/robustness.png)
 

@@ -11,11 +11,9 @@ from aetrain.directory import REFUSED, RunDirectory, shown, tensorboard_command,
 from aetrain.report.page import write_page
 from aetrain.report.runs import entries
 from aetrain.report.settings import grouped
-from aetrain.report.tables import as_csv
+from aetrain.report.tables import as_csv, main_figures, name_of
 
 log = logging.getLogger("aetrain")
-
-COLUMNS = ("test/sse", "test/bce", "test/nll", "test/neg_elbo", "test/kl", "test/ssim", "train/seconds_per_epoch")
 
 
 class Sweep:
@@ -55,11 +53,12 @@ class Sweep:
         runs = self.runs()
         if not runs:
             return
-        groups = grouped(entries(self.directory, self.directory))
+        log.info("\n%s\n", _table(runs))
         table, page = self.directory / "sweep.csv", self.directory / "report.html"
-        write(table, as_csv(groups))
-        log.info("\n%s\n\ntable:   %s", _table(runs), table)
         try:
+            groups = grouped(entries(self.directory, self.directory))
+            write(table, as_csv(groups))
+            log.info("table:   %s", table)
             write_page(page, shown(self.directory), groups, table.name)
             log.info("report:  %s", page)
         except Exception as error:  # the runs are what counts
@@ -69,8 +68,8 @@ class Sweep:
 
 def _table(runs: Sequence[RunDirectory]) -> str:
     metrics = [run.metrics() for run in runs]
-    shown = [key for key in COLUMNS if any(key in known for known in metrics)]
-    rows = [["run", *(key.rpartition("/")[2] for key in shown), "status"]]
+    shown = main_figures(key for known in metrics for key in known)
+    rows = [["run", *map(name_of, shown), "status"]]
     for run, known in zip(runs, metrics, strict=True):
         cells = [f"{known[key]:.4g}" if isinstance(known.get(key), int | float) else "-" for key in shown]
         rows.append([run.path.name, *cells, run.status + (f": {_cause(known)}" if "cause" in known else "")])

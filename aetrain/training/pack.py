@@ -22,6 +22,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Paced
 from aetrain.objective.objective import Objective
 from aetrain.training.fit import Run, Terms, Update, seed_of
+from aetrain.training.optimizers import step_of
 from aetrain.training.replay import Draw, Replay, Watch
 
 
@@ -143,7 +144,7 @@ class Optimizers:
     def __init__(
         self, optimizers: Sequence[Optimizer], state: Mapping[str, Tensor], learners: Sequence[Learner]
     ) -> None:
-        self.optimizers = optimizers
+        self.steps = [step_of(optimizer) for optimizer in optimizers]
         self.stacks = [tensor for tensor in state.values() if tensor.requires_grad]
         own = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
         rows = {name: [_named(learner)[name] for learner in learners] for name in state}
@@ -164,8 +165,8 @@ class Optimizers:
             gradients = [None] * len(row) if stack.grad is None else stack.grad.unbind()
             for parameter, gradient in zip(row, gradients, strict=True):
                 parameter.grad = gradient
-        for optimizer in self.optimizers:
-            optimizer.step()
+        for each in self.steps:
+            each()
 
 
 class PackedBatches:

@@ -71,18 +71,29 @@ def run(task: Callable[..., Any], *arguments: Any) -> int:
 
     An interruption of this process is passed on, and raised here once the task has seen to it.
     """
-    process = start(task, *arguments)
+    (code,) = run_all([(task, *arguments)])
+    return code
+
+
+def run_all(tasks: Sequence[tuple[Any, ...]]) -> list[int]:
+    """The same of several tasks, each with its arguments behind it, side by side."""
+    processes: list[BaseProcess] = []
     try:
-        process.join()
+        for task in tasks:
+            processes.append(start(*task))  # noqa: PERF401  # an interruption has to find those that have begun
+        for process in processes:
+            process.join()
     except KeyboardInterrupt as stop:
-        if process.pid is not None and process.is_alive():
-            os.kill(process.pid, signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
-        process.join()
+        for process in processes:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+        for process in processes:
+            process.join()
         raise
-    assert process.exitcode is not None
-    if process.exitcode == INTERRUPTED:
+    codes = [FAILED if process.exitcode is None else process.exitcode for process in processes]
+    if INTERRUPTED in codes:
         raise KeyboardInterrupt
-    return process.exitcode
+    return codes
 
 
 def _begin(

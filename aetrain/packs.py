@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, get_args, get_type_hints
 
+import torch
+
 from aetrain.attempt import Attempt, Job, told_of
 from aetrain.build import Parts, build
 from aetrain.config.leftovers import drop_leftovers
@@ -41,23 +43,37 @@ OWN = ("optimizer", "schedule", "pretrain", "views", "measures", "seed", "run", 
 WRITERS = 8  # checkpoints that are written at a time
 
 
-def run(runs: Sequence[Asked], size: int, take: Callable[[list[int]], None]) -> None:
-    """Train the first pack that is to be had among the runs.
+def plan(runs: Sequence[Asked], size: int) -> tuple[list[int], list[list[int]], int]:
+    """The first pack that is to be had among the runs, shared out among the cores.
 
-    `take` is told before which runs, by number, are dealt with: the pack's, those that are finished, and those that go
-    with no other, which are left as they are.
+    Which runs, by number, are dealt with then: the pack's, those that are finished, and those that go with no other,
+    which are left as they are; the runs of each process, at most `size`; and how many threads each may have. On a GPU,
+    where one process does not wait for another, it is one.
     """
-    keep_freed_memory()
     jobs, taken = _jobs(runs)
     numbers = list(jobs)
     groups = {key: [numbers[i] for i in group] for key, group in _grouped(list(jobs.values()), _shared).items()}
     single = [members[0] for members in groups.values() if len(members) == 1]
     for i in single:
         log.info("%s goes by itself: %s", jobs[i].directory, _why(i, jobs))
-    pack = next((members for members in groups.values() if len(members) > 1), [])[:size]
-    take([*taken, *single, *pack])
-    if pack:
-        _train([jobs[i] for i in pack])
+    pack = next((members for members in groups.values() if len(members) > 1), [])
+    cores = 1 if pack and _on_a_gpu(jobs[pack[0]]) else torch.get_num_threads()
+    pack = pack[: size * cores]
+    ways = min(cores, len(pack) // 2)
+    return [*taken, *single, *pack], [pack[i::ways] for i in range(ways)], max(1, cores // max(1, ways))
+
+
+def _on_a_gpu(job: Job) -> bool:
+    return job.plain["device"] != "cpu" and torch.cuda.is_available()
+
+
+def run(runs: Sequence[Asked], threads: int | None = None) -> None:
+    """Train runs of a plan together."""
+    keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    jobs, _ = _jobs(runs)
+    _train(list(jobs.values()))
 
 
 def _jobs(runs: Sequence[Asked]) -> tuple[dict[int, Job], list[int]]:

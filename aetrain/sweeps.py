@@ -47,18 +47,24 @@ def _alone(run: Asked) -> None:
 def packed(runs: Sequence[Asked], size: int) -> None:
     """All of them, those together that can be, up to `size` at once, and the others one by one.
 
-    A pack is a process of its own. Whatever it leaves undone, as it does when something breaks in it, is then gone on
-    with one by one, where each run meets its own fate.
+    A pack is a process of its own, or on a CPU one for each core, with a share of the runs. Whatever it leaves undone,
+    as it does when something breaks in it, is then gone on with one by one, where each run meets its own fate.
     """
     left = list(runs)
     while left:
         before = [RunDirectory(run.directory).written for run in left]
         ours, theirs = multiprocessing.Pipe(duplex=False)
         sys.stdout.flush()
-        code = apart.run(_pack, left, size, theirs)
-        taken: list[int] = ours.recv() if ours.poll() else list(range(len(left)))
-        if code != apart.FINISHED:
-            log.warning("a pack is no more: %s; what it has left undone goes on one by one", apart.cause_of_death(code))
+        codes = [apart.run(_plan, left, size, theirs)]
+        packs: list[list[int]] = []
+        taken = list(range(len(left)))
+        if ours.poll():
+            taken, packs, threads = ours.recv()
+            codes += apart.run_all([(_pack, [left[i] for i in pack], threads) for pack in packs])
+        for code in codes:
+            if code != apart.FINISHED:
+                cause = apart.cause_of_death(code)
+                log.warning("a pack is no more: %s; what it has left undone goes on one by one", cause)
         for i in taken:
             home = RunDirectory(left[i].directory)
             if home.written == before[i] or home.status not in ("finished", "failed"):
@@ -66,7 +72,13 @@ def packed(runs: Sequence[Asked], size: int) -> None:
         left = [run for i, run in enumerate(left) if i not in taken]
 
 
-def _pack(runs: Sequence[Asked], size: int, taken: Connection) -> None:
+def _plan(runs: Sequence[Asked], size: int, answer: Connection) -> None:
     from aetrain import packs
 
-    packs.run(runs, size, taken.send)
+    answer.send(packs.plan(runs, size))
+
+
+def _pack(runs: Sequence[Asked], threads: int) -> None:
+    from aetrain import packs
+
+    packs.run(runs, threads)

@@ -62,8 +62,9 @@ def asked(folder: Path, common: Sequence[str], each: Sequence[str]) -> list[Aske
 
 def packed(runs: Sequence[Asked], size: int = 32) -> list[int]:
     """Train the first pack of them in this process; which were dealt with."""
-    taken: list[int] = []
-    packs.run(runs, size, taken.extend)
+    taken, shares, _ = packs.plan(runs, size)
+    for share in shares:
+        packs.run([runs[i] for i in share])
     return taken
 
 
@@ -241,6 +242,30 @@ def test_pack_is_no_larger_than_it_may_be(tmp_path: Path) -> None:
     assert packed(runs, size=3) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("runs", "threads", "size", "shares", "each"),
+    [
+        (5, 2, 32, [[0, 2, 4], [1, 3]], 1),
+        (3, 2, 32, [[0, 1, 2]], 2),
+        (6, 4, 32, [[0, 3], [1, 4], [2, 5]], 1),
+        (5, 2, 2, [[0, 2], [1, 3]], 1),
+        (5, 1, 32, [[0, 1, 2, 3, 4]], 1),
+    ],
+)
+def test_a_pack_is_shared_out_among_the_cores(
+    runs: int,
+    threads: int,
+    size: int,
+    shares: list[list[int]],
+    each: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    plan = packs.plan(asked(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(runs)]), size)
+    assert plan == (sorted(i for share in shares for i in share), shares, each)
+
+
 @pytest.mark.parametrize("name", ["linear", "linear without bias", "conv2d", "conv_transpose2d", "entropy"])
 def test_rule_for_many_runs_is_torchs_own(name: str) -> None:
     """By value and by gradient, what `vmap` makes of the function without the rule."""
@@ -324,6 +349,16 @@ def test_sweep_of_packs(tmp_path: Path) -> None:
     assert ended == ["finished"] * 4
     again = process([*said, *swept], tmp_path, PYTHONPATH=paths)
     assert again.out.count("is finished: nothing to do") == 4
+
+
+@pytest.mark.slow
+def test_packs_side_by_side(tmp_path: Path) -> None:
+    said = ["-m", *TINY, "hydra/launcher=packed", "hydra.sweep.dir=sweep", "model=linear", "seed=0,1,2,3"]
+    outcome = process(said, tmp_path, OMP_NUM_THREADS="2")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("2 runs are packed") == 2
+    ended = [metrics(run)["status"] for run in (tmp_path / "sweep").iterdir() if run.is_dir()]
+    assert ended == ["finished"] * 4
 
 
 def test_pack_of_one_is_refused(tmp_path: Path) -> None:

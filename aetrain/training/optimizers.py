@@ -30,7 +30,7 @@ def leave_compiler_out() -> None:
 leave_compiler_out()
 
 
-def step_of(optimizer: Optimizer) -> Callable[[Closure], Any]:
+def step_of(optimizer: Optimizer) -> Callable[..., Any]:
     """`optimizer.step`; of torch's own optimizers without what is wrapped around it for the compiler and the profiler.
 
     What torch wraps around is `no_grad`, which stays, hooks that nobody here sets, and orders to the compiler.

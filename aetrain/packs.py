@@ -47,8 +47,8 @@ def plan(runs: Sequence[Asked], size: int) -> tuple[list[int], list[list[int]], 
     """The first pack that is to be had among the runs, shared out among the cores.
 
     Which runs, by number, are dealt with then: the pack's, those that are finished, and those that go with no other,
-    which are left as they are; the runs of each process, at most `size`; and how many threads each may have. On a GPU,
-    where one process does not wait for another, it is one.
+    which are left as they are; the runs of each process, at most `size`; and how many threads each may have. On a GPU
+    there is one process.
     """
     jobs, taken = _jobs(runs)
     numbers = list(jobs)
@@ -58,9 +58,10 @@ def plan(runs: Sequence[Asked], size: int) -> tuple[list[int], list[list[int]], 
         log.info("%s goes by itself: %s", jobs[i].directory, _why(i, jobs))
     pack = next((members for members in groups.values() if len(members) > 1), [])
     cores = 1 if pack and _on_a_gpu(jobs[pack[0]]) else torch.get_num_threads()
-    pack = pack[: size * cores]
-    ways = min(cores, len(pack) // 2)
-    return [*taken, *single, *pack], [pack[i::ways] for i in range(ways)], max(1, cores // max(1, ways))
+    ways = max(1, min(cores, len(pack) // 2))
+    pack = pack[: size * ways]
+    shares = [pack[i::ways] for i in range(ways)] if pack else []
+    return [*taken, *single, *pack], shares, max(1, cores // ways)
 
 
 def _on_a_gpu(job: Job) -> bool:

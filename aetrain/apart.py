@@ -30,6 +30,9 @@ PRELOADED = [  # what every run imports sooner or later
     "sklearn.datasets",
 ]
 
+UNRAISABLE = sys.unraisablehook  # what is said of other errors that cannot be raised
+SOON = 0.05  # seconds
+
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130
 
 
@@ -132,18 +135,31 @@ def _die_with_parent() -> None:
 
 def stoppable() -> None:
     """Let SIGTERM end a run as Ctrl-C does, with a record, and let neither disturb the making of that record."""
-
-    def stop(number: int, _: FrameType | None) -> NoReturn:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, _stop)
+        signal.signal(signal.SIGTERM, _stop)
+        sys.unraisablehook = _stop_again
         if sys.platform != "win32":
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held back since before it began
     threading.excepthook = _quiet
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _stop_again(lost: "sys.UnraisableHookArgs") -> None:
+    """An interruption that struck where Python lets nothing out of, as in a callback of an import, comes once more."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        UNRAISABLE(lost)
+        return
+    number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+    signal.signal(number, _stop)
+    again = threading.Timer(SOON, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _quiet(_: threading.ExceptHookArgs) -> None:

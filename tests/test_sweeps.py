@@ -4,6 +4,8 @@ import csv
 import importlib.util
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -152,6 +154,38 @@ def test_interrupted_sweep_is_taken_up(
     if launcher in NEEDS and importlib.util.find_spec(NEEDS[launcher]) is None:
         pytest.skip(f"the launcher {launcher} is not installed")
     assert not interruptions.interrupted(tmp_path, launcher, interruption, wanted)
+
+
+STRUCK = """
+import os, signal, sys, time, weakref
+from aetrain import apart
+from aetrain.config.errors import Terminated
+
+def callback(_):
+    os.kill(os.getpid(), int(sys.argv[1]))
+    time.sleep(0.1)
+
+class Thing:
+    pass
+
+apart.stoppable()
+try:
+    thing = Thing()
+    watched = weakref.ref(thing, callback)
+    del thing
+    time.sleep(20)
+except KeyboardInterrupt as stop:
+    print(type(stop).__name__)
+"""
+
+
+@pytest.mark.parametrize(("number", "heard"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "Terminated")])
+def test_interruption_amid_a_callback_is_not_lost(number: signal.Signals, heard: str) -> None:
+    """Python prints such an error and goes on; imports have callbacks of that kind."""
+    done = subprocess.run(
+        [sys.executable, "-c", STRUCK, str(int(number))], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == (heard, "")
 
 
 def test_run_that_is_refused_is_no_success(tmp_path: Path) -> None:

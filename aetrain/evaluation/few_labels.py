@@ -13,7 +13,7 @@ from torch.optim import Adam
 
 from aetrain.data.batches import in_order
 from aetrain.data.dataset import Images, Prepare, Splits
-from aetrain.evaluation.measures import MeasureOfClasses, Subject
+from aetrain.evaluation.measures import MeasureOfClasses, Subject, enough_images
 from aetrain.evaluation.ruler import Figures
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Settled
@@ -54,10 +54,7 @@ class FewLabels(MeasureOfClasses):
     def check_images(self, splits: Splits) -> None:
         """Enough images for the smallest number of labels."""
         super().check_images(splits)
-        if min(self.labels) > len(splits.train):
-            raise ValueError(
-                f"labels={list(self.labels)} are all more than the {len(splits.train)} training images: use less"
-            )
+        enough_images("labels", self.labels, splits)
 
     def __call__(self, subject: Subject) -> Figures:
         """`finetuned_100` and `finetuned_100_random`, and so on."""

@@ -57,6 +57,12 @@ class MeasureOfClasses(Measure):
             )
 
 
+def enough_images(name: str, counts: Sequence[int], splits: Splits) -> None:
+    """Refuse, with a ValueError, a setting whose numbers of training images are all larger than there are."""
+    if min(counts) > len(splits.train):
+        raise ValueError(f"{name}={list(counts)} asks for more than the {len(splits.train)} training images: use less")
+
+
 @torch.no_grad()
 def codes(model: Autoencoder, images: Images, prepare: Prepare, batch_size: int = 1000) -> Tensor:
     """The codes of images in order, [N, D]: the mean where they are random."""

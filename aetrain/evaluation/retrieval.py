@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aetrain.data.dataset import Splits, fixed_order
-from aetrain.evaluation.measures import MeasureOfClasses, Subject
+from aetrain.evaluation.measures import MeasureOfClasses, Subject, enough_images
 from aetrain.evaluation.ruler import Figures
 from aetrain.evaluation.spaces import nearest, spaces
 
@@ -35,8 +35,7 @@ class Retrieval(MeasureOfClasses):
     def check_images(self, splits: Splits) -> None:
         """Enough images for the smallest number that is to be found."""
         super().check_images(splits)
-        if min(self.at) > len(splits.train):
-            raise ValueError(f"at={list(self.at)} asks for more than the {len(splits.train)} training images: use less")
+        enough_images("at", self.at, splits)
 
     def __call__(self, subject: Subject) -> Figures:
         """`precision_10`, `precision_10_pixels`, `precision_10_pca` and so on."""

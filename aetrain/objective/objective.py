@@ -50,8 +50,9 @@ class Objective(nn.Module):
     def summed(self, model: Autoencoder, terms: Terms) -> Terms:
         """The means of terms, and their `loss`."""
         means = {name: term.mean() for name, term in terms.items()}
-        pixels = math.prod(model.image_shape) if model.likelihood.reduction == "mean" else 1
-        loss = means["nll"] / pixels if pixels > 1 else means["nll"]
+        loss = means["nll"]
+        if model.likelihood.reduction == "mean":
+            loss = loss / math.prod(model.image_shape)
         for name, penalty in self.penalties.items():
             loss = loss + penalty.weight * means[name]
         return {"loss": loss, **means}

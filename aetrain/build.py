@@ -22,7 +22,6 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Paced, Settled
 from aetrain.objective.objective import Objective, Terms
 from aetrain.objective.penalties import Critic
-from aetrain.training.compiling import Compiled
 from aetrain.training.fit import Update
 from aetrain.training.precision import arithmetic
 from aetrain.training.pretrain import Pretrain
@@ -109,7 +108,6 @@ def build(plain: Mapping[str, Any]) -> Parts:
 
     def descend(parameters: Iterable[nn.Parameter], terms: Callable[[Tensor], Terms], name: str = "") -> Update:
         optimizer = make_optimizer(parameters)
-        terms = Compiled(terms, (model, objective)) if plain["compile"] else terms
         return Update(terms, optimizer, [*schedule.hooks(optimizer), *pace], settle, name)
 
     def autoencode(x: Tensor) -> Terms:

@@ -22,9 +22,10 @@ from aetrain.directory import RunDirectory, Taken
 from aetrain.evaluation.measures import Subject
 from aetrain.evaluation.ruler import Figures, Ruler
 from aetrain.model.pca import PCA
-from aetrain.training.compiling import rehearse
+from aetrain.training.compiling import compile_updates
 from aetrain.training.fit import EpochOfBatches, Run, fit
 from aetrain.training.memory import keep_freed_memory
+from aetrain.training.products import multiply_by_onednn
 
 log = logging.getLogger("aetrain")
 
@@ -35,6 +36,7 @@ def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), sing
     """Check the config as a whole, then do what its mode says. What went wrong is left in the run's own log."""
     home = RunDirectory(directory)
     keep_freed_memory()
+    multiply_by_onednn()
     try:
         drop_leftovers(config, overrides)
         plain = checked(config, overrides)
@@ -93,7 +95,8 @@ def train(job: Job) -> dict[str, Any]:
         attempt = Attempt(job, parts, splits)
         with attempt.opened():
             attempt.prepare()
-            rehearse(parts.model, parts.updates, attempt.batches)
+            if job.plain["compile"]:
+                compile_updates(parts.updates, (parts.model, parts.objective), attempt.batches)
             fit(attempt.state, parts.updates, attempt.batches, [attempt.record], _progress(job))
             return attempt.finish(measure(parts, splits))
 

@@ -179,6 +179,7 @@ def by_hand(network: str, data: str, linear: Any = None) -> None:
 def by_hand_with_its_layers(network: str, data: str) -> None:
     """The same loop with what makes aetrain's operations fast: its linear layer, and memory that is kept."""
     from aetrain.model.linear import Linear
+
     from aetrain.training.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -188,9 +189,9 @@ def by_hand_with_its_layers(network: str, data: str) -> None:
 def by_products(network: str, data: str) -> None:
     """The floor of a fully connected network: the products of an epoch's training, there and back, nothing else."""
     import torch
+    from aetrain.model.linear import LARGE, MKL_IS_SLOW, _product
     from torch import nn
 
-    from aetrain.model.linear import LARGE, MKL_IS_SLOW, _product
     from aetrain.training.memory import keep_freed_memory
 
     keep_freed_memory()

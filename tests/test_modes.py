@@ -19,7 +19,6 @@ from aetrain import experiment, library
 from aetrain.build import build
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import groups
-from aetrain.model.linear import Linear
 from aetrain.modes.export import Decode, Encode, program
 
 ALONE = """
@@ -84,7 +83,7 @@ def test_every_model_can_be_exported(model: str) -> None:
 
 
 def test_an_exported_program_names_no_kernel_of_the_machine_it_was_made_on() -> None:
-    made = program("encoder", Linear(784, 400), torch.rand(3, 784))  # large enough to be multiplied in our own way
+    made = program("encoder", nn.Linear(784, 400), torch.rand(3, 784))  # large enough to be multiplied in our own way
     assert {node.target.namespace for node in made.graph.nodes if node.op == "call_function"} == {"aten"}
 
 

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from aetrain import experiment, library, packs
 from aetrain.attempt import Attempt
-from aetrain.model import linear
 from aetrain.sweeps import Asked
 from aetrain.training.replay import Replay
 from aetrain.views.logbook import event_files, events, key
@@ -294,23 +293,6 @@ def test_rule_for_many_runs_is_torchs_own(name: str) -> None:
     assert any(name in " ".join(names) for name in ("Baddbmm", "Bmm", "Stack", "CrossEntropy")), names
     weights = torch.rand(mine.shape, generator=generator, dtype=torch.float64)
     gradients = [torch.autograd.grad((value * weights).sum(), given) for value in (mine, theirs)]
-    torch.testing.assert_close(*gradients)
-
-
-def test_products_of_many_runs_are_left_to_the_library_that_a_run_alone_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "MKL_IS_SLOW", True)
-    monkeypatch.setattr(linear, "LARGE", 0)
-    generator = torch.Generator().manual_seed(0)
-    given = [torch.rand(3, *shape, generator=generator).requires_grad_() for shape in ((5, 4), (2, 4), (2,))]
-
-    def ruled(*given: torch.Tensor) -> torch.Tensor:
-        with Replay([]):
-            return linear.linear(*given)
-
-    mine, theirs = torch.vmap(ruled)(*given), torch.vmap(F.linear)(*given)
-    assert "_ByOneDNNBackward" in {node.name() for node in nodes(mine.grad_fn)}
-    torch.testing.assert_close(mine, theirs)
-    gradients = [torch.autograd.grad(value.square().sum(), given) for value in (mine, theirs)]
     torch.testing.assert_close(*gradients)
 
 

@@ -1,15 +1,15 @@
 """What makes it fast changes no result: products by another library, bfloat16, compiled steps, late imports."""
 
-import copy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import TINY
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain import experiment, library
@@ -17,12 +17,10 @@ from aetrain.build import Parts, build
 from aetrain.checks.fingerprint import differences, fingerprint
 from aetrain.config.paths import groups
 from aetrain.evaluation import ruler
-from aetrain.model import linear
-from aetrain.training import compiling, precision
-from aetrain.training.compiling import Compiled
+from aetrain.training import compiling, precision, products
+from aetrain.training.compiling import compile_updates
 from aetrain.training.fit import Run, fit
 
-by_torch = torch.compile
 fast_here = pytest.mark.skipif(not precision._cpu_has_bfloat16(), reason="this processor has no bfloat16 arithmetic")
 
 
@@ -35,78 +33,49 @@ def parts_of(*overrides: str) -> Parts:
 
 
 @pytest.fixture
-def _by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine where MKL is slow, for layers of any size."""
-    monkeypatch.setattr(linear, "MKL_IS_SLOW", True)
-    monkeypatch.setattr(linear, "LARGE", 0)
+def matmul() -> Iterator[Any]:
+    """How torch is told to multiply, which is put back after the test."""
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    yield matmul
+    matmul.fp32_precision = before
 
 
-def layer_and_images(dtype: torch.dtype = torch.float32) -> tuple[linear.Linear, Tensor]:
-    torch.manual_seed(0)
-    return linear.Linear(300, 40).to(dtype), torch.randn(64, 300, dtype=dtype, requires_grad=True)
+@pytest.mark.skipif(not products._mkl_is_slow(), reason="MKL is fast on this processor")
+@pytest.mark.usefixtures("matmul")
+@pytest.mark.parametrize("shape", [(128, 784, 400), (400, 128, 784), (1000, 400, 20), (7, 30, 250)])
+def test_products_by_the_other_library_are_as_exact(shape: tuple[int, int, int]) -> None:
+    assert products.multiply_by_onednn()
+    m, k, n = shape
+    generator = torch.Generator().manual_seed(0)
+    a, b, one = (torch.rand(*size, generator=generator) - 0.3 for size in ((m, k), (n, k), (n,)))
+    exact = a.double() @ b.double().T
+    scale = (a.double().abs() @ b.double().abs().T).max()  # what rounding is measured by
+    assert ((a @ b.T).double() - exact).abs().max() < 1e-6 * scale
+    assert (F.linear(a, b, one).double() - exact - one).abs().max() < 1e-6 * scale
+    together = torch.bmm(a.expand(3, -1, -1), b.T.expand(3, -1, -1))
+    assert (together[1].double() - exact).abs().max() < 1e-6 * scale
 
 
-@pytest.mark.usefixtures("_by_onednn")
-def test_product_and_gradients_are_as_exact_as_torchs_own() -> None:
-    layer, x = layer_and_images()
-    y = layer(x)
-    assert type(y.grad_fn).__name__ == "_ByOneDNNBackward", "the other library was not asked"
-    weights = torch.randn_like(y)
-    ours = [y, *torch.autograd.grad((y * weights).sum(), [x, layer.weight, layer.bias])]
-    exact, at = copy.deepcopy(layer).double(), x.detach().double().requires_grad_()
-    known = F.linear(at, exact.weight, exact.bias)
-    gradients = torch.autograd.grad((known * weights).sum(), [at, exact.weight, exact.bias])
-    for one, other in zip(ours, [known, *gradients], strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-4)
+def test_a_library_that_rounds_is_not_asked(matmul: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = matmul.fp32_precision
+    monkeypatch.setattr(products, "_mkl_is_slow", lambda: True)
+    by_torch = torch.Tensor.__matmul__
+
+    def rounded(a: Tensor, b: Tensor) -> Tensor:
+        double = a.dtype == torch.float64
+        return by_torch(a, b) if double else by_torch(a.bfloat16(), b.bfloat16()).float()
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    assert not products.multiply_by_onednn()
+    assert matmul.fp32_precision == before
 
 
-@pytest.mark.usefixtures("_by_onednn")
-def test_tied_weights_get_both_gradients() -> None:
-    layer, x = layer_and_images()
-    (both,) = torch.autograd.grad(linear.linear(layer(x), layer.weight.t(), None).square().sum(), layer.weight)
-    known = F.linear(F.linear(x, layer.weight, layer.bias), layer.weight.t()).square().sum()
-    torch.testing.assert_close(both, torch.autograd.grad(known, layer.weight)[0], rtol=1e-4, atol=1e-2)
-
-
-@pytest.mark.usefixtures("_by_onednn")
-def test_gradient_of_a_gradient() -> None:
-    """What the contractive penalty takes, also for many directions at once."""
-    layer, x = layer_and_images()
-    rows = torch.eye(40)[:3, None].expand(-1, 64, -1)
-    found = []
-    for forward in (layer, nn.Linear.forward):
-        y = torch.tanh(forward(x) if forward is layer else F.linear(x, layer.weight, layer.bias))
-        (moved,) = torch.autograd.grad(y, x, rows, create_graph=True, is_grads_batched=True)
-        found.append(torch.autograd.grad(moved.square().sum(), layer.weight)[0])
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.usefixtures("_by_onednn")
-def test_what_the_other_library_does_not_know_is_left_to_torch() -> None:
-    layer, x = layer_and_images()
-    many = torch.func.vmap(lambda one: layer(one))(torch.stack([x, x]))
-    torch.testing.assert_close(many[0], F.linear(x, layer.weight, layer.bias))
-    exact, at = layer_and_images(torch.float64)
-    assert type(exact(at).grad_fn).__name__ == "AddmmBackward0"
-    rows = torch.randn(2, 3, 300)
-    torch.testing.assert_close(layer(rows), F.linear(rows, layer.weight, layer.bias))
-
-
-@pytest.mark.usefixtures("_by_onednn")
-@pytest.mark.filterwarnings("ignore")
-def test_a_compiled_program_has_torchs_own_product() -> None:
-    """Torch's compiler refuses the other library's with weights that are trained."""
-    layer, x = layer_and_images()
-    seen: list[str] = []
-
-    def look(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
-        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
-        return graph.forward
-
-    torch.compile(layer, backend=look)(x)
-    assert len(seen) == 1
-    assert "linear" in seen[0]
-    assert "autograd_function" not in seen[0]
+def test_where_mkl_is_fast_nothing_is_changed(matmul: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = matmul.fp32_precision
+    monkeypatch.setattr(products, "_mkl_is_slow", lambda: False)
+    assert not products.multiply_by_onednn()
+    assert matmul.fp32_precision == before
 
 
 # --- Precision --------------------------------------------------------------------------------------------------------
@@ -162,33 +131,74 @@ def test_on_a_gpu_fast_is_bfloat16_where_it_is_built_in(monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def _pretended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compiler that hands back what it is given."""
-    monkeypatch.setattr(compiling, "_program", lambda terms, parts, cuda: terms)
+def _written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that does what it is told, operation by operation, and writes no C++."""
+    monkeypatch.setattr(compiling, "_compiled", lambda graph, cuda: graph)
 
 
-@pytest.mark.usefixtures("_pretended")
+def stepped(parts: Parts, compiled: bool, batches: list[Tensor]) -> list[Tensor]:
+    """Terms, weights and buffers of a few steps."""
+    if compiled:
+        compile_updates(parts.updates, (parts.model, parts.objective), batches)
+    parts.model.train()
+    torch.manual_seed(1)
+    found = []
+    for number, x in enumerate(batches):
+        for update in parts.updates:
+            for hook in update.before_step:
+                hook(number / len(batches))
+            found += update.step(x).values()
+    return [*found, *parts.model.state_dict().values(), *parts.objective.state_dict().values()]
+
+
+@pytest.mark.usefixtures("_written_down")
+@pytest.mark.parametrize(
+    "said",
+    [
+        *([f"model={name}"] for name in groups()["model"]),
+        ["sparsity=topk", "sparsity.start=20"],
+        ["sparsity=wta", "noise=masking"],
+        ["optimizer=lbfgs", "optimizer.max_iter=3"],
+    ],
+    ids=" ".join,
+)
+def test_program_takes_the_steps_that_autograd_takes(said: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """To the last bit, what is drawn at random included; the last batch is smaller than what was compiled for."""
+    found = []
+    for compiled in (False, True):
+        parts = parts_of(*said)
+        generator = torch.Generator().manual_seed(0)
+        batches = [torch.rand(count, *parts.model.image_shape, generator=generator) for count in (8, 8, 8, 5)]
+        with caplog.at_level("INFO"):
+            found.append(stepped(parts, compiled, batches))
+    assert ("compiled in" in caplog.text) != ("left out" in caplog.text)
+    for plain, program in zip(*found, strict=True):
+        torch.testing.assert_close(program, plain, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.usefixtures("_written_down")
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (["sparsity=topk", "sparsity.start=20"], "TopK changes while training goes on"),
+        (["model=vqvae"], "Quantized remembers (seen)"),
+    ],
+)
+def test_what_a_step_does_beside_computing_is_not_lost(
+    said: list[str], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = parts_of(*said)
+    with caplog.at_level("INFO"):
+        stepped(parts, True, [torch.rand(8, *parts.model.image_shape)])
+    assert reason in caplog.text
+    assert all(update.gradients == update.by_autograd for update in parts.updates)
+
+
+@pytest.mark.usefixtures("_written_down")
 def test_compiling_touches_nothing_of_the_training(tiny: Callable[..., Path]) -> None:
     said = ("model=vae", "noise=gaussian", "epochs=2", "batch_size=20", "dataset.subset=50")
     plain, compiled = (fingerprint(tiny(*said, f"compile={word}", name=word)) for word in ("false", "true"))
     assert not differences(plain, compiled)
-
-
-@pytest.mark.usefixtures("_pretended")
-def test_only_batches_of_the_size_that_was_compiled_use_the_program() -> None:
-    seen: list[int] = []
-    layer = nn.Linear(3, 1)
-
-    def terms(x: Tensor) -> dict[str, Tensor]:
-        return {"loss": layer(x).square().mean()}
-
-    compiled = Compiled(terms, [layer])
-    compiled.begin(torch.ones(8, 3), steps=1)
-    compiled.program = lambda x: seen.append(len(x)) or terms(x)
-    for size in (8, 5, 8):
-        compiled(torch.ones(size, 3))
-    assert seen == [8, 8]
-    assert layer.weight.grad is None
 
 
 def test_what_cannot_be_compiled_is_trained_as_it_is(
@@ -197,7 +207,7 @@ def test_what_cannot_be_compiled_is_trained_as_it_is(
     def refuse(*_: object) -> None:
         raise RuntimeError("No working C++ compiler found\nmore")
 
-    monkeypatch.setattr(compiling, "_program", refuse)
+    monkeypatch.setattr(compiling, "_compiled", refuse)
     with caplog.at_level("INFO"):
         run = tiny("model=linear", "compile=true")
     assert (
@@ -207,12 +217,12 @@ def test_what_cannot_be_compiled_is_trained_as_it_is(
     assert not differences(plain, fingerprint(run))
 
 
-@pytest.mark.parametrize(("cuda", "mode"), [(False, "default"), (True, "reduce-overhead")])
-def test_on_a_gpu_the_program_is_a_cuda_graph(cuda: bool, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, object]] = []
-    monkeypatch.setattr(torch, "compile", lambda terms, **said: asked.append(said))
-    compiling._program(dict, [], cuda)
-    assert asked == [{"dynamic": False, "mode": mode}]
+@pytest.mark.parametrize("cuda", [False, True])
+def test_on_a_gpu_the_program_is_a_cuda_graph(cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch, "compile", lambda graph, **said: asked.append(said))
+    compiling._compiled(torch.fx.GraphModule({}, torch.fx.Graph()), cuda)
+    assert [said["options"]["triton.cudagraphs"] for said in asked] == [cuda]
 
 
 def test_when_it_pays_is_said() -> None:
@@ -221,25 +231,16 @@ def test_when_it_pays_is_said() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_compiled_loss_and_gradients_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By torch's compiler but for the last stage, which writes C++ and takes a minute."""
-    monkeypatch.setattr(torch, "compile", lambda terms, mode, **said: by_torch(terms, backend="aot_eager", **said))
-    parts = parts_of("model=vae", "model.hidden=[16]", "compile=true", "sparsity=topk", "sparsity.k=4")
-    compiled = parts.updates[0].terms
-    assert isinstance(compiled, Compiled)
-    x = torch.rand(32, *parts.model.image_shape)
-    parts.model.train()
-    told = compiled.begin(x, steps=10)
-    if compiled.program is None:
-        pytest.skip(told)
-    found = []
-    for terms in (compiled, compiled.plain):
-        torch.manual_seed(0)
-        parts.model.eval()  # nothing drawn at random: a program draws other numbers
-        loss = terms(x)["loss"]
-        found.append((loss, *torch.autograd.grad(loss, list(parts.model.parameters()), allow_unused=True)))
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+def test_torchs_compiler_does_what_autograd_does(caplog: pytest.LogCaptureFixture) -> None:
+    """With the C++ that it writes, and the random numbers of a run without."""
+    said = ["model=vae", "model.hidden=[16]", "noise=gaussian"]
+    batches = [torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    with caplog.at_level("INFO"):
+        found = [stepped(parts_of(*said), compiled, batches) for compiled in (False, True)]
+    if "compiled in" not in caplog.text:
+        pytest.skip(caplog.text)
+    for plain, program in zip(*found, strict=True):
+        torch.testing.assert_close(program, plain, rtol=1e-4, atol=1e-5)
 
 
 # --- Start ------------------------------------------------------------------------------------------------------------

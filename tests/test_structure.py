@@ -10,7 +10,6 @@ PACKAGE = Path(__file__).resolve().parent.parent / "aetrain"
 # Each room may import what stands before it.
 ORDER = [
     "aetrain.model.records",
-    "aetrain.model.linear",
     "aetrain.model.layers",
     "aetrain.model.likelihoods",
     "aetrain.model.bottlenecks",

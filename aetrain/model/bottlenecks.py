@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.model.layers import Settled
-from aetrain.model.linear import Linear
 from aetrain.model.records import Code, GaussianCode, QuantizedCode, Tap
 
 
@@ -22,7 +21,7 @@ class Bottleneck(nn.Module, ABC):
             raise ValueError(f"code_dim={code_dim} is too small: use 1 or more")
         self.code_dim = code_dim
         # The layer that a tied decoder shares; its image of the features is the code, or the mean of it.
-        self.project: nn.Linear = Linear(in_features, code_dim)
+        self.project: nn.Linear = nn.Linear(in_features, code_dim)
 
     @abstractmethod
     def forward(self, features: Tensor) -> Code:
@@ -67,7 +66,7 @@ class Gaussian(Bottleneck):
 
     def __init__(self, in_features: int, code_dim: int) -> None:
         super().__init__(in_features, code_dim)
-        self.log_var = Linear(in_features, code_dim)
+        self.log_var = nn.Linear(in_features, code_dim)
 
     def forward(self, features: Tensor) -> GaussianCode:
         code = GaussianCode(z=(mean := self.project(features)), mean=mean, log_var=self.log_var(features))

@@ -23,7 +23,6 @@ from aetrain.model.layers import (
     initialise,
 )
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.linear import Linear
 from aetrain.model.records import Code, Encoded, Tap
 
 Down = Literal["stride", "maxpool"]
@@ -98,7 +97,7 @@ class ConvDecoder(nn.Module):
         widths = list(reversed(channels))  # of the maps, smallest first; the last entry is the picture's
         self.sizes = list(reversed(sizes))
         self.smallest = (widths[0], *self.sizes[0])
-        self.expand = Linear(code_dim, widths[0] * self.sizes[0][0] * self.sizes[0][1])
+        self.expand = nn.Linear(code_dim, widths[0] * self.sizes[0][0] * self.sizes[0][1])
         self.layers = nn.ModuleList(
             nn.ConvTranspose2d(
                 i,

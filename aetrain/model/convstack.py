@@ -13,7 +13,6 @@ from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.dense import MakeBottleneck
 from aetrain.model.layers import Activation, Init, activation_named, decoder_taps, hidden_taps, initialise
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.linear import Linear
 from aetrain.model.records import Code, Encoded, Tap
 
 Maps = tuple[int, int, int]  # channels, height, width
@@ -198,7 +197,7 @@ def convstack(
     if code_dim is None:
         neck.register_module("project", nn.Identity())  # the features are the code, or the mean of it
     else:
-        expand = nn.Sequential(Linear(code_dim, reader.num_features), expand, activation_named(activation))
+        expand = nn.Sequential(nn.Linear(code_dim, reader.num_features), expand, activation_named(activation))
     writer = StackDecoder(expand, list(up), activation, image_shape)
     finish = activation_named(code_activation or "identity")
     model = Autoencoder(reader, neck, writer, likelihood, finish, sparsifier, image_shape, scale)

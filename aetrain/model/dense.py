@@ -21,7 +21,6 @@ from aetrain.model.layers import (
     initialise,
 )
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.linear import Linear
 from aetrain.model.records import Code, Encoded, Tap
 
 
@@ -39,7 +38,7 @@ class DenseEncoder(nn.Module):
         self.image_shape = image_shape
         channels, height, width = image_shape
         widths = [channels * height * width, *hidden]
-        self.layers = nn.ModuleList(Linear(i, o) for i, o in itertools.pairwise(widths))
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         self.activations = activations_named(activation, len(self.layers))
         self.num_features = widths[-1]
 
@@ -110,7 +109,7 @@ def dense(
     neck = bottleneck(encoder.num_features, code_dim)
     mirrored = [layer for layer in (neck.project, *reversed(encoder.layers)) if isinstance(layer, nn.Linear)]
     layers: list[nn.Module] = [
-        TiedLinear(source) if tied else Linear(source.out_features, source.in_features) for source in mirrored
+        TiedLinear(source) if tied else nn.Linear(source.out_features, source.in_features) for source in mirrored
     ]
     neck.decoded_by(layers[0])
     decoder = DenseDecoder(image_shape, layers, decoding(encoder.activations))

@@ -9,8 +9,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from aetrain.model.linear import linear
 from aetrain.model.records import Tap
 
 Activation = Literal["identity", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "tanh"]
@@ -124,7 +124,7 @@ class TiedLinear(nn.Module):
         return self._source[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.source.weight.t(), self.bias)
+        return F.linear(x, self.source.weight.t(), self.bias)
 
 
 class TopK(Paced):

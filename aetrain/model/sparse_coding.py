@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from aetrain.model.bottlenecks import Bottleneck
 from aetrain.model.layers import Settled, TiedLinear
-from aetrain.model.linear import Linear
 from aetrain.model.records import Code
 
 
-class Dictionary(Linear, Settled):
+class Dictionary(nn.Linear, Settled):
     """A linear layer whose rows, the atoms, have length one: else they grow and the codes shrink without end."""
 
     @torch.no_grad()

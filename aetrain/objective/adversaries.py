@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.linear import Linear
 from aetrain.model.records import Forward
 from aetrain.objective.penalties import Critic, Penalty
 
@@ -27,8 +26,8 @@ class CodeCritic(Critic):
         super().__init__(weight)
         layers: list[nn.Module] = []
         for i, o in itertools.pairwise([code_dim, *units]):
-            layers += [Linear(i, o), nn.LeakyReLU(0.2)]
-        self.logit = nn.Sequential(*layers, Linear([code_dim, *units][-1], 1))
+            layers += [nn.Linear(i, o), nn.LeakyReLU(0.2)]
+        self.logit = nn.Sequential(*layers, nn.Linear([code_dim, *units][-1], 1))
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         return F.softplus(-self.logit(out.code.z)).squeeze(1)  # [B]

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,52 +14,122 @@ from aetrain.training.fit import EpochOfBatches, Terms, Update
 
 log = logging.getLogger("aetrain")
 
-RUNS = 5  # that are timed of each kind; the fastest counts
+RUNS = 10  # that are timed of each kind; the fastest counts
+PACES = (0.0, 0.5)  # shares of training, at which the operations of a step must be the same
 
 
-class Compiled:
-    """The terms of an update, compiled for batches of one size.
+class Program:
+    """The terms of an update and the gradients of its loss, for batches of one size.
 
-    Until `begin` has seen that it can be, and wherever a batch has another size (as an epoch's last may), they are
-    computed as without. So an epoch remains a function of where it starts, in whatever process it is done.
+    Torch writes down every operation of the pass there and back, with the weights in place, and compiles the list as a
+    whole: no graph is built at each step, and what is done there and back is fused. What is random is drawn as without,
+    from torch's generators, which an epoch seeds. Batches of another size (as an epoch's last may be) go by autograd,
+    so an epoch remains a function of where it starts, in whatever process it is done.
 
     On a GPU the program is recorded as a CUDA graph, which launches it as a whole: small networks take longer to
-    launch than to compute. What is random draws from torch's generators in either case, which an epoch seeds.
+    launch than to compute.
     """
 
-    def __init__(self, terms: Callable[[Tensor], Terms], parts: Sequence[nn.Module]) -> None:
-        self.plain = terms
-        self.parts = parts
-        self.program: Callable[[Tensor], Terms] | None = None
-        self.size = 0
+    def __init__(self, update: Update, x: Tensor) -> None:
+        self.plain = update.gradients
+        self.size = len(x)
+        self.cuda = x.is_cuda
+        graph, self.weights = written_down(update, x)
+        self.run = _compiled(graph, self.cuda)
 
     def __call__(self, x: Tensor) -> Terms:
-        if self.program is None or len(x) != self.size:
+        """The terms of a batch; the gradients are left in the weights."""
+        if len(x) != self.size:
             return self.plain(x)
-        if not x.is_cuda:
-            return self.program(x)
-        torch.compiler.cudagraph_mark_step_begin()
-        # The graph's results lie where its next run writes.
-        return {name: value.clone() for name, value in self.program(x).items()}
+        with torch.no_grad():
+            if self.cuda:
+                torch.compiler.cudagraph_mark_step_begin()
+            gradients, terms = self.run(x)
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.grad = gradient
+        # A CUDA graph's results lie where its next run writes: gradients have been used by then, terms are kept.
+        return {name: value.clone() for name, value in terms.items()} if self.cuda else terms
 
-    def begin(self, x: Tensor, steps: int) -> str:
-        """Compile for batches like x, and say in a sentence how it went and after how many epochs it has paid.
 
-        No weight, gradient or random number of the training is touched.
-        """
-        parameters = [p for part in self.parts for p in part.parameters() if p.requires_grad]
-        devices = [x.device] if x.is_cuda else []
-        with torch.random.fork_rng(devices):
-            before = _fastest(self.plain, x, parameters)
-            try:
-                self.program, self.size = _program(self.plain, self.parts, x.is_cuda), len(x)
-                seconds = _timed(self, x, parameters)
-                after = _fastest(self, x, parameters)
-            except Exception as error:  # whatever a compiler may stumble over
-                self.program = None
-                reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                return f"compile=true is left out, since torch cannot compile this here: {reason.strip()[:200]}"
-        return said(seconds, before, after, steps)
+def written_down(update: Update, x: Tensor) -> tuple[torch.fx.GraphModule, list[nn.Parameter]]:
+    """The operations from a batch like x to gradients and terms, and the weights that have a gradient, in order."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # late, because it takes long
+
+    weights = [w for group in update.optimizer.param_groups for w in group["params"] if w.requires_grad]
+    reached: list[nn.Parameter] = []
+
+    def there_and_back(x: Tensor) -> tuple[list[Tensor], Terms]:
+        terms = update.terms(x)
+        found = torch.autograd.grad(terms["loss"], weights, allow_unused=True)
+        reached[:] = [weight for weight, gradient in zip(weights, found, strict=True) if gradient is not None]
+        return [g for g in found if g is not None], {name: value.detach() for name, value in terms.items()}
+
+    graph = make_fx(there_and_back)(x)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph, reached
+
+
+def _compiled(graph: torch.fx.GraphModule, cuda: bool) -> Callable[[Tensor], tuple[list[Tensor], Terms]]:
+    options = {"fallback_random": True, "triton.cudagraphs": cuda}
+    program: Any = torch.compile(graph, dynamic=False, options=options)
+    return program
+
+
+def compile_updates(updates: Iterable[Update], parts: Sequence[nn.Module], batches: EpochOfBatches) -> None:
+    """Compile the updates of `parts` before training begins, and say what it brings.
+
+    No weight, buffer, gradient or random number of the training is touched.
+    """
+    for part in parts:
+        part.train()
+    x = next(iter(batches))
+    buffers = [(buffer, buffer.clone()) for part in parts for buffer in part.buffers()]
+    for update in updates:
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            log.info("%s", _begun(update, parts, x, len(batches)))
+        update.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def _begun(update: Update, parts: Sequence[nn.Module], x: Tensor, steps: int) -> str:
+    """Compile one update for batches like x; how it went, in a sentence."""
+    began = time.perf_counter()
+    try:
+        if found := _beyond_a_program(update, parts, x):
+            return f"compile=true is left out: {found}, which a program of one step would not do"
+        program = Program(update, x)
+        program(x)
+        seconds = time.perf_counter() - began
+        before, after = (min(_timed(way, x, update) for _ in range(RUNS)) for way in (program.plain, program))
+    except Exception as error:  # whatever a compiler may stumble over
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return f"compile=true is left out, since torch cannot compile this here: {reason.strip()[:200]}"
+    update.gradients = program
+    return said(seconds, before, after, steps)
+
+
+def _beyond_a_program(update: Update, parts: Sequence[nn.Module], x: Tensor) -> str:
+    """What a module does in a step beside operations on tensors, or else nothing."""
+    modules = [module for part in parts for module in part.modules()]
+    before = [dict(vars(module)) for module in modules]
+    written_down(update, x)
+    for module, attributes in zip(modules, before, strict=True):
+        for name, value in vars(module).items():
+            if value is not attributes.get(name):
+                return f"{type(module).__name__} remembers ({name.strip('_')})"
+    for module in modules:
+        if isinstance(module, Paced) and len(set(_texts(update, module, x))) > 1:
+            return f"{type(module).__name__} changes while training goes on"
+    return ""
+
+
+def _texts(update: Update, module: Paced, x: Tensor) -> Iterator[str]:
+    """The operations of a step at several paces of training."""
+    for progress in PACES:
+        module.pace(progress)
+        yield written_down(update, x)[0].code
 
 
 def said(seconds: float, before: float, after: float, steps: int) -> str:
@@ -71,36 +141,13 @@ def said(seconds: float, before: float, after: float, steps: int) -> str:
     return f"{text}{before * 1e3:.2f}, which wins that back after {math.ceil(seconds / saved)} epochs"
 
 
-def rehearse(model: nn.Module, updates: Iterable[Update], batches: EpochOfBatches) -> None:
-    """Compile the updates that are to be, before training begins, and say what it brings."""
-    waiting = [update.terms for update in updates if isinstance(update.terms, Compiled)]
-    if not waiting:
-        return
-    model.train()
-    x = next(iter(batches))
-    for terms in waiting:
-        log.info("%s", terms.begin(x, len(batches)))
-
-
-def _program(terms: Callable[[Tensor], Terms], parts: Sequence[nn.Module], cuda: bool) -> Callable[[Tensor], Terms]:
-    for part in parts:
-        for module in part.modules():
-            if isinstance(module, Paced):  # what changes with every step would be compiled anew with every step
-                module.forward = torch.compiler.disable(module.forward)
-    program: Any = torch.compile(terms, dynamic=False, mode="reduce-overhead" if cuda else "default")
-    return program
-
-
-def _fastest(terms: Callable[[Tensor], Terms], x: Tensor, parameters: Sequence[nn.Parameter]) -> float:
-    return min(_timed(terms, x, parameters) for _ in range(RUNS))
-
-
-def _timed(terms: Callable[[Tensor], Terms], x: Tensor, parameters: Sequence[nn.Parameter]) -> float:
+def _timed(gradients: Callable[[Tensor], Terms], x: Tensor, update: Update) -> float:
     """Seconds that a batch's loss and gradients take."""
+    update.optimizer.zero_grad(set_to_none=True)
     if x.is_cuda:
         torch.cuda.synchronize()
     began = time.perf_counter()
-    torch.autograd.grad(terms(x)["loss"], parameters, allow_unused=True)
+    gradients(x)
     if x.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - began

@@ -29,7 +29,14 @@ class Update:
     name: str = ""  # goes before the names of its terms (`name_loss`), so that two updates do not share one
 
     def __post_init__(self) -> None:
+        self.gradients: Callable[[Tensor], Terms] = self.by_autograd  # or a compiled program
         self._descend = step_of(self.optimizer)
+
+    def by_autograd(self, x: Tensor) -> Terms:
+        """The terms of a batch; the gradients of the loss are left in the weights."""
+        terms = self.terms(x)
+        terms["loss"].backward()
+        return terms
 
     def step(self, x: Tensor) -> Terms:
         """Descend once on a batch [B, C, H, W]; the terms are those of before the step."""
@@ -37,8 +44,7 @@ class Update:
 
         def closure() -> Tensor:  # as a closure, so that L-BFGS may look more than once
             self.optimizer.zero_grad(set_to_none=True)  # also drops gradients that another update left here
-            terms = self.terms(x)
-            terms["loss"].backward()
+            terms = self.gradients(x)
             if not first:
                 first.update(terms)
             return terms["loss"]

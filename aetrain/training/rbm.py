@@ -11,7 +11,6 @@ from torch.optim import SGD
 from aetrain.data.batches import Batches
 from aetrain.data.dataset import Images
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.linear import linear
 from aetrain.training.fit import Terms, Update
 from aetrain.training.pretrain import Supplies
 from aetrain.training.stages import Passed, activations_of, layers_of, pairs, train_stage, units_below
@@ -35,7 +34,7 @@ class RBM(nn.Module):
 
     def free_energy(self, v: Tensor) -> Tensor:
         """-log sum_h exp(-E(v, h)), [B], but for a constant: of logistic units Hinton (2010, eq. 25)."""
-        drive = linear(v, self.up.weight, None)  # [B, hidden]
+        drive = F.linear(v, self.up.weight)  # [B, hidden]
         c = self.up.bias
         units = drive.square() / 2 + c * drive if self.linear else F.softplus(drive + c)
         return -(v @ self.visible_bias) - units.sum(1)
@@ -47,7 +46,7 @@ class RBM(nn.Module):
 
     def visible(self, h: Tensor) -> Tensor:
         """Probabilities of the visible units [B, visible]."""
-        return torch.sigmoid(linear(h, self.up.weight.t(), self.visible_bias))
+        return torch.sigmoid(F.linear(h, self.up.weight.t(), self.visible_bias))
 
     def terms(self, x: Tensor) -> Terms:
         """`loss`, whose gradient is CD-k's, and the squared error of the first step's `sse`; x [B, ...]."""

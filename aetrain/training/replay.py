@@ -13,8 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from aetrain.model.linear import linear, onednn_is_faster
-
 # Calls that draw random numbers which depend on nothing but a shape and settings, and so can be drawn beforehand.
 FILLS = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.exponential_, torch.Tensor.random_}
 MAKES = {torch.randn, torch.rand, torch.randint, torch.randperm}
@@ -118,8 +116,6 @@ def _linear(function: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Te
     """x [R, B, I], weight [R, O, I], bias [R, O]."""
     if x.dim() != 3:
         return _in_turn(function, x, weight, bias)
-    if onednn_is_faster(weight):  # which torch does not ask for many products at once
-        return _in_turn(linear, x, weight, bias)
     return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias[:, None], x, weight.mT)
 
 

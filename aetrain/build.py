@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from aetrain.config.errors import ConfigError, blamed_on
 from aetrain.config.validate import locate
+from aetrain.data.augment import Augment
 from aetrain.data.dataset import Dataset
 from aetrain.data.noise import Noise
 from aetrain.evaluation.measures import Measure
@@ -36,6 +37,7 @@ class Parts:
     dataset: Dataset
     model: Autoencoder
     objective: Objective
+    augment: Augment
     noise: Noise
     pretrain: Pretrain
     updates: Sequence[Update]
@@ -57,6 +59,7 @@ def build(plain: Mapping[str, Any]) -> Parts:
     device = _device(plain["device"])
     dataset = _make("dataset", plain)()
     likelihood = _make("likelihood", plain)(scale=tuple(dataset.scale))
+    augment = _make("augment", plain)()
     noise = _make("noise", plain)()
     sparsity = _make("sparsity", plain)()
     schedule = _make("schedule", plain)()
@@ -111,17 +114,18 @@ def build(plain: Mapping[str, Any]) -> Parts:
         return Update(terms, optimizer, [*schedule.hooks(optimizer), *pace], settle, name)
 
     def autoencode(x: Tensor) -> Terms:
+        x = augment(x)
         return objective(model, compute(model, noise(x), x))
 
     def criticise(name: str, critic: Critic) -> Update:
-        return descend(critic.parameters(), lambda x: critic.terms(model, noise(x)), name)
+        return descend(critic.parameters(), lambda x: critic.terms(model, noise(augment(x))), name)
 
     updates = [descend(model.parameters(), autoencode), *starmap(criticise, objective.critics.items())]
 
     def untrained() -> Autoencoder:
         return draw().to(device)
 
-    cast = (dataset, model, objective, noise, pretrain, updates, make_optimizer, views, measures, device)
+    cast = (dataset, model, objective, augment, noise, pretrain, updates, make_optimizer, views, measures, device)
     return Parts(*cast, plain["seed"], untrained)
 
 

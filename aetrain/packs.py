@@ -153,7 +153,7 @@ class Packed:
     def member(self) -> Member:
         """What the pack trains."""
         parts = self.parts
-        return Member(parts.model, parts.objective, parts.noise, parts.updates, self.job.plain["seed"])
+        return Member(parts.model, parts.objective, parts.augment, parts.noise, parts.updates, self.job.plain["seed"])
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -258,6 +258,8 @@ def _tried(jobs: Sequence[Job]) -> list[Packed]:
     except Unpackable as reason:
         log.info("%d runs are not packed and go one by one: %s", len(runs), reason)
         return []
+    if jobs[0].plain["compile"]:
+        log.info("compile=true is left out: the steps of a pack are not compiled")
     log.info("%d runs are packed: %s", len(runs), ", ".join(run[0].job.directory.path.name for run in runs))
     return [run[0] for run in runs]
 

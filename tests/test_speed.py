@@ -157,13 +157,13 @@ def stepped(parts: Parts, compiled: bool, batches: list[Tensor]) -> list[Tensor]
     [
         *([f"model={name}"] for name in groups()["model"]),
         ["sparsity=topk", "sparsity.start=20"],
-        ["sparsity=wta", "noise=masking"],
+        ["sparsity=wta", "noise=masking", "augment=affine"],
         ["optimizer=lbfgs", "optimizer.max_iter=3"],
     ],
     ids=" ".join,
 )
 def test_program_takes_the_steps_that_autograd_takes(said: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    """To the last bit, what is drawn at random included; the last batch is smaller than what was compiled for."""
+    """But for rounding, what is drawn at random included; the last batch is smaller than what was compiled for."""
     found = []
     for compiled in (False, True):
         parts = parts_of(*said)
@@ -173,7 +173,7 @@ def test_program_takes_the_steps_that_autograd_takes(said: list[str], caplog: py
             found.append(stepped(parts, compiled, batches))
     assert ("compiled in" in caplog.text) != ("left out" in caplog.text)
     for plain, program in zip(*found, strict=True):
-        torch.testing.assert_close(program, plain, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(program, plain, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("_written_down")
@@ -233,7 +233,7 @@ def test_when_it_pays_is_said() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_torchs_compiler_does_what_autograd_does(caplog: pytest.LogCaptureFixture) -> None:
     """With the C++ that it writes, and the random numbers of a run without."""
-    said = ["model=vae", "model.hidden=[16]", "noise=gaussian"]
+    said = ["model=vae", "model.hidden=[16]", "augment=affine", "noise=gaussian"]
     batches = [torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     with caplog.at_level("INFO"):
         found = [stepped(parts_of(*said), compiled, batches) for compiled in (False, True)]

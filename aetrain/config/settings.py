@@ -15,6 +15,7 @@ class Settings:
     dataset: Any
     model: Any
     likelihood: Any
+    augment: Any
     noise: Any
     sparsity: Any
     optimizer: Any

@@ -179,15 +179,16 @@ def quick_figures(
     seen = {"nll": terms["nll"], "sse": sse(expected, x), "bce": bce(expected, x)}
     seen["mse"] = seen["sse"] / x[0].numel()
     drawn = with_drawn_code(model, out, generator)
+    trained = terms if drawn is out else objective.terms(model, drawn)
     if isinstance(out.code, GaussianCode):
         seen["kl"] = GaussianKL()(model, out)
-        seen["neg_elbo"] = likelihood.nll(drawn.decoded, x) + seen["kl"]
+        seen["neg_elbo"] = trained["nll"] + seen["kl"]
     seen |= terms
     if (x_in := noise(x, generator)) is not x:
         noisy = model(x_in, x)
         seen["noisy_sse"] = sse(likelihood.mean(noisy.decoded), x)
-        drawn = with_drawn_code(model, noisy, generator)
-    seen["loss"] = objective.summed(model, terms if drawn is out else objective.terms(model, drawn))["loss"]
+        trained = objective.terms(model, with_drawn_code(model, noisy, generator))
+    seen["loss"] = objective.summed(model, trained)["loss"]
     return seen, noisy
 
 

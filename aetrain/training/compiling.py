@@ -71,7 +71,7 @@ def written_down(update: Update, x: Tensor) -> tuple[torch.fx.GraphModule, list[
 
 
 def _compiled(graph: torch.fx.GraphModule, cuda: bool) -> Callable[[Tensor], tuple[list[Tensor], Terms]]:
-    options = {"fallback_random": True, "triton.cudagraphs": cuda}
+    options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": cuda}
     program: Any = torch.compile(graph, dynamic=False, options=options)
     return program
 

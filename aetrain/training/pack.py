@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim import Optimizer
 
+from aetrain.data.augment import Augment
 from aetrain.data.dataset import Images, Prepare
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
@@ -36,6 +37,7 @@ class Member:
 
     model: Autoencoder
     objective: Objective
+    augment: Augment
     noise: Noise
     updates: Sequence[Update]
     seed: int
@@ -43,7 +45,7 @@ class Member:
     @property
     def owners(self) -> list[object]:
         """Everything whose attributes may be numbers that this run was given."""
-        return [self.noise, self.model.likelihood, *self.model.modules(), *self.objective.modules()]
+        return [self.augment, self.noise, self.model.likelihood, *self.model.modules(), *self.objective.modules()]
 
 
 class Pack:

@@ -1,6 +1,7 @@
 """Matrix products: by the faster of the two libraries that torch comes with, where it is as exact."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,8 +14,8 @@ def multiply_by_onednn() -> bool:
     multiplies to bfloat16. oneDNN makes use of that where there are units for it (AMX), and there nothing is done; a
     product that would show such rounding is tried first.
     """
-    matmul = torch.backends.mkldnn.matmul
-    if not (_mkl_is_slow() and hasattr(matmul, "fp32_precision")):  # torch 2.9 has it
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 has it
+    if matmul is None or not _mkl_is_slow():
         return False
     before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
     if _is_exact():

@@ -93,7 +93,7 @@ def by_aetrain(network: str, data: str, *more: str) -> None:
 # --- A loop by hand ---------------------------------------------------------------------------------------------------
 
 
-def network_by_hand(network: str, linear: Any) -> Any:
+def network_by_hand(network: str) -> Any:
     """A module whose `forward` gives logits [B, 784] and the loss's other term."""
     from torch import nn
 
@@ -106,22 +106,22 @@ def network_by_hand(network: str, linear: Any) -> Any:
                 nn.Conv2d(16, 32, 3, 2, 1),
                 nn.ReLU(),
             ),
-            *(nn.Flatten(), linear(1568, 32), linear(32, 1568), nn.ReLU(), nn.Unflatten(1, (32, 7, 7))),
+            *(nn.Flatten(), nn.Linear(1568, 32), nn.Linear(32, 1568), nn.ReLU(), nn.Unflatten(1, (32, 7, 7))),
             *(nn.ConvTranspose2d(32, 16, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(16, 1, 3, 2, 1, 1), nn.Flatten()),
         )
     sizes, random = DENSE[network]
     encoder, decoder = [], []
     for wide, narrow in itertools.pairwise(sizes[:-1]):
-        encoder += [linear(wide, narrow), nn.ReLU()]
+        encoder += [nn.Linear(wide, narrow), nn.ReLU()]
     for narrow, wide in itertools.pairwise(sizes[:0:-1]):
-        decoder += [linear(narrow, wide), nn.ReLU()]
-    decoder.append(linear(sizes[1], sizes[0]))
+        decoder += [nn.Linear(narrow, wide), nn.ReLU()]
+    decoder.append(nn.Linear(sizes[1], sizes[0]))
     if random:
-        return Variational(nn.Sequential(*encoder), sizes[-2], sizes[-1], nn.Sequential(*decoder), linear)
-    return nn.Sequential(*encoder, linear(sizes[-2], sizes[-1]), *decoder)
+        return Variational(nn.Sequential(*encoder), sizes[-2], sizes[-1], nn.Sequential(*decoder))
+    return nn.Sequential(*encoder, nn.Linear(sizes[-2], sizes[-1]), *decoder)
 
 
-def Variational(encoder: Any, features: int, code: int, decoder: Any, linear: Any) -> Any:
+def Variational(encoder: Any, features: int, code: int, decoder: Any) -> Any:
     """The module of Kingma & Welling (2014); KL per image beside the logits."""
     import torch
     from torch import nn
@@ -130,7 +130,7 @@ def Variational(encoder: Any, features: int, code: int, decoder: Any, linear: An
         def __init__(self) -> None:
             super().__init__()
             self.encoder, self.decoder = encoder, decoder
-            self.mean, self.log_var = linear(features, code), linear(features, code)
+            self.mean, self.log_var = nn.Linear(features, code), nn.Linear(features, code)
 
         def forward(self, x: Any) -> Any:
             h = self.encoder(x)
@@ -150,13 +150,12 @@ def summed_loss(model: Any, x: Any) -> Any:
     return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl
 
 
-def by_hand(network: str, data: str, linear: Any = None) -> None:
+def by_hand(network: str, data: str) -> None:
     """Nothing but the tensor operations: a permutation, slices to floats, loss, gradients, fused Adam."""
     import torch
-    from torch import nn
 
     train, test = images(data)
-    model = network_by_hand(network, linear or nn.Linear)
+    model = network_by_hand(network)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def epoch() -> float:
@@ -176,35 +175,36 @@ def by_hand(network: str, data: str, linear: Any = None) -> None:
     answers(epoch)
 
 
-def by_hand_with_its_layers(network: str, data: str) -> None:
-    """The same loop with what makes aetrain's operations fast: its linear layer, and memory that is kept."""
-    from aetrain.model.linear import Linear
-
+def set_up() -> None:
+    """What aetrain asks of the libraries below torch before it trains."""
     from aetrain.training.memory import keep_freed_memory
+    from aetrain.training.products import multiply_by_onednn
 
     keep_freed_memory()
-    by_hand(network, data, Linear)
+    multiply_by_onednn()
+
+
+def by_hand_set_up_alike(network: str, data: str) -> None:
+    """The same loop with the same libraries below torch."""
+    set_up()
+    by_hand(network, data)
 
 
 def by_products(network: str, data: str) -> None:
     """The floor of a fully connected network: the products of an epoch's training, there and back, nothing else."""
     import torch
-    from aetrain.model.linear import LARGE, MKL_IS_SLOW, _product
     from torch import nn
 
-    from aetrain.training.memory import keep_freed_memory
-
-    keep_freed_memory()
-    model = network_by_hand(network, nn.Linear)
+    set_up()
+    model = network_by_hand(network)
     todo: list[Callable[[], object]] = []
 
     def note(layer: Any, given: Any, out: Any) -> None:
         x, g, w = given[0].detach().contiguous(), torch.randn_like(out), layer.weight.detach()
         first = given[0].grad_fn is None  # nobody asks for the gradient of the pixels
-        by = _product if MKL_IS_SLOW and w.numel() >= LARGE else (lambda a, b: a @ b.t())
-        todo.append(lambda: by(x, w))
-        todo.append(lambda: by(g.t(), x.t()))
-        todo.extend([] if first else [lambda: by(g, w.t())])
+        todo.append(lambda: x @ w.t())
+        todo.append(lambda: g.t() @ x)
+        todo.extend([] if first else [lambda: g @ w])
 
     for layer in model.modules():
         if isinstance(layer, nn.Linear):
@@ -235,10 +235,9 @@ def loaders(data: str) -> tuple[Any, Any]:
 def by_example(network: str, data: str) -> None:
     """As pytorch/examples does it: DataLoader, Adam, `.item()` at each step, a pass over the test set."""
     import torch
-    from torch import nn
 
     train, test = loaders(data)
-    model = network_by_hand(network, nn.Linear)
+    model = network_by_hand(network)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def epoch() -> float:
@@ -264,14 +263,13 @@ def by_lightning(network: str, data: str) -> None:
     """A LightningModule and its Trainer, with the logger and checkpoint that it has by default; no progress bar."""
     import lightning
     import torch
-    from torch import nn
 
     train, test = loaders(data)
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.net = network_by_hand(network, nn.Linear)
+            self.net = network_by_hand(network)
 
         def training_step(self, batch: Any, _: int) -> Any:
             loss = summed_loss(self.net, batch[0].flatten(1)) / len(batch[0])
@@ -351,9 +349,13 @@ def by_keras(network: str, data: str) -> None:
 FLOOR = "matrix products alone"
 WAYS: dict[str, Callable[[str, str], None]] = {
     "aetrain": by_aetrain,
-    "aetrain fast": lambda network, data: by_aetrain(network, data, "precision=fast"),
-    "loop by hand, torch's layers": by_hand,
-    "loop by hand, aetrain's layers": by_hand_with_its_layers,
+    "aetrain compile=true": lambda network, data: by_aetrain(network, data, "compile=true"),
+    "aetrain precision=fast": lambda network, data: by_aetrain(network, data, "precision=fast"),
+    "aetrain compile=true precision=fast": lambda network, data: by_aetrain(
+        network, data, "compile=true", "precision=fast"
+    ),
+    "loop by hand": by_hand,
+    "loop by hand, set up alike": by_hand_set_up_alike,
     FLOOR: by_products,
     "PyTorch example, DataLoader": by_example,
     "Lightning, DataLoader": by_lightning,

@@ -124,6 +124,7 @@ def training_text(found: Results, clock: str) -> list[str]:
         "",
         "The same network, data (grey MNIST), batches of 128, Adam and loss, in turns of one epoch; a pass over the",
         "test images after each. `aetrain` is the command as users have it: figures, log, curves, pictures, weights.",
+        "What is compiled before the first epoch (`compile=true`, Keras) is left out: some seconds, once.",
         f"Medians of up to {found['rounds']} turns, {found['threads']} thread{'s' * (found['threads'] > 1)},",
         f"{other}; a ratio above 1 says how many times as long as aetrain somebody takes.",
         "",
@@ -218,8 +219,8 @@ def compiling_text(found: Results) -> list[str]:
     lines = [
         "## `compile=true`",
         "",
-        "What the run itself says, on this machine's CPU. On a GPU the loss is recorded as a CUDA graph; that has not",
-        "been measured.",
+        "What the run itself says, on this machine's CPU; the optimizer's step comes on top. On a GPU the program is",
+        "recorded as a CUDA graph; that has not been measured.",
         "",
     ]
     return [*lines, *(f"- {NETWORKS[network]}: {found[network]}" for network in NETWORKS if network in found), ""]

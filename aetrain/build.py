@@ -105,7 +105,7 @@ def build(plain: Mapping[str, Any]) -> Parts:
 
     model, objective = model.to(device), objective.to(device)
     make_optimizer = _make("optimizer", plain)
-    compute = arithmetic(plain["precision"], device)
+    compute = arithmetic(plain["precision"], device, model)
     settle = [module.settle for module in model.modules() if isinstance(module, Settled)]
     pace = [module.pace for part in (model, objective) for module in part.modules() if isinstance(module, Paced)]
 

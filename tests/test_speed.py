@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain import experiment, library
@@ -21,7 +21,8 @@ from aetrain.training import compiling, precision, products
 from aetrain.training.compiling import compile_updates
 from aetrain.training.fit import Run, fit
 
-fast_here = pytest.mark.skipif(not precision._cpu_has_bfloat16(), reason="this processor has no bfloat16 arithmetic")
+BFLOAT16 = precision.cpu_has("avx512_bf16") or precision.cpu_has("amx_tile")
+fast_here = pytest.mark.skipif(not BFLOAT16, reason="this processor has no bfloat16 arithmetic")
 
 
 def parts_of(*overrides: str) -> Parts:
@@ -83,7 +84,8 @@ def test_where_mkl_is_fast_nothing_is_changed(matmul: Any, monkeypatch: pytest.M
 
 @fast_here
 @pytest.mark.parametrize("model", groups()["model"])
-def test_fast_trains_every_model_near_to_float32(model: str) -> None:
+def test_fast_trains_every_model_near_to_float32(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_why_not", lambda device, model: "")  # also where it is slow
     losses = []
     for word in ("float32", "fast"):
         parts = parts_of(f"model={model}", f"precision={word}")
@@ -116,7 +118,7 @@ def test_fast_run_goes_on_exactly(tiny: Callable[..., Path]) -> None:
 def test_fast_where_there_is_no_bfloat16_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("aetrain.training.precision._cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "cpu_has", lambda feature: False)
     parts_of("precision=fast")
     assert "precision=fast is float32 here" in caplog.text
 
@@ -124,7 +126,24 @@ def test_fast_where_there_is_no_bfloat16_is_said(
 def test_on_a_gpu_fast_is_bfloat16_where_it_is_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
     for offered, chosen in ((True, precision.in_bfloat16), (False, precision.exactly)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda offered=offered, **_: offered)
-        assert precision.arithmetic("fast", torch.device("cuda")) is chosen
+        assert precision.arithmetic("fast", torch.device("cuda"), nn.Conv2d(1, 1, 1)) is chosen
+
+
+@pytest.mark.parametrize(
+    ("has", "layer", "chosen"),
+    [
+        (set(), nn.Linear, precision.exactly),
+        ({"avx512_bf16"}, nn.Linear, precision.in_bfloat16),
+        ({"avx512_bf16"}, nn.Conv2d, precision.exactly),
+        ({"avx512_bf16", "amx_tile"}, nn.Conv2d, precision.in_bfloat16),
+    ],
+)
+def test_on_a_cpu_fast_is_bfloat16_where_that_is_faster(
+    has: set[str], layer: Callable[..., nn.Module], chosen: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "cpu_has", lambda feature: feature in has)
+    model = nn.Sequential(layer(*[1] * (2 if layer is nn.Linear else 3)))
+    assert precision.arithmetic("fast", torch.device("cpu"), model) is chosen
 
 
 # --- Compiled ---------------------------------------------------------------------------------------------------------

@@ -60,6 +60,11 @@ def build(plain: Mapping[str, Any]) -> Parts:
     dataset = _make("dataset", plain)()
     likelihood = _make("likelihood", plain)(scale=tuple(dataset.scale))
     augment = _make("augment", plain)()
+    if augment.blends and dataset.binarize != "none":
+        raise ConfigError(
+            f"augment={type(augment).__name__.lower()} would make grey pixels of black and white ones: use "
+            f"augment=none, or dataset.binarize=none (it is {dataset.binarize})"
+        )
     noise = _make("noise", plain)()
     sparsity = _make("sparsity", plain)()
     schedule = _make("schedule", plain)()

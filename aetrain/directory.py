@@ -25,6 +25,9 @@ log = logging.getLogger("aetrain")
 # Settings that may differ when a run is continued.
 FREE = (*WHERE_AND_HOW, "epochs", "views", "measures", "dataset.path")
 
+# Groups that came later, and what runs from before them did.
+LATER = {"augment": {"_target_": "aetrain.data.augment.Same"}}
+
 # Figures that a clock gives, and so differ between two runs that are the same in all else.
 TIMINGS = ("seconds", "train/seconds_per_epoch")
 
@@ -102,7 +105,7 @@ class RunDirectory:
         """
         if self.status != "finished" and not any(self.path.glob("checkpoint*/state.json")):
             return
-        ours, theirs = flat(OmegaConf.to_container(config)), flat(saved_config(self.path))
+        ours, theirs = flat(OmegaConf.to_container(config)), flat({**LATER, **saved_config(self.path)})
         differ = [
             f"{key}: {theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here"
             for key in sorted(ours.keys() | theirs.keys())

@@ -25,7 +25,7 @@ from aetrain.model.pca import PCA
 from aetrain.training.compiling import compile_updates
 from aetrain.training.fit import EpochOfBatches, Run, fit
 from aetrain.training.memory import keep_freed_memory
-from aetrain.training.products import multiply_by_onednn
+from aetrain.training.products import multiplying_by_onednn
 
 log = logging.getLogger("aetrain")
 
@@ -36,12 +36,11 @@ def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), sing
     """Check the config as a whole, then do what its mode says. What went wrong is left in the run's own log."""
     home = RunDirectory(directory)
     keep_freed_memory()
-    multiply_by_onednn()
     try:
         drop_leftovers(config, overrides)
         plain = checked(config, overrides)
         mode = locate(plain["mode"]["_target_"])
-        with home.writable():
+        with home.writable(), multiplying_by_onednn():
             return mode(Job(config, plain, home, overrides, single))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         # A sweep's runs keep a record of what they were refused for, or else the sweep does.
@@ -95,7 +94,7 @@ def train(job: Job) -> dict[str, Any]:
         attempt = Attempt(job, parts, splits)
         with attempt.opened():
             attempt.prepare()
-            if job.plain["compile"]:
+            if job.plain["compile"] and not attempt.state.last:
                 compile_updates(parts.updates, (parts.model, parts.objective), attempt.batches)
             fit(attempt.state, parts.updates, attempt.batches, [attempt.record], _progress(job))
             return attempt.finish(measure(parts, splits))

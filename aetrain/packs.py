@@ -33,7 +33,7 @@ from aetrain.sweeps import Asked
 from aetrain.training.fit import Run, fit
 from aetrain.training.memory import keep_freed_memory
 from aetrain.training.pack import Member, Pack, PackedBatches, Unpackable
-from aetrain.training.products import multiply_by_onednn
+from aetrain.training.products import multiplying_by_onednn
 from aetrain.training.rehearsal import rehearse
 
 log = logging.getLogger("aetrain")
@@ -72,11 +72,11 @@ def _on_a_gpu(job: Job) -> bool:
 def run(runs: Sequence[Asked], threads: int | None = None) -> None:
     """Train runs of a plan together."""
     keep_freed_memory()
-    multiply_by_onednn()
     if threads is not None:
         torch.set_num_threads(threads)
     jobs, _ = _jobs(runs)
-    _train(list(jobs.values()))
+    with multiplying_by_onednn():
+        _train(list(jobs.values()))
 
 
 def _jobs(runs: Sequence[Asked]) -> tuple[dict[int, Job], list[int]]:

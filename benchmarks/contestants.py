@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,19 +175,21 @@ def by_hand(network: str, data: str) -> None:
     answers(epoch)
 
 
-def set_up() -> None:
-    """What aetrain asks of the libraries below torch before it trains."""
+@contextmanager
+def set_up() -> Iterator[None]:
+    """What aetrain asks of the libraries below torch while it trains."""
     from aetrain.training.memory import keep_freed_memory
-    from aetrain.training.products import multiply_by_onednn
+    from aetrain.training.products import multiplying_by_onednn
 
     keep_freed_memory()
-    multiply_by_onednn()
+    with multiplying_by_onednn():
+        yield
 
 
 def by_hand_set_up_alike(network: str, data: str) -> None:
     """The same loop with the same libraries below torch."""
-    set_up()
-    by_hand(network, data)
+    with set_up():
+        by_hand(network, data)
 
 
 def by_products(network: str, data: str) -> None:
@@ -195,7 +197,6 @@ def by_products(network: str, data: str) -> None:
     import torch
     from torch import nn
 
-    set_up()
     model = network_by_hand(network)
     todo: list[Callable[[], object]] = []
 
@@ -210,7 +211,8 @@ def by_products(network: str, data: str) -> None:
         if isinstance(layer, nn.Linear):
             layer.register_forward_hook(note)
     model(torch.rand(BATCH, 784))
-    answers(lambda: [[product() for product in todo] for _ in range(-(-60000 // BATCH))])
+    with set_up():
+        answers(lambda: [[product() for product in todo] for _ in range(-(-60000 // BATCH))])
 
 
 # --- Others -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from aetrain.data.batches import Batches
 from aetrain.evaluation.ruler import Ruler
 from aetrain.training.fit import Run, fit
 from aetrain.training.memory import keep_freed_memory
+from aetrain.training.products import multiplying_by_onednn
 from aetrain.views.logbook import Logbook, zero_or_power_of_two
 from aetrain.views.scene import scenes
 
@@ -56,7 +57,7 @@ def main() -> None:
         ruler.quick(parts.model, parts.objective)
 
     seconds: dict[str, list[float]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, multiplying_by_onednn():
         books = {
             views: Logbook(Path(folder) / views, of_views.views, scenes(parts.model, splits.test, prepare, parts.noise))
             for views, of_views in built.items()

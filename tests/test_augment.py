@@ -1,6 +1,7 @@
 """Augmentation: what each number does to a picture, and that only training sees it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_a_slant_moves_each_row_by_its_height(x: Tensor, monkeypatch: pytest.Mon
         )
 
 
+def test_geometry_is_that_of_pixels_where_sides_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The middle of a wide picture, turned, is that of a square one; a slant moves by as many pixels."""
+    square = torch.zeros(1, 1, 20, 20)
+    square[:, :, 7:13, 7:13] = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
+    wide = square[:, :, 4:16]
+    for draws, numbers in (((1, 0, 0, 0, 0), {"degrees": 30}), ((0, 0, 1, 0, 0), {"shear": 0.4})):
+        known, found = (varied(x, monkeypatch, draws, **numbers) for x in (square, wide))
+        torch.testing.assert_close(found, known[:, :, 4:16], atol=1e-5, rtol=0)
+
+
 @given(
     shape=st.tuples(st.integers(1, 4), st.sampled_from([1, 3]), st.integers(2, 30), st.integers(2, 30)),
     size=st.floats(0, 0.5),
@@ -109,6 +120,21 @@ def test_only_training_sees_it(tiny: Callable[..., Path]) -> None:
 def history(run: Path) -> float:
     line = (run / "history.jsonl").read_text().splitlines()[-1]
     return float(json.loads(line)["train/loss"])
+
+
+@pytest.mark.parametrize("binarize", ["threshold", "static", "dynamic"])
+def test_black_and_white_images_are_not_made_grey(binarize: str, tiny: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match=f"augment=affine would make grey pixels.*it is {binarize}"):
+        tiny("augment=affine", f"dataset.binarize={binarize}")
+
+
+def test_a_run_from_before_there_was_augmentation_goes_on(tiny: Callable[..., Path]) -> None:
+    config = tiny("model=linear") / ".hydra" / "config.yaml"
+    config.write_text(re.sub(r"^augment:\n(  .*\n)+", "", config.read_text(), flags=re.M))
+    assert "augment" not in config.read_text()
+    assert json.loads((tiny("model=linear", "epochs=2") / "metrics.json").read_text())["epochs"] == 2
+    with pytest.raises(ConfigError, match="another config"):
+        tiny("model=linear", "epochs=3", "augment=affine")
 
 
 @pytest.mark.parametrize("name", list(STILL))

@@ -30,6 +30,10 @@ CASES = {
         ["model=vae", "model.hidden=[32]", "noise=gaussian", f"+views.seen={SEEN}"],
         ["model.penalties.kl.weight=1", "model.penalties.kl.weight=4 seed=3", "noise.std=0.1 optimizer.lr=1e-2"],
     ),
+    "augmented": (
+        ["model=deep", "model.hidden=[32]", "augment=affine"],
+        ["augment.degrees=1", "augment.degrees=20 seed=2", "augment.shift=2"],
+    ),
     "aae": (
         ["model=aae", "model.hidden=[32]", "noise=masking", "schedule=cosine"],
         ["noise.p=0.1", "noise.p=0.5 seed=1", "schedule.warmup=0.3 model.penalties.critic.weight=1"],

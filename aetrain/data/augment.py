@@ -5,7 +5,7 @@ A noise spoils what the encoder sees; this makes other images of the same kind, 
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -15,12 +15,16 @@ from torch.nn import functional as F
 class Augment(Protocol):
     """Images [B, C, H, W] in [0, 1] to as many others, drawn from the global generator."""
 
+    blends: bool  # whether it makes grey pixels of black and white ones
+
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Same:
     """No augmentation: the very tensor."""
+
+    blends: ClassVar[bool] = False
 
     def __call__(self, x: Tensor) -> Tensor:
         return x
@@ -35,6 +39,8 @@ class Affine:
     pixel down, and pixels. What lies between pixels is found by cubic convolution; outside of the image it is black.
     """
 
+    blends: ClassVar[bool] = True
+
     degrees: float = 3.0
     scale: float = 0.02
     shear: float = 0.05
@@ -46,12 +52,19 @@ class Affine:
                 raise ValueError(f"{name}={value} is negative: use a standard deviation of 0 or more")
 
     def __call__(self, x: Tensor) -> Tensor:
-        turn, size, slant, right, down = torch.randn(5, len(x), device=x.device).unbind()  # [B] each
+        draws = torch.randn(5, len(x), device=x.device)
+        turn, size, slant, right, down = draws[:, :, None, None].unbind()  # [B, 1, 1] each
         angle, size = turn * (self.degrees * math.pi / 180), 1 + size * self.scale
         cos, sin = size * angle.cos(), size * angle.sin()
         height, width = x.shape[2:]
-        # Where the pixels of the new image lie in the old one, of which each side goes from -1 to 1.
-        across = torch.stack([cos, slant * self.shear - sin, right * (2 * self.shift / width)], 1)
-        along = torch.stack([sin, cos, down * (2 * self.shift / height)], 1)
-        places = F.affine_grid(torch.stack([across, along], 1), list(x.shape), align_corners=False)
+        column, row = _from_middle(width, x.device), _from_middle(height, x.device)[:, None]
+        # Where the pixels of the new image lie in the old one, of which each side then goes from -1 to 1.
+        across = cos * column + (slant * self.shear - sin) * row + right * self.shift  # [B, H, W]
+        along = sin * column + cos * row + down * self.shift
+        places = torch.stack([across * (2 / width), along * (2 / height)], 3)
         return F.grid_sample(x, places, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def _from_middle(count: int, device: torch.device) -> Tensor:
+    """How many pixels each of a row of pixels lies right of the row's middle."""
+    return torch.arange(count, device=device) - (count - 1) / 2

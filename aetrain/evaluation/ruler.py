@@ -179,12 +179,13 @@ def quick_figures(
     seen = {"nll": terms["nll"], "sse": sse(expected, x), "bce": bce(expected, x)}
     seen["mse"] = seen["sse"] / x[0].numel()
     drawn = with_drawn_code(model, out, generator)
-    trained = terms if drawn is out else objective.terms(model, drawn)
+    x_in = noise(x, generator)
+    trained = terms if drawn is out or x_in is not x else objective.terms(model, drawn)
     if isinstance(out.code, GaussianCode):
         seen["kl"] = GaussianKL()(model, out)
-        seen["neg_elbo"] = trained["nll"] + seen["kl"]
+        seen["neg_elbo"] = (trained["nll"] if x_in is x else likelihood.nll(drawn.decoded, x)) + seen["kl"]
     seen |= terms
-    if (x_in := noise(x, generator)) is not x:
+    if x_in is not x:
         noisy = model(x_in, x)
         seen["noisy_sse"] = sse(likelihood.mean(noisy.decoded), x)
         trained = objective.terms(model, with_drawn_code(model, noisy, generator))

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from aetrain.training.fit import EpochOfBatches, Terms, Update
 log = logging.getLogger("aetrain")
 
 RUNS = 10  # that are timed of each kind; the fastest counts
-PACES = (0.0, 0.5)  # shares of training, at which the operations of a step must be the same
+PACES = [share / 20 for share in range(1, 20)]  # of training, at which a module must be as at its beginning
 
 
 class Program:
@@ -61,13 +61,19 @@ def written_down(update: Update, x: Tensor) -> tuple[torch.fx.GraphModule, list[
     def there_and_back(x: Tensor) -> tuple[list[Tensor], Terms]:
         terms = update.terms(x)
         found = torch.autograd.grad(terms["loss"], weights, allow_unused=True)
-        reached[:] = [weight for weight, gradient in zip(weights, found, strict=True) if gradient is not None]
-        return [g for g in found if g is not None], {name: value.detach() for name, value in terms.items()}
+        pairs = [(weight, gradient) for weight, gradient in zip(weights, found, strict=True) if gradient is not None]
+        reached[:] = [weight for weight, _ in pairs]
+        return [_laid_out_like(*pair) for pair in pairs], {name: value.detach() for name, value in terms.items()}
 
     graph = make_fx(there_and_back)(x)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph, reached
+
+
+def _laid_out_like(weight: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the weight's strides, which fused optimizers take for granted."""
+    return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
 
 
 def _compiled(graph: torch.fx.GraphModule, cuda: bool) -> Callable[[Tensor], tuple[list[Tensor], Terms]]:
@@ -113,23 +119,36 @@ def _begun(update: Update, parts: Sequence[nn.Module], x: Tensor, steps: int) ->
 def _beyond_a_program(update: Update, parts: Sequence[nn.Module], x: Tensor) -> str:
     """What a module does in a step beside operations on tensors, or else nothing."""
     modules = [module for part in parts for module in part.modules()]
-    before = [dict(vars(module)) for module in modules]
+    before = [_kept_by(module) for module in modules]
     written_down(update, x)
-    for module, attributes in zip(modules, before, strict=True):
-        for name, value in vars(module).items():
-            if value is not attributes.get(name):
-                return f"{type(module).__name__} remembers ({name.strip('_')})"
-    for module in modules:
-        if isinstance(module, Paced) and len(set(_texts(update, module, x))) > 1:
-            return f"{type(module).__name__} changes while training goes on"
+    remembers = [_changed(module, kept) for module, kept in zip(modules, before, strict=True)]
+    for module, names in zip(modules, remembers, strict=True):
+        if names:
+            return f"{type(module).__name__} remembers ({names})"
+    for module in (module for module in modules if isinstance(module, Paced)):
+        module.pace(0)
+        kept = _kept_by(module)
+        for progress in PACES:
+            module.pace(progress)
+            if _changed(module, kept):
+                return f"{type(module).__name__} changes while training goes on"
     return ""
 
 
-def _texts(update: Update, module: Paced, x: Tensor) -> Iterator[str]:
-    """The operations of a step at several paces of training."""
-    for progress in PACES:
-        module.pace(progress)
-        yield written_down(update, x)[0].code
+def _kept_by(module: nn.Module) -> dict[str, Any]:
+    """A module's attributes and buffers."""
+    return {**vars(module), **module._buffers}
+
+
+def _changed(module: nn.Module, before: Mapping[str, Any]) -> str:
+    """The attributes and buffers that are other objects than before, which they become again."""
+    names = []
+    for name, value in _kept_by(module).items():
+        was = before.get(name)
+        if value is not was and not (isinstance(value, int | float) and value == was):
+            names.append(name.strip("_"))
+            setattr(module, name, was)
+    return ", ".join(names)
 
 
 def said(seconds: float, before: float, after: float, steps: int) -> str:

@@ -1,27 +1,38 @@
 """Matrix products: by the faster of the two libraries that torch comes with, where it is as exact."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 
-def multiply_by_onednn() -> bool:
-    """Let torch leave float32 products to oneDNN where that is faster than MKL and as exact. Whether it does.
+@contextmanager
+def multiplying_by_onednn() -> Iterator[bool]:
+    """Inside, torch leaves float32 products to oneDNN, where that is faster than MKL and as exact; whether it does.
 
     MKL gives processors that are not Intel's its AVX2 kernels; oneDNN goes by what the processor offers, which with
     AVX-512 on AMD is twice as fast. Torch asks it for float32 products only where it allows it to round what it
-    multiplies to bfloat16. oneDNN makes use of that where there are units for it (AMX), and there nothing is done; a
-    product that would show such rounding is tried first.
+    multiplies to bfloat16 (`torch.set_float32_matmul_precision`). oneDNN makes use of that where there are units for it
+    (AMX), and there nothing is done: a product that would show such rounding is tried first. Nor is anything done where
+    there is a GPU, whose products the same word would change.
     """
-    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 has it
-    if matmul is None or not _mkl_is_slow():
-        return False
-    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
-    if _is_exact():
-        return True
-    matmul.fp32_precision = before
-    return False
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by the user in another way, which is left as it is
+        yield False
+        return
+    if not _mkl_is_slow() or torch.cuda.is_available():
+        yield False
+        return
+    try:
+        torch.set_float32_matmul_precision("medium")
+        exact = _is_exact()
+        if not exact:
+            torch.set_float32_matmul_precision(before)
+        yield exact
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _mkl_is_slow() -> bool:

@@ -3,7 +3,7 @@
 import re
 
 MEANING = {
-    "loss": "what training descends, as it does: noise on, random codes drawn",
+    "loss": "what training descends, as it does (noise on, random codes drawn), but of images that are not augmented",
     "nll": "negative log-likelihood of the image given its mean code, nats",
     "kl": "KL from the code's distribution to the prior, nats",
     "neg_elbo": "nll with the code drawn at random, plus kl, nats",

@@ -110,7 +110,8 @@ def _begun(update: Update, parts: Sequence[nn.Module], x: Tensor, steps: int) ->
         seconds = time.perf_counter() - began
         before, after = (min(_timed(way, x, update) for _ in range(RUNS)) for way in (program.plain, program))
     except Exception as error:  # whatever a compiler may stumble over
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        cause = getattr(error, "inner_exception", error)  # what a backend has raised, without what torch says of it
+        reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         return f"compile=true is left out, since torch cannot compile this here: {reason.strip()[:200]}"
     update.gradients = program
     return said(seconds, before, after, steps)

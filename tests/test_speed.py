@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,30 @@ def test_what_a_step_does_beside_computing_is_not_lost(
         stepped(parts, True, [torch.rand(8, *parts.model.image_shape)])
     assert reason in caplog.text
     assert all(update.gradients == update.by_autograd for update in parts.updates)
+
+
+class Lazy(nn.Module):
+    """Makes a table at its first pass, and keeps it."""
+
+    @cached_property
+    def table(self) -> Tensor:
+        return torch.full((), 2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.table
+
+
+@pytest.mark.usefixtures("_written_down")
+def test_what_is_made_once_and_kept_is_no_memory(caplog: pytest.LogCaptureFixture) -> None:
+    found = []
+    for compiled in (False, True):
+        parts = parts_of("model=deep")
+        parts.model.finish[0] = Lazy()
+        x = torch.rand(8, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
+        with caplog.at_level("INFO"):
+            found.append(stepped(parts, compiled, [x, x]))
+    assert "compiled in" in caplog.text
+    torch.testing.assert_close(*found)
 
 
 class Remembering(nn.Module):

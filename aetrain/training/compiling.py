@@ -120,12 +120,16 @@ def _begun(update: Update, parts: Sequence[nn.Module], x: Tensor, steps: int) ->
 def _beyond_a_program(update: Update, parts: Sequence[nn.Module], x: Tensor) -> str:
     """What a module does in a step beside operations on tensors, or else nothing."""
     modules = [module for part in parts for module in part.modules()]
+    first = [_kept_by(module) for module in modules]
+    written_down(update, x)  # what is made at the first pass and kept for good is no memory
     before = [_kept_by(module) for module in modules]
     written_down(update, x)
-    remembers = [_changed(module, kept) for module, kept in zip(modules, before, strict=True)]
-    for module, names in zip(modules, remembers, strict=True):
+    found = [_changed(module, kept) for module, kept in zip(modules, before, strict=True)]
+    for module, names, kept in zip(modules, found, first, strict=True):
+        _put_back(module, names, kept)
+    for module, names in zip(modules, found, strict=True):
         if names:
-            return f"{type(module).__name__} remembers ({names})"
+            return f"{type(module).__name__} remembers ({', '.join(name.strip('_') for name in names)})"
     for module in (module for module in modules if isinstance(module, Paced)):
         module.pace(0)
         kept = _kept_by(module)
@@ -141,15 +145,21 @@ def _kept_by(module: nn.Module) -> dict[str, Any]:
     return {**vars(module), **module._buffers}
 
 
-def _changed(module: nn.Module, before: Mapping[str, Any]) -> str:
-    """The attributes and buffers that are other objects than before, which they become again."""
-    names = []
-    for name, value in _kept_by(module).items():
-        was = before.get(name)
-        if value is not was and not (isinstance(value, int | float) and value == was):
-            names.append(name.strip("_"))
-            setattr(module, name, was)
-    return ", ".join(names)
+def _changed(module: nn.Module, before: Mapping[str, Any]) -> list[str]:
+    """The names of attributes and buffers that are other objects, or other numbers, than before."""
+    return [
+        name
+        for name, value in _kept_by(module).items()
+        if value is not (was := before.get(name)) and not (isinstance(value, int | float) and value == was)
+    ]
+
+
+def _put_back(module: nn.Module, names: Sequence[str], before: Mapping[str, Any]) -> None:
+    for name in names:
+        if name in before:
+            setattr(module, name, before[name])
+        else:
+            delattr(module, name)
 
 
 def said(seconds: float, before: float, after: float, steps: int) -> str:

@@ -20,6 +20,7 @@ from aetrain.build import build
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import groups
 from aetrain.modes.export import Decode, Encode, program
+from aetrain.training.products import multiplying_by_onednn
 
 ALONE = """
 import sys
@@ -80,6 +81,12 @@ def test_every_model_can_be_exported(model: str) -> None:
         torch.testing.assert_close(program("encoder", Encode(network), x).module()(x[:2]), z[:2], rtol=1e-4, atol=1e-5)
         pictures = program("decoder", Decode(network), z).module()(z[:2])
     torch.testing.assert_close(pictures, network.paint(z[:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_an_exported_program_names_no_kernel_of_the_machine_it_was_made_on() -> None:
+    with multiplying_by_onednn():  # as every mode works
+        made = program("encoder", nn.Linear(784, 400), torch.rand(3, 784))
+    assert {node.target.namespace for node in made.graph.nodes if node.op == "call_function"} == {"aten"}
 
 
 class Stubborn(nn.Module):

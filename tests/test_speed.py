@@ -201,6 +201,23 @@ def test_program_takes_the_steps_that_autograd_takes(said: list[str], caplog: py
         torch.testing.assert_close(program, plain, rtol=1e-5, atol=1e-5)
 
 
+def test_only_batches_of_the_size_that_was_compiled_use_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched(graph: torch.fx.GraphModule, cuda: bool) -> Callable[[Tensor], object]:
+        return lambda x: seen.append(len(x)) or graph(x)
+
+    monkeypatch.setattr(compiling, "_compiled", watched)
+    parts = parts_of("model=linear")
+    batches = [torch.rand(count, *parts.model.image_shape) for count in (8, 5, 8)]
+    compile_updates(parts.updates, (parts.model, parts.objective), batches)
+    assert all(weight.grad is None for weight in parts.model.parameters())
+    seen.clear()
+    for x in batches:
+        parts.updates[0].step(x)
+    assert seen == [8, 8]
+
+
 @pytest.mark.parametrize("name", ["conv", "conv_unpool", "aae"])
 def test_gradients_of_a_program_lie_as_the_weights_do(name: str) -> None:
     """A fused optimizer goes through both in one order. Pooling networks have their channels side by side."""

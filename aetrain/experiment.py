@@ -24,8 +24,7 @@ from aetrain.evaluation.ruler import Figures, Ruler
 from aetrain.model.pca import PCA
 from aetrain.training.compiling import compile_updates
 from aetrain.training.fit import EpochOfBatches, Run, fit
-from aetrain.training.memory import keep_freed_memory
-from aetrain.training.products import multiplying_by_onednn
+from aetrain.training.libraries import set_up
 
 log = logging.getLogger("aetrain")
 
@@ -35,12 +34,11 @@ PCA_MAX_PIXELS = 4096  # the covariance of larger images takes longer than train
 def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), single: bool = True) -> dict[str, Any]:
     """Check the config as a whole, then do what its mode says. What went wrong is left in the run's own log."""
     home = RunDirectory(directory)
-    keep_freed_memory()
     try:
         drop_leftovers(config, overrides)
         plain = checked(config, overrides)
         mode = locate(plain["mode"]["_target_"])
-        with home.writable(), multiplying_by_onednn():
+        with home.writable(), set_up():
             return mode(Job(config, plain, home, overrides, single))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         # A sweep's runs keep a record of what they were refused for, or else the sweep does.

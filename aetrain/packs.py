@@ -31,9 +31,8 @@ from aetrain.experiment import (
 )
 from aetrain.sweeps import Asked
 from aetrain.training.fit import Run, fit
-from aetrain.training.memory import keep_freed_memory
+from aetrain.training.libraries import set_up
 from aetrain.training.pack import Member, Pack, PackedBatches, Unpackable
-from aetrain.training.products import multiplying_by_onednn
 from aetrain.training.rehearsal import rehearse
 
 log = logging.getLogger("aetrain")
@@ -71,11 +70,10 @@ def _on_a_gpu(job: Job) -> bool:
 
 def run(runs: Sequence[Asked], threads: int | None = None) -> None:
     """Train runs of a plan together."""
-    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    jobs, _ = _jobs(runs)
-    with multiplying_by_onednn():
+    with set_up():
+        jobs, _ = _jobs(runs)
         _train(list(jobs.values()))
 
 

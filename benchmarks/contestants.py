@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,19 +175,10 @@ def by_hand(network: str, data: str) -> None:
     answers(epoch)
 
 
-@contextmanager
-def set_up() -> Iterator[None]:
-    """What aetrain asks of the libraries below torch while it trains."""
-    from aetrain.training.memory import keep_freed_memory
-    from aetrain.training.products import multiplying_by_onednn
-
-    keep_freed_memory()
-    with multiplying_by_onednn():
-        yield
-
-
 def by_hand_set_up_alike(network: str, data: str) -> None:
     """The same loop with the same libraries below torch."""
+    from aetrain.training.libraries import set_up
+
     with set_up():
         by_hand(network, data)
 
@@ -196,6 +187,8 @@ def by_products(network: str, data: str) -> None:
     """The floor of a fully connected network: the products of an epoch's training, there and back, nothing else."""
     import torch
     from torch import nn
+
+    from aetrain.training.libraries import set_up
 
     model = network_by_hand(network)
     todo: list[Callable[[], object]] = []

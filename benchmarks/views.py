@@ -18,8 +18,7 @@ from aetrain.build import build
 from aetrain.data.batches import Batches
 from aetrain.evaluation.ruler import Ruler
 from aetrain.training.fit import Run, fit
-from aetrain.training.memory import keep_freed_memory
-from aetrain.training.products import multiplying_by_onednn
+from aetrain.training.libraries import set_up
 from aetrain.views.logbook import Logbook, zero_or_power_of_two
 from aetrain.views.scene import scenes
 
@@ -34,13 +33,13 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+@set_up()  # as the command does
 def main() -> None:
     """Train and look in turn; print what a run with views takes longer than one without."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("settings", nargs="*")
     asked = parser.parse_args()
-    keep_freed_memory()  # as the command does
     built = {}
     for views in ("default", "all"):
         config, _, said = library.composed([*asked.settings, f"views={views}"])
@@ -57,7 +56,7 @@ def main() -> None:
         ruler.quick(parts.model, parts.objective)
 
     seconds: dict[str, list[float]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder, multiplying_by_onednn():
+    with tempfile.TemporaryDirectory() as folder:
         books = {
             views: Logbook(Path(folder) / views, of_views.views, scenes(parts.model, splits.test, prepare, parts.noise))
             for views, of_views in built.items()

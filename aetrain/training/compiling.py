@@ -33,22 +33,21 @@ class Program:
     def __init__(self, update: Update, x: Tensor) -> None:
         self.plain = update.gradients
         self.size = len(x)
-        self.cuda = x.is_cuda
         graph, self.weights = written_down(update, x)
-        self.run = _compiled(graph, self.cuda)
+        self.run = _compiled(graph, x.is_cuda)
 
     def __call__(self, x: Tensor) -> Terms:
         """The terms of a batch; the gradients are left in the weights."""
         if len(x) != self.size:
             return self.plain(x)
         with torch.no_grad():
-            if self.cuda:
+            if x.is_cuda:
                 torch.compiler.cudagraph_mark_step_begin()
             gradients, terms = self.run(x)
         for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = gradient
         # A CUDA graph's results lie where its next run writes: gradients have been used by then, terms are kept.
-        return {name: value.clone() for name, value in terms.items()} if self.cuda else terms
+        return {name: value.clone() for name, value in terms.items()} if x.is_cuda else terms
 
 
 def written_down(update: Update, x: Tensor) -> tuple[torch.fx.GraphModule, list[nn.Parameter]]:

@@ -1,18 +1,18 @@
-"""A laboratory for autoencoders: compose one from YAML groups, train it, see what its hidden units became."""
+"""A laboratory for autoencoders: compose one from YAML groups, train it, see what its hidden units learn."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aetrain.library import load, run
+    from aetrain.api import load, run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["load", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """`aetrain.load` and `aetrain.run`, imported when asked for: they bring torch, which help and completion do not."""
+    """Import `aetrain.load` and `aetrain.run` on first use: they import torch, which help and completion do not need."""
     if name not in __all__:
         raise AttributeError(f"module 'aetrain' has no attribute '{name}'")
-    from aetrain import library
+    from aetrain import api
 
-    return getattr(library, name)
+    return getattr(api, name)

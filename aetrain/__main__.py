@@ -2,5 +2,5 @@
 
 from aetrain.cli import main
 
-if __name__ == "__main__":  # a sweep's processes import it again
+if __name__ == "__main__":  # the processes of a sweep import this module again
     main()

@@ -1,6 +1,6 @@
-"""The entry point: Hydra's command line around `experiment`, and one clear message for whatever goes wrong.
+"""The command: Hydra's command line around `runs.entry`, and one clear message for every error.
 
-Torch is imported inside the job, so that help, completion and `--cfg job` answer at once.
+torch is imported inside the job, so that help, completion and `--cfg job` answer at once.
 """
 
 import logging
@@ -12,148 +12,164 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, cast
+from typing import ClassVar, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from aetrain import apart, sweeps
-from aetrain.config import compose
-from aetrain.config.errors import ConfigError, Terminated
-from aetrain.config.explain import explain, explained
+from aetrain.config import overrides as command_line
+from aetrain.config.errors import ConfigError, SigTerm
 from aetrain.config.paths import CONFIG_DIR, groups
-from aetrain.config.validate import locate, validate
-from aetrain.report.sweep import Sweep
+from aetrain.runs import process
+from aetrain.sweeps.sweep import Sweep
 
-compose.register_resolvers()  # here, because a sweep's worker processes import this module
+command_line.register_resolvers()  # here, because the worker processes of a sweep import this module
 
 
 def main() -> None:
-    """`aetrain [flags] [group=option] [setting=value] ...`: exit code 0, 1 for a mistake or failure, 130 for Ctrl-C."""
-    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    logging.raiseExceptions = False  # a line that `| head` does not take is no reason for a traceback
+    """Run `aetrain [flags] [group=option] [setting=value] ...`; exit code 1 for an error, 130 for Ctrl-C."""
+    full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    logging.raiseExceptions = False  # a closed pipe, as in `| head`, is no reason for a traceback
     try:
-        with _errors_as_exceptions(), _no_empty_folders(), _stoppable():
-            command()
+        with _errors_as_exceptions(), _no_empty_folders(), _signal_handlers():
+            run_command()
         sys.stdout.flush()
-    except Terminated:
+    except SigTerm:
         sys.exit(143)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `aetrain --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if full:
+        if full_traceback:
             raise
+        from aetrain.config.error_messages import explain
+
         sys.exit(f"aetrain: {explain(error)}")
 
 
-def command() -> None:
-    """What the command line says: a run, a sweep, or one of Hydra's answers such as `--help`."""
-    sys.argv[1:] = prepared(sys.argv[1:])
+def run_command() -> None:
+    """Do what sys.argv says: a run, a sweep, or one of Hydra's answers such as `--help`."""
+    sys.argv[1:] = preprocess_argv(sys.argv[1:])
     jobs = Jobs()
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(jobs)()
     finally:
-        if Begun.sweep:
-            Begun.sweep.summarise()
-    if jobs.failure is not None:
-        raise jobs.failure
-    if Begun.sweep:
-        Begun.sweep.refuse_failures()
+        if SweepCallback.sweep:
+            SweepCallback.sweep.summarise()
+    if jobs.error is not None:
+        raise jobs.error
+    if SweepCallback.sweep:
+        SweepCallback.sweep.raise_failures()
 
 
 @dataclass
 class Jobs:
-    """What Hydra calls for every run, here or in a worker process.
+    """The function that Hydra calls for every run, in this process or in a worker.
 
-    A failure is kept for later: Hydra would print around it, and give up the runs of a sweep that come after it.
+    The error of a single run is kept and raised later: Hydra would print it in its own way. Errors of the runs of a
+    sweep are in the directories of the runs.
     """
 
-    failure: Exception | None = None  # of the only run; those of a sweep are in the directories of its runs
+    error: Exception | None = None
 
     def __call__(self, config: DictConfig) -> None:
-        """One run, of a single command or of a sweep."""
+        """Do one run, of a single command or of a sweep."""
         hydra_config = HydraConfig.get()
-        directory, overrides = Path(hydra_config.runtime.output_dir), compose.words_of(hydra_config.overrides.task)
-        reads = hydra_config.runtime.choices.get("mode") in compose.READERS
+        directory = Path(hydra_config.runtime.output_dir)
+        overrides = command_line.task_overrides(hydra_config.overrides.task)
+        reads_runs = hydra_config.runtime.choices.get("mode") in command_line.READERS
         if hydra_config.mode == RunMode.RUN:
             try:
-                _read(config) if reads else _experiment(config, directory, overrides)
+                _read_runs(config) if reads_runs else _run(config, directory, overrides)
             except Exception as error:
-                self.failure = error
-        elif reads:
-            raise ConfigError("-m is for runs: leave it out with a mode that reads what they have left")
+                self.error = error
+        elif reads_runs:
+            raise ConfigError("-m is for runs: leave it out with a mode that reads finished runs")
         else:
-            sweeps.alone(sweeps.Asked(config, directory, overrides))
+            _launch(config, directory, overrides)
 
 
-def _read(config: DictConfig) -> None:
-    """What a mode does that looks at the directories of runs: without torch, so that it begins at once."""
-    with explained():
-        plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+def _read_runs(config: DictConfig) -> None:
+    """Call a mode that reads run directories: without torch, so that it starts at once."""
+    from aetrain.config.validate import locate, validate
+    from aetrain.runs.entry import resolve
+
+    plain = resolve(config)
     validate({key: {} if key in groups() and key != "mode" else value for key, value in plain.items()})
     mode = dict(plain["mode"])
     locate(mode.pop("_target_"))(run=plain["run"], **mode)
 
 
-def _experiment(config: DictConfig, directory: Path, overrides: list[str]) -> None:
-    from aetrain import experiment
+def _run(config: DictConfig, directory: Path, overrides: list[str]) -> None:
+    """Do a single run in this process."""
+    from aetrain.runs import entry
 
-    experiment.run(config, directory, overrides)
+    entry.run(config, directory, overrides)
 
 
-class Begun(Callback):
-    """What Hydra is about to begin. It makes this from `hydra.callbacks`, so only the class can be asked later."""
+def _launch(config: DictConfig, directory: Path, overrides: list[str]) -> None:
+    """Do a run of a sweep in its own process."""
+    from aetrain.runs.request import RunRequest
+    from aetrain.storage.run_directory import RunDirectory
+    from aetrain.sweeps.launch import run_isolated
 
-    folders: ClassVar[list[Path]]  # that were not there before, innermost first
+    run_isolated(RunRequest(config, RunDirectory(directory), overrides, single=False))
+
+
+class SweepCallback(Callback):
+    """Remember the folders and the sweep that Hydra is about to begin.
+
+    Hydra creates the instance from `hydra.callbacks`, so the state is in the class.
+    """
+
+    folders: ClassVar[list[Path]]  # that did not exist before, innermost first
     sweep: ClassVar[Sweep | None]
 
     @classmethod
-    def nothing(cls) -> None:
-        """Said at the beginning of a command."""
+    def reset(cls) -> None:
+        """Forget the folders and the sweep of an earlier command of this process."""
         cls.folders, cls.sweep = [], None
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
-        """Called before the directory of a single run is made."""
-        with suppress(OmegaConfBaseException):  # Hydra will say so itself
-            Begun.folders = _missing(Path(config.hydra.run.dir))
+        """Note the folders that Hydra creates for a single run."""
+        with suppress(OmegaConfBaseException):  # Hydra reports it
+            SweepCallback.folders = _missing_folders(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Called before the directory of a sweep is made."""
+        """Note the sweep and the folders that Hydra creates for it."""
         directory = Path(config.hydra.sweep.dir)
-        Begun.folders, Begun.sweep = _missing(directory), Sweep(directory)
+        SweepCallback.folders, SweepCallback.sweep = _missing_folders(directory), Sweep(directory)
 
 
-def _missing(place: Path) -> list[Path]:
-    return [folder for folder in (place, *place.parents) if not folder.exists()]
+def _missing_folders(path: Path) -> list[Path]:
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
 @contextmanager
 def _no_empty_folders() -> Iterator[None]:
-    """Leave no folder that Hydra has made, and nothing was written to: a refused command leaves no trace."""
-    Begun.nothing()
+    """Remove folders that Hydra has created and that stayed empty: a refused command leaves no trace."""
+    SweepCallback.reset()
     try:
         yield
     finally:
-        if Begun.folders and Begun.sweep and not Begun.sweep.runs():
-            (Begun.sweep.directory / "multirun.yaml").unlink(missing_ok=True)
-        for folder in Begun.folders:
-            with suppress(OSError):  # not empty, or never made
+        if SweepCallback.sweep:
+            SweepCallback.sweep.clean()
+        for folder in SweepCallback.folders:
+            with suppress(OSError):  # not empty, or never created
                 folder.rmdir()
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM is as Ctrl-C, as long as the command runs."""
+def _signal_handlers() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C while the command runs."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hook = threading.excepthook
-    apart.stoppable()
+    process.install_signal_handlers()
     try:
         yield
     finally:
@@ -165,7 +181,7 @@ def _stoppable() -> Iterator[None]:
 
 @contextmanager
 def _errors_as_exceptions() -> Iterator[None]:
-    """Let errors come here, instead of into Hydra's own printer."""
+    """Let Hydra raise errors instead of printing them in its own way."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -180,16 +196,26 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigError(f"{message}\n  aetrain --help lists groups and settings, aetrain --hydra-help the flags")
 
 
-def prepared(arguments: list[str]) -> list[str]:
-    """The command line with paths quoted, `run=` spelled out, and a sweep's runs named by what differs."""
-    parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]  # its own prints all of the usage, and exits with 2
-    said = parser.parse_intermixed_args(arguments)
-    if said.shell_completion:
+def preprocess_argv(arguments: list[str]) -> list[str]:
+    """Return the command line with paths quoted, `run=` expanded, and a sweep's runs named by their differences."""
+    from aetrain.utils.compat import hydra_argument_parser
+
+    parser = hydra_argument_parser()
+    parser.error = _refuse  # type: ignore[method-assign]  # argparse prints the whole usage and exits with 2
+    parsed = parser.parse_intermixed_args(arguments)
+    if parsed.shell_completion:
         return arguments
-    flags = [argument for argument in arguments if argument not in said.overrides]
-    overrides = compose.starting_from_run(compose.quoted_paths(said.overrides))
-    if said.multirun:
-        same = ",".join(compose.constant_keys(overrides))
-        overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{same}]")
+    flags = [argument for argument in arguments if argument not in parsed.overrides]
+    # A user's own components may have settings of the old names.
+    overrides = command_line.normalize(parsed.overrides, upgrade=parsed.config_dir is None)
+    parsed_overrides = command_line.parse(overrides)
+    command_line.forget_saved_options()
+    if any(override.key_or_group in command_line.RUN_KEYS for override in parsed_overrides):
+        from aetrain.runs.from_saved_run import start_from_run
+
+        overrides = start_from_run(overrides, parsed_overrides)
+        parsed_overrides = command_line.parse(overrides)
+    if parsed.multirun:
+        constant = ",".join(command_line.constant_keys(parsed_overrides))
+        overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{constant}]")
     return [*flags, *overrides]

@@ -55,7 +55,7 @@ def say(began: tuple[float, float], *figures: float) -> None:
 
 def images(data: str) -> Iterator[Any]:
     """Training and test pixels, uint8 [N, 784]."""
-    from aetrain.data.archives import Mnist
+    from aetrain.data.mnist import Mnist
 
     return (part.pixels.flatten(1) for part in Mnist(path=data).read())
 
@@ -65,9 +65,10 @@ def images(data: str) -> Iterator[Any]:
 
 def by_aetrain(network: str, data: str, *more: str) -> None:
     """The command as a user has it: figures, log, curves, pictures and checkpoint at each epoch's end."""
-    from aetrain import experiment, library
+    from aetrain import api
+    from aetrain.runs import train
 
-    fit = experiment.fit
+    fit = train.fit
     began = now()
 
     def wait() -> None:
@@ -84,10 +85,10 @@ def by_aetrain(network: str, data: str, *more: str) -> None:
         wait()
         fit(state, updates, batches, [*callbacks, answer], progress)
 
-    experiment.fit = in_turns
+    train.fit = in_turns
     with tempfile.TemporaryDirectory() as folder:
         words = ["dataset=mnist", "device=cpu", f"data_dir='{data}'", "epochs=1000", f"hydra.run.dir='{folder}/run'"]
-        experiment.run(*library.composed([*words, *OVERRIDES[network], *more]))
+        train.run(*api.composed([*words, *OVERRIDES[network], *more]))
 
 
 # --- A loop by hand ---------------------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ def by_hand(network: str, data: str) -> None:
 
 def by_hand_set_up_alike(network: str, data: str) -> None:
     """The same loop with the same libraries below torch."""
-    from aetrain.training.libraries import set_up
+    from aetrain.training.backend.setup import set_up
 
     with set_up():
         by_hand(network, data)
@@ -188,7 +189,7 @@ def by_products(network: str, data: str) -> None:
     import torch
     from torch import nn
 
-    from aetrain.training.libraries import set_up
+    from aetrain.training.backend.setup import set_up
 
     model = network_by_hand(network)
     todo: list[Callable[[], object]] = []
@@ -302,7 +303,7 @@ def by_keras(network: str, data: str) -> None:
     import keras
     from keras import layers, ops
 
-    class Draw(layers.Layer):
+    class RandomCall(layers.Layer):
         def __init__(self) -> None:
             super().__init__()
             self.seed = keras.random.SeedGenerator(0)
@@ -325,7 +326,11 @@ def by_keras(network: str, data: str) -> None:
         sizes, random = DENSE[network]
         for units in sizes[1:-1]:
             h = layers.Dense(units, activation="relu")(h)
-        z = Draw()([layers.Dense(sizes[-1])(h), layers.Dense(sizes[-1])(h)]) if random else layers.Dense(sizes[-1])(h)
+        z = (
+            RandomCall()([layers.Dense(sizes[-1])(h), layers.Dense(sizes[-1])(h)])
+            if random
+            else layers.Dense(sizes[-1])(h)
+        )
         for units in sizes[-2:0:-1]:
             z = layers.Dense(units, activation="relu")(z)
         logits = layers.Dense(784)(z)

@@ -4,7 +4,7 @@ from evidence import corrupted, noise_of, smoothness, sse, unseen
 from experiments import Outcome
 from sheets import beside, unit_sheet
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 
 def check_denoising(runs: dict[str, Trained]) -> Outcome:
@@ -13,7 +13,7 @@ def check_denoising(runs: dict[str, Trained]) -> Outcome:
     x, noise = unseen(denoising), noise_of(denoising)
     x_in = corrupted(noise, x)
     cleaned, by_plain = (sse(run.reconstruct(x_in), x) for run in (denoising, plain))
-    smooth, noisy = (smoothness(run.model.first_layer().detach(), apart=2) for run in (denoising, plain))
+    smooth, noisy = (smoothness(run.model.first_layer_weights().detach(), apart=2) for run in (denoising, plain))
     figures = {
         "SSE of the noisy image itself": sse(x_in, x),
         "noisy→clean SSE, plain": by_plain,

@@ -8,13 +8,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.data.dataset import Dataset, Images, Splits
+from aetrain.api import Trained
+from aetrain.data.dataset import Dataset
+from aetrain.data.images import Images, Splits
 from aetrain.data.noise import Noise
-from aetrain.directory import RunDirectory
-from aetrain.evaluation import ruler
-from aetrain.library import Trained
+from aetrain.evaluation import evaluator
 from aetrain.model.pca import PCA
-from aetrain.views.pictures import class_by_class
+from aetrain.storage.run_directory import RunDirectory
+from aetrain.views.images import interleave_classes
 
 COUNT = 2000  # test images that are measured
 
@@ -42,7 +43,7 @@ def unseen(run: Trained, count: int = COUNT) -> Tensor:
 
 def one_of_each_class(images: Images, count: int = 10) -> Tensor:
     """The first image of each class, in the classes' order, [count, C, H, W] in [0, 1]."""
-    return pixels(images[class_by_class(images.labels, len(images))[:count]])
+    return pixels(images[interleave_classes(images.labels, len(images))[:count]])
 
 
 def noise_of(run: Trained) -> Noise:
@@ -67,7 +68,7 @@ def curve(run: Trained, name: str) -> list[float]:
 
 def sse(a: Tensor, b: Tensor) -> float:
     """Squared error summed over an image's pixels, mean over the images."""
-    return ruler.sse(a, b).mean().item()
+    return evaluator.sse(a, b).mean().item()
 
 
 def pca_of(images: Images, k: int) -> PCA:

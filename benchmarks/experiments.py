@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import aetrain
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = Path(__file__).resolve().parent / "claims"
@@ -32,7 +32,7 @@ HEAD = """# Experiments
 
 Every system of the course notes as a config with the document's own architecture and settings, and a check of what the
 document says of it, on the real data. `aetrain experiment=NAME` runs one, `aetrain -m 'experiment=glob(*)'` all;
-`python benchmarks/experiments.py NAME --seeds 3` trains what a claim compares, checks it and writes this page. Figures
+`python benchmarks/experiments.py NAME --seeds 3` trains what a claim compares, checks it and writes this page. Metrics
 are on the test images, mean and standard deviation over seeds. What stands behind each name is in
 `configs/experiment/`, what exactly is checked in `benchmarks/claims/`.
 """

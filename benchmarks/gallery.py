@@ -17,7 +17,7 @@ from browser import Page, browser, found
 from PIL import Image
 
 import aetrain
-from aetrain.directory import tensorboard_link
+from aetrain.storage.run_directory import tensorboard_link
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures"

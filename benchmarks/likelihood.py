@@ -2,7 +2,7 @@
 
     python benchmarks/likelihood.py [NAME ...] [--seeds 3] [--outputs outputs/experiments]
 
-Each system is an experiment with `measures=likelihood`, trained unless its run is finished. Figures go to
+Each system is an experiment with `measures=likelihood`, trained unless its run is finished. Metrics go to
 docs/likelihood.json, from which the page is made.
 """
 

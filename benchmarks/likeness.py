@@ -7,8 +7,8 @@ import torch
 from evidence import dataset_of, pixels
 from torch import Tensor
 
-from aetrain.data.dataset import Splits
-from aetrain.library import Trained, composed
+from aetrain.api import Trained, composed
+from aetrain.data.images import Splits
 from aetrain.objective.adversaries import MMD
 
 NEIGHBOURS = 10
@@ -42,7 +42,7 @@ class Likeness:
 
 @torch.no_grad()
 def likeness(pictures: Tensor, neighbours: int = NEIGHBOURS) -> Likeness:
-    """Judge pictures by their nearest training images."""
+    """FeatureClassifier pictures by their nearest training images."""
     train = mnist().train
     assert train.labels is not None
     x = pixels(train).flatten(1)  # [60000, 784]
@@ -69,7 +69,7 @@ def codes_of_test(run: Trained) -> Tensor:
     return run.encode(pixels(mnist().test))
 
 
-def moments(z: Tensor) -> tuple[float, float, float]:
+def kill_points(z: Tensor) -> tuple[float, float, float]:
     """Of codes [N, D]: the largest absolute mean of a unit, the smallest and the largest variance in any direction."""
     variances = torch.linalg.eigvalsh(z.t().cov())
     return float(z.mean(0).abs().max()), float(variances[0]), float(variances[-1])

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from likeness import codes_of_test, draws, likeness, mmd_to_normal, moments
+from likeness import codes_of_test, draws, likeness, mmd_to_normal
 from sheets import beside
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 from aetrain.views.render import grid
 
 
 @dataclass(frozen=True)
-class Matched:
+class DeterministicWithPrior:
     """How near the codes of all test images are to N(0, I), and what draws from it are painted as."""
 
     figures: dict[str, float]
@@ -19,7 +19,7 @@ class Matched:
     picture: Path
 
 
-def check_matched(runs: dict[str, Trained], titles: tuple[str, str]) -> Matched:
+def check_matched(runs: dict[str, Trained], titles: tuple[str, str]) -> DeterministicWithPrior:
     """The first run against its control, the second; `titles` name them in the figures.
 
     Means below 0.3, variances within 0.5 and 1.5, an MMD a tenth of the control's; draws are digits of all ten kinds,
@@ -31,7 +31,7 @@ def check_matched(runs: dict[str, Trained], titles: tuple[str, str]) -> Matched:
         pictures, coded = draws(run), codes_of_test(run)
         judged.append(likeness(pictures))
         sheets[title] = grid(pictures[:60], columns=10)
-        codes.append(moments(coded))
+        codes.append(kill_points(coded))
         mmd.append(mmd_to_normal(coded))
         mean, low, high = codes[-1]
         figures |= {
@@ -55,4 +55,6 @@ def check_matched(runs: dict[str, Trained], titles: tuple[str, str]) -> Matched:
         and ours.variety > 2 * control.variety
     )
     first = next(iter(runs.values()))
-    return Matched(figures, holds, beside(first.directory / "figures" / "prior.png", sheets.values(), sheets))
+    return DeterministicWithPrior(
+        figures, holds, beside(first.directory / "figures" / "prior.png", sheets.values(), sheets)
+    )

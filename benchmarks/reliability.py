@@ -53,13 +53,13 @@ class Piece:
 
 def kills(case: str, first: int, count: int, folder: Path) -> tuple[int, list[str]]:
     """A run of one family, killed at random moments and gone on with."""
-    from faults import Subject
+    from faults import EvalInputs
 
-    subject = Subject(case, folder / "runs")
+    inputs = EvalInputs(case, folder / "runs")
     seed, tried = first, 0
     lost: list[str] = []
     while tried < count:
-        differ, killed, told = subject.kill(seed, times=1 + seed % 3)
+        differ, killed, told = inputs.kill(seed, times=1 + seed % 3)
         seed += 1
         tried += killed
         if differ:
@@ -72,16 +72,16 @@ def kills(case: str, first: int, count: int, folder: Path) -> tuple[int, list[st
 
 def inputs(kind: str, first: int, count: int, folder: Path) -> tuple[int, list[str]]:
     """Inputs broken at random: each has to work, or to get one clear message, and neither to hang nor to crash."""
-    from aetrain import apart
+    from aetrain.runs import process
 
     note, lost, done = folder / "note", [], 0
     note.touch()
     while done < count:
-        process = apart.start(_inputs, kind, first + done, first + count, folder, note)
+        process = process.start(_inputs, kind, first + done, first + count, folder, note)
         process.join()
         answers = [json.loads(line) for line in note.read_text().splitlines()]
         if len(answers) < count and process.exitcode != 0:
-            how = apart.cause_of_death(process.exitcode or 0)
+            how = process.cause_of_death(process.exitcode or 0)
             with note.open("a") as file:
                 file.write(json.dumps(f"{kind}, seed {first + len(answers)}: {how}\n") + "\n")
         done = len(note.read_text().splitlines())
@@ -172,9 +172,9 @@ TITLES = {
     "faults": ("Faults in sweeps survived", "launcher"),
     "interruptions": ("Interrupted sweeps taken up", "launcher"),
 }
-MEANING = {
+DESCRIPTIONS = {
     "kills": "A run is killed (SIGKILL, at times SIGTERM or SIGINT) at a moment chosen at random from all lines of the "
-    "loop, of the checkpoint, of the directory and of the logbook, and from all file operations; then its newest file "
+    "loop, of the checkpoint, of the directory and of the tensorboard, and from all file operations; then its newest file "
     "is kept, cut off or deleted; up to three times in a row. What it comes to after that has to equal an "
     "uninterrupted run in the digests of its weights, optimizer state, metrics, history, curves and pictures, with "
     "one event file and no leftovers.",
@@ -209,7 +209,7 @@ def document(done: dict[str, dict[str, Any]], todo: list[Piece], state: str) -> 
                 tried[piece.case] += done[piece.key]["tried"]
                 lost[piece.case] += min(done[piece.key]["tried"], len(done[piece.key]["lost"]))
                 told += dict.fromkeys(done[piece.key]["lost"])
-        text += [f"## {title}: {tried.total() - lost.total()} of {tried.total()}", "", MEANING[part], ""]
+        text += [f"## {title}: {tried.total() - lost.total()} of {tried.total()}", "", DESCRIPTIONS[part], ""]
         text += [f"| {column} | survived | tried |", "|---|---:|---:|"]
         text += [f"| `{case}` | {tried[case] - lost[case]} | {tried[case]} |" for case in tried]
         text += ["", *(["Not survived:", "", *(f"- {' '.join(line.split())}" for line in told), ""] if told else [])]

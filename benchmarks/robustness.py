@@ -2,7 +2,7 @@
 
     python benchmarks/robustness.py [--seeds 1] [--outputs outputs/experiments]
 
-Figures go to docs/robustness.json, from which page and picture are made.
+Metrics go to docs/robustness.json, from which page and picture are made.
 """
 
 import argparse

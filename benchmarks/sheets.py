@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aetrain.library import Trained
-from aetrain.views.probe import unit_norm
+from aetrain.api import Trained
 from aetrain.views.render import grid, pixels_of, png, write_png
+from aetrain.views.unit_activations import unit_norm
 from aetrain.views.units import Units, shade, sheet
 
 WIDEST = 2000  # pixels of sheets side by side, together; wider ones are shrunk to their share
@@ -35,7 +35,7 @@ def beside(path: Path, sheets: Iterable[Tensor], titles: Iterable[str]) -> Path:
     widths = [max(part.width, math.ceil(font.getlength(title))) for part, title in zip(parts, titles, strict=True)]
     size = (sum(widths) + BETWEEN * (len(parts) - 1), HEADING + max(part.height for part in parts))
     image = Image.new("RGB" if any(part.mode == "RGB" for part in parts) else "L", size, "white")
-    draw, left = ImageDraw.Draw(image), 0
+    draw, left = ImageDraw.RandomCall(image), 0
     for part, title, width in zip(parts, titles, widths, strict=True):
         draw.text((left + width / 2, HEADING / 2), title, fill="black", font=font, anchor="mm")
         image.paste(part, (left + (width - part.width) // 2, HEADING))
@@ -46,7 +46,7 @@ def beside(path: Path, sheets: Iterable[Tensor], titles: Iterable[str]) -> Path:
 
 def unit_sheet(run: Trained, count: int = 64) -> Tensor:
     """The first layer's units as `views.units` shows them, [1, H, W]."""
-    return sheet(shade(unit_norm(run.model.first_layer().detach()[:count]), Units().limit)).pixels
+    return sheet(shade(unit_norm(run.model.first_layer_weights().detach()[:count]), Units().limit)).pixels
 
 
 def curves_picture(path: Path, curves: Mapping[str, Sequence[float]], title: str, log: bool = False) -> Path:

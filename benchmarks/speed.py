@@ -238,9 +238,9 @@ FIRST_STEP = """
 import os, sys, time
 import torch
 from aetrain import experiment, library
-from aetrain.training.fit import Update
+from aetrain.training.fit import OptimizerStep
 began = 0.0
-load, step = experiment.load, Update.step
+load, step = experiment.load, OptimizerStep.step
 def loaded(parts):
     global began
     splits = load(parts)
@@ -250,7 +250,7 @@ def first(update, x):
     step(update, x)
     print("first", time.process_time() - began, flush=True)
     os._exit(0)
-experiment.load, Update.step = loaded, first
+experiment.load, OptimizerStep.step = loaded, first
 experiment.run(*library.composed(sys.argv[1:]))
 """
 

@@ -20,9 +20,9 @@ from experiments import DOCS, ROOT
 from omegaconf import OmegaConf
 
 import aetrain
-from aetrain.evaluation import probes
-from aetrain.views.retrieval import Neighbours
-from aetrain.views.scene import scenes
+from aetrain.evaluation.measures import probes
+from aetrain.views.context import view_contexts
+from aetrain.views.neighbours import Neighbours
 
 RECORDS = DOCS / "uses"
 FINETUNE = "experiment=pretrain_finetune"
@@ -84,7 +84,7 @@ def rows(table: str, seeds: int) -> Iterator[tuple[str, int, list[str]]]:
 
 
 def recorded(table: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Figures by row and seed."""
+    """Metrics by row and seed."""
     file = RECORDS / f"{table}.json"
     return json.loads(file.read_text()) if file.is_file() else {}
 
@@ -120,8 +120,8 @@ def like_images(outputs: Path) -> None:
         return
     run = aetrain.load(place)
     dataset = dataset_of(run.config)
-    scene = scenes(run.model, dataset.load().test, dataset.prepare, noise_of(run))(0)
-    Neighbours(count=4)(scene).save(DOCS / "figures" / "uses")
+    context = view_contexts(run.model, dataset.load().test, dataset.prepare, noise_of(run))(0)
+    Neighbours(count=4)(context).save(DOCS / "figures" / "uses")
 
 
 def place_of(outputs: Path, table: str, name: str, seed: int) -> Path:

@@ -13,14 +13,15 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from aetrain import experiment, library
-from aetrain.build import build
-from aetrain.data.batches import Batches
-from aetrain.evaluation.ruler import Ruler
-from aetrain.training.fit import Run, fit
-from aetrain.training.libraries import set_up
-from aetrain.views.logbook import Logbook, zero_or_power_of_two
-from aetrain.views.scene import scenes
+from aetrain import api
+from aetrain.data.images import Batches
+from aetrain.evaluation.evaluator import Evaluator
+from aetrain.runs import train
+from aetrain.runs.build import build
+from aetrain.training.backend.setup import set_up
+from aetrain.training.loop import Run, fit
+from aetrain.views.context import view_contexts
+from aetrain.views.tensorboard import TensorBoardWriter, zero_or_power_of_two
 
 EPOCHS = 10
 LOOKS = sum(zero_or_power_of_two(epoch) or epoch == EPOCHS for epoch in range(EPOCHS + 1))
@@ -42,23 +43,25 @@ def main() -> None:
     asked = parser.parse_args()
     built = {}
     for views in ("default", "all"):
-        config, _, said = library.composed([*asked.settings, f"views={views}"])
-        built[views] = build(experiment.checked(config, said))
+        config, _, said = api.composed([*asked.settings, f"views={views}"])
+        built[views] = build(train.checked(config, said))
     parts = built["all"]
     splits = parts.dataset.load().to(parts.device)
     prepare = parts.dataset.prepare
-    batches, ruler = Batches(splits.train, 128, prepare), Ruler(splits.test, prepare, parts.noise)
+    batches, evaluator = Batches(splits.train, 128, prepare), Evaluator(splits.test, prepare, parts.noise)
     run = Run(parts.model, seed=0, epochs=0)
 
     def epoch() -> None:
         run.epochs += 1
         fit(run, parts.updates, batches)
-        ruler.quick(parts.model, parts.objective)
+        evaluator.evaluate_epoch(parts.model, parts.objective)
 
     seconds: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         books = {
-            views: Logbook(Path(folder) / views, of_views.views, scenes(parts.model, splits.test, prepare, parts.noise))
+            views: TensorBoardWriter(
+                Path(folder) / views, of_views.views, view_contexts(parts.model, splits.test, prepare, parts.noise)
+            )
             for views, of_views in built.items()
         }
         for book in books.values():

@@ -1,8 +1,9 @@
-"""`hydra/launcher=packed`, in the one package where Hydra looks for launchers."""
+"""`hydra/launcher=packed`, in the package where Hydra looks for launchers."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
@@ -10,25 +11,27 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+if TYPE_CHECKING:
+    from aetrain.runs.request import RunRequest
+
 log = logging.getLogger(__name__)
 
 
 class PackedLauncher(Launcher):
-    """Collects the runs of a sweep, and has those trained together that can be."""
+    """Train the runs of a sweep together where they differ only in numbers that change no shape."""
 
     def __init__(self, size: int = 32) -> None:
         self.size = size
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's words before `launch`. What to do with a run is known here: the task is not needed."""
+        """Keep Hydra's context for `launch`; the task function is not needed."""
         self.context = hydra_context
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run them all."""
-        from aetrain import sweeps
-        from aetrain.config.compose import words_of
+        """Do all runs."""
         from aetrain.config.errors import ConfigError
+        from aetrain.sweeps.packed.launcher import run_packed
 
         if not isinstance(self.size, int) or self.size < 2:
             raise ConfigError(f"hydra.launcher.size={self.size} packs nothing: use 2 or more")
@@ -36,26 +39,32 @@ class PackedLauncher(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         log.info("Launching %d jobs, packed", len(job_overrides))
-        asked: list[sweeps.Asked] = []
-
-        def ask(config: DictConfig) -> None:
-            hydra = HydraConfig.get()
-            asked.append(sweeps.Asked(config, Path(hydra.runtime.output_dir), words_of(hydra.overrides.task)))
-
+        requests: list[RunRequest] = []
         returns = []
         for number, overrides in enumerate(job_overrides, start=initial_job_idx):
             log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
-            config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-            with open_dict(config):
-                config.hydra.job.id = config.hydra.job.num = number
-            returns.append(
-                run_job(
-                    hydra_context=self.context,
-                    task_function=ask,
-                    config=config,
-                    job_dir_key="hydra.sweep.dir",
-                    job_subdir_key="hydra.sweep.subdir",
-                )
-            )
-        sweeps.packed(asked, self.size)
+            returns.append(self._collect(number, overrides, requests))
+        run_packed(requests, self.size)
         return returns
+
+    def _collect(self, number: int, overrides: Sequence[str], requests: "list[RunRequest]") -> JobReturn:
+        """Compose the config of a job as Hydra does, and append its request instead of running it."""
+        from aetrain.config.overrides import task_overrides
+        from aetrain.runs.request import RunRequest
+        from aetrain.storage.run_directory import RunDirectory
+
+        def collect(config: DictConfig) -> None:
+            hydra = HydraConfig.get()
+            run_dir = RunDirectory(Path(hydra.runtime.output_dir))
+            requests.append(RunRequest(config, run_dir, task_overrides(hydra.overrides.task), single=False))
+
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        return run_job(
+            hydra_context=self.context,
+            task_function=collect,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )

@@ -11,7 +11,8 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from aetrain import experiment, library
+from aetrain import api
+from aetrain.runs import train
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,8 +33,8 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 
     def run(*overrides: str, name: str = "run") -> Path:
         directory = tmp_path / name
-        config, where, said = library.composed([f"hydra.run.dir='{directory}'", *overrides])
-        experiment.run(config, where, said)
+        config, where, said = api.composed([f"hydra.run.dir='{directory}'", *overrides])
+        train.run(config, where, said)
         return where
 
     return run

@@ -6,9 +6,9 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from aetrain.checks import kills
-from aetrain.checks.fingerprint import differences, fingerprint
 from aetrain.config.paths import groups
+from aetrain.selfcheck import kill
+from aetrain.selfcheck.fingerprint import differences, fingerprint
 
 SMALL = ("dataset=digits", "dataset.subset=64", "epochs=3", "batch_size=32", "device=cpu")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -25,14 +25,14 @@ CASES = [
 ]
 
 
-class Subject:
+class EvalInputs:
     """A run that is killed again and again, and the run that it has to equal."""
 
     def __init__(self, overrides: str, folder: Path) -> None:
         self.overrides = [*SMALL, *overrides.split()]
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.passed: Counter[kills.Place] = kills.moments(self.at("whole"), folder / "moments")
+        self.passed: Counter[kill.Place] = kill.kill_points(self.at("whole"), folder / "moments")
         self.wanted = fingerprint(folder / "whole")
 
     def at(self, name: str) -> list[str]:
@@ -44,13 +44,13 @@ class Subject:
         chance, run, told, killed = random.Random(seed), self.folder / f"killed{seed}", [], 0
         said, harm = self.at(run.name), "kept"
         for _ in range(times):
-            moment = kills.any_moment(self.passed, chance, SIGNALS)
-            killed += kills.run(said, moment) != 0  # the moment may not come a second time
-            harm = kills.damage_newest(run, chance) if damage else "kept"
+            moment = kill.random_kill_point(self.passed, chance, SIGNALS)
+            killed += kill.run(said, moment) != 0  # the moment may not come a second time
+            harm = kill.damage_newest(run, chance) if damage else "kept"
             told.append(f"{moment}, {harm}")
-        if (run / ".hydra" / "config.yaml").is_file() and chance.random() < 0.5 and kills.run([f"resume='{run}'"]) == 0:
+        if (run / ".hydra" / "config.yaml").is_file() and chance.random() < 0.5 and kill.run([f"resume='{run}'"]) == 0:
             told.append("resume=")
-        elif (code := kills.run(said)) != 0:
+        elif (code := kill.run(said)) != 0:
             told.append(f"exit code {code}")
         try:
             differ = differences(self.wanted, fingerprint(run))

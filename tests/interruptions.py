@@ -10,7 +10,7 @@ from pathlib import Path
 from command import aetrain, process
 from conftest import TINY
 
-from aetrain.checks.fingerprint import differences, fingerprint
+from aetrain.selfcheck.fingerprint import differences, fingerprint
 
 SWEEP = ("-m", *TINY, "model=linear", "epochs=40", "seed=0,1,2", "hydra.sweep.dir=sweep")
 RUNS = tuple(f"seed={seed}" for seed in range(3))

@@ -61,8 +61,8 @@ def _twice(said: list[str], disk: Path, whole: Path, hinder: Callable[[], Callab
     """The same command hindered and then not, and what it came to."""
     from command import command, everything_in
 
-    from aetrain import library
-    from aetrain.checks.fingerprint import differences, fingerprint
+    from aetrain import api
+    from aetrain.selfcheck.fingerprint import differences, fingerprint
 
     run, words = disk / "run", [*said, f"hydra.run.dir='{disk / 'run'}'"]
     free = hinder()
@@ -70,7 +70,7 @@ def _twice(said: list[str], disk: Path, whole: Path, hinder: Callable[[], Callab
     left = everything_in(disk)
     free()
     if any(name.endswith("checkpoint/state.json") for name in left):
-        library.load(run)
+        api.load(run)
     again = command(words, disk.parent)
     differ = differences(fingerprint(whole), fingerprint(run))
     shutil.rmtree(run)

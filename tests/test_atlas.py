@@ -13,13 +13,12 @@ from test_views import built, kept, layer, picture, read, scene_of, some_images
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aetrain import experiment, library
-from aetrain.build import build
+from aetrain import api
 from aetrain.config.paths import groups
-from aetrain.data.archives import FashionMnist
-from aetrain.data.dataset import Images
+from aetrain.data.images import Images
+from aetrain.data.mnist import FashionMnist
 from aetrain.data.noise import Replace
-from aetrain.evaluation.ruler import sse
+from aetrain.evaluation.evaluator import sse
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Gaussian, Quantized
 from aetrain.model.conv import conv
@@ -29,15 +28,17 @@ from aetrain.model.likelihoods import Gaussian as Normal
 from aetrain.model.lstm import lstm
 from aetrain.model.records import GaussianCode, QuantizedCode, Tap
 from aetrain.objective.penalties import gaussian_kl
+from aetrain.runs import train
+from aetrain.runs.build import build
 from aetrain.views.atlas import best, histograms, share, strokes
 from aetrain.views.codes import CodeGrid, axes_of
-from aetrain.views.errors import Errors, NoiseMap
-from aetrain.views.journeys import Interpolations, Traversals, short
-from aetrain.views.probe import Activity, slope_at
+from aetrain.views.context import ViewContext
+from aetrain.views.error_analysis import Errors, NoiseMap
+from aetrain.views.latent_paths import Interpolations, Traversals, short
 from aetrain.views.projector import Embedding, Projector, thumbnails
 from aetrain.views.render import DEAD, GAP, SATURATED, framed, grid
 from aetrain.views.scatter import scatter
-from aetrain.views.scene import Scene
+from aetrain.views.unit_activations import Activity, slope_at
 from aetrain.views.units import Units, marks, ordered, seriated
 
 vae = partial(dense, hidden=[16], bottleneck=Gaussian)
@@ -45,8 +46,8 @@ SIDE = 80  # of a small tile of 8 pixels
 deep = partial(dense, hidden=[16, 12], activation="sigmoid")
 
 
-def tap_of(scene: Scene, name: str) -> Tap:
-    return next(tap for tap in scene.layers if tap.name == name)
+def tap_of(context: ViewContext, name: str) -> Tap:
+    return next(tap for tap in context.unit_layers if tap.name == name)
 
 
 def activity_of(values: Tensor, module: nn.Module | None = None, fired: Tensor | None = None) -> Activity:
@@ -59,7 +60,7 @@ def activity_of(values: Tensor, module: nn.Module | None = None, fired: Tensor |
 @pytest.mark.parametrize("model", groups()["model"])
 def test_an_event_file_shows_the_units_of_every_layer(model: str, tiny: Callable[..., Path]) -> None:
     directory = tiny(f"model={model}", "views=all", "dataset.subset=32", "epochs=0")
-    layers = [tap.name for tap in library.load(directory).model.layers()]
+    layers = [tap.name for tap in api.load(directory).model.unit_layers()]
     assert "code" in layers
     assert len(set(layers)) == len(layers)
     log = read(kept(directory))
@@ -74,18 +75,18 @@ def test_an_event_file_shows_the_units_of_every_layer(model: str, tiny: Callable
 
 @pytest.mark.parametrize("model", groups()["model"])
 def test_layers_are_where_the_models_own_record_has_them(model: str) -> None:
-    config, _, said = library.composed([f"model={model}", "dataset=digits", "device=cpu"])
-    scene = scene_of(build(experiment.checked(config, said)).model, some_images(count=20))
-    seen = {name: activity.values for name, activity in scene.activity.items()}
+    config, _, said = api.composed([f"model={model}", "dataset=digits", "device=cpu"])
+    context = scene_of(build(train.checked(config, said)).model, some_images(count=20))
+    seen = {name: activity.values for name, activity in context.activity.items()}
     hidden = [values for name, values in seen.items() if name.startswith("hidden")]
-    assert len(hidden) == len(scene.out.hidden)
-    for ours, theirs in zip(hidden, scene.out.hidden, strict=True):
+    assert len(hidden) == len(context.out.hidden)
+    for ours, theirs in zip(hidden, context.out.hidden, strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(seen["code"], scene.z)
-    assert len({tap.module for tap in scene.layers}) == len(scene.layers), "no two layers share a module"
-    assert not any(tap.module._forward_hooks or tap.module._forward_pre_hooks for tap in scene.layers)
+    assert torch.equal(seen["code"], context.z)
+    assert len({tap.module for tap in context.unit_layers}) == len(context.unit_layers), "no two layers share a module"
+    assert not any(tap.module._forward_hooks or tap.module._forward_pre_hooks for tap in context.unit_layers)
     with torch.no_grad():
-        assert torch.equal(scene.model(scene.x).decoded, scene.out.decoded)
+        assert torch.equal(context.model(context.x).decoded, context.out.decoded)
 
 
 def test_of_large_images_fewer_are_looked_at() -> None:
@@ -103,16 +104,16 @@ def linear_chain() -> Autoencoder:
 
 def test_the_ascent_finds_the_closed_form_of_linear_units() -> None:
     model = linear_chain()
-    scene = scene_of(model, some_images())
+    context = scene_of(model, some_images())
     first, second = (module.weight.detach() for module in model.encoder.layers)  # type: ignore[attr-defined]
     project = model.bottleneck.project.weight.detach()
     for name, whole in (("hidden1", first), ("hidden2", second @ first), ("code", project @ second @ first)):
-        found = scene.exciting(tap_of(scene, name), 64, "pixels")
+        found = context.max_activating_input(tap_of(context, name), 64, "pixels")
         assert found is not None
         torch.testing.assert_close(found.flatten(1), F.normalize(whole, dim=1), rtol=0, atol=1e-4)
-    found = scene.exciting(tap_of(scene, "code"), 64, "images")
+    found = context.max_activating_input(tap_of(context, "code"), 64, "images")
     assert found is not None
-    spread = torch.cov(scene.x.flatten(1).t(), correction=0)  # of all 60 images, which are less than `SPREAD`
+    spread = torch.cov(context.x.flatten(1).t(), correction=0)  # of all 60 images, which are less than `SPREAD`
     expected = F.normalize(project @ second @ first @ spread, dim=1)
     torch.testing.assert_close(found.flatten(1), expected, rtol=0, atol=1e-4)
 
@@ -120,24 +121,24 @@ def test_the_ascent_finds_the_closed_form_of_linear_units() -> None:
 @pytest.mark.parametrize("make", [deep, partial(lstm, hidden=[9]), partial(dense, hidden=[16], bottleneck=Quantized)])
 def test_what_is_found_excites_more_than_images_do_and_is_found_again(make: Callable[..., Autoencoder]) -> None:
     model = built(make, code_dim=16)
-    scene = scene_of(model, some_images())
-    size = float((scene.x - scene.mean).flatten(1).norm(dim=1).mean())
-    for tap in scene.layers:
-        found = scene.exciting(tap, 4, "pixels")
+    context = scene_of(model, some_images())
+    size = float((context.x - context.mean).flatten(1).norm(dim=1).mean())
+    for tap in context.unit_layers:
+        found = context.max_activating_input(tap, 4, "pixels")
         assert found is not None
-        again = scene_of(model, some_images()).exciting(tap, 4, "pixels")
+        again = scene_of(model, some_images()).max_activating_input(tap, 4, "pixels")
         assert again is not None
         assert torch.equal(found, again)
         excited = scene_of(model, some_images())
-        object.__setattr__(excited, "x", scene.mean + size * found)
+        object.__setattr__(excited, "x", context.mean + size * found)
         ours = excited.activity[tap.name].per_image.diagonal()
-        assert (ours > scene.activity[tap.name].per_image[:, :4].mean(0)).all(), tap.name
+        assert (ours > context.activity[tap.name].per_image[:, :4].mean(0)).all(), tap.name
 
 
 def test_fewer_units_are_the_first_of_more() -> None:
-    scene = scene_of(built(deep), some_images())
-    more = scene.exciting(tap_of(scene, "hidden2"), 9)
-    fewer = scene.exciting(tap_of(scene, "hidden2"), 4)
+    context = scene_of(built(deep), some_images())
+    more = context.max_activating_input(tap_of(context, "hidden2"), 9)
+    fewer = context.max_activating_input(tap_of(context, "hidden2"), 4)
     assert more is not None
     assert fewer is not None
     assert torch.equal(fewer, more[:4])
@@ -146,14 +147,14 @@ def test_fewer_units_are_the_first_of_more() -> None:
 
 def test_maps_are_shown_by_what_their_middle_sees() -> None:
     model = built(partial(conv, channels=(4, 8), kernel=3), (1, 28, 28))
-    scene = scene_of(model, some_images((1, 28, 28)))
-    kernels, seven = (scene.exciting(tap_of(scene, name), 8) for name in ("hidden1", "hidden2"))
+    context = scene_of(model, some_images((1, 28, 28)))
+    kernels, seven = (context.max_activating_input(tap_of(context, name), 8) for name in ("hidden1", "hidden2"))
     assert kernels is not None
     assert seven is not None
-    first = model.first_layer()[0, 0].detach()
+    first = model.first_layer_weights()[0, 0].detach()
     torch.testing.assert_close(kernels[0, 0], first / first.norm())
     assert seven.shape[2:] == (7, 7), "3 + (3 - 1) * 2, of two strides of two"
-    whole = scene.exciting(tap_of(scene, "decoder1"), 8)
+    whole = context.max_activating_input(tap_of(context, "decoder1"), 8)
     assert whole is not None
     assert whole.shape[2:] == (28, 28), "behind the code everything is seen"
 
@@ -173,39 +174,39 @@ def test_a_unit_alone_paints_its_weights_times_its_greatest_activation() -> None
         model.decoder.output_bias.fill_(0.5)
         model.bottleneck.project.weight.abs_().mul_(0.1)
         model.decoder.layers[0].weight.mul_(0.1)  # type: ignore[attr-defined]
-    scene = scene_of(model, some_images())
-    painted = scene.alone(tap_of(scene, "code"), torch.tensor([0, 2]))
+    context = scene_of(model, some_images())
+    painted = context.alone(tap_of(context, "code"), torch.tensor([0, 2]))
     columns = model.decoder.layers[0].weight.detach().t()  # type: ignore[attr-defined]
     for ours, unit in zip(painted.flatten(1), (0, 2), strict=True):
-        torch.testing.assert_close(ours, scene.z[:, unit].max() * columns[unit], rtol=0, atol=1e-6)
+        torch.testing.assert_close(ours, context.z[:, unit].max() * columns[unit], rtol=0, atol=1e-6)
 
 
 def test_a_hidden_unit_alone_is_painted_by_all_that_comes_after_it() -> None:
     model = built(deep)
-    scene = scene_of(model, some_images())
-    unit, hidden = 3, scene.out.hidden[1]
+    context = scene_of(model, some_images())
+    unit, hidden = 3, context.out.hidden[1]
     active = torch.zeros(2, 12)
     active[0, unit] = hidden[:, unit].max()
     with torch.no_grad():
-        alone, none = model.paint(model.bottleneck(active).z)
-        painted = scene.alone(tap_of(scene, "hidden2"), torch.tensor([unit]))
+        alone, none = model.decode_pixels(model.bottleneck(active).z)
+        painted = context.alone(tap_of(context, "hidden2"), torch.tensor([unit]))
     torch.testing.assert_close(painted[0], alone - none)
 
 
 def test_a_codeword_alone_stands_in_every_group() -> None:
     model = built(partial(dense, bottleneck=partial(Quantized, groups=2, num_codewords=6)), code_dim=4)
-    scene = scene_of(model, some_images())
+    context = scene_of(model, some_images())
     bottleneck = model.bottleneck
     assert isinstance(bottleneck, Quantized)
     with torch.no_grad():
-        pictures = model.paint(bottleneck.book.weight.repeat(1, 2))  # [6, C, H, W]
-        painted = scene.alone(tap_of(scene, "codebook"), torch.arange(6))
+        pictures = model.decode_pixels(bottleneck.codebook.weight.repeat(1, 2))  # [6, C, H, W]
+        painted = context.alone(tap_of(context, "codebook"), torch.arange(6))
     torch.testing.assert_close(painted, pictures - pictures.mean(0))
-    code = scene.out.code
+    code = context.out.code
     assert isinstance(code, QuantizedCode)
     counted = code.index.flatten().bincount(minlength=6) / code.index.numel()
-    torch.testing.assert_close(scene.activity["codebook"].rate, counted)
-    assert torch.equal(scene.activity["codebook"].dead, counted == 0)
+    torch.testing.assert_close(context.activity["codebook"].rate, counted)
+    assert torch.equal(context.activity["codebook"].dead, counted == 0)
 
 
 def test_strokes_are_cut_out_of_what_is_empty_around_them_and_faint_ones_stay_faint() -> None:
@@ -237,8 +238,8 @@ def test_rates_and_dead_and_saturated_units() -> None:
 
 
 def test_a_unit_that_is_never_zero_fires_above_the_middle() -> None:
-    scene = scene_of(built(deep), some_images())
-    hidden = scene.activity["hidden1"]
+    context = scene_of(built(deep), some_images())
+    hidden = context.activity["hidden1"]
     torch.testing.assert_close(hidden.rate, (hidden.values > 0.5).float().mean(0))
     sparse = scene_of(built(partial(dense, hidden=[16], activation="relu")), some_images()).activity["hidden1"]
     torch.testing.assert_close(sparse.rate, (sparse.values > 0).float().mean(0))
@@ -247,19 +248,19 @@ def test_a_unit_that_is_never_zero_fires_above_the_middle() -> None:
 
 
 def test_best_images_are_the_best() -> None:
-    scene = scene_of(built(deep), some_images())
-    images, _, _ = scene.activity["code"].top(torch.tensor([2]), 3)
-    assert images[0].tolist() == scene.z[:, 2].argsort(descending=True)[:3].tolist()
-    assert torch.equal(best(scene, scene.activity["code"], torch.tensor([2]), 3)[0], scene.x[images[0]])
+    context = scene_of(built(deep), some_images())
+    images, _, _ = context.activity["code"].top(torch.tensor([2]), 3)
+    assert images[0].tolist() == context.z[:, 2].argsort(descending=True)[:3].tolist()
+    assert torch.equal(best(context, context.activity["code"], torch.tensor([2]), 3)[0], context.x[images[0]])
 
 
 @pytest.mark.parametrize("down", ["stride", "maxpool"])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 11, 15)])
 def test_best_patches_are_what_the_kernel_answered_to(down: Any, shape: tuple[int, int, int]) -> None:
     model = built(partial(conv, channels=(4,), down=down, up="nearest"), shape)
-    scene = scene_of(model, some_images(shape))
-    activity = scene.activity["hidden1"]
-    patches = best(scene, activity, torch.arange(4), 2)  # [4, 2, C, 3, 3]
+    context = scene_of(model, some_images(shape))
+    activity = context.activity["hidden1"]
+    patches = best(context, activity, torch.arange(4), 2)  # [4, 2, C, 3, 3]
     conv2d = model.encoder.layers[0]  # type: ignore[attr-defined]
     answers = torch.einsum("ukcyx,ucyx->uk", patches, conv2d.weight) + conv2d.bias[:, None]
     torch.testing.assert_close(answers[:, 0].relu(), activity.values.transpose(0, 1).flatten(1).amax(1))
@@ -284,8 +285,8 @@ def test_units_are_sorted_by_rate_and_by_likeness() -> None:
     activity = activity_of(values)
     assert ordered(activity, torch.arange(4), "rate").tolist() == [2, 1, 3, 0]
     assert ordered(activity, torch.arange(4), "similarity").tolist()[2:] == [0, 2], "those that nothing moves come last"
-    scene = scene_of(built(deep), some_images())
-    plain, moved = (layer(Units(order=order)(scene), "hidden1") for order in ("number", "rate"))
+    context = scene_of(built(deep), some_images())
+    plain, moved = (layer(Units(order=order)(context), "hidden1") for order in ("number", "rate"))
     assert plain.shape == moved.shape
     assert not torch.equal(plain, moved)
 
@@ -306,53 +307,53 @@ def test_no_slope_is_no_picture() -> None:
             return z.detach()
 
     model = built(deep)
-    model.finish[0] = Opaque()
-    scene = scene_of(model, some_images())
-    assert slope_at(model, tap_of(scene, "decoder1"), torch.arange(2), scene.x[:2]) is None
-    assert "decoder1" not in Units()(scene).pictures
-    assert "hidden2" in Units()(scene).pictures
+    model.code_transform[0] = Opaque()
+    context = scene_of(model, some_images())
+    assert slope_at(model, tap_of(context, "decoder1"), torch.arange(2), context.x[:2]) is None
+    assert "decoder1" not in Units()(context).pictures
+    assert "hidden2" in Units()(context).pictures
 
 
 # --- pictures of the code ---
 
 
 def test_the_grid_lies_in_the_plane_of_the_map() -> None:
-    scene = scene_of(built(deep, code_dim=6), some_images())
-    middle, axes = axes_of(scene)
+    context = scene_of(built(deep, code_dim=6), some_images())
+    middle, axes = axes_of(context)
     torch.testing.assert_close(axes.t() @ axes, torch.eye(2, dtype=axes.dtype))
     view = CodeGrid(side=5, limit=0.1)  # so near to the mean that no unit leaves its range
-    shown = (view.of_plane(scene).double() - middle) @ axes
-    spread = ((scene.z.double() - middle) @ axes).std(0, correction=0)
+    shown = (view.of_plane(context).double() - middle) @ axes
+    spread = ((context.z.double() - middle) @ axes).std(0, correction=0)
     torch.testing.assert_close(shown, view.codes().double() * spread, rtol=0, atol=1e-6)
-    wide = CodeGrid(side=5, limit=50.0).of_plane(scene)
-    assert (wide >= scene.z.min(0).values).all()
-    assert (wide <= scene.z.max(0).values).all()
+    wide = CodeGrid(side=5, limit=50.0).of_plane(context)
+    assert (wide >= context.z.min(0).values).all()
+    assert (wide <= context.z.max(0).values).all()
 
 
 def test_codes_that_are_made_up_are_such_as_the_family_makes() -> None:
     sparse = built(partial(dense, hidden=[16]), code_dim=8)
-    sparse.finish[1] = TopK(2)
+    sparse.code_transform[1] = TopK(2)
     assert ((CodeGrid().of_plane(scene_of(sparse, some_images())) != 0).sum(1) <= 2).all()
     words = built(partial(dense, bottleneck=partial(Quantized, groups=2, num_codewords=6)), code_dim=4)
-    book = words.bottleneck.book.weight  # type: ignore[union-attr]
+    book = words.bottleneck.codebook.weight  # type: ignore[union-attr]
     codes = CodeGrid().of_plane(scene_of(words, some_images())).unflatten(1, (2, 2))
     assert (codes[:, :, None] == book).all(3).any(2).all()
     with torch.no_grad():
         z = words.encode(torch.rand(5, 1, 8, 8)).z
-        assert torch.equal(words.nearest(z), z)
+        assert torch.equal(words.project_to_code_space(z), z)
 
 
 def test_interpolations_begin_and_end_at_reconstructions() -> None:
     model, images = built(vae), some_images()
-    scene = scene_of(model, images)
-    sheet = picture(Interpolations(count=2, steps=3)(scene))
+    context = scene_of(model, images)
+    sheet = picture(Interpolations(count=2, steps=3)(context))
     tiles = sheet[0, GAP:, GAP:].unfold(0, 112, 112 + GAP).unfold(1, 112, 112 + GAP)[:, :, 7::14, 7::14]  # [2, 5, 8, 8]
     begin, end = tiles[0, 0], tiles[0, 4]
     with torch.no_grad():
         for shown, made in ((begin, tiles[0, 1]), (end, tiles[0, 3])):
             torch.testing.assert_close(made, model.reconstruct(shown[None, None])[0, 0])
         z = model.encode(torch.stack([begin, end])[:, None]).z
-        torch.testing.assert_close(tiles[0, 2], model.paint(z.mean(0, keepdim=True))[0, 0])
+        torch.testing.assert_close(tiles[0, 2], model.decode_pixels(z.mean(0, keepdim=True))[0, 0])
     assert not torch.equal(begin, tiles[1, 0])
 
 
@@ -363,19 +364,19 @@ def test_traversals_move_one_unit_each_the_most_telling_first() -> None:
             head = getattr(model.bottleneck, name)
             head.weight.mul_(torch.tensor(scale)[:, None])
             head.bias.zero_()
-    scene = scene_of(model, some_images(labelled=False))
-    code = scene.out.code
+    context = scene_of(model, some_images(labelled=False))
+    code = context.out.code
     assert isinstance(code, GaussianCode)
     nats = gaussian_kl(code).mean(0)
     assert float(nats[2]) == 0
-    sheet = picture(Traversals(count=2, steps=3, limit=2.0)(scene))
+    sheet = picture(Traversals(count=2, steps=3, limit=2.0)(context))
     tiles = (
         sheet[0, GAP:, -3 * (SIDE + GAP) :].unfold(0, SIDE, SIDE + GAP).unfold(1, SIDE, SIDE + GAP)[:, :, 5::10, 5::10]
     )
     base = code.mean[0].expand(2, 3, 3).clone()
     base[0, :, 1], base[1, :, 0] = torch.tensor([-2.0, 0.0, 2.0]), torch.tensor([-2.0, 0.0, 2.0])
     with torch.no_grad():
-        torch.testing.assert_close(tiles, model.paint(base.flatten(0, 1)).view(2, 3, 8, 8))
+        torch.testing.assert_close(tiles, model.decode_pixels(base.flatten(0, 1)).view(2, 3, 8, 8))
     assert [short(value) for value in (0, 0.0123, 2.267, 31.46, 4321)] == ["0", "0.012", "2.27", "31.5", "4.3e+03"]
 
 
@@ -388,9 +389,9 @@ def test_kl_by_unit_is_that_of_torchs_distributions() -> None:
 
 def test_errors_show_the_worst_of_each_class() -> None:
     model, images = built(vae), some_images()
-    scene = scene_of(model, images)
-    sheet = picture(Errors(count=2)(scene))
-    error = sse(scene.reconstruct(scene.x), scene.x)
+    context = scene_of(model, images)
+    sheet = picture(Errors(count=2)(context))
+    error = sse(context.reconstruct(context.x), context.x)
     assert images.labels is not None
     label = int(images.labels.unique()[1])
     own = (images.labels == label).nonzero().flatten()
@@ -398,21 +399,21 @@ def test_errors_show_the_worst_of_each_class() -> None:
     side = SIDE + GAP
     left = sheet.shape[2] - 4 * side
     row = sheet[0, GAP + side : GAP + side + SIDE]
-    assert torch.equal(row[5::10, left + 5 : left + SIDE : 10], scene.x[worst, 0])
+    assert torch.equal(row[5::10, left + 5 : left + SIDE : 10], context.x[worst, 0])
     assert picture(Errors()(scene_of(model, some_images(labelled=False)))).shape[1] == side + GAP, "one line"
 
 
 def test_the_map_of_noise_is_of_denoising_models_and_says_the_rulers_error() -> None:
     model, images = built(vae), some_images()
     assert NoiseMap()(scene_of(model, images)) is None
-    scene = scene_of(model, images, Replace(p=0.3, white=0.0))
-    cells = NoiseMap(count=50, levels=[0.0, 0.4]).cells(scene)
+    context = scene_of(model, images, Replace(p=0.3, white=0.0))
+    cells = NoiseMap(count=50, levels=[0.0, 0.4]).cells(context)
     assert list(cells) == ["gaussian", "masking", "salt", "salt, pepper"]
-    x = scene.x[:50]
+    x = context.x[:50]
     for each in cells.values():
-        assert each[0].error == pytest.approx(float(sse(scene.reconstruct(x), x).mean())), "no noise at level 0"
-    masked = Replace(p=0.4, white=0.0)(x, scene.generator())
-    assert cells["masking"][1].error == pytest.approx(float(sse(scene.reconstruct(masked), x).mean()))
+        assert each[0].error == pytest.approx(float(sse(context.reconstruct(x), x).mean())), "no noise at level 0"
+    masked = Replace(p=0.4, white=0.0)(x, context.generator())
+    assert cells["masking"][1].error == pytest.approx(float(sse(context.reconstruct(masked), x).mean()))
     assert torch.equal(cells["masking"][1].seen, masked[0])
 
 
@@ -426,12 +427,12 @@ def test_tensorboard_finds_codes_classes_and_thumbnails(labelled: bool, tmp_path
 
     images = some_images(count=7, labelled=labelled)
     images = Images(images.pixels, images.labels, tuple("abcdefghij"))
-    scene = scene_of(built(vae), images)
-    exhibit = Projector()(scene)
-    exhibit.save(tmp_path / "figures" / "projector")
+    context = scene_of(built(vae), images)
+    output = Projector()(context)
+    output.save(tmp_path / "figures" / "projector")
     (config,) = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig()).embeddings
     codes = np.loadtxt(tmp_path / config.tensor_path, delimiter="\t")
-    np.testing.assert_allclose(codes, scene.z.numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(codes, context.z.numpy(), rtol=1e-4, atol=1e-6)
     lines = (tmp_path / config.metadata_path).read_text().splitlines()
     assert len(lines) == 7 + labelled, "a heading where there are two columns, as TensorBoard has it"
     if images.labels is not None:
@@ -460,10 +461,10 @@ def test_classes_have_names_where_the_data_has_them() -> None:
     assert len(FashionMnist.classes) == 10
     images = Images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), ("cat", "dog"))
     assert images[:2].names == images.to(torch.device("cpu")).names == ("cat", "dog")
-    scene = scene_of(built(vae), images)
-    assert [scene.named(label) for label in (0, 1, 2)] == ["cat", "dog", "2"]
+    context = scene_of(built(vae), images)
+    assert [context.named(label) for label in (0, 1, 2)] == ["cat", "dog", "2"]
     points = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
-    assert scatter(points, images.labels, named=scene.named).shape[2] > scatter(points, images.labels).shape[2]
+    assert scatter(points, images.labels, named=context.named).shape[2] > scatter(points, images.labels).shape[2]
 
 
 def test_folders_name_the_classes(tmp_path: Path) -> None:

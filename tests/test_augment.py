@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from aetrain import experiment, library
-from aetrain.build import build
+from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.data.augment import Affine
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.runs import train
+from aetrain.runs.build import build
 
 STILL = {"degrees": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
 
@@ -94,8 +95,8 @@ def test_every_image_is_varied_in_its_own_way() -> None:
 
 
 def test_the_varied_image_is_input_and_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, _, said = library.composed([*TINY, "augment=affine", "augment.shift=2"])
-    parts = build(experiment.checked(config, said))
+    config, _, said = api.composed([*TINY, "augment=affine", "augment.shift=2"])
+    parts = build(train.checked(config, said))
     seen: list[tuple[Tensor, Tensor]] = []
     forward = Autoencoder.forward
     monkeypatch.setattr(Autoencoder, "forward", lambda self, a, b: seen.append((a, b)) or forward(self, a, b))

@@ -16,8 +16,8 @@ import pytest
 from command import aetrain, command
 from conftest import TINY
 
-from aetrain.config.said import hparam_columns, hparams, said
-from aetrain.directory import MAIN_TAGS, tensorboard_link
+from aetrain.config.hparams import hparam_columns, hparams, said
+from aetrain.storage.run_directory import MAIN_TAGS, tensorboard_link
 
 
 def colour_of(run: str) -> tuple[str | None, ...]:

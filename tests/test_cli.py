@@ -15,7 +15,7 @@ import pytest
 from command import Outcome, aetrain, command, everything_in, process
 from conftest import TINY
 
-from aetrain import library
+from aetrain import api
 from aetrain.config.compose import MAX_NAME, run_name
 from aetrain.config.paths import groups
 
@@ -240,7 +240,7 @@ def test_failure_of_an_earlier_sweep_is_not_this_ones(tmp_path: Path) -> None:
 
 def test_library_and_command_do_the_same(tmp_path: Path) -> None:
     run = trained(tmp_path)
-    again = library.run([*LINEAR, f"hydra.run.dir={tmp_path / 'again'}"])
+    again = api.run([*LINEAR, f"hydra.run.dir={tmp_path / 'again'}"])
     ours, theirs = metrics_of(run), again.metrics
     timed = {"seconds", "train/seconds_per_epoch"}
     assert {k: v for k, v in ours.items() if k not in timed} == {k: v for k, v in theirs.items() if k not in timed}
@@ -264,13 +264,13 @@ def test_ctrl_c_leaves_a_run_that_can_be_loaded(tmp_path: Path) -> None:
     assert running.returncode == 130
     assert b"Traceback" not in err
     assert metrics_of(run)["status"] == "interrupted"
-    assert library.load(run).config.epochs == 100000
+    assert api.load(run).config.epochs == 100000
 
 
 # --- A user's own -----------------------------------------------------------------------------------------------------
 
 MODULE = '''
-from aetrain.data.noise import Clean
+from aetrain.data.noise import NoNoise
 
 
 class Inverted(Clean):

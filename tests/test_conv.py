@@ -8,24 +8,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aetrain import experiment, library
-from aetrain.build import Parts, build
+from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import groups
-from aetrain.data.batches import Batches
-from aetrain.evaluation.ruler import Ruler
+from aetrain.data.images import Batches
+from aetrain.evaluation.evaluator import Evaluator
 from aetrain.model.conv import conv
 from aetrain.model.layers import initialise
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.lstm import lstm
 from aetrain.model.records import Code
-from aetrain.training import memory
-from aetrain.training.pretrain import MeanImage, Supplies, mean_image
+from aetrain.runs import train
+from aetrain.runs.build import Components, build
+from aetrain.training.backend import malloc
+from aetrain.training.pretraining.pretrain import MeanImage, PretrainContext, mean_image
 
 
-def built(*overrides: str) -> Parts:
-    config, _, said = library.composed(["device=cpu", "views=none", *overrides])
-    return build(experiment.checked(config, said))
+def built(*overrides: str) -> Components:
+    config, _, said = api.composed(["device=cpu", "views=none", *overrides])
+    return build(train.checked(config, said))
 
 
 def images(count: int, *shape: int) -> torch.Tensor:
@@ -88,8 +89,8 @@ def test_layer_by_layer_on_every_size(code_dim: str, bottleneck: str, tmp_path: 
         assert model.code_dim == (5 if code_dim == "5" else model.encoder.num_features)
         drawn = model.prior(3, torch.Generator())
         assert (drawn is None) == (bottleneck == "Deterministic")
-        assert drawn is None or model.paint(drawn).shape == (3, channels, size, size)
-        assert model.first_layer().shape == (16, channels, 3, 3)
+        assert drawn is None or model.decode_pixels(drawn).shape == (3, channels, size, size)
+        assert model.first_layer_weights().shape == (16, channels, 3, 3)
 
 
 @pytest.mark.parametrize("sparsity", groups()["sparsity"])
@@ -116,7 +117,7 @@ def test_layers_that_do_not_fit_are_named() -> None:
 def test_a_layer_can_be_dropped_or_added_by_name() -> None:
     model = built("model=conv_layers", "~model.encoder.pool2", "~model.decoder.up1").model
     assert len(model.encoder.layers) == 3
-    repeat = "+model.decoder.up0={_target_: aetrain.model.convstack.Repeat, factor: 2}"
+    repeat = "+model.decoder.up0={_target_: aetrain.model.conv_layers.Repeat, factor: 2}"
     with pytest.raises(ConfigError, match="must end"):  # it came last
         built("model=conv_layers", repeat)
 
@@ -156,15 +157,15 @@ def test_switches_are_kept_and_measured_only_where_the_decoder_reads_them() -> N
         model, test = parts.model.eval(), parts.dataset.load().test
         x = test.pixels.to(torch.float32) / 255
         code = model.encode(x)
-        figures = Ruler(test, parts.dataset.prepare, parts.noise).full(model, parts.objective, None)
+        figures = Evaluator(test, parts.dataset.prepare, parts.noise).evaluate_full(model, parts.objective, None)
         if name == "conv_unpool":
             alone = model.likelihood.mean(model.decode(code.z))
             assert abs(figures["code_sse"] - (alone - x).square().sum().item() / len(x)) < 1e-3
             assert abs(figures["code_sse"] - figures["sse"]) > 1e-3
         else:
-            assert not code.where
+            assert not code.pool_indices
             assert "code_sse" not in figures
-            assert torch.equal(model.reconstruct(x), model.paint(code.z))
+            assert torch.equal(model.reconstruct(x), model.decode_pixels(code.z))
 
 
 def test_deconvolution_is_a_convolution_of_the_spread_map() -> None:
@@ -208,7 +209,7 @@ def test_lstm_reads_rows_by_its_equations_and_writes_them_from_one_vector() -> N
 
 def test_lstm_units_are_shown_by_what_their_gates_look_for() -> None:
     model = lstm((3, 6, 5), Bernoulli(), nn.Identity(), (0.0, 1.0), 4, [7])
-    shown, weight = model.first_layer(), model.encoder.layers[0].weight_ih_l0
+    shown, weight = model.first_layer_weights(), model.encoder.layers[0].weight_ih_l0
     assert shown.shape == (7, 3, 4, 5)
     assert torch.equal(shown[6, 1, 2], weight[2 * 7 + 6].view(3, 5)[1])  # the sixth unit's cell gate, second channel
 
@@ -248,7 +249,9 @@ def test_initialisation_takes_each_gate_for_a_matrix_of_its_own() -> None:
 def test_decoder_begins_with_the_mean_image(model: str) -> None:
     parts = built(f"model={model}", "dataset=digits", "likelihood=gaussian", "pretrain=mean")
     batches = Batches(parts.dataset.load().train, 64, parts.dataset.prepare)
-    supplies = Supplies(batches, parts.noise, parts.objective, parts.make_optimizer, 0, lambda epoch, figures: None)
+    supplies = PretrainContext(
+        batches, parts.noise, parts.objective, parts.make_optimizer, 0, lambda epoch, figures: None
+    )
     MeanImage()(parts.model, supplies)
     mean = mean_image(batches)
     expected = mean.flatten() if model == "lstm" else mean.mean((1, 2))
@@ -263,11 +266,11 @@ def test_a_code_alone_paints_a_picture() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
 def test_freed_memory_is_kept_only_where_nobody_has_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in memory.OWN:
+    for name in malloc.OWN:
         monkeypatch.delenv(name, raising=False)
-    assert isinstance(memory.keep_freed_memory(), bool)  # another C library has no such setting, and that is no error
-    monkeypatch.setenv(memory.OWN[0], "131072")
-    assert not memory.keep_freed_memory()
-    monkeypatch.delenv(memory.OWN[0])
+    assert isinstance(malloc.keep_freed_memory(), bool)  # another C library has no such setting, and that is no error
+    monkeypatch.setenv(malloc.OWN[0], "131072")
+    assert not malloc.keep_freed_memory()
+    monkeypatch.delenv(malloc.OWN[0])
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert not memory.keep_freed_memory()
+    assert not malloc.keep_freed_memory()

@@ -9,8 +9,8 @@ import pytest
 from command import command
 from conftest import TINY
 
-from aetrain import library
-from aetrain.checks.fingerprint import differences, fingerprint
+from aetrain import api
+from aetrain.selfcheck.fingerprint import differences, fingerprint
 
 DRAWN = (*TINY, "model=linear", "views=default", "~views.code", "~views.reconstructions", "epochs=3")
 
@@ -78,7 +78,7 @@ def test_config_is_that_of_the_checkpoint_where_it_was_cut_off(
         caplog.clear()
         fine(["mode=eval", "run=run"], tmp_path)
         assert "going by the copy in the checkpoint" in caplog.text
-        assert library.load(run).config.seed == 0
+        assert api.load(run).config.seed == 0
     file.unlink()
     assert "nothing to do" in fine(["resume=run"], tmp_path)
 
@@ -87,4 +87,4 @@ def test_config_that_was_edited_is_taken_as_it_is(place: Path, tmp_path: Path) -
     run = Path(shutil.copytree(place / "of4", tmp_path / "run"))
     file = run / ".hydra" / "config.yaml"
     file.write_text(file.read_text().replace("batch_size: 32", "batch_size: 64"))
-    assert library.load(run).config.batch_size == 64
+    assert api.load(run).config.batch_size == 64

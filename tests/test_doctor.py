@@ -10,21 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aetrain.config.compose import saved_config
 from conftest import TINY
 
 import aetrain
-from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
-from aetrain.data.batches import in_order
-from aetrain.data.dataset import Images, Prepare
 from aetrain.data.digits import Digits
-from aetrain.data.noise import Clean
-from aetrain.directory import flat
-from aetrain.evaluation.doctor import RULES, Case, examine
-from aetrain.evaluation.ruler import Ruler
-from aetrain.evaluation.vitals import Vitals
+from aetrain.data.images import Images, Prepare, in_order
+from aetrain.data.noise import NoNoise
+from aetrain.evaluation.diagnostics import RULES, DiagnosticInputs, diagnose
+from aetrain.evaluation.evaluator import Evaluator
+from aetrain.evaluation.unit_stats import UnitStats
 from aetrain.model.pca import PCA
 from aetrain.objective.objective import Objective
+from aetrain.storage.run_directory import flat
 
 DIGITS = ("dataset=digits", "views=none", "device=cpu", "batch_size=64")
 
@@ -34,7 +33,7 @@ PROVOCATIONS = {
     "posterior collapse": ("0 of its 20 units", "model=vae", "model.penalties.kl.weight=50", "epochs=3"),
     "codebook collapse": (
         "of 128 codewords",
-        *("model=vqvae", "model.bottleneck.patience=1000000", "optimizer.lr=0.1", "epochs=2"),
+        *("model=vqvae", "model.bottleneck.reset_after=1000000", "optimizer.lr=0.1", "epochs=2"),
     ),
     "the critic has won": (
         "apart",
@@ -83,8 +82,8 @@ def test_a_disease_is_found_where_it_is_provoked(what: str, run: Callable[..., P
 
 
 def test_advice_is_what_the_run_has_settings_for() -> None:
-    case = Case({}, [], 8, None, sparse=False, reach=(0.0, 1.0), settings={"optimizer.lr": 1.0})
-    assert case.advice("a smaller optimizer.lr", "less model.penalties.kl.weight", "more epochs") == (
+    inputs = DiagnosticInputs({}, [], 8, None, sparse=False, reach=(0.0, 1.0), settings={"optimizer.lr": 1.0})
+    assert inputs.advice("a smaller optimizer.lr", "less model.penalties.kl.weight", "more epochs") == (
         "try a smaller optimizer.lr or more epochs"
     )
 
@@ -98,20 +97,20 @@ def test_vitals_of_recurrent_units(run: Callable[..., Path]) -> None:
         layer.weight_ih_l0.view(4, 16, -1)[3, :12] = 0
         layer.weight_hh_l0.view(4, 16, -1)[3, :12] = 0
     images = Images(Digits().load().test.pixels)
-    figures = Ruler(images, Prepare(), Clean()).full(model, Objective({}))
+    figures = Evaluator(images, Prepare(), NoNoise()).evaluate_full(model, Objective({}))
     assert figures["dead_hidden"] == 12 / 16
 
 
 def test_vitals_of_maps_and_of_silenced_units(run: Callable[..., Path]) -> None:
     loaded = aetrain.load(run(*DIGITS, "model=conv_layers", "model.activation=sigmoid", "epochs=0"))
-    vitals = Vitals(loaded.model)
+    unit_stats = UnitStats(loaded.model)
     with torch.no_grad():
-        vitals.look(loaded.model(torch.rand(20, 1, 8, 8)))
-    assert {*vitals._ends} == {tap.name for tap in loaded.model.encoder.taps()}, "not the poolings between"
+        unit_stats.look(loaded.model(torch.rand(20, 1, 8, 8)))
+    assert {*unit_stats._ends} == {tap.name for tap in loaded.model.encoder.taps()}, "not the poolings between"
     sparse = aetrain.load(run(*DIGITS, "sparsity=topk", "model.code_activation=sigmoid", "epochs=0", name="sparse"))
     with torch.no_grad():
-        Vitals(sparse.model).look(sparse.model(torch.rand(20, 1, 8, 8)))
-    (code,) = (tap for tap in sparse.model.layers() if tap.name == "code")
+        UnitStats(sparse.model).look(sparse.model(torch.rand(20, 1, 8, 8)))
+    (code,) = (tap for tap in sparse.model.unit_layers() if tap.name == "code")
     assert code.bounds is None, "silenced is not saturated"
 
 
@@ -125,7 +124,7 @@ def test_healthy_runs_hear_nothing(family: str, run: Callable[..., Path]) -> Non
 
 
 def test_rules_say_nothing_of_what_was_not_measured() -> None:
-    assert examine(Case({}, [], 8, 128, sparse=False, reach=(0.0, 1.0), settings={})) == []
+    assert diagnose(DiagnosticInputs({}, [], 8, 128, sparse=False, reach=(0.0, 1.0), settings={})) == []
 
 
 def test_a_run_that_reaches_nan_fails_with_the_remedy(run: Callable[..., Path], tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ def measured(run: Callable[..., Path]) -> tuple[Any, torch.Tensor, dict[str, flo
     pixels = Digits().load().test.pixels
     images = Images(pixels)
     pca = PCA.fit(in_order(images, 100, Prepare()), 8)
-    figures = Ruler(images, Prepare(), Clean(), batch_size=100).full(loaded.model, Objective({}), pca)
+    figures = Evaluator(images, Prepare(), NoNoise(), batch_size=100).full(loaded.model, Objective({}), pca)
     return loaded.model, pixels.float() / 255, figures
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions
 
-from aetrain.data.dataset import Prepare, random_crops
+from aetrain.data.images import Prepare, random_crops
 from aetrain.data.noise import Gaussian as GaussianNoise
 from aetrain.data.noise import Replace
-from aetrain.evaluation import ruler
+from aetrain.evaluation import evaluator
 from aetrain.model.bottlenecks import Deterministic, Gaussian
 from aetrain.model.conv import conv
 from aetrain.model.dense import dense
@@ -52,7 +52,7 @@ def test_gaussian_nll_is_the_distributions_without_its_constant(variance: float)
 
 def test_gaussian_nll_at_half_a_variance_is_the_squared_error() -> None:
     means, x = torch.randn(5, *SHAPE), images(5)
-    torch.testing.assert_close(GaussianPixels().nll(means, x), ruler.sse(means, x))
+    torch.testing.assert_close(GaussianPixels().nll(means, x), evaluator.sse(means, x))
 
 
 def test_scaled_pixels_come_back() -> None:
@@ -158,7 +158,7 @@ def test_pca_is_sklearns_and_the_svds() -> None:
     np.testing.assert_allclose(np.abs(ours.components.numpy() @ theirs.components_.T), np.eye(5), atol=1e-3)
     centred = x.flatten(1) - x.flatten(1).mean(0)
     _, s, _ = torch.linalg.svd(centred, full_matrices=False)
-    left_over = ruler.sse(ours.reconstruct(x), x).sum()
+    left_over = evaluator.sse(ours.reconstruct(x), x).sum()
     torch.testing.assert_close(left_over, s[5:].square().sum(), rtol=1e-4, atol=1e-4)
 
 
@@ -178,18 +178,18 @@ def test_pca_with_more_units_than_pixels_is_exact() -> None:
 
 def test_entropy_is_the_distributions_and_the_floor_of_the_cross_entropy() -> None:
     x = images(4)
-    torch.testing.assert_close(ruler.entropy(x), distributions.Bernoulli(x).entropy().sum((1, 2, 3)))
-    assert (ruler.entropy(torch.zeros(1, *SHAPE)) == 0).all()
-    assert (ruler.bce(images(4, seed=1), x) > ruler.entropy(x)).all()
-    torch.testing.assert_close(ruler.bce(x, x), ruler.entropy(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(evaluator.entropy(x), distributions.Bernoulli(x).entropy().sum((1, 2, 3)))
+    assert (evaluator.entropy(torch.zeros(1, *SHAPE)) == 0).all()
+    assert (evaluator.bce(images(4, seed=1), x) > evaluator.entropy(x)).all()
+    torch.testing.assert_close(evaluator.bce(x, x), evaluator.entropy(x), atol=1e-4, rtol=1e-4)
 
 
 def test_psnr_and_ssim_of_known_pictures() -> None:
     x = images(3, (1, 28, 28))
-    torch.testing.assert_close(ruler.psnr(x + 0.1, x), torch.full((3,), 20.0), atol=1e-3, rtol=0)
-    torch.testing.assert_close(ruler.ssim(x, x), torch.ones(3))
+    torch.testing.assert_close(evaluator.psnr(x + 0.1, x), torch.full((3,), 20.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(evaluator.ssim(x, x), torch.ones(3))
     for side in (2, 5, 8, 10, 28):  # crops and small images have a window that fits
-        value = ruler.ssim(images(2, (1, side, side), 1), images(2, (1, side, side), 2))
+        value = evaluator.ssim(images(2, (1, side, side), 1), images(2, (1, side, side), 2))
         assert value.shape == (2,)
         assert (value < 0.99).all()
 

@@ -12,14 +12,15 @@ import torch
 from conftest import TINY
 from torch import Tensor
 
-from aetrain import experiment, library
-from aetrain.build import build
+from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.data.dataset import Images, Prepare
 from aetrain.data.digits import Digits
-from aetrain.evaluation import judge
-from aetrain.evaluation.frechet import distance
-from aetrain.evaluation.judge import judge_of
+from aetrain.data.images import Images, Prepare
+from aetrain.evaluation.measures import feature_classifier
+from aetrain.evaluation.measures.feature_classifier import load_or_train_classifier
+from aetrain.evaluation.measures.frechet import distance
+from aetrain.runs import train
+from aetrain.runs.build import build
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -28,7 +29,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "STEPS", 250)
+    monkeypatch.setattr(classifier, "STEPS", 250)
 
 
 def test_distance_is_that_of_scipy_s_matrix_root() -> None:
@@ -52,7 +53,7 @@ def test_distance_of_normal_distributions_that_commute_and_of_a_set_to_itself() 
 
 def test_noise_is_further_from_images_than_the_mean_image_and_images_are_near(tmp_path: Path) -> None:
     train, test = Digits().read()
-    known = judge_of(train, Prepare(), tmp_path)
+    known = load_or_train_classifier(train, Prepare(), tmp_path)
     x, others = (images.pixels.float() / 255 for images in (test, train[: len(test)]))
     with torch.no_grad():
         real = known.features(x)
@@ -71,21 +72,23 @@ def test_a_judge_is_trained_once_and_leaves_the_global_generator_alone(
 ) -> None:
     train, _ = Digits().read()
     before = torch.get_rng_state()
-    first = judge_of(train, Prepare(), tmp_path / "judges").state_dict()
+    first = load_or_train_classifier(train, Prepare(), tmp_path / "judges").state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     (file,) = (tmp_path / "judges").iterdir()
 
     def again(*_: object) -> None:
         raise AssertionError("trained again")
 
-    trained = judge.train
-    monkeypatch.setattr(judge, "train", again)
-    second = judge_of(train, Prepare(), tmp_path / "judges").state_dict()
+    trained = feature_classifier.train
+    monkeypatch.setattr(classifier, "train", again)
+    second = load_or_train_classifier(train, Prepare(), tmp_path / "judges").state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    monkeypatch.setattr(judge, "train", trained)
+    monkeypatch.setattr(classifier, "train", trained)
     file.write_bytes(file.read_bytes()[:100])
-    third = judge_of(train, Prepare(), tmp_path / "judges").state_dict()
-    assert all(torch.equal(first[name], third[name]) for name in first), "a damaged file is replaced by the same judge"
+    third = load_or_train_classifier(train, Prepare(), tmp_path / "judges").state_dict()
+    assert all(torch.equal(first[name], third[name]) for name in first), (
+        "a damaged file is replaced by the same classifier"
+    )
     assert file.stat().st_size > 1000
 
 
@@ -93,10 +96,10 @@ def test_other_images_have_a_judge_of_their_own() -> None:
     train, _ = Digits().read()
     assert train.labels is not None
     names = {
-        judge.digest(train, Prepare()),
-        judge.digest(train, Prepare(dynamic=True)),
-        judge.digest(train[1:], Prepare()),
-        judge.digest(Images(train.pixels, train.labels.flip(0)), Prepare()),
+        feature_classifier.digest(train, Prepare()),
+        feature_classifier.digest(train, Prepare(dynamic=True)),
+        feature_classifier.digest(train[1:], Prepare()),
+        feature_classifier.digest(Images(train.pixels, train.labels.flip(0)), Prepare()),
     }
     assert len(names) == 4
 
@@ -105,7 +108,7 @@ def test_a_folder_that_is_read_only_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "judges"
     folder.mkdir()
     folder.chmod(0o555)
-    judge_of(Digits().read()[0][:200], Prepare(), folder)
+    load_or_train_classifier(Digits().read()[0][:200], Prepare(), folder)
     assert not any(folder.iterdir())
     folder.chmod(0o755)
 
@@ -132,5 +135,5 @@ def test_images_without_classes_are_refused_before_training(run: Callable[..., P
     with pytest.raises(ConfigError, match=r"measures\.frechet: .*have no classes"):
         run("dataset=npz", f"dataset.path='{tmp_path / 'mine.npz'}'", "views=none", "measures=frechet")
     assert not (tmp_path / "run" / "checkpoint").exists()
-    config, _, words = library.composed([*TINY, "measures=frechet"])
-    assert build(experiment.checked(config, words)).measures
+    config, _, words = api.composed([*TINY, "measures=frechet"])
+    assert build(train.checked(config, words)).measures

@@ -11,8 +11,8 @@ from command import Outcome, aetrain, command
 from conftest import TINY
 from smalldisk import namespace, small_disk
 
-from aetrain import library
-from aetrain.checks.fingerprint import differences, fingerprint
+from aetrain import api
+from aetrain.selfcheck.fingerprint import differences, fingerprint
 
 LINEAR = (*TINY, "model=linear", "epochs=3")
 
@@ -60,7 +60,7 @@ def test_disk_that_can_only_be_read_costs_nothing(words: list[str], tmp_path: Pa
 # A noise that seals the run's directory in the third epoch.
 MODULE = '''
 from pathlib import Path
-from aetrain.data.noise import Clean
+from aetrain.data.noise import NoNoise
 
 
 class Sealing(Clean):
@@ -92,7 +92,7 @@ def test_folder_that_is_sealed_while_training_costs_nothing(tmp_path: Path, monk
     ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert "Permission denied" in one_message(Outcome(ended.returncode, ended.stdout, ended.stderr))
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert library.load(tmp_path / "run", trust=True).config.epochs == 6
+    assert api.load(tmp_path / "run", trust=True).config.epochs == 6
     (tmp_path / "run").chmod(0o755)
     (tmp_path / "mended").touch()
     for name in ("run", "whole"):

@@ -11,20 +11,21 @@ import torch
 from conftest import TINY
 from torch import Tensor, nn
 
-from aetrain import experiment, library
-from aetrain.build import Parts, build
+from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.data.dataset import Images, Prepare
-from aetrain.data.noise import Clean
-from aetrain.evaluation.ruler import Ruler
+from aetrain.data.images import Images, Prepare
+from aetrain.data.noise import NoNoise
+from aetrain.evaluation.evaluator import Evaluator
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.bottlenecks import Matched, Quantized
+from aetrain.model.bottlenecks import DeterministicWithPrior, Quantized
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.records import Code, Forward, QuantizedCode
 from aetrain.objective.adversaries import MMD, CodeCritic
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import L2, Codebook, Commitment
+from aetrain.runs import train
+from aetrain.runs.build import Components, build
 
 SHAPE = (1, 6, 5)
 
@@ -43,9 +44,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def parts_of(*overrides: str) -> Parts:
-    config, _, said = library.composed([*TINY, *overrides])
-    return build(experiment.checked(config, said))
+def parts_of(*overrides: str) -> Components:
+    config, _, said = api.composed([*TINY, *overrides])
+    return build(train.checked(config, said))
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
@@ -85,7 +86,7 @@ def test_mmd_of_one_code_is_a_number() -> None:
 
 
 def test_mmd_draws_anew_in_training_and_the_same_in_evaluation() -> None:
-    model, mmd = small(bottleneck=Matched), MMD()
+    model, mmd = small(bottleneck=DeterministicWithPrior), MMD()
     with torch.no_grad():
         out = model(images(8))
     model.train()
@@ -99,7 +100,7 @@ def test_mmd_draws_anew_in_training_and_the_same_in_evaluation() -> None:
 @pytest.mark.parametrize("model", ["model=wae", "model=aae"])
 def test_a_model_without_prior_is_refused_by_name(model: str) -> None:
     bottleneck = "model.bottleneck._target_=aetrain.model.bottlenecks.Deterministic"
-    with pytest.raises(ConfigError, match=r"model\.bottleneck=Deterministic has none.*Matched"):
+    with pytest.raises(ConfigError, match=r"model\.bottleneck=Deterministic has none.*DeterministicWithPrior"):
         parts_of(model, bottleneck)
 
 
@@ -107,11 +108,11 @@ def test_a_model_without_prior_is_refused_by_name(model: str) -> None:
 
 
 def test_critic_is_the_cross_entropy_of_telling_codes_from_draws() -> None:
-    model, critic = small(bottleneck=Matched), CodeCritic(code_dim=4, units=[5])
+    model, critic = small(bottleneck=DeterministicWithPrior), CodeCritic(code_dim=4, units=[5])
     model.train()
     x = images(6)
     torch.manual_seed(3)
-    terms = critic.terms(model, x)
+    terms = critic.losses(model, x)
     torch.manual_seed(3)
     drawn = torch.randn(6, 4)
     chance = [torch.sigmoid(critic.logit(z)) for z in (drawn, model.encode(x).z)]  # that it is of the prior
@@ -194,7 +195,7 @@ def test_codes_and_draws_of_the_prior_pass_the_same_sparsifier(sparsity: str) ->
     parts = parts_of("model=aae", f"sparsity={sparsity}", "noise=salt", "likelihood=gaussian")
     z = parts.model.prior(50, torch.Generator().manual_seed(0))
     assert z is not None
-    assert torch.equal(z, parts.model.finish(torch.randn(50, 16, generator=torch.Generator().manual_seed(0))))
+    assert torch.equal(z, parts.model.code_transform(torch.randn(50, 16, generator=torch.Generator().manual_seed(0))))
     parts.model.train()
     for update in parts.updates:
         assert all(value.isfinite() for value in update.step(torch.rand(8, 1, 8, 8)).values())
@@ -211,8 +212,8 @@ def book(**settings: int) -> Quantized:
 def test_every_group_is_the_codeword_nearest_to_it() -> None:
     neck, features = book(), normal(20, 6)
     code = neck(features)
-    assert torch.equal(code.z.unflatten(1, (2, 2)), neck.book.weight[code.index]), "to the last bit"
-    distances = torch.cdist(code.continuous.flatten(0, 1), neck.book.weight)
+    assert torch.equal(code.z.unflatten(1, (2, 2)), neck.codebook.weight[code.index]), "to the last bit"
+    distances = torch.cdist(code.continuous.flatten(0, 1), neck.codebook.weight)
     assert torch.equal(distances.argmin(1), code.index.flatten())
     torch.testing.assert_close(code.continuous.flatten(1), neck.project(features))
 
@@ -221,15 +222,15 @@ def test_the_gradient_passes_straight_through() -> None:
     neck, features, slope = book(), normal(3, 6), normal(3, 4, seed=1)
     (neck(features).z * slope).sum().backward()
     torch.testing.assert_close(neck.project.weight.grad, slope.t() @ features)
-    assert neck.book.weight.grad is None
+    assert neck.codebook.weight.grad is None
 
 
 def test_codebook_and_commitment_pull_on_one_side_each() -> None:
     model = small(bottleneck=lambda i, d: Quantized(i, d, groups=2, num_codewords=5))
     x = images(6)
     for penalty, moved, still in (
-        (Codebook(), model.bottleneck.book.weight, model.bottleneck.project.weight),
-        (Commitment(), model.bottleneck.project.weight, model.bottleneck.book.weight),
+        (Codebook(), model.bottleneck.codebook.weight, model.bottleneck.project.weight),
+        (Commitment(), model.bottleneck.project.weight, model.bottleneck.codebook.weight),
     ):
         model.zero_grad()
         out = model(x)
@@ -242,35 +243,35 @@ def test_codebook_and_commitment_pull_on_one_side_each() -> None:
 
 
 def test_idle_codewords_begin_anew_among_the_codes_and_busy_ones_stay() -> None:
-    neck = book(patience=2).train()
-    neck.idle.zero_()
+    neck = book(reset_after=2).train()
+    neck.steps_unused.zero_()
     with torch.no_grad():
-        neck.book.weight[:] = torch.tensor([[0.0, 0.0], [1e3, 0], [0, 1e3], [1e3, 1e3], [-1e3, 0]])
-    before = neck.book.weight.clone()
+        neck.codebook.weight[:] = torch.tensor([[0.0, 0.0], [1e3, 0], [0, 1e3], [1e3, 1e3], [-1e3, 0]])
+    before = neck.codebook.weight.clone()
     for step in range(3):
-        assert torch.equal(neck.book.weight, before), f"nobody has waited long enough at step {step}"
+        assert torch.equal(neck.codebook.weight, before), f"nobody has waited long enough at step {step}"
         code = neck(normal(9, 6, seed=step))
-        neck.settle()
-    assert torch.equal(neck.book.weight[0], before[0])
+        neck.after_optimizer_step()
+    assert torch.equal(neck.codebook.weight[0], before[0])
     candidates = code.continuous.flatten(0, 1)
-    assert all((candidates == word).all(1).any() for word in neck.book.weight[1:])
-    after = neck.book.weight.clone()
-    neck.settle()
-    assert torch.equal(neck.book.weight, after), "nothing passed since"
+    assert all((candidates == word).all(1).any() for word in neck.codebook.weight[1:])
+    after = neck.codebook.weight.clone()
+    neck.after_optimizer_step()
+    assert torch.equal(neck.codebook.weight, after), "nothing passed since"
 
 
 def test_evaluation_does_not_count_as_use() -> None:
     neck = book().eval()
     before = state(neck)
     neck(normal(9, 6))
-    neck.settle()
+    neck.after_optimizer_step()
     assert same(before, state(neck))
 
 
 def test_draws_of_the_prior_are_codewords() -> None:
     neck = book()
     drawn = neck.prior(30, torch.Generator().manual_seed(0)).unflatten(1, (2, 2)).flatten(0, 1)
-    assert all((neck.book.weight == word).all(1).any() for word in drawn)
+    assert all((neck.codebook.weight == word).all(1).any() for word in drawn)
 
 
 def test_groups_that_do_not_divide_the_code_are_refused_with_both_settings() -> None:
@@ -287,7 +288,7 @@ def test_perplexity_and_used_codewords_are_those_of_the_counts() -> None:
     torch.manual_seed(0)
     model = small(bottleneck=lambda i, d: Quantized(i, d, groups=2, num_codewords=5)).eval()
     pixels = (images(50) * 255).to(torch.uint8)
-    figures = Ruler(Images(pixels), Prepare(), Clean(), batch_size=20).full(model, Objective({}))
+    figures = Evaluator(Images(pixels), Prepare(), NoNoise(), batch_size=20).evaluate_full(model, Objective({}))
     counts = model.encode(pixels / 255).index.flatten().bincount(minlength=5)
     share = counts[counts > 0] / counts.sum()
     assert figures["used_codewords"] == (counts > 0).sum()

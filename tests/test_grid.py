@@ -10,10 +10,11 @@ import pytest
 import torch
 from conftest import TINY
 
-from aetrain import experiment, library
-from aetrain.build import build
+from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import groups
+from aetrain.runs import train
+from aetrain.runs.build import build
 
 GROUPS = groups()
 
@@ -36,8 +37,8 @@ NEEDS = {
 
 def step(overrides: Sequence[str]) -> dict[str, float]:
     """Build what the overrides say and take one step; the terms before it, by name."""
-    config, _, said = library.composed([*TINY, *overrides])
-    plain = experiment.checked(config, said)
+    config, _, said = api.composed([*TINY, *overrides])
+    plain = train.checked(config, said)
     parts = build(plain)
     x = torch.rand(8, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
     update = parts.updates[0]

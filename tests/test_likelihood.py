@@ -10,14 +10,13 @@ import torch
 from conftest import TINY
 from torch import Tensor, distributions, nn
 
-from aetrain import experiment, library
-from aetrain.build import Parts, build
+from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.data.dataset import Images, Prepare, Splits
-from aetrain.data.noise import Clean
-from aetrain.evaluation.likelihood import ImportanceSampled, bound, said
-from aetrain.evaluation.meaning import explained
-from aetrain.evaluation.measures import Subject
+from aetrain.data.images import Images, Prepare, Splits
+from aetrain.data.noise import NoNoise
+from aetrain.evaluation.measures.likelihood import ImportanceSampled, bound, said
+from aetrain.evaluation.measures.measure import EvalInputs
+from aetrain.evaluation.metric_descriptions import explained
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.dense import dense
@@ -27,6 +26,8 @@ from aetrain.model.likelihoods import Gaussian as Normal
 from aetrain.model.records import GaussianCode
 from aetrain.objective.importance import IWAE, log_weights
 from aetrain.objective.objective import Objective
+from aetrain.runs import train
+from aetrain.runs.build import Components, build
 
 SHAPE = (1, 3, 4)
 P, D = 12, 3
@@ -45,23 +46,23 @@ def images(count: int, seed: int = 0) -> Tensor:
     )
 
 
-def subject(model: Autoencoder, x: Tensor) -> Subject:
+def inputs(model: Autoencoder, x: Tensor) -> EvalInputs:
     stored = Images(x.mul(255).round().to(torch.uint8))
-    return Subject(
-        model.eval(), Objective({}), Clean(), Splits(stored, stored[:0], stored), Prepare(), lambda: model, 0
+    return EvalInputs(
+        model.eval(), Objective({}), NoNoise(), Splits(stored, stored[:0], stored), Prepare(), lambda: model, 0
     )
 
 
-def parts_of(*overrides: str) -> Parts:
-    config, _, words = library.composed([*TINY, *overrides])
-    return build(experiment.checked(config, words))
+def parts_of(*overrides: str) -> Components:
+    config, _, words = api.composed([*TINY, *overrides])
+    return build(train.checked(config, words))
 
 
 def log_weights_by_hand(model: Autoencoder, x: Tensor, code: GaussianCode, z: Tensor) -> Tensor:
     """log p(x|z) + log p(z) - log q(z|x) of draws z [K, B, D], from torch.distributions, in float64: [K, B]."""
     q = distributions.Normal(code.mean.double(), (0.5 * code.log_var.double()).exp())
     prior = distributions.Normal(0.0, 1.0)
-    decoded = torch.stack([model.decode(model.finish(each)) for each in z]).double()  # [K, B, C, H, W]
+    decoded = torch.stack([model.decode(model.code_transform(each)) for each in z]).double()  # [K, B, C, H, W]
     if isinstance(model.likelihood, Normal):
         deviation = math.sqrt(model.likelihood.variance)
         target = model.likelihood.low + (model.likelihood.high - model.likelihood.low) * x.double()
@@ -150,7 +151,7 @@ def test_probabilistic_pca_has_the_likelihood_of_its_closed_form(scale: tuple[fl
     covariance = weight.double() @ weight.double().t() + 0.2 * torch.eye(P, dtype=torch.float64)
     log_p = distributions.MultivariateNormal(bias.double(), covariance).log_prob(y)
     known = -log_p.mean().item() - P * math.log(scale[1] - scale[0])
-    figures = ImportanceSampled(samples=[1, 2000])(subject(model, x))
+    figures = ImportanceSampled(samples=[1, 2000])(inputs(model, x))
     assert figures["is_nll_2000"] == pytest.approx(known, abs=0.03)
     assert figures["is_nll_1"] > known  # q is without the posterior's correlations
 
@@ -177,7 +178,7 @@ def test_one_draw_is_the_negative_elbo_and_more_draws_are_less() -> None:
     model, x = small(), images(50)
     with torch.no_grad():
         model.bottleneck.log_var.bias.fill_(1.0)  # type: ignore[union-attr]  # a posterior that is far off
-    figures = ImportanceSampled(samples=[1, 5, 50, 500])(subject(model, x))
+    figures = ImportanceSampled(samples=[1, 5, 50, 500])(inputs(model, x))
     values = list(figures.values())
     assert list(figures) == ["is_nll_1", "is_nll_5", "is_nll_50", "is_nll_500"]
     assert values == sorted(values, reverse=True)
@@ -200,11 +201,11 @@ def test_many_draws_come_to_the_integral() -> None:
     pixels = distributions.Bernoulli(logits=logits[:, None]).log_prob(x.flatten(1).double()).sum(2)  # [Z, B]
     prior = distributions.Normal(0.0, 1.0).log_prob(z)
     known = -(pixels + prior + math.log(16 / 4000)).logsumexp(0).mean().item()
-    assert ImportanceSampled(samples=[5000])(subject(model.float(), x))["is_nll_5000"] == pytest.approx(known, abs=0.02)
+    assert ImportanceSampled(samples=[5000])(inputs(model.float(), x))["is_nll_5000"] == pytest.approx(known, abs=0.02)
 
 
 def test_looking_twice_shows_the_same_and_leaves_the_global_generator_alone() -> None:
-    seen = subject(small(), images(20))
+    seen = inputs(small(), images(20))
     before = torch.get_rng_state()
     first = ImportanceSampled(samples=[1, 4])(seen)
     assert ImportanceSampled(samples=[1, 4])(seen) == first
@@ -238,7 +239,7 @@ def test_it_is_measured_at_the_end_of_training_and_by_eval(tiny: Callable[..., P
     directory = tiny(*words)
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["test/is_nll_2"] < metrics["test/is_nll_1"]
-    again = library.run([f"run={directory}", "mode=eval"]).metrics
+    again = api.run([f"run={directory}", "mode=eval"]).metrics
     assert again["test/is_nll_2"] == metrics["test/is_nll_2"]
     assert explained("test/is_nll_2") == "is_nll_K"
 
@@ -312,7 +313,7 @@ def test_the_loss_in_evaluation_is_the_bound(tiny: Callable[..., Path]) -> None:
     [
         (["model=iwae", "likelihood.reduction=mean"], "likelihood.reduction=mean"),
         (["model=iwae", "model.penalties.iwae.samples=0"], "samples=0"),
-        (["model=iwae", "model.bottleneck._target_=aetrain.model.bottlenecks.Matched"], "GaussianCode"),
+        (["model=iwae", "model.bottleneck._target_=aetrain.model.bottlenecks.DeterministicWithPrior"], "GaussianCode"),
     ],
 )
 def test_an_iwae_that_cannot_be_is_refused(overrides: list[str], named: str) -> None:

@@ -14,8 +14,9 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import aetrain
-from aetrain import experiment, library
+from aetrain import api
 from aetrain.config.errors import ConfigError
+from aetrain.runs import train
 
 MOST_LINES = 8
 
@@ -33,7 +34,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("views.untis.count=4", ["'views.untis'", "did you mean 'views.units'?"]),
     ("noise.p=0.5", ["no setting 'noise.p'", "noise=masking", "noise=salt_and_pepper"]),
     ("optimizer.momentum=0.9", ["no setting 'optimizer.momentum'", "optimizer=sgd"]),
-    ("schedule.warmup=0.1", ["'schedule.warmup'", "schedule=cosine"]),
+    ("schedule.warmup_fraction=0.1", ["'schedule.warmup_fraction'", "schedule=cosine"]),
     ("hydra.sweep.dri=x", ["'hydra.sweep.dri'", "did you mean 'hydra.sweep.dir'?"]),
     # Keys with a plus, which Hydra takes whatever they are
     ("+foo=1", ["no setting or group 'foo'", "epochs"]),
@@ -95,12 +96,12 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("noise=gaussian  noise.std=-1", ["noise.std=-1", "0 or more"]),
     ("sparsity=topk  sparsity.k=100", ["sparsity.k=100", "model.code_dim=32"]),
     ("sparsity=kl  sparsity.target=2", ["sparsity.target=2", "between 0 and 1"]),
-    ("schedule=cosine  schedule.warmup=2", ["schedule.warmup=2", "from 0 to below 1"]),
+    ("schedule=cosine  schedule.warmup_fraction=2", ["schedule.warmup_fraction=2", "from 0 to below 1"]),
     ("dataset=digits  dataset.scale=[1,0]", ["dataset.scale=[1, 0]", "below the second"]),
     ("dataset=digits  dataset.scale=[-1,1]", ["likelihood=bernoulli", "dataset.scale", "likelihood=gaussian"]),
     ("dataset=digits  dataset.subset=0", ["dataset.subset=0", "at least 1"]),
     ("dataset=digits  dataset.validation=999999", ["dataset.validation=999999", "1438"]),
-    ("dataset=digits  dataset.crop=50", ["dataset.crop=50", "8x8"]),
+    ("dataset=digits  dataset.random_crop=50", ["dataset.random_crop=50", "8x8"]),
     # What is not the grammar's
     ("vae", ["'vae'", "no '='", "model=vae"]),
     ("epochs  3", ["'epochs'", "no '='", "epochs=..."]),
@@ -199,8 +200,8 @@ def _configs(models: Path) -> None:
 
 def _runs(place: Path) -> None:
     good = place / "runs" / "good"
-    config, directory, said = library.composed([*TINY, f"hydra.run.dir={good}", "model.hidden=[]", "model.code_dim=5"])
-    experiment.run(config, directory, said)
+    config, directory, said = api.composed([*TINY, f"hydra.run.dir={good}", "model.hidden=[]", "model.code_dim=5"])
+    train.run(config, directory, said)
     config_file = Path(".hydra", "config.yaml")
     saved = (good / config_file).read_text()
     clean = "_target_: aetrain.data.noise.Clean"
@@ -304,7 +305,7 @@ def test_component_of_others_that_refuses_a_setting_is_named(place: Path) -> Non
         "+model.foo=1",
         "epochs=1,2",
         "model.hidden=[512,256",
-        "dataset=digits  dataset.crop=50",
+        "dataset=digits  dataset.random_crop=50",
         "mode=eval  run=runs/flipped",
         "mode=eval  run=nonexistent",
         "epochs=${foo}",

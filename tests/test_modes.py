@@ -15,12 +15,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 import aetrain
-from aetrain import experiment, library
-from aetrain.build import build
+from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import groups
 from aetrain.modes.export import Decode, Encode, program
-from aetrain.training.products import multiplying_by_onednn
+from aetrain.runs import train
+from aetrain.runs.build import build
+from aetrain.training.backend.matmul import matmul_by_onednn
 
 ALONE = """
 import sys
@@ -52,7 +53,7 @@ def test_exported_programs_do_the_same_without_aetrain(tiny: Callable[..., Path]
     words = ("model=conv_unpool", "dataset.scale=[-1,1]", "likelihood=gaussian", "likelihood.output=tanh")
     gaussian = ("model.bottleneck._target_=aetrain.model.bottlenecks.Gaussian", "sparsity=topk", "sparsity.k=3")
     directory = tiny(*words, *gaussian)
-    library.run([f"run={directory}", "mode=export"])
+    api.run([f"run={directory}", "mode=export"])
     run = aetrain.load(directory)
     x = torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     z = run.encode(x)
@@ -73,18 +74,18 @@ SETTINGS = {"sparse_coding": ("model.bottleneck.steps=3",)}  # each step is writ
 
 @pytest.mark.parametrize("model", groups()["model"])
 def test_every_model_can_be_exported(model: str) -> None:
-    config, _, words = library.composed([*TINY, f"model={model}", *SETTINGS.get(model, ())])
-    network = build(experiment.checked(config, words)).model.eval()
+    config, _, words = api.composed([*TINY, f"model={model}", *SETTINGS.get(model, ())])
+    network = build(train.checked(config, words)).model.eval()
     x = torch.rand(4, *network.image_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         z = network.encode(x).z
         torch.testing.assert_close(program("encoder", Encode(network), x).module()(x[:2]), z[:2], rtol=1e-4, atol=1e-5)
         pictures = program("decoder", Decode(network), z).module()(z[:2])
-    torch.testing.assert_close(pictures, network.paint(z[:2]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pictures, network.decode_pixels(z[:2]), rtol=1e-4, atol=1e-5)
 
 
 def test_an_exported_program_names_no_kernel_of_the_machine_it_was_made_on() -> None:
-    with multiplying_by_onednn():  # as every mode works
+    with matmul_by_onednn():  # as every mode works
         made = program("encoder", nn.Linear(784, 400), torch.rand(3, 784))
     assert {node.target.namespace for node in made.graph.nodes if node.op == "call_function"} == {"aten"}
 
@@ -104,21 +105,21 @@ def test_a_model_that_torch_cannot_trace_is_refused_in_a_sentence() -> None:
 def test_images_of_another_size_are_refused_with_theirs(tiny: Callable[..., Path]) -> None:
     directory = tiny()
     with pytest.raises(ConfigError, match=r"another model's weights(.|\n)*these images are 1x1x3"):
-        library.run([f"run={directory}", "mode=encode", "dataset=toy"])
+        api.run([f"run={directory}", "mode=encode", "dataset=toy"])
     assert not (directory / "eval").exists()
 
 
 def test_export_needs_a_run() -> None:
     with pytest.raises(ConfigError, match="mode=export needs a run"):
-        library.run(["mode=export"])
+        api.run(["mode=export"])
 
 
 def test_codes_are_those_of_load_in_the_order_of_the_data_set(tiny: Callable[..., Path]) -> None:
     directory = tiny("model=vae", "model.code_activation=tanh", "dataset.validation=10")
-    library.run([f"run={directory}", "mode=encode"])
+    api.run([f"run={directory}", "mode=encode"])
     found = np.load(directory / "codes.npz")
-    config, _, words = library.composed([*TINY, "dataset.validation=10"])
-    splits = build(experiment.checked(config, words)).dataset.load()
+    config, _, words = api.composed([*TINY, "dataset.validation=10"])
+    splits = build(train.checked(config, words)).dataset.load()
     assert set(found) == {f"{name}{what}" for name in ("train", "validation", "test") for what in ("", "_labels")}
     for name, images in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
         z = aetrain.load(directory).encode(images.pixels.float() / 255)
@@ -140,7 +141,7 @@ def test_codes_of_a_folder_stand_beside_the_names_of_its_files(
         images[file.relative_to(tmp_path / "mine").as_posix()] = pixels
     directory = tiny("model=deep")
     where = [f"dataset.path='{tmp_path / 'mine'}'", "dataset.size=8", f"dataset.subset={subset}"]
-    library.run([f"run={directory}", "mode=encode", "dataset=folder", *where])
+    api.run([f"run={directory}", "mode=encode", "dataset=folder", *where])
     (file,) = directory.glob("eval/*/codes.npz")
     found, run = np.load(file), aetrain.load(directory)
     assert json.loads((file.parent / "metrics.json").read_text())["status"] == "finished"

@@ -14,16 +14,18 @@ from conftest import TINY
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from aetrain import experiment, library, packs
-from aetrain.attempt import Attempt
-from aetrain.sweeps import Asked
-from aetrain.training.replay import Replay
-from aetrain.views.logbook import event_files, events, key
+from aetrain import api
+from aetrain.runs import train
+from aetrain.runs.training_run import Attempt
+from aetrain.sweeps.launch import Asked
+from aetrain.sweeps.packed import packed_training
+from aetrain.sweeps.packed.random_replay import ReplayRandomCalls
+from aetrain.views.tensorboard import event_files, events, key
 
 # The last batch is smaller than the others.
 SHARED = (*TINY, "dataset.subset=50", "batch_size=20", "epochs=2")
 
-SEEN = "{_target_: aetrain.views.pictures.Reconstructions, count: 4, columns: 2}"
+SEEN = "{_target_: aetrain.views.images.Reconstructions, count: 4, columns: 2}"
 
 CASES = {
     "vae": (
@@ -36,10 +38,10 @@ CASES = {
     ),
     "aae": (
         ["model=aae", "model.hidden=[32]", "noise=masking", "schedule=cosine"],
-        ["noise.p=0.1", "noise.p=0.5 seed=1", "schedule.warmup=0.3 model.penalties.critic.weight=1"],
+        ["noise.p=0.1", "noise.p=0.5 seed=1", "schedule.warmup_fraction=0.3 model.penalties.critic.weight=1"],
     ),
     "tied": (
-        ["model=tied", "model.hidden=[32]", "sparsity=kl", "dataset.crop=6", "dataset.binarize=dynamic"],
+        ["model=tied", "model.hidden=[32]", "sparsity=kl", "dataset.random_crop=6", "dataset.binarize=dynamic"],
         ["sparsity.target=0.1", "sparsity.target=0.3 pretrain=mean seed=7", "optimizer=sgd optimizer.lr=1e-4"],
     ),
     "conv": (
@@ -58,22 +60,22 @@ def asked(folder: Path, common: Sequence[str], each: Sequence[str]) -> list[Aske
     found = []
     for text in each:
         where = f"hydra.run.dir='{folder / text.replace(' ', ',')}'"
-        config, directory, said = library.composed([*SHARED, *common, *text.split(), where])
+        config, directory, said = api.composed([*SHARED, *common, *text.split(), where])
         found.append(Asked(config, directory, [word for word in said if not word.startswith("hydra.")]))
     return found
 
 
 def packed(runs: Sequence[Asked], size: int = 32) -> list[int]:
     """Train the first pack of them in this process; which were dealt with."""
-    taken, shares, _ = packs.plan(runs, size)
+    taken, shares, _ = packed_training.plan(runs, size)
     for share in shares:
-        packs.run([runs[i] for i in share])
+        packed_training.run([runs[i] for i in share])
     return taken
 
 
 def alone(runs: Sequence[Asked]) -> None:
     for run in runs:
-        experiment.run(run.config, run.directory, run.overrides)
+        train.run(run.config, run.directory, run.overrides)
 
 
 def history(run: Path) -> list[dict[str, float]]:
@@ -116,10 +118,10 @@ def same(mine: Path, theirs: Path) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_packed_runs_are_what_they_are_alone(case: str, tmp_path: Path) -> None:
     common, each = CASES[case]
-    runs, lone = asked(tmp_path / "packed", common, each), asked(tmp_path / "alone", common, each)
+    runs, single_unit_code = asked(tmp_path / "packed", common, each), asked(tmp_path / "alone", common, each)
     assert packed(runs) == list(range(len(each)))
-    alone(lone)
-    for run, other in zip(runs, lone, strict=True):
+    alone(single_unit_code)
+    for run, other in zip(runs, single_unit_code, strict=True):
         same(run.directory, other.directory)
     assert len({json.dumps(history(run.directory)[-1]["train/loss"]) for run in runs}) == len(runs)
 
@@ -127,17 +129,17 @@ def test_packed_runs_are_what_they_are_alone(case: str, tmp_path: Path) -> None:
 def test_run_that_diverges_leaves_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     common = ["model=linear", "likelihood=gaussian", "optimizer=sgd", "epochs=4"]
     runs = asked(tmp_path / "packed", common, ["optimizer.lr=1e-3", "optimizer.lr=1e9", "optimizer.lr=1e-4"])
-    lone = asked(tmp_path / "alone", common, ["optimizer.lr=1e-3", "optimizer.lr=1e-4"])
+    single_unit_code = asked(tmp_path / "alone", common, ["optimizer.lr=1e-3", "optimizer.lr=1e-4"])
     with caplog.at_level(logging.INFO):
         packed(runs)
-        alone(lone)
+        alone(single_unit_code)
     first, second, third = (run.directory for run in runs)
     assert metrics(second)["status"] == "failed"
     assert "training diverged in epoch" in str(metrics(second)["cause"])
     assert "training diverged in epoch" in (second / "aetrain.log").read_text()
     assert "epoch 4/4 | 2 runs" in caplog.text
-    same(first, lone[0].directory)
-    same(third, lone[1].directory)
+    same(first, single_unit_code[0].directory)
+    same(third, single_unit_code[1].directory)
 
 
 def test_interrupted_pack_is_taken_up_together_or_by_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,14 +158,14 @@ def test_interrupted_pack_is_taken_up_together_or_by_resume(tmp_path: Path, monk
     stood = [json.loads((run.directory / "checkpoint" / "state.json").read_text())["epoch"] for run in runs]
     assert stood == [3, 2, 3]
     assert {metrics(run.directory)["status"] for run in runs} == {"interrupted"}
-    config, where, said = library.composed([f"resume={runs[2].directory}"])
-    experiment.run(config, where, said)
+    config, where, said = api.composed([f"resume={runs[2].directory}"])
+    train.run(config, where, said)
     written = (runs[2].directory / "metrics.json").read_text()
     assert packed(runs) == [2, 0, 1]
     assert (runs[2].directory / "metrics.json").read_text() == written, "the finished one is left as it is"
-    lone = asked(tmp_path / "alone", common, each)
-    alone(lone)
-    for run, other in zip(runs, lone, strict=True):
+    single_unit_code = asked(tmp_path / "alone", common, each)
+    alone(single_unit_code)
+    for run, other in zip(runs, single_unit_code, strict=True):
         assert metrics(run.directory)["status"] == "finished"
         assert history(run.directory)[-1]["test/sse"] == pytest.approx(
             history(other.directory)[-1]["test/sse"], rel=2e-3
@@ -172,7 +174,7 @@ def test_interrupted_pack_is_taken_up_together_or_by_resume(tmp_path: Path, monk
 
 def test_directory_that_somebody_writes_to_is_left_to_them(tmp_path: Path) -> None:
     runs = asked(tmp_path, ["model=linear"], ["seed=1", "seed=2", "seed=3"])
-    from aetrain.directory import RunDirectory
+    from aetrain.storage.run_directory import RunDirectory
 
     theirs = RunDirectory(runs[1].directory)
     theirs.claim(runs[1].config, runs[1].overrides)
@@ -209,8 +211,8 @@ def test_runs_that_cannot_be_packed_are_left_with_a_sentence(
 def test_setting_that_a_pack_would_overlook_is_noticed_by_trying(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Numbers of a list are not put into the stack; were runs that differ in them tried together, it would show."""
-    monkeypatch.setattr(packs, "_shared", lambda plain: {})
+    """PerRunScalars of a list are not put into the stack; were runs that differ in them tried together, it would show."""
+    monkeypatch.setattr(packed_training, "_shared", lambda plain: {})
     with caplog.at_level(logging.INFO):
         packed(asked(tmp_path, ["model=wae"], ["model.penalties.mmd.scales=[1.0]", "model.penalties.mmd.scales=[2.0]"]))
     assert "a step together would not be the run's own (loss@0 differs)" in caplog.text
@@ -267,7 +269,7 @@ def test_a_pack_is_shared_out_among_the_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    plan = packs.plan(asked(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(runs)]), size)
+    plan = packed_training.plan(asked(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(runs)]), size)
     assert plan == (sorted(i for share in shares for i in share) or [0], shares, each)
 
 
@@ -288,7 +290,7 @@ def test_rule_for_many_runs_is_torchs_own(name: str) -> None:
     }[name]
 
     def ruled(*given: torch.Tensor) -> torch.Tensor:
-        with Replay([]):
+        with ReplayRandomCalls([]):
             return function(*given)
 
     mine, theirs = torch.vmap(ruled)(*given), torch.vmap(function)(*given)
@@ -307,14 +309,14 @@ def nodes(node: torch.autograd.graph.Node | None) -> list[torch.autograd.graph.N
 
 MODULE = '''
 import os, signal, sys
-from aetrain.data.noise import Clean
+from aetrain.data.noise import NoNoise
 
 
 class Deadly(Clean):
     """Kills a process that packs runs."""
 
     def __call__(self, x, generator=None):
-        if "aetrain.packs" in sys.modules:
+        if "aetrain.sweeps.packed.packed_training" in sys.modules:
             os.kill(os.getpid(), signal.SIGKILL)
         return x
 '''

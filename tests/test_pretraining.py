@@ -14,9 +14,8 @@ from torch import nn
 
 import aetrain
 from aetrain.config.errors import ConfigError
-from aetrain.data.batches import Batches
-from aetrain.data.dataset import Images, Prepare
-from aetrain.data.noise import Clean, Gaussian, Noise, Replace
+from aetrain.data.images import Batches, Images, Prepare
+from aetrain.data.noise import Gaussian, Noise, NoNoise, Replace
 from aetrain.model import bottlenecks
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.dense import dense
@@ -24,10 +23,10 @@ from aetrain.model.layers import TiedLinear
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import GaussianKL
-from aetrain.training.layerwise import Layerwise, OnUnits, likelihood_of, stage_of
-from aetrain.training.pretrain import Supplies
-from aetrain.training.rbm import RBM, StackedRBMs
-from aetrain.training.stages import pairs, units_below
+from aetrain.training.pretraining.layer_pairs import pairs, units_below
+from aetrain.training.pretraining.layerwise import HiddenNoise, Layerwise, likelihood_of, stage_of
+from aetrain.training.pretraining.pretrain import PretrainContext
+from aetrain.training.pretraining.rbm import RBM, StackedRBMs
 
 SHAPE = (1, 6, 5)
 
@@ -40,11 +39,11 @@ def small(**settings: object) -> Autoencoder:
 
 def supplies(
     recorded: list[Mapping[str, float]], noise: Noise | None = None, objective: Objective | None = None, seed: int = 0
-) -> Supplies:
+) -> PretrainContext:
     pixels = torch.randint(0, 256, (60, *SHAPE), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    return Supplies(
+    return PretrainContext(
         Batches(Images(pixels), 20, Prepare()),
-        noise or Clean(),
+        noise or NoNoise(),
         objective or Objective({}),
         lambda parameters: torch.optim.Adam(parameters, lr=0.01),
         seed,
@@ -69,7 +68,7 @@ def test_gradient_of_contrastive_divergence_is_the_outer_products(linear: bool, 
     data = torch.rand(10, 6, dtype=torch.float64)
     w, c, b = rbm.up.weight.detach(), rbm.up.bias.detach(), rbm.visible_bias.detach()
     torch.manual_seed(5)
-    rbm.terms(data)["loss"].backward()
+    rbm.losses(data)["loss"].backward()
 
     def mean_hidden(v: torch.Tensor) -> torch.Tensor:
         drive = v @ w.t() + c
@@ -115,7 +114,7 @@ def test_hidden_states_are_drawn_with_the_probabilities_they_should_have() -> No
 
 def test_contrastive_divergence_steps_are_those_of_the_program() -> None:
     """inc = momentum * inc + lr * (products / N - cost * w), with the momentum raised after `switch` epochs."""
-    settings = StackedRBMs(epochs=3, switch=1, weight_cost=0.01)
+    settings = StackedRBMs(epochs=3, momentum_switch_epoch=1, weight_decay=0.01)
     rbm, data = machine(linear=False), torch.rand(10, 6, dtype=torch.float64)
     update, w = settings.update(rbm), rbm.up.weight.detach().clone()
     inc = torch.zeros_like(w)
@@ -203,7 +202,7 @@ def test_the_stage_of_the_code_has_the_penalties_and_its_own_rate() -> None:
         made.append(given.make_optimizer(parameters))  # type: ignore[arg-type]
         return made[-1]
 
-    Layerwise(epochs=1, lr=0.003)(model, Supplies(**{**vars(given), "make_optimizer": make}))
+    Layerwise(epochs=1, lr=0.003)(model, PretrainContext(**{**vars(given), "make_optimizer": make}))
     assert [sorted(figures) for figures in recorded] == [
         ["pretrain/1/loss", "pretrain/1/nll"],
         ["pretrain/2/loss", "pretrain/2/nll"],
@@ -222,12 +221,12 @@ def test_distance_of_units_is_cross_entropy_of_sigmoids_and_squared_error_of_oth
 
 def test_noise_on_units_keeps_their_range() -> None:
     h = 5 * torch.randn(50, 7, 1, 1)
-    assert OnUnits(Clean())(h) is h
-    seen = OnUnits(Replace(p=0.5, white=0.0))(h)
+    assert HiddenNoise(NoNoise())(h) is h
+    seen = HiddenNoise(Replace(p=0.5, white=0.0))(h)
     hit = (seen - h).abs() > 1e-4
     assert 0.4 < hit.float().mean() < 0.6
     torch.testing.assert_close(seen[hit], h.min().expand(int(hit.sum())))
-    loud = OnUnits(Gaussian(3.0))(h)
+    loud = HiddenNoise(Gaussian(3.0))(h)
     assert loud.min() >= h.min() - 1e-4
     assert loud.max() <= h.max() + 1e-4
 
@@ -290,10 +289,10 @@ def test_a_run_killed_while_pretraining_or_after_comes_to_the_same_weights(
     whole = aetrain.load(run(*said, name="whole"))
 
     def interrupted(after: int, name: str) -> None:
-        from aetrain.training import stages
+        from aetrain.training.pretraining import layer_pairs
 
         calls = itertools.count()
-        kept = stages.log.info
+        kept = layer_pairs.log.info
 
         def count(*args: object) -> None:
             kept(*args)  # type: ignore[arg-type]
@@ -301,7 +300,7 @@ def test_a_run_killed_while_pretraining_or_after_comes_to_the_same_weights(
                 raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(stages.log, "info", count)
+            patch.setattr(layer_pairs.log, "info", count)
             with pytest.raises(Killed):
                 run(*said, name=name)
 

@@ -19,7 +19,7 @@ from conftest import ROOT, TINY
 
 import aetrain
 from aetrain.config.paths import groups
-from aetrain.evaluation.meaning import MEANING
+from aetrain.evaluation.metric_descriptions import DESCRIPTIONS
 
 README = (ROOT / "README.md").read_text()
 
@@ -151,7 +151,7 @@ def test_every_group_and_option_is_listed() -> None:
 
 
 def test_every_figure_is_explained() -> None:
-    for name, meaning in MEANING.items():
+    for name, meaning in DESCRIPTIONS.items():
         assert f"| `{name}` | {meaning} |" in README
 
 

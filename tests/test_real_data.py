@@ -9,9 +9,9 @@ import torch
 
 import aetrain
 from aetrain.config.paths import groups
-from aetrain.data.archives import Mnist
-from aetrain.data.batches import in_order
-from aetrain.evaluation import ruler
+from aetrain.data.images import in_order
+from aetrain.data.mnist import Mnist
+from aetrain.evaluation import evaluator
 from aetrain.model.pca import PCA
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
@@ -44,11 +44,11 @@ def test_known_answers_of_the_data(data_dir: Path) -> None:
     train = in_order(splits.train, 8192, dataset.prepare)
     pca = PCA.fit(train, 30)
     x = torch.cat(list(in_order(splits.test, 10_000, dataset.prepare)))
-    assert abs(ruler.sse(pca.reconstruct(x), x).mean() - 13.866) < 0.01
+    assert abs(evaluator.sse(pca.reconstruct(x), x).mean() - 13.866) < 0.01
     mean = pca.mean.view(1, 1, 28, 28).expand_as(x)
-    assert abs(ruler.sse(mean, x).mean() - 52.897) < 0.01
-    assert abs(ruler.bce(mean, x).mean() - 205.80) < 0.05
-    assert abs(ruler.entropy(x).mean() - 45.535) < 0.01
+    assert abs(evaluator.sse(mean, x).mean() - 52.897) < 0.01
+    assert abs(evaluator.bce(mean, x).mean() - 205.80) < 0.05
+    assert abs(evaluator.entropy(x).mean() - 45.535) < 0.01
 
 
 def test_linear_is_pca(full: Run) -> None:
@@ -96,7 +96,7 @@ def test_sparse_units_are_as_active_as_they_should_be_and_become_strokes(full: R
 
 def smoothness(directory: Path) -> float:
     """Correlation of neighbouring pixels in the first layer's pictures, mean over units."""
-    weights = aetrain.load(directory).model.first_layer().detach()[:, 0]
+    weights = aetrain.load(directory).model.first_layer_weights().detach()[:, 0]
     weights = weights - weights.mean((1, 2), keepdim=True)
     return float(((weights[:, :, 1:] * weights[:, :, :-1]).sum((1, 2)) / weights.square().sum((1, 2))).mean())
 

@@ -20,14 +20,14 @@ from command import command
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from aetrain import library
+from aetrain import api
 from aetrain.report.charts import number, ticks
+from aetrain.report.groups import grouped
 from aetrain.report.html import el, join
 from aetrain.report.page import write_report
 from aetrain.report.runs import entries
-from aetrain.report.settings import grouped
-from aetrain.report.sweep import Sweep
 from aetrain.report.tables import best, main_figures
+from aetrain.sweeps.sweep import Sweep
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"
 
@@ -61,7 +61,7 @@ class Reader(HTMLParser):
 @cache
 def composed(overrides: tuple[str, ...]) -> str:
     """The config that overrides make."""
-    return OmegaConf.to_yaml(library.composed(overrides)[0])
+    return OmegaConf.to_yaml(api.composed(overrides)[0])
 
 
 def a_run(folder: Path, *overrides: str, metrics: dict[str, Any] | None = None, epochs: int = 3, **more: Any) -> Path:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from command import command, everything_in
 from conftest import TINY
-from faults import CASES, Subject
+from faults import CASES, EvalInputs
 
-from aetrain import library
-from aetrain.checks.fingerprint import differences, fingerprint
+from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.directory import RunDirectory
+from aetrain.selfcheck.fingerprint import differences, fingerprint
+from aetrain.storage.run_directory import RunDirectory
 
 LINEAR = (*TINY, "model=linear")
 
@@ -23,20 +23,20 @@ LINEAR = (*TINY, "model=linear")
 @pytest.mark.parametrize("case", CASES)
 def test_killed_run_comes_to_the_same(case: str, tmp_path: Path) -> None:
     """At a random moment of all that the run passes through, and at another of its second attempt."""
-    differ, _, told = Subject(f"{case} views=none", tmp_path).kill(seed=CASES.index(case), times=2)
+    differ, _, told = FaultCase(f"{case} views=none", tmp_path).kill(seed=CASES.index(case), times=2)
     assert not differ, told
 
 
 @pytest.mark.slow
 def test_kill_at_every_rename_in_turn(tmp_path: Path) -> None:
     """One run, killed at its first rename, taken up and killed at the second, and so on: between any two files."""
-    from aetrain.checks.kills import Moment, run
+    from aetrain.selfcheck.kill import KillPoint, run
 
-    subject = Subject("model=linear views=none", tmp_path)
-    for count in range(1, subject.passed["os.rename", 0] + 1):
-        run(subject.at("killed"), Moment(("os.rename", 0), count, signal.SIGKILL))
-    assert run(subject.at("killed")) == 0
-    assert not differences(subject.wanted, fingerprint(tmp_path / "killed"))
+    inputs = EvalInputs("model=linear views=none", tmp_path)
+    for count in range(1, inputs.passed["os.rename", 0] + 1):
+        run(inputs.at("killed"), KillPoint(("os.rename", 0), count, signal.SIGKILL))
+    assert run(inputs.at("killed")) == 0
+    assert not differences(inputs.wanted, fingerprint(tmp_path / "killed"))
 
 
 def metrics_of(run: Path) -> dict[str, object]:
@@ -109,14 +109,14 @@ def test_looking_at_a_run_does_not_change_it(tmp_path: Path) -> None:
     before = fingerprint(tmp_path / "run")
     fine(["mode=eval", "run=run"], tmp_path)
     fine(["mode=eval", "run=run", "noise=gaussian"], tmp_path)
-    library.load(tmp_path / "run")
+    api.load(tmp_path / "run")
     assert fingerprint(tmp_path / "run") == before
 
 
 def test_directory_that_is_being_written_to_is_refused(tmp_path: Path) -> None:
     fine([*LINEAR, "hydra.run.dir=run"], tmp_path)
     home = RunDirectory(tmp_path / "run")
-    config, _, said = library.composed([*LINEAR, f"hydra.run.dir={home.path}"])
+    config, _, said = api.composed([*LINEAR, f"hydra.run.dir={home.path}"])
     home.claim(config, said)
     before = everything_in(tmp_path)
     try:
@@ -155,7 +155,7 @@ def test_diverging_run_names_the_term_and_keeps_the_last_good_checkpoint(tmp_pat
     assert outcome.code == 1
     assert "training diverged in epoch" in outcome.err
     assert "optimizer.lr" in outcome.err
-    run = library.load(tmp_path / "run")
+    run = api.load(tmp_path / "run")
     assert all(weight.isfinite().all() for weight in run.model.parameters())
     assert metrics_of(tmp_path / "run")["status"] == "failed"
 
@@ -166,8 +166,8 @@ def test_full_disk_stops_the_run_and_costs_nothing(after: int, tmp_path: Path, m
     import errno
     import os
 
-    subject = [*LINEAR, "epochs=4"]
-    fine([*subject, "hydra.run.dir=whole"], tmp_path)
+    inputs = [*LINEAR, "epochs=4"]
+    fine([*inputs, "hydra.run.dir=whole"], tmp_path)
     left = after
     fsync = os.fsync
 
@@ -180,13 +180,13 @@ def test_full_disk_stops_the_run_and_costs_nothing(after: int, tmp_path: Path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        outcome = command([*subject, "hydra.run.dir=run"], tmp_path)
+        outcome = command([*inputs, "hydra.run.dir=run"], tmp_path)
     assert outcome.code == 1
     assert "No space left on device" in outcome.err
     assert "Traceback" not in outcome.err
     if after >= 12:
-        library.load(tmp_path / "run")
-    fine([*subject, "hydra.run.dir=run"], tmp_path)
+        api.load(tmp_path / "run")
+    fine([*inputs, "hydra.run.dir=run"], tmp_path)
     assert not differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "run"))
 
 
@@ -197,6 +197,6 @@ def test_run_of_another_shape_is_refused(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "run" / name)
         shutil.copytree(tmp_path / "other" / name, tmp_path / "run" / name)
     with pytest.raises(ConfigError, match="another model's weights"):
-        library.load(tmp_path / "run")
+        api.load(tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()
     assert "another model's weights" in command(["resume=run"], tmp_path).err

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from aetrain import experiment, library
-from aetrain.build import build
+from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.data.digits import Digits
-from aetrain.evaluation.robustness import kinds
-from aetrain.evaluation.tables import explained
+from aetrain.evaluation.console import explained
+from aetrain.evaluation.measures.robustness import kinds
+from aetrain.runs import train
+from aetrain.runs.build import build
 
 
 def test_a_cell_is_the_ruler_s_figure_under_that_noise(tiny: Callable[..., Path]) -> None:
@@ -23,9 +24,9 @@ def test_a_cell_is_the_ruler_s_figure_under_that_noise(tiny: Callable[..., Path]
     assert len(cells) == 2 * len(kinds(0.0))
     assert explained(cells[0]) == "noisy_sse_NOISE_LEVEL"
     for noise, level in (("masking", "noise.p=0.6"), ("gaussian", "noise.std=0.6"), ("salt_and_pepper", "noise.p=0.6")):
-        library.run([f"run={directory}", "mode=eval", f"noise={noise}", level])
-        ruler = json.loads((directory / "eval" / f"noise={noise},{level}" / "metrics.json").read_text())
-        assert metrics[f"test/noisy_sse_{noise}_0.6"] == pytest.approx(ruler["test/noisy_sse"], rel=1e-6)
+        api.run([f"run={directory}", "mode=eval", f"noise={noise}", level])
+        direct = json.loads((directory / "eval" / f"noise={noise},{level}" / "metrics.json").read_text())
+        assert metrics[f"test/noisy_sse_{noise}_0.6"] == pytest.approx(direct["test/noisy_sse"], rel=1e-6)
 
 
 def test_more_noise_is_further_from_the_image_and_masking_removes_what_it_hits(tiny: Callable[..., Path]) -> None:
@@ -45,6 +46,6 @@ def test_more_noise_is_further_from_the_image_and_masking_removes_what_it_hits(t
 
 @pytest.mark.parametrize("setting", ["levels=[]", "levels=[2]", "count=0"])
 def test_what_measures_nothing_is_refused(setting: str) -> None:
-    config, _, words = library.composed([*TINY, "measures=robustness", f"measures.robustness.{setting}"])
+    config, _, words = api.composed([*TINY, "measures=robustness", f"measures.robustness.{setting}"])
     with pytest.raises(ConfigError, match=r"measures\.robustness\." + setting.partition("=")[0]):
-        build(experiment.checked(config, words))
+        build(train.checked(config, words))

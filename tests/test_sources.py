@@ -26,11 +26,11 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from aetrain.data import archives
-from aetrain.data.archives import CACHE, SHAPES, Archives, FashionMnist, Mnist
+from aetrain.data import mnist
 from aetrain.data.dataset import Dataset
 from aetrain.data.digits import Digits
 from aetrain.data.folder import Folder
+from aetrain.data.mnist import CACHE, SHAPES, Archives, FashionMnist, Mnist
 from aetrain.data.npz import Npz
 
 ROOT = Path(__file__).parents[1]
@@ -192,7 +192,7 @@ def test_second_time_is_a_blink(built: Path) -> None:
 import sys
 import aetrain.data.archives, aetrain.data.digits, aetrain.data.folder, aetrain.data.npz
 assert not {{"torchvision", "sklearn", "PIL"}} & set(sys.modules), "imported before it is needed"
-for source in (aetrain.data.archives.Mnist, aetrain.data.archives.FashionMnist):
+for source in (aetrain.data.mnist.Mnist, aetrain.data.mnist.FashionMnist):
     assert len(source(path={str(built)!r}).read()[0]) == 60000
 assert not {{"torchvision", "sklearn", "PIL"}} & set(sys.modules), "imported though not needed"
 """
@@ -221,7 +221,7 @@ def test_images_outlive_the_cache(originals: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "shapes", "dtype", "labels", "names", "a folder"])
 def test_broken_cache_is_rebuilt(built: Path, originals: Path, tmp_path: Path, damage: str) -> None:
     linked(originals, tmp_path)
-    stamps = json.dumps(archives.stamps(tmp_path / "MNIST" / "raw"))
+    stamps = json.dumps(mnist.stamps(tmp_path / "MNIST" / "raw"))
     good, cache = built / "MNIST" / CACHE, tmp_path / "MNIST" / CACHE
     tensors = load_file(good)
     match damage:
@@ -247,7 +247,7 @@ def test_broken_cache_is_rebuilt(built: Path, originals: Path, tmp_path: Path, d
     assert test.labels is not None
     assert test.labels.bincount().tolist() == MNIST_TEST_CLASSES
     if damage != "a folder":
-        assert archives.read_cache(tmp_path / "MNIST") is not None
+        assert mnist.read_cache(tmp_path / "MNIST") is not None
     assert litter(tmp_path) == []
 
 
@@ -261,7 +261,7 @@ def test_damaged_archive(
     raw = linked(originals, tmp_path)
     if cached:
         shutil.copy(built / "MNIST" / CACHE, raw.parent)
-        assert archives.read_cache(raw.parent) is not None  # the links lead to the same files
+        assert mnist.read_cache(raw.parent) is not None  # the links lead to the same files
     file = "t10k-labels-idx1-ubyte.gz"
     altered(originals / "MNIST" / "raw" / file, raw / file, how)
 
@@ -319,7 +319,7 @@ def test_nothing_there_and_no_network(tmp_path: Path, offline: None) -> None:
 def test_silent_network_is_not_waited_for(
     tmp_path: Path, online: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "PATIENCE", 0.1)
+    monkeypatch.setattr(mnist, "PATIENCE", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes calls, never answers
         online(f"http://127.0.0.1:{mute.getsockname()[1]}/")
         start = time.perf_counter()
@@ -390,7 +390,7 @@ def test_eight_processes_at_once(originals: Path, tmp_path: Path) -> None:
         )
     assert sorted(asked) == sorted(FILES)
     assert litter(tmp_path / "data") == []
-    assert archives.read_cache(tmp_path / "data" / "MNIST") is not None
+    assert mnist.read_cache(tmp_path / "data" / "MNIST") is not None
 
 
 @contextmanager

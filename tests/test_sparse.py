@@ -9,8 +9,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from aetrain import experiment, library
-from aetrain.build import build
+from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.data.toy import Toy
 from aetrain.model.conv import conv
@@ -21,7 +20,9 @@ from aetrain.model.sparse_coding import SparseCoding
 from aetrain.objective.contractive import Contractive
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import L1
-from aetrain.training.fit import Update
+from aetrain.runs import train
+from aetrain.runs.build import build
+from aetrain.training.loop import OptimizerStep
 from aetrain.training.optimizers import LBFGS
 
 SHAPE = (1, 6, 5)
@@ -38,8 +39,8 @@ def images(count: int, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> torch.T
 
 
 def parts(*overrides: str):
-    config, _, said = library.composed([*TINY, *overrides])
-    return build(experiment.checked(config, said))
+    config, _, said = api.composed([*TINY, *overrides])
+    return build(train.checked(config, said))
 
 
 # --- Winner-take-all and top-k ----------------------------------------------------------------------------------------
@@ -61,7 +62,7 @@ def test_topk_comes_down_to_k_in_training_and_always_keeps_k_in_evaluation() -> 
     keep, z = TopK(3, start=9, anneal=0.5), torch.rand(4, 10) + 1
     counts = []
     for progress in (0.0, 0.25, 0.5, 0.9):
-        keep.train().pace(progress)
+        keep.train().set_progress(progress)
         counts.append(int((keep(z)[0] != 0).sum()))
         assert ((keep.eval()(z) != 0).sum(1) == 3).all()
     assert counts == [9, 6, 3, 3]
@@ -176,7 +177,7 @@ def coding(**settings: object) -> torch.nn.Module:
         return SparseCoding(in_features, code_dim, **({"weight": 0.2, "steps": 1000} | settings))
 
     model = small(hidden=[], code_dim=40, tied=True, bottleneck=make, likelihood=Gaussian())
-    model.bottleneck.project.settle()
+    model.bottleneck.project.after_optimizer_step()
     return model
 
 
@@ -293,11 +294,11 @@ def test_xavier_keeps_the_variance_of_a_linear_signal_exactly() -> None:
 def test_lbfgs_comes_to_the_minimum_and_draws_the_same_noise_at_every_look() -> None:
     weight, seen = torch.nn.Parameter(torch.zeros(3)), []
 
-    def terms(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    def losses(x: torch.Tensor) -> dict[str, torch.Tensor]:
         seen.append(torch.randn(()).item())
         return {"loss": (weight - x).square().sum() + (weight - 1).pow(4).sum()}
 
-    Update(terms, LBFGS([weight])).step(torch.full((3,), 1.0))
+    OptimizerStep(losses, LBFGS([weight])).step(torch.full((3,), 1.0))
     assert len(seen) > 2
     assert len(set(seen)) == 1
     torch.testing.assert_close(weight.detach(), torch.ones(3), atol=1e-3, rtol=0)

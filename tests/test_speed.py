@@ -13,22 +13,23 @@ from conftest import TINY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aetrain import experiment, library
-from aetrain.build import Parts, build
-from aetrain.checks.fingerprint import differences, fingerprint
+from aetrain import api
 from aetrain.config.paths import groups
-from aetrain.evaluation import ruler
-from aetrain.training import compiling, precision, products
-from aetrain.training.compiling import compile_updates
-from aetrain.training.fit import Run, fit
+from aetrain.evaluation import evaluator
+from aetrain.runs import train
+from aetrain.runs.build import Components, build
+from aetrain.selfcheck.fingerprint import differences, fingerprint
+from aetrain.training.backend import compile, matmul, precision
+from aetrain.training.backend.compile import compile_updates
+from aetrain.training.loop import Run, fit
 
 BFLOAT16 = precision.cpu_has("avx512_bf16") or precision.cpu_has("amx_tile")
 fast_here = pytest.mark.skipif(not BFLOAT16, reason="this processor has no bfloat16 arithmetic")
 
 
-def parts_of(*overrides: str) -> Parts:
-    config, _, said = library.composed([*TINY, *overrides])
-    return build(experiment.checked(config, said))
+def parts_of(*overrides: str) -> Components:
+    config, _, said = api.composed([*TINY, *overrides])
+    return build(train.checked(config, said))
 
 
 # --- Products ---------------------------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ def test_products_by_the_other_library_are_as_exact(shape: tuple[int, int, int])
     a, b, one = (torch.rand(*size, generator=generator) - 0.3 for size in ((m, k), (n, k), (n,)))
     exact = a.double() @ b.double().T
     scale = (a.double().abs() @ b.double().abs().T).max()  # what rounding is measured by
-    with products.multiplying_by_onednn() as taken:
+    with matmul.matmul_by_onednn() as taken:
         if not taken:
             pytest.skip("MKL is fast on this processor, or there is a GPU")
         found = [a @ b.T, F.linear(a, b, one) - one, torch.bmm(a.expand(3, -1, -1), b.T.expand(3, -1, -1))[1]]
@@ -50,7 +51,7 @@ def test_products_by_the_other_library_are_as_exact(shape: tuple[int, int, int])
 
 def test_a_library_that_rounds_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_float32_matmul_precision()
-    monkeypatch.setattr(products, "_mkl_is_slow", lambda: True)
+    monkeypatch.setattr(matmul, "_mkl_is_slow", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     by_torch = torch.Tensor.__matmul__
 
@@ -59,7 +60,7 @@ def test_a_library_that_rounds_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> 
         return by_torch(a, b) if double else by_torch(a.bfloat16(), b.bfloat16()).float()
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
-    with products.multiplying_by_onednn() as taken:
+    with matmul.matmul_by_onednn() as taken:
         assert not taken
         assert torch.get_float32_matmul_precision() == before
 
@@ -67,9 +68,9 @@ def test_a_library_that_rounds_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(("slow", "cuda"), [(False, False), (True, True)])
 def test_where_it_would_do_no_good_nothing_is_changed(slow: bool, cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_float32_matmul_precision()
-    monkeypatch.setattr(products, "_mkl_is_slow", lambda: slow)
+    monkeypatch.setattr(matmul, "_mkl_is_slow", lambda: slow)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    with products.multiplying_by_onednn() as taken:
+    with matmul.matmul_by_onednn() as taken:
         assert not taken
         assert torch.get_float32_matmul_precision() == before
 
@@ -102,10 +103,10 @@ def test_fast_trains_every_model_near_to_float32(model: str, monkeypatch: pytest
 
 @fast_here
 def test_figures_are_in_float32_however_it_trained(tiny: Callable[..., Path]) -> None:
-    run = library.load(tiny("model=deep", "precision=fast"))
-    x = build(experiment.checked(run.config, [])).dataset.load().test.pixels.to(torch.float32).div(255)
+    run = api.load(tiny("model=deep", "precision=fast"))
+    x = build(train.checked(run.config, [])).dataset.load().test.pixels.to(torch.float32).div(255)
     assert run.reconstruct(x).dtype == torch.float32
-    assert run.metrics["test/sse"] == pytest.approx(ruler.sse(run.reconstruct(x), x).mean().item(), rel=1e-5)
+    assert run.metrics["test/sse"] == pytest.approx(evaluator.sse(run.reconstruct(x), x).mean().item(), rel=1e-5)
 
 
 @fast_here
@@ -125,18 +126,18 @@ def test_fast_where_there_is_no_bfloat16_is_said(
 
 
 def test_on_a_gpu_fast_is_bfloat16_where_it_is_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    for offered, chosen in ((True, precision.in_bfloat16), (False, precision.exactly)):
+    for offered, chosen in ((True, precision.forward_autocast), (False, precision.exactly)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda offered=offered, **_: offered)
-        assert precision.arithmetic("fast", torch.device("cuda"), nn.Conv2d(1, 1, 1)) is chosen
+        assert precision.forward_precision("fast", torch.device("cuda"), nn.Conv2d(1, 1, 1)) is chosen
 
 
 @pytest.mark.parametrize(
     ("has", "layer", "chosen"),
     [
         (set(), nn.Linear, precision.exactly),
-        ({"avx512_bf16"}, nn.Linear, precision.in_bfloat16),
+        ({"avx512_bf16"}, nn.Linear, precision.forward_autocast),
         ({"avx512_bf16"}, nn.Conv2d, precision.exactly),
-        ({"avx512_bf16", "amx_tile"}, nn.Conv2d, precision.in_bfloat16),
+        ({"avx512_bf16", "amx_tile"}, nn.Conv2d, precision.forward_autocast),
     ],
 )
 def test_on_a_cpu_fast_is_bfloat16_where_that_is_faster(
@@ -144,7 +145,7 @@ def test_on_a_cpu_fast_is_bfloat16_where_that_is_faster(
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has", lambda feature: feature in has)
     model = nn.Sequential(layer(*[1] * (2 if layer is nn.Linear else 3)))
-    assert precision.arithmetic("fast", torch.device("cpu"), model) is chosen
+    assert precision.forward_precision("fast", torch.device("cpu"), model) is chosen
 
 
 # --- Compiled ---------------------------------------------------------------------------------------------------------
@@ -153,11 +154,11 @@ def test_on_a_cpu_fast_is_bfloat16_where_that_is_faster(
 @pytest.fixture
 def _written_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler that does what it is told, operation by operation, and writes no C++."""
-    monkeypatch.setattr(compiling, "_compiled", lambda graph, cuda: graph)
+    monkeypatch.setattr(compile, "_compiled", lambda graph, cuda: graph)
 
 
-def stepped(parts: Parts, compiled: bool, batches: list[Tensor]) -> list[Tensor]:
-    """Terms, weights and buffers of a few steps."""
+def stepped(parts: Components, compiled: bool, batches: list[Tensor]) -> list[Tensor]:
+    """LossDict, weights and buffers of a few steps."""
     if compiled:
         compile_updates(parts.updates, (parts.model, parts.objective), batches)
     parts.model.train()
@@ -207,7 +208,7 @@ def test_only_batches_of_the_size_that_was_compiled_use_the_program(monkeypatch:
     def watched(graph: torch.fx.GraphModule, cuda: bool) -> Callable[[Tensor], object]:
         return lambda x: seen.append(len(x)) or graph(x)
 
-    monkeypatch.setattr(compiling, "_compiled", watched)
+    monkeypatch.setattr(compile, "_compiled", watched)
     parts = parts_of("model=linear")
     batches = [torch.rand(count, *parts.model.image_shape) for count in (8, 5, 8)]
     compile_updates(parts.updates, (parts.model, parts.objective), batches)
@@ -224,7 +225,7 @@ def test_gradients_of_a_program_lie_as_the_weights_do(name: str) -> None:
     parts = parts_of(f"model={name}")
     parts.model.train()
     for update in parts.updates:
-        graph, weights = compiling.written_down(update, torch.rand(4, *parts.model.image_shape))
+        graph, weights = compile.trace_forward_backward(update, torch.rand(4, *parts.model.image_shape))
         gradients, _ = graph(torch.rand(4, *parts.model.image_shape))
         assert [g.stride() for g in gradients] == [w.stride() for w in weights]
 
@@ -264,7 +265,7 @@ def test_what_is_made_once_and_kept_is_no_memory(caplog: pytest.LogCaptureFixtur
     found = []
     for compiled in (False, True):
         parts = parts_of("model=deep")
-        parts.model.finish[0] = Lazy()
+        parts.model.code_transform[0] = Lazy()
         x = torch.rand(8, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
         with caplog.at_level("INFO"):
             found.append(stepped(parts, compiled, [x, x]))
@@ -287,7 +288,7 @@ class Remembering(nn.Module):
 
 def test_a_buffer_that_is_replaced_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
     parts = parts_of("model=deep")
-    parts.model.finish[0] = memory = Remembering()
+    parts.model.code_transform[0] = memory = Remembering()
     before = memory.mean
     with caplog.at_level("INFO"):
         compile_updates(parts.updates, [parts.model], [torch.rand(8, *parts.model.image_shape)])
@@ -319,7 +320,7 @@ def test_what_cannot_be_compiled_is_trained_as_it_is(
     def refuse(*_: object) -> None:
         raise RuntimeError("No working C++ compiler found\nmore")
 
-    monkeypatch.setattr(compiling, "_compiled", refuse)
+    monkeypatch.setattr(compile, "_compiled", refuse)
     with caplog.at_level("INFO"):
         run = tiny("model=linear", "compile=true")
     assert (
@@ -333,13 +334,13 @@ def test_what_cannot_be_compiled_is_trained_as_it_is(
 def test_on_a_gpu_the_program_is_a_cuda_graph(cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(torch, "compile", lambda graph, **said: asked.append(said))
-    compiling._compiled(torch.fx.GraphModule({}, torch.fx.Graph()), cuda)
+    compile._compiled(torch.fx.GraphModule({}, torch.fx.Graph()), cuda)
     assert [said["options"]["triton.cudagraphs"] for said in asked] == [cuda]
 
 
 def test_when_it_pays_is_said() -> None:
-    assert compiling.said(10.0, before=3e-3, after=1e-3, steps=500).endswith("wins that back after 10 epochs")
-    assert compiling.said(10.0, before=1e-3, after=3e-3, steps=500).endswith("so it does not pay here")
+    assert compile.said(10.0, before=3e-3, after=1e-3, steps=500).endswith("wins that back after 10 epochs")
+    assert compile.said(10.0, before=1e-3, after=3e-3, steps=500).endswith("so it does not pay here")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -378,7 +379,7 @@ def test_optimizers_step_as_torch_says(monkeypatch: pytest.MonkeyPatch) -> None:
         for wrapped in (False, True):
             with monkeypatch.context() as patch:
                 if wrapped:
-                    patch.setattr("aetrain.training.fit.step_of", lambda optimizer: optimizer.step)
+                    patch.setattr("aetrain.training.loop.step_of", lambda optimizer: optimizer.step)
                 parts = parts_of("model=linear", f"optimizer={name}")
             x = torch.rand(16, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
             for _ in range(3):
@@ -387,7 +388,7 @@ def test_optimizers_step_as_torch_says(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True)), name
 
 
-# --- Figures ----------------------------------------------------------------------------------------------------------
+# --- Metrics ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 31), (1, 8, 8), (1, 5, 9), (2, 4, 4), (1, 3, 3), (1, 2, 2)])
@@ -395,7 +396,7 @@ def test_ssim_is_what_its_equations_say(shape: tuple[int, int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(4, *shape, generator=generator)
     y = (x + 0.2 * torch.randn(4, *shape, generator=generator)).clamp(0, 1)
-    assert ruler.ssim(y, x) == pytest.approx(known_ssim(y, x), abs=1e-5)
+    assert evaluator.ssim(y, x) == pytest.approx(known_ssim(y, x), abs=1e-5)
 
 
 def known_ssim(y: Tensor, x: Tensor) -> list[float]:
@@ -431,8 +432,7 @@ def known_ssim(y: Tensor, x: Tensor) -> list[float]:
 
 def test_an_epoch_holds_no_second_copy_of_the_images() -> None:
     """The data set stays as it is stored, one byte a pixel: a batch at a time becomes floats."""
-    from aetrain.data.batches import Batches
-    from aetrain.data.dataset import Images, Prepare
+    from aetrain.data.images import Batches, Images, Prepare
 
     images = Images(torch.randint(0, 256, (512, 1, 8, 8), dtype=torch.uint8))
     sizes: list[int] = []

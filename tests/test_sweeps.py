@@ -15,15 +15,16 @@ import pytest
 from command import Outcome, command, everything_in, process
 from conftest import TINY
 
-from aetrain import apart, library
+from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.directory import RunDirectory
+from aetrain.runs import process
+from aetrain.storage.run_directory import RunDirectory
 
 # A noise that does what it is told to in its first epoch, but not where a file called `mended` lies.
 MODULE = '''
 import os, signal, sys
 from pathlib import Path
-from aetrain.data.noise import Clean
+from aetrain.data.noise import NoNoise
 
 
 class Faulty(Clean):
@@ -159,7 +160,7 @@ def test_interrupted_sweep_is_taken_up(
 STRUCK = """
 import os, signal, sys, time, weakref
 from aetrain import apart
-from aetrain.config.errors import Terminated
+from aetrain.config.errors import SigTerm
 
 def callback(_):
     os.kill(os.getpid(), int(sys.argv[1]))
@@ -168,7 +169,7 @@ def callback(_):
 class Thing:
     pass
 
-apart.stoppable()
+process.install_signal_handlers()
 try:
     thing = Thing()
     watched = weakref.ref(thing, callback)
@@ -179,7 +180,7 @@ except KeyboardInterrupt as stop:
 """
 
 
-@pytest.mark.parametrize(("number", "heard"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "Terminated")])
+@pytest.mark.parametrize(("number", "heard"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "SigTerm")])
 def test_interruption_amid_a_callback_is_not_lost(number: signal.Signals, heard: str) -> None:
     """Python prints such an error and goes on; imports have callbacks of that kind."""
     done = subprocess.run(
@@ -203,7 +204,7 @@ def test_run_that_is_refused_is_no_success(tmp_path: Path) -> None:
     assert not unfinished.exists()
     assert metrics_of(tmp_path / "sweep" / "seed=2")["status"] == "finished"
     home = RunDirectory(tmp_path / "sweep" / "seed=1")
-    config, _, words = library.composed([*TINY, "model=linear", "seed=1", f"hydra.run.dir='{home.path}'"])
+    config, _, words = api.composed([*TINY, "model=linear", "seed=1", f"hydra.run.dir='{home.path}'"])
     home.claim(config, words)
     try:
         outcome = command([*said, "seed=0,1"], tmp_path)
@@ -222,7 +223,7 @@ def begin(folder: Path, number: int, overrides: list[str]) -> None:
     (folder / f"ready{number}").touch()
     while not (folder / "go").exists():
         time.sleep(0.001)
-    config, directory, said = library.composed([*TINY, "model=linear", *overrides])
+    config, directory, said = api.composed([*TINY, "model=linear", *overrides])
     home = RunDirectory(directory)
     try:
         home.claim(config, said)
@@ -241,7 +242,7 @@ MANY = 8
 def test_runs_of_one_instant_do_not_share_a_directory(same: bool, tmp_path: Path) -> None:
     """Each has its own, or where they were given one only one of them has it."""
     overrides = ["hydra.run.dir=same"] if same else []
-    processes = [apart.start(begin, tmp_path, number, overrides) for number in range(MANY)]
+    processes = [process.start(begin, tmp_path, number, overrides) for number in range(MANY)]
     while len(list(tmp_path.glob("ready*"))) < MANY and all(each.is_alive() for each in processes):
         time.sleep(0.01)
     (tmp_path / "go").touch()

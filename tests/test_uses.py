@@ -12,19 +12,20 @@ from conftest import TINY
 from PIL import Image
 
 import aetrain
-from aetrain import experiment, library
-from aetrain.build import build
+from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.data.dataset import Images, Splits
-from aetrain.evaluation import probes
-from aetrain.evaluation.few_labels import FewLabels, Indices, balanced
-from aetrain.evaluation.linear import Linear, cross_entropy, linear_accuracy, squared_hinge
-from aetrain.evaluation.measures import Subject, codes
-from aetrain.evaluation.probes import Probes, matched, mutual_information, vote
-from aetrain.evaluation.retrieval import Retrieval, precision
-from aetrain.evaluation.spaces import nearest, spaces
+from aetrain.data.images import Images, Splits
+from aetrain.evaluation.measures import probes
+from aetrain.evaluation.measures.baselines import nearest, spaces
+from aetrain.evaluation.measures.few_labels import FewLabels, balanced
+from aetrain.evaluation.measures.linear_classifier import Linear, cross_entropy, linear_accuracy, squared_hinge
+from aetrain.evaluation.measures.measure import EvalInputs, codes
+from aetrain.evaluation.measures.probes import Probes, matched, mutual_information, vote
+from aetrain.evaluation.measures.retrieval import Retrieval, precision
 from aetrain.modes import search
-from aetrain.views.retrieval import others
+from aetrain.runs import train
+from aetrain.runs.build import build
+from aetrain.views.neighbours import others
 
 
 def blobs(count: int = 300, classes: int = 3, dim: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,14 +36,16 @@ def blobs(count: int = 300, classes: int = 3, dim: int = 5, seed: int = 0) -> tu
     return centres[labels] + torch.randn(count, dim, generator=generator), labels
 
 
-def subject_of(*overrides: str) -> Subject:
+def subject_of(*overrides: str) -> EvalInputs:
     """An untrained model and the embedded digits."""
-    config, _, said = library.composed([*TINY, *overrides])
-    parts = build(experiment.checked(config, said))
+    config, _, said = api.composed([*TINY, *overrides])
+    parts = build(train.checked(config, said))
     splits = parts.dataset.load()
     prepare = parts.dataset.prepare
-    pca = experiment.yardstick(parts, splits)
-    return Subject(parts.model.eval(), parts.objective, parts.noise, splits, prepare, parts.untrained, parts.seed, pca)
+    pca = train.fit_pca_baseline(parts, splits)
+    return EvalInputs(
+        parts.model.eval(), parts.objective, parts.noise, splits, prepare, parts.untrained, parts.seed, pca
+    )
 
 
 # The linear probes
@@ -112,10 +115,10 @@ def test_precision_by_hand() -> None:
 
 
 def test_retrieval_counts_what_a_loop_counts() -> None:
-    subject = subject_of("dataset.subset=200")
-    figures = Retrieval(at=[3, 20], queries=None)(subject)
-    x, y = (part.pixels.flatten(1).double() for part in (subject.splits.train, subject.splits.test))
-    labels, wanted = subject.splits.train.labels, subject.splits.test.labels
+    inputs = subject_of("dataset.subset=200")
+    figures = Retrieval(at=[3, 20], queries=None)(inputs)
+    x, y = (part.pixels.flatten(1).double() for part in (inputs.splits.train, inputs.splits.test))
+    labels, wanted = inputs.splits.train.labels, inputs.splits.test.labels
     assert labels is not None
     assert wanted is not None
     for count in (3, 20):
@@ -179,11 +182,11 @@ def test_probes_of_a_linear_code_that_is_pca_are_those_of_pca(tiny: Callable[...
 
 
 def test_probes_of_a_code_that_says_nothing_guess() -> None:
-    subject = subject_of("dataset.subset=30")
+    inputs = subject_of("dataset.subset=30")
     with torch.no_grad():
-        for weight in subject.model.bottleneck.parameters():
+        for weight in inputs.model.bottleneck.parameters():
             weight.zero_()
-    figures = Probes(images=10)(subject)
+    figures = Probes(images=10)(inputs)
     for name in ("linear", "svm", "knn", "kmeans"):
         assert figures[f"probe_{name}"] < 35, name
     assert figures["probe_nmi"] == 0
@@ -206,11 +209,11 @@ def test_controls_are_measured_once_in_a_process(monkeypatch: pytest.MonkeyPatch
 
 
 def test_spaces_hold_the_mean_codes_and_the_images() -> None:
-    subject = subject_of("model=vae")
-    code, pixels, pca = spaces(subject, subject.splits.train, subject.splits.test)
-    x = subject.splits.test.pixels.float() / 255
+    inputs = subject_of("model=vae")
+    code, pixels, pca = spaces(inputs, inputs.splits.train, inputs.splits.test)
+    x = inputs.splits.test.pixels.float() / 255
     with torch.no_grad():
-        assert torch.allclose(code.test, subject.model.encode(x).mean, atol=1e-6)  # type: ignore[attr-defined]
+        assert torch.allclose(code.test, inputs.model.encode(x).mean, atol=1e-6)  # type: ignore[attr-defined]
     assert torch.equal(pixels.test, x.flatten(1))
     assert pca.test.shape == code.test.shape
 
@@ -260,26 +263,26 @@ def test_labelled_images_are_balanced_nested_and_the_seeds_own() -> None:
 
 def test_a_batch_names_every_image_once() -> None:
     images = Images(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.arange(10))
-    batches = Indices(images, 4)
+    batches = IndexBatches(images, 4)
     assert [len(index) for index in batches] == [4, 4, 2]
     assert len(batches) == 3
     assert sorted(torch.cat(list(batches)).tolist()) == list(range(10))
 
 
 def test_few_labels_teach_and_leave_the_model_and_the_generator_alone() -> None:
-    subject = subject_of("dataset.subset=400")
-    before = {name: value.clone() for name, value in subject.model.state_dict().items()}
+    inputs = subject_of("dataset.subset=400")
+    before = {name: value.clone() for name, value in inputs.model.state_dict().items()}
     torch.manual_seed(5)
     state = torch.get_rng_state()
     measure = FewLabels(labels=[20, 200, 4000], steps=60, epochs=1)
-    figures = measure(subject)
+    figures = measure(inputs)
     assert torch.equal(torch.get_rng_state(), state)
-    for name, value in subject.model.state_dict().items():
+    for name, value in inputs.model.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert set(figures) == {f"finetuned_{n}{end}" for n in (20, 200) for end in ("", "_random")}
     assert figures["finetuned_200"] > 60
     assert figures["finetuned_200"] > figures["finetuned_20"] > 15
-    assert measure(subject) == figures
+    assert measure(inputs) == figures
 
 
 def test_networks_with_the_same_weights_are_not_taken_for_each_other() -> None:
@@ -297,18 +300,18 @@ def test_more_than_there_are_images_is_refused() -> None:
 
 def test_the_code_that_is_measured_is_the_one_that_is_decoded() -> None:
     """Of a random code with a sparsifier: the mean, sparse."""
-    subject = subject_of("model=vae", "sparsity=topk", "sparsity.k=2")
-    found = codes(subject.model, subject.splits.test, subject.prepare)
+    inputs = subject_of("model=vae", "sparsity=topk", "sparsity.k=2")
+    found = codes(inputs.model, inputs.splits.test, inputs.prepare)
     assert (found != 0).sum(1).unique().tolist() == [2]
-    assert torch.equal(found, torch.cat([subject.model.encode(subject.prepare(subject.splits.test.pixels)).z]))
+    assert torch.equal(found, torch.cat([inputs.model.encode(inputs.prepare(inputs.splits.test.pixels)).z]))
 
 
 def test_random_start_is_what_training_began_with() -> None:
     """So that with epochs=0 both starts are the same network, and come to the same."""
-    subject = subject_of()
-    for name, value in subject.untrained().state_dict().items():
-        assert torch.equal(value, subject.model.state_dict()[name]), name
-    figures = FewLabels(labels=[20], steps=5, epochs=1)(subject)
+    inputs = subject_of()
+    for name, value in inputs.untrained().state_dict().items():
+        assert torch.equal(value, inputs.model.state_dict()[name]), name
+    figures = FewLabels(labels=[20], steps=5, epochs=1)(inputs)
     assert figures["finetuned_20"] == figures["finetuned_20_random"]
 
 
@@ -329,9 +332,9 @@ def test_pretraining_helps_where_labels_are_few(tiny: Callable[..., Path]) -> No
 
 def test_search_finds_a_training_image_itself_whatever_its_shade(tiny: Callable[..., Path], tmp_path: Path) -> None:
     directory = tiny()
-    train = library.composed([*TINY])  # the same images as the run's
+    train = api.composed([*TINY])  # the same images as the run's
     config, _, said = train
-    pixels = build(experiment.checked(config, said)).dataset.load().train.pixels[17, 0].numpy()
+    pixels = build(train.checked(config, said)).dataset.load().train.pixels[17, 0].numpy()
     for name, shade in {"same": pixels, "negative": 255 - pixels}.items():
         Image.fromarray(shade).save(tmp_path / f"{name}.png")
         done = command(["mode=search", f"run={directory}", f"query={tmp_path}/{name}.png"], tmp_path)

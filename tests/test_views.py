@@ -17,31 +17,31 @@ from conftest import ROOT
 from PIL import Image
 from torch import Tensor, nn
 
-from aetrain import library
+from aetrain import api
 from aetrain.config.validate import locate
-from aetrain.data.dataset import Images, Prepare
-from aetrain.data.noise import Clean, Noise, Replace
+from aetrain.data.images import Images, Prepare
 from aetrain.data.noise import Gaussian as GaussianNoise
+from aetrain.data.noise import Noise, NoNoise, Replace
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.conv import conv
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.records import Tap
-from aetrain.views import probe
+from aetrain.views import unit_activations
 from aetrain.views.atlas import Atlas
 from aetrain.views.codes import CodeGrid, CodeMap, plane, turn
-from aetrain.views.errors import Errors, NoiseMap
-from aetrain.views.exhibits import Album, Histograms, Picture, View
-from aetrain.views.journeys import Interpolations, Traversals
-from aetrain.views.logbook import Logbook, zero_or_power_of_two
-from aetrain.views.pictures import Reconstructions, Samples, class_by_class
+from aetrain.views.context import SPREAD, ViewContext, view_contexts
+from aetrain.views.error_analysis import Errors, NoiseMap
+from aetrain.views.images import Reconstructions, Samples, interleave_classes
+from aetrain.views.latent_paths import Interpolations, Traversals
+from aetrain.views.neighbours import Neighbours
 from aetrain.views.projector import Embedding, Projector
 from aetrain.views.render import GAP, GREY, WHITE, grid, png, signed_grey, write_png
-from aetrain.views.retrieval import Neighbours
 from aetrain.views.scatter import frame, palette, scatter, ticks
-from aetrain.views.scene import SPREAD, Scene, scenes
+from aetrain.views.tensorboard import TensorBoardWriter, zero_or_power_of_two
 from aetrain.views.units import Activations, DecoderUnits, Units
+from aetrain.views.view import Histograms, Picture, PictureSet, View
 
 Build = Callable[..., Autoencoder]
 Shape = tuple[int, int, int]
@@ -81,22 +81,22 @@ def some_images(shape: Shape = (1, 8, 8), count: int = 60, labelled: bool = True
     return Images(pixels, torch.randint(10, (count,), generator=generator) if labelled else None)
 
 
-def scene_of(model: Autoencoder, images: Images, noise: Noise | None = None, epoch: int = 0) -> Scene:
-    return scenes(model, images, Prepare(), noise or Clean())(epoch)
+def scene_of(model: Autoencoder, images: Images, noise: Noise | None = None, epoch: int = 0) -> ViewContext:
+    return view_contexts(model, images, Prepare(), noise or NoNoise())(epoch)
 
 
-def model_layers(scene: Scene) -> list[Tap]:
-    return scene.model.layers()
+def model_layers(context: ViewContext) -> list[Tap]:
+    return context.model.unit_layers()
 
 
-def layer(exhibit: object, name: str) -> Tensor:
-    assert isinstance(exhibit, Album)
-    return exhibit.pictures[name].pixels
+def layer(output: object, name: str) -> Tensor:
+    assert isinstance(output, PictureSet)
+    return output.pictures[name].pixels
 
 
-def picture(exhibit: object) -> Tensor:
-    assert isinstance(exhibit, Picture)
-    return exhibit.pixels
+def picture(output: object) -> Tensor:
+    assert isinstance(output, Picture)
+    return output.pixels
 
 
 # --- pictures out of tensors ---
@@ -206,16 +206,16 @@ def test_ticks_are_round_and_inside() -> None:
 # --- views ---
 
 
-@pytest.mark.parametrize("noise", [Clean(), Replace(p=0.5, white=0.0)])
+@pytest.mark.parametrize("noise", [NoNoise(), Replace(p=0.5, white=0.0)])
 def test_reconstructions_show_clean_seen_and_reconstruction_of_the_same_images(noise: Noise) -> None:
     images, model = some_images(), built(vae)
-    scene = scene_of(model, images, noise)
-    chosen = class_by_class(images.labels, 60)[:10]
+    context = scene_of(model, images, noise)
+    chosen = interleave_classes(images.labels, 60)[:10]
     x = images.pixels[chosen] / 255
-    x_in = scene.x_in[chosen]
+    x_in = context.x_in[chosen]
     with torch.no_grad():
         expected = [x, x_in, model.reconstruct(x_in)] if x_in.ne(x).any() else [x, model.reconstruct(x)]
-    sheet = picture(Reconstructions()(scene))
+    sheet = picture(Reconstructions()(context))
     side = 112 + GAP
     assert sheet.shape[1] == 2 * len(expected) * side + GAP, "two blocks, one row of each kind in both"
     small = sheet[0, GAP:, -(5 * side) :].unflatten(0, (-1, side)).unflatten(2, (5, side))  # [rows, y, columns, x]
@@ -227,8 +227,8 @@ def test_reconstructions_show_clean_seen_and_reconstruction_of_the_same_images(n
 
 def test_images_take_turns_among_the_classes() -> None:
     labels = torch.tensor([7, 7, 2, 5, 2, 7, 5, 5])
-    assert class_by_class(labels, 8).tolist() == [2, 3, 0, 4, 6, 1, 7, 5]
-    assert class_by_class(None, 3).tolist() == [0, 1, 2]
+    assert interleave_classes(labels, 8).tolist() == [2, 3, 0, 4, 6, 1, 7, 5]
+    assert interleave_classes(None, 3).tolist() == [0, 1, 2]
 
 
 def test_units_are_weights_over_their_norm_on_a_fixed_scale() -> None:
@@ -249,8 +249,8 @@ def test_units_are_weights_over_their_norm_on_a_fixed_scale() -> None:
 
 
 def test_units_look_the_same_whatever_their_number_shown() -> None:
-    scene = scene_of(built(partial(dense, hidden=[100])), some_images())
-    few, all_of_them = (layer(Units(count=count)(scene), "hidden1") for count in (40, 100))
+    context = scene_of(built(partial(dense, hidden=[100])), some_images())
+    few, all_of_them = (layer(Units(count=count)(context), "hidden1") for count in (40, 100))
     first = [sheet[:, GAP : GAP + 56, GAP : 8 * (56 + GAP)] for sheet in (few, all_of_them)]
     assert torch.equal(*first)
     assert all_of_them.shape[1] == all_of_them.shape[2], "a hundred are a square"
@@ -260,12 +260,12 @@ def test_decoder_units_of_a_linear_model_are_its_weights_at_the_strength_of_thei
     model, images = built(dense, code_dim=3), some_images()
     with torch.no_grad():
         model.bottleneck.project.weight[2] = 0  # a dead unit
-    scene = scene_of(model, images)
-    sheet = picture(DecoderUnits(limit=0.4)(scene))
+    context = scene_of(model, images)
+    sheet = picture(DecoderUnits(limit=0.4)(context))
     with torch.no_grad():
         z = model.encode(images.pixels / 255).z
         moved = z.mean(0) + torch.tensor([0.0, 2 * float(z[:, 1].std(correction=0)), 0.0])
-        change = model.paint(moved[None]) - model.paint(z.mean(0)[None])
+        change = model.decode_pixels(moved[None]) - model.decode_pixels(z.mean(0)[None])
     tiles = [sheet[0, GAP : GAP + 112, GAP + i * (112 + GAP) :][7:112:14, 7:112:14] for i in range(3)]
     torch.testing.assert_close(tiles[1], (0.5 + 0.5 * change[0, 0] / 0.4).clamp(0, 1))
     torch.testing.assert_close(tiles[2], torch.full((8, 8), 0.5))
@@ -307,20 +307,20 @@ def test_grid_of_codes_paints_the_plane_with_the_first_unit_to_the_right_and_the
     sheet = picture(CodeGrid(side=3, limit=1.5)(scene_of(model, some_images())))
     places = torch.tensor([[x, y] for y in (1.5, 0.0, -1.5) for x in (-1.5, 0.0, 1.5)])
     with torch.no_grad():
-        assert torch.equal(sheet, grid(model.paint(places), 3, width=56))
+        assert torch.equal(sheet, grid(model.decode_pixels(places), 3, width=56))
 
 
 def test_activations_are_of_every_layer_and_of_the_code() -> None:
-    scene = scene_of(built(partial(dense, hidden=[16, 12])), some_images())
-    exhibit = Activations()(scene)
-    assert {name: len(values) for name, values in exhibit.values.items()} == {
+    context = scene_of(built(partial(dense, hidden=[16, 12])), some_images())
+    output = Activations()(context)
+    assert {name: len(values) for name, values in output.values.items()} == {
         "hidden1": 60 * 16,
         "hidden2": 60 * 12,
         "code": 60 * 5,
         "decoder1": 60 * 12,
         "decoder2": 60 * 16,
     }
-    assert all(len(values) == 10 for values in Activations(count=10)(scene).values.values())
+    assert all(len(values) == 10 for values in Activations(count=10)(context).values.values())
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -331,23 +331,23 @@ def test_activations_are_of_every_layer_and_of_the_code() -> None:
 def test_every_view_applies_to_every_family_or_says_that_it_does_not(
     build: Build, code_dim: int, shape: Shape, labelled: bool
 ) -> None:
-    scene = scene_of(built(build, shape, code_dim), some_images(shape, 30, labelled), GaussianNoise(0.2))
+    context = scene_of(built(build, shape, code_dim), some_images(shape, 30, labelled), GaussianNoise(0.2))
     for name, view in VIEWS.items():
-        exhibit = view(scene)
+        output = view(context)
         if (name == "samples" and build is not vae) or (name == "grid" and code_dim == 1):
-            assert exhibit is None
+            assert output is None
         elif name == "activations":
-            assert isinstance(exhibit, Histograms)
+            assert isinstance(output, Histograms)
         elif name == "projector":
-            assert isinstance(exhibit, Embedding)
+            assert isinstance(output, Embedding)
         elif name in ALBUMS:
-            assert isinstance(exhibit, Album)
-            assert list(exhibit.pictures) == [tap.name for tap in model_layers(scene)]
-            for page in exhibit.pictures.values():
+            assert isinstance(output, PictureSet)
+            assert list(output.pictures) == [tap.name for tap in model_layers(context)]
+            for page in output.pictures.values():
                 assert 0 <= page.pixels.min() <= page.pixels.max() <= 255
                 assert not page.pixels.requires_grad
         else:
-            pixels = picture(exhibit)
+            pixels = picture(output)
             assert pixels.shape[0] == (3 if name in ("code", "noise_map") else shape[0])
             assert 0 <= pixels.min() <= pixels.max() <= (255 if pixels.dtype is torch.uint8 else 1)
             assert not pixels.requires_grad
@@ -359,7 +359,7 @@ def test_views_of_a_diverged_model_can_be_drawn(worth: float, tmp_path: Path) ->
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(worth)
-    book = Logbook(tmp_path, VIEWS, scenes(model, some_images(), Prepare(), Clean()))
+    book = TensorBoardWriter(tmp_path, VIEWS, view_contexts(model, some_images(), Prepare(), NoNoise()))
     book.open("a: 1")
     book.pictures(0)
     book.close({}, {}, "diverged")
@@ -368,8 +368,10 @@ def test_views_of_a_diverged_model_can_be_drawn(worth: float, tmp_path: Path) ->
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     model = built(vae)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    book = Logbook(
-        tmp_path, VIEWS, scenes(model.train(), some_images(), Prepare(crop=8, dynamic=True), GaussianNoise())
+    book = TensorBoardWriter(
+        tmp_path,
+        VIEWS,
+        view_contexts(model.train(), some_images(), Prepare(random_crop=8, dynamic=True), GaussianNoise()),
     )
     torch.manual_seed(11)
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002  # the global one is the point
@@ -411,7 +413,7 @@ def test_the_configs_offer_every_view_with_its_defaults() -> None:
     from hydra.utils import instantiate
 
     def views(said: str) -> dict[str, Any]:
-        return dict(library.composed([f"views={said}"])[0].views)
+        return dict(api.composed([f"views={said}"])[0].views)
 
     assert {name: instantiate(node, _convert_="all") for name, node in views("all").items()} == {
         **VIEWS,
@@ -430,11 +432,11 @@ def test_the_configs_offer_every_view_with_its_defaults() -> None:
 def test_the_docs_say_what_each_view_shows() -> None:
     text = (ROOT / "docs" / "views.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == set(VIEWS)
-    assert f"{probe.STEPS} steps, each {probe.PACE:g} of the way" in text.replace("six", "6")
+    assert f"{unit_activations.STEPS} steps, each {unit_activations.PACE:g} of the way" in text.replace("six", "6")
     assert f"the covariance of {SPREAD} images" in text
 
 
-# --- the logbook ---
+# --- the tensorboard ---
 
 
 def read(directory: Path) -> Any:
@@ -455,7 +457,7 @@ LAYERS = ("hidden1", "code", "decoder1")  # of the model below
 def a_run(directory: Path, views: Mapping[str, View] = VIEWS, epochs: int = 10) -> None:
     """Ten epochs of a model that learns, slowly, to paint white."""
     model = built(vae)
-    book = Logbook(directory, views, scenes(model, some_images(), Prepare(), GaussianNoise()))
+    book = TensorBoardWriter(directory, views, view_contexts(model, some_images(), Prepare(), GaussianNoise()))
     book.open("model:\n  code_dim: 5\n")
     book.scalars(0, {"test/nll": 50.0})
     book.pictures(0)
@@ -539,10 +541,10 @@ def test_terms_of_train_and_test_share_a_chart(tmp_path: Path) -> None:
 
 
 def test_without_views_no_scene_is_set(tmp_path: Path) -> None:
-    def never(epoch: int) -> Scene:
+    def never(epoch: int) -> ViewContext:
         raise AssertionError("nobody looks")
 
-    book = Logbook(tmp_path, {}, never)
+    book = TensorBoardWriter(tmp_path, {}, never)
     book.open("a: 1")
     book.pictures(0)
     book.scalars(1, {"train/nll": 1.0})
@@ -553,7 +555,9 @@ def test_without_views_no_scene_is_set(tmp_path: Path) -> None:
 
 
 def test_what_is_written_can_be_read_before_the_run_ends(tmp_path: Path) -> None:
-    book = Logbook(tmp_path, {"units": Units()}, scenes(built(vae), some_images(), Prepare(), Clean()))
+    book = TensorBoardWriter(
+        tmp_path, {"units": Units()}, view_contexts(built(vae), some_images(), Prepare(), NoNoise())
+    )
     book.open("a: 1")
     book.scalars(1, {"train/nll": 1.0})
     book.pictures(1)
@@ -568,7 +572,7 @@ def test_a_run_taken_up_again_goes_on_in_one_file(tmp_path: Path, cut: int) -> N
     a_run(tmp_path, epochs=6)
     old = kept(tmp_path)
     old.write_bytes(old.read_bytes()[: -cut or None])  # as a kill may leave it
-    book = Logbook(tmp_path, VIEWS, scenes(built(vae), some_images(), Prepare(), Clean()))
+    book = TensorBoardWriter(tmp_path, VIEWS, view_contexts(built(vae), some_images(), Prepare(), NoNoise()))
     told = [(epoch, {"train/nll": 100.0 - epoch, "test/nll": 50.0 - max(epoch - 1, 0)}) for epoch in range(5)]
     book.open("a: 2", epoch=4, curves=told, last=6)
     for epoch in (5, 6):
@@ -599,9 +603,9 @@ def test_pictures_are_drawn_at_powers_of_two() -> None:
 
 def test_a_writer_that_ctrl_c_has_broken_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when it strikes amid the queue of the thread that writes, which then never empties."""
-    monkeypatch.setattr("aetrain.views.logbook.PATIENCE", 0.05)
+    monkeypatch.setattr("aetrain.views.tensorboard.PATIENCE", 0.05)
     never_told = threading.Event()
-    book = Logbook(tmp_path, {}, scenes(built(vae), some_images(), Prepare(), Clean()))
+    book = TensorBoardWriter(tmp_path, {}, view_contexts(built(vae), some_images(), Prepare(), NoNoise()))
 
     def struck() -> None:
         with book.opened("a: 1"):

@@ -1,1 +1,1 @@
-"""The rooms that know Hydra: where configs lie, what a config may say, what to answer when it is wrong."""
+"""Everything that knows Hydra: where configs lie, what they may contain, the messages for mistakes."""

@@ -1,4 +1,4 @@
-"""What a user is told when something is wrong: one short message, the likely fix in it, no traceback."""
+"""The errors that a user sees: one short message with the likely fix in it, and no traceback."""
 
 import difflib
 import re
@@ -10,73 +10,81 @@ from aetrain.config.paths import group_settings
 
 
 class ConfigError(ValueError):
-    """A mistake in what the user asked for. Its text is the whole message."""
+    """A mistake in a config, a command or the data. Its text is the whole message."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which is to end a run as Ctrl-C does: with a record of it."""
+class SigTerm(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does: with a record of the interruption."""
 
 
 @contextmanager
-def blamed_on(name: str, settings: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """A ValueError inside, which is how components refuse a setting, becomes a ConfigError that names the node.
+def error_context(name: str, settings: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Turn a ValueError, which is how a component refuses a setting, into a ConfigError that names the node `name`.
 
-    `settings` are listed where the error names none, as those of other people's components do not.
+    A component begins its message with `key=value`; the node's name is put before it. `settings` are listed where the
+    message names none, as those of third-party components do not.
     """
     try:
         yield
     except ConfigError:
         raise
     except ValueError as error:
-        text = str(error)
-        named = re.match(r"([\w.]+)=", text)
-        if named is None:
-            said = [f"{key}={value}" for key, value in (settings or {}).items() if not key.startswith("_")]
-            text = f"{name}: {text}" + (f"\n  {name} has {', '.join(said)}" if said else "")
-        elif "." not in named[1] and named[1] != name:
-            text = f"{name}.{text}"
-        raise ConfigError(text) from error
+        raise ConfigError(_with_context(str(error), name, settings or {})) from error
 
 
-def nearest(word: str, known: Collection[str]) -> list[str]:
-    """The known words that `word` may be a slip of, the likeliest first."""
+def _with_context(text: str, name: str, settings: Mapping[str, Any]) -> str:
+    named = re.match(r"([\w.]+)=", text)
+    if named is None:
+        values = [f"{key}={value}" for key, value in settings.items() if not key.startswith("_")]
+        hint = f"\n  {name} has {', '.join(values)}" if values else ""
+        return f"{name}: {text}{hint}"
+    if "." not in named[1] and named[1] != name:
+        return f"{name}.{text}"
+    return text
+
+
+def close_matches(word: str, known: Collection[str]) -> list[str]:
+    """Return the known words that `word` may be a misspelling of, the likeliest first."""
     lower = {name.lower(): name for name in sorted(known)}
-    near = difflib.get_close_matches(word.lower(), lower, n=3, cutoff=0.6)
-    swapped = sorted(near, key=lambda name: sorted(name) != sorted(word.lower()))  # letters in another order first
-    return [lower[name] for name in swapped]
+    matches = difflib.get_close_matches(word.lower(), lower, n=3, cutoff=0.6)
+    letters = sorted(word.lower())
+    transposed_first = sorted(matches, key=lambda name: sorted(name) != letters)
+    return [lower[name] for name in transposed_first]
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known word, or nothing."""
-    near = nearest(word, known)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    """Return `; did you mean 'x'?` for the closest known word, or an empty string."""
+    matches = close_matches(word, known)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
-def listed(words: Collection[str], word: str = "") -> str:
-    """`a, b or c`: those that `word` may be a slip of first, then the others by name."""
-    near = nearest(word, words)
-    *most, last = [*near, *sorted(set(words) - set(near))]
+def list_choices(words: Collection[str], word: str = "") -> str:
+    """Return `a, b or c`: the words that `word` may be a misspelling of first, then the others in alphabetical order."""
+    matches = close_matches(word, words)
+    *most, last = [*matches, *sorted(set(words) - set(matches))]
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def unknown_setting(key: str, beside: Collection[str]) -> str:
-    """What to say of a setting that is not there, given the names of those that are, beside it."""
+def unknown_setting(key: str, siblings: Collection[str]) -> str:
+    """Return the message for a setting that does not exist, given the names of the settings beside it."""
     parent, _, name = key.rpartition(".")
     known = group_settings()
-    if key in known and name not in beside:
-        return f"no setting '{key}' with the {key.partition('.')[0]} chosen: it belongs to {listed(known[key])}"
-    inside = f"{parent}." if parent else ""
-    near = [inside + word for word in nearest(name, beside)[:1]] or _namesakes(name, known)
-    hint = f"; did you mean {listed([repr(word) for word in near])}?" if near else ""
+    if key in known and name not in siblings:
+        group = key.partition(".")[0]
+        return f"no setting '{key}' with the {group} chosen: it belongs to {list_choices(known[key])}"
+    prefix = f"{parent}." if parent else ""
+    matches = [prefix + word for word in close_matches(name, siblings)[:1]] or _settings_that_end_in(name, known)
+    hint = f"; did you mean {list_choices([repr(word) for word in matches])}?" if matches else ""
     if not parent:
-        return f"no setting or group '{key}'{hint}\n  choose from {listed(beside, name)}"
-    return f"no setting '{key}'{hint}\n  {parent} has {listed(beside, name) if beside else 'no settings'}"
+        return f"no setting or group '{key}'{hint}\n  choose from {list_choices(siblings, name)}"
+    choices = list_choices(siblings, name) if siblings else "no settings"
+    return f"no setting '{key}'{hint}\n  {parent} has {choices}"
 
 
-def _namesakes(name: str, known: Collection[str]) -> list[str]:
-    """The dotted settings that end in `name`, or in the nearest to it; of those only the ones nearest to the root."""
-    last = {setting: setting.rpartition(".")[2] for setting in known}
-    near = nearest(name, set(last.values()))[:1]
-    found = [setting for setting, word in last.items() if word in near]
-    depth = min((setting.count(".") for setting in found), default=0)
-    return [setting for setting in found if setting.count(".") == depth]
+def _settings_that_end_in(name: str, known: Collection[str]) -> list[str]:
+    """Return the dotted settings whose last word is `name` or the closest to it, of those the ones of least depth."""
+    last_words = {setting: setting.rpartition(".")[2] for setting in known}
+    match = close_matches(name, set(last_words.values()))[:1]
+    settings = [setting for setting, word in last_words.items() if word in match]
+    depth = min((setting.count(".") for setting in settings), default=0)
+    return [setting for setting in settings if setting.count(".") == depth]

@@ -1,7 +1,10 @@
-"""Where the project's configs lie, inside an installed wheel or beside the package in a checkout, and what is there."""
+"""Paths of the project's configs, and the groups, options and settings that they define.
 
-import re
-from collections.abc import Iterator, Mapping
+The configs are in `configs/` beside the package in a checkout, and inside the package in an installed wheel.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,37 +12,108 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 CONFIG_DIR = next(d for d in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if (d / "config.yaml").is_file())
 
 
+@cache
 def groups() -> dict[str, list[str]]:
-    """The project's own options by group, such as {"noise": ["gaussian", "masking", ...]}; Hydra's groups left out."""
-    folders = sorted(d for d in CONFIG_DIR.iterdir() if d.is_dir() and d.name != "hydra")
-    return {d.name: sorted(file.stem for file in d.glob("*.yaml")) for d in folders}
+    """Return the project's own options by group, such as {"noise": ["gaussian", "masking", ...]}.
+
+    Hydra's groups are left out. A base, from which options inherit settings, is a file outside of the groups' folders.
+    """
+    options: dict[str, list[str]] = {}
+    for folder in sorted(CONFIG_DIR.iterdir()):
+        if folder.is_dir() and folder.name != "hydra":
+            options[folder.name] = sorted(file.stem for file in folder.glob("*.yaml"))
+    return options
 
 
-def group_settings() -> dict[str, list[str]]:
-    """What can be set inside groups, and the options that have it: {"noise.p": ["noise=masking", ...], ...}."""
+@cache
+def option_config(group: str, option: str) -> dict[str, Any]:
+    """Return the config of an option as plain data, with the settings that it inherits through its `defaults`.
+
+    The order of merging is Hydra's. Hydra's own composition is not used: it takes longer than `--help` may.
+    An experiment's `override` entries choose options of other groups and are left out.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    own = OmegaConf.load(CONFIG_DIR / group / f"{option}.yaml")
+    assert isinstance(own, DictConfig)
+    defaults = own.pop("defaults", [])
+    parents = [name for name in defaults if isinstance(name, str)]
+    if "_self_" not in parents:
+        parents.append("_self_")
+    merged = OmegaConf.merge(*(own if name == "_self_" else _parent_config(group, name) for name in parents))
+    return _as_dict(OmegaConf.to_container(merged))
+
+
+def _parent_config(group: str, name: str) -> dict[str, Any]:
+    """Return the config that an entry of a `defaults` list refers to: `default`, or `/base_dense@_here_`."""
+    path = name.partition("@")[0]
+    return option_config("", path[1:]) if path.startswith("/") else option_config(group, path)
+
+
+def default_options() -> dict[str, str]:
+    """Return the option that each group has by default, such as {"model": "deep", ...}, as a new dict."""
+    return dict(_default_options())
+
+
+@cache
+def _default_options() -> dict[str, str]:
     from omegaconf import OmegaConf
 
-    found: dict[str, list[str]] = {}
+    defaults = _as_dict(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "config.yaml")))["defaults"]
+    chosen: dict[str, str | None] = {}
+    for entry in defaults:
+        if isinstance(entry, dict):
+            chosen |= entry
+    return {group: option for group, option in chosen.items() if option is not None and group in groups()}
+
+
+@cache
+def group_settings() -> dict[str, list[str]]:
+    """Return the settings inside groups and the options that have them: {"noise.p": ["noise=masking", ...], ...}."""
+    settings: dict[str, list[str]] = {}
     for group, options in groups().items():
-        if group == "experiment":  # it sets what other groups have
+        if group == "experiment":  # it sets the settings of other groups
             continue
         for option in options:
-            node = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / group / f"{option}.yaml"))
-            for name in _dotted(node, group):
-                if name == f"{group}.defaults":  # of an option that is made of others
-                    continue
-                found.setdefault(name, []).append(f"{group}={option}")
-    return found
+            for key in _dotted_keys(option_config(group, option), group):
+                settings.setdefault(key, []).append(f"{group}={option}")
+    return settings
 
 
+@cache
 def targets() -> set[str]:
-    """Every `_target_` that the project's own configs name."""
-    files = [CONFIG_DIR / group / f"{option}.yaml" for group, options in groups().items() for option in options]
-    return {name for file in files for name in re.findall(r"_target_: *([\w.]+)", file.read_text(encoding="utf-8"))}
+    """Return every `_target_` in the project's own options."""
+    return {
+        name
+        for group, options in groups().items()
+        for option in options
+        for name in _targets_in(option_config(group, option))
+    }
 
 
-def _dotted(node: Any, key: str) -> Iterator[str]:
-    for name, child in node.items() if isinstance(node, Mapping) else ():
+def _dotted_keys(node: Any, prefix: str) -> Iterator[str]:
+    """Yield the dotted keys of all settings below a node; `_target_` and `_partial_` are not settings."""
+    if not isinstance(node, Mapping):
+        return
+    for name, child in node.items():
         if not name.startswith("_"):
-            yield f"{key}.{name}"
-            yield from _dotted(child, f"{key}.{name}")
+            yield f"{prefix}.{name}"
+            yield from _dotted_keys(child, f"{prefix}.{name}")
+
+
+def _targets_in(node: Any) -> Iterator[str]:
+    """Yield the `_target_` of a node and of all nodes below it."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield node["_target_"]
+        for child in node.values():
+            yield from _targets_in(child)
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for child in node:
+            yield from _targets_in(child)
+
+
+def _as_dict(container: Any) -> dict[str, Any]:
+    """Return a container of OmegaConf, whose type is known to be a dict, as one."""
+    assert isinstance(container, dict)
+    return container

@@ -1,48 +1,117 @@
-"""The settings at the root of a config: their names and types, checked like every component's signature."""
+"""The settings at the root of a config: their names, their types and the roles that they play, in one place."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Literal
 
-# Settings that say where and how to work: they are no part of what a run is.
-WHERE_AND_HOW = ("mode", "run", "query", "resume", "retry", "trust", "data_dir", "device")
+Node = Mapping[str, Any]  # a section of a config as plain data: a component has `_target_` in it
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True)
+class Role:
+    """The parts that a setting plays beside its own. By default it plays them all."""
+
+    identity: bool = True  # a run directory with another value holds another run
+    in_name: bool = True  # appears in the name of a run's directory
+    hparam: bool = True  # is a column of TensorBoard's HParams table
+    compared: bool = (
+        True  # runs that differ in it are different rows of a report; otherwise the report averages over it
+    )
+    listed: bool = True  # the report lists it among the settings that all runs share
+    same_in_pack: bool = True  # runs that are trained as one vectorised model share its value
+
+
+def setting(**roles: bool) -> Any:
+    """Declare a field of `Settings` whose role differs from the default."""
+    return field(metadata={"role": Role(**roles)})
+
+
+def location(same_in_pack: bool = False, **roles: bool) -> Any:
+    """Declare a setting that says where or how to work and does not change the result of a run."""
+    off = {"identity": False, "in_name": False, "hparam": False, "compared": False}
+    return setting(**off, same_in_pack=same_in_pack, **roles)
+
+
+@dataclass(kw_only=True, frozen=True)
 class Settings:
-    """Everything that may stand at the root. The groups' own settings are their targets' signatures."""
+    """A checked config with all interpolations resolved.
 
-    mode: Any
-    dataset: Any
-    model: Any
-    likelihood: Any
-    augment: Any
-    noise: Any
-    sparsity: Any
-    optimizer: Any
-    schedule: Any
-    pretrain: Any
-    views: Any
-    measures: Any
+    The fields are everything that may stand at the root. The settings of a group are the signature of its `_target_`.
+    """
 
-    epochs: int
+    mode: Node = location(same_in_pack=True, listed=False)
+    dataset: Node
+    model: Node
+    likelihood: Node
+    augment: Node
+    noise: Node
+    sparsity: Node
+    optimizer: Node = setting(same_in_pack=False)
+    schedule: Node = setting(same_in_pack=False)
+    pretrain: Node = setting(same_in_pack=False)
+    views: Node = setting(identity=False, hparam=False, compared=False, listed=False, same_in_pack=False)
+    measures: Node = setting(identity=False, hparam=False, compared=False, listed=False, same_in_pack=False)
+
+    epochs: int = setting(identity=False, hparam=False)
     batch_size: int
-    seed: int
-    device: Literal["auto", "cpu", "cuda"]
+    seed: int = setting(hparam=False, compared=False, same_in_pack=False)
+    clip_grad_norm: float | None
+    ema: float | None
+    accumulate_grad_batches: int
+    device: Literal["auto", "cpu", "cuda"] = location(same_in_pack=True)
     precision: Literal["float32", "fast"]
     compile: bool
-    data_dir: str
-    run: str | None
-    query: str | None
-    resume: str | None
-    retry: bool
-    trust: bool
+    data_dir: str = location(same_in_pack=True)
+    run: str | None = location(listed=False)
+    query: str | None = location(listed=False)
+    resume: str | None = location(listed=False)
+    retry: bool = location()
+    trust: bool = location()
 
     def __post_init__(self) -> None:
         if self.resume is not None:
-            raise ValueError(f"resume={self.resume} is for the command line")
+            raise ValueError(f"resume={self.resume} is a command-line setting: remove it from the config")
         if self.epochs < 0:
             raise ValueError(f"epochs={self.epochs} is negative: use 0 or more")
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} is too small: use 1 or more")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed} is out of range: use 0 or more, below 2^32")
+        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
+            raise ValueError(f"clip_grad_norm={self.clip_grad_norm} is not positive: use a norm above 0, or null")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema={self.ema} is out of range: use a decay between 0 and 1 such as 0.999, or null")
+        if self.accumulate_grad_batches < 1:
+            raise ValueError(f"accumulate_grad_batches={self.accumulate_grad_batches} is too small: use 1 or more")
+
+    def select(self, key: str) -> Any:
+        """Return the value at a dotted key such as `optimizer.lr`; None where there is none."""
+        root, *rest = key.split(".")
+        value = getattr(self, root, None)
+        for name in rest:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+
+# Settings inside groups, and keys that are no setting, whose role differs from that of their group.
+_OTHER_ROLES = {
+    "dataset.path": Role(identity=False, in_name=False, same_in_pack=True),
+    "hydra": Role(hparam=False, compared=False),
+}
+
+
+@cache
+def role_of(key: str) -> Role:
+    """Return the role of the setting at a dotted key; a setting in a group has the role of its group."""
+    if key in _OTHER_ROLES:
+        return _OTHER_ROLES[key]
+    root = key.partition(".")[0]
+    declared = {item.name: item.metadata.get("role", Role()) for item in fields(Settings)}
+    role: Role = declared.get(root) or _OTHER_ROLES.get(root, Role())
+    return role
+
+
+def root_settings() -> list[str]:
+    """Return the names of all settings at the root."""
+    return [item.name for item in fields(Settings)]

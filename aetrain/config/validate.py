@@ -1,4 +1,4 @@
-"""The signature is the schema: every node of a config against the annotated signature of its `_target_`."""
+"""Validate a config: the annotated signature of each `_target_` is the schema of its node."""
 
 import importlib
 import inspect
@@ -7,54 +7,49 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from aetrain.config.errors import ConfigError, did_you_mean, listed, unknown_setting
+from aetrain.config.errors import ConfigError, did_you_mean, list_choices, unknown_setting
 from aetrain.config.paths import groups, targets
-from aetrain.config.settings import Settings
+from aetrain.config.settings import Node, Settings, root_settings
 
-# What a run directory that somebody else made may name without being trusted, beside what aetrain's own configs name.
-# Not all of torch and aetrain: torch.utils.collect_env.run takes any shell command, torch.hub.load any code.
-TRUSTED = ("torch.nn.", "torch.optim.")
+# Code that an untrusted run directory may name, beside the targets of aetrain's own configs. Not all of torch:
+# torch.utils.collect_env.run takes any shell command, torch.hub.load any code.
+TRUSTED_PREFIXES = ("torch.nn.", "torch.optim.")
 
-MANY = 5  # problems that are told at once
+MAX_PROBLEMS_SHOWN = 5
 
-# Settings of a group that its target does not take because the experiment hands them elsewhere.
-SET_APART = {"model": ("penalties",)}
+# Settings of a group that are not arguments of its target: `runs/build.py` reads them.
+EXTRA_SETTINGS = {"model": ("penalties",)}
 
-# Settings that the experiment gives itself: a config's would be ignored.
-GIVEN = {
-    "mode": ("job", "run"),
+# Arguments of a group's target that `runs/build.py` passes: a config cannot set them.
+BUILDER_ARGUMENTS = {
+    "mode": ("request", "settings", "run"),
     "model": ("image_shape", "likelihood", "sparsifier", "scale"),
     "likelihood": ("scale",),
     "optimizer": ("params",),
 }
 
-# What a signature may name that no config can say, and so only a component can fill.
-Node = Mapping[str, Any]
-
 
 def validate(config: Node, untrusted: Callable[[str], bool] = lambda key: False) -> None:
-    """Refuse a config with everything that is wrong with it at once, as a ConfigError.
+    """Raise a ConfigError that lists all problems of a config.
 
-    `config` is plain data, interpolations resolved. `untrusted(key)` says whether the node at that dotted key comes
-    from somebody else, and so may name no code but aetrain's and torch's.
+    `config` is plain data with interpolations resolved. `untrusted(key)` tells whether the node at a dotted key comes
+    from a run directory that may not name code outside of aetrain and torch.
     """
     problems = [*_problems_of_root(config), *_problems_of_nodes(config, "", untrusted)]
-    if problems:
-        count = [] if len(problems) == 1 else [f"the config has {len(problems)} problems"]
-        more = [] if len(problems) <= MANY else ["..."]
-        raise ConfigError("\n  ".join([*count, *problems[:MANY], *more]))
+    if not problems:
+        return
+    count = [] if len(problems) == 1 else [f"the config has {len(problems)} problems"]
+    more = [] if len(problems) <= MAX_PROBLEMS_SHOWN else ["..."]
+    raise ConfigError("\n  ".join([*count, *problems[:MAX_PROBLEMS_SHOWN], *more]))
 
 
 def _problems_of_root(config: Node) -> Iterator[str]:
-    missing = [
-        f"{key} is missing: it can be changed, but not dropped" for key in Settings.__annotations__.keys() - config
-    ]
-    sections = [
-        f"{key} is no section with settings of its own: it is {_shown(config[key])}"
-        for key in Settings.__annotations__.keys() & groups().keys()
-        if not isinstance(config.get(key, {}), Mapping)
-    ]
-    problems = [*sorted(missing), *sorted(sections), *_problems_of_signature("", config, Settings)]
+    names = root_settings()
+    missing = [f"{key} is missing: it can be changed, but not deleted" for key in names if key not in config]
+    sections = {key for key in names if key in groups() and not isinstance(config.get(key, {}), Mapping)}
+    not_sections = [f"{key} must be a section with settings: it is {_format(config[key])}" for key in sections]
+    rest = {key: value for key, value in config.items() if key not in sections}
+    problems = [*sorted(missing), *sorted(not_sections), *_problems_of_signature("", rest, Settings)]
     yield from problems
     if not problems:
         try:
@@ -64,13 +59,13 @@ def _problems_of_root(config: Node) -> Iterator[str]:
 
 
 def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -> Iterator[str]:
-    """The problems of every component at and below a node, found without building any."""
+    """Yield the problems of every component at and below a node, without building any."""
     if "_target_" in node:
         name = node["_target_"]
-        if untrusted(key) and not str(name).startswith(TRUSTED) and name not in targets():
+        if untrusted(key) and not str(name).startswith(TRUSTED_PREFIXES) and name not in targets():
             yield (
                 f"{key}._target_={name} would run code that aetrain's own configs do not use, and comes from a run "
-                "directory: say trust=true if you trust whoever made it"
+                "directory: use trust=true if you trust its author"
             )
             return
         try:
@@ -81,33 +76,34 @@ def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -
         try:
             inspect.signature(target)
         except (ValueError, TypeError):  # such as of a builtin
-            yield f"{key}._target_={name} has no signature that settings could be checked against"
+            yield f"{key}._target_={name} has no signature: settings cannot be checked"
             return
-        apart = SET_APART.get(key, ())
-        settings = {k: v for k, v in node.items() if k not in ("_target_", "_partial_", *apart)}
-        yield from _problems_of_signature(key, settings, target, apart, GIVEN.get(key, ()))
+        extra = EXTRA_SETTINGS.get(key, ())
+        settings = {k: v for k, v in node.items() if k not in ("_target_", "_partial_", *extra)}
+        yield from _problems_of_signature(key, settings, target, extra, BUILDER_ARGUMENTS.get(key, ()))
     for name, child in node.items():
         if not isinstance(name, str) or not name or "." in name:
-            yield f"{key or 'the config'} has a setting named {name!r}: a name is a word without dots"
-        else:
-            for inner, place in _sections(child, f"{key}.{name}" if key else name):
-                yield from _problems_of_nodes(inner, place, untrusted)
+            parent = key or "the config"
+            yield f"{parent} has a setting named {name!r}: a name is a word without dots"
+            continue
+        for inner, inner_key in _sections(child, f"{key}.{name}" if key else name):
+            yield from _problems_of_nodes(inner, inner_key, untrusted)
 
 
 def _sections(value: Any, key: str) -> Iterator[tuple[Node, str]]:
-    """A value itself or, of a list, all of it that are sections: what stands in a list is built as well."""
+    """Yield the sections in a value: itself, or those in a list, whose components are built as well."""
     if isinstance(value, Mapping):
         yield value, key
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        for number, each in enumerate(value):
-            yield from _sections(each, f"{key}[{number}]")
+        for number, item in enumerate(value):
+            yield from _sections(item, f"{key}[{number}]")
 
 
 def locate(name: str) -> Callable[..., Any]:
-    """The class or function of a dotted name."""
+    """Import the class or function at a dotted path. Raise ImportError, AttributeError or ValueError."""
     module, _, attribute = str(name).rpartition(".")
     if not module:
-        raise ValueError("it must be a dotted name such as aetrain.model.dense.dense")
+        raise ValueError("use a dotted path such as aetrain.model.dense.dense")
     target = getattr(importlib.import_module(module), attribute)
     if not callable(target):
         raise ValueError("it is neither a class nor a function")
@@ -115,28 +111,29 @@ def locate(name: str) -> Callable[..., Any]:
 
 
 def _problems_of_signature(
-    key: str, settings: Node, target: Callable[..., Any], apart: Sequence[str] = (), given: Sequence[str] = ()
+    key: str, settings: Node, target: Callable[..., Any], extra: Sequence[str] = (), reserved: Sequence[str] = ()
 ) -> Iterator[str]:
-    parameters = {name: p for name, p in inspect.signature(target).parameters.items() if name not in given}
+    """Yield the settings of a node that its target's signature does not allow."""
+    parameters = {name: p for name, p in inspect.signature(target).parameters.items() if name not in reserved}
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for setting, value in settings.items():
         full = f"{key}.{setting}" if key else setting
         if setting not in parameters:
-            if not anything or setting in given:
-                yield unknown_setting(full, [*parameters, *apart])
+            if not takes_any or setting in reserved:
+                yield unknown_setting(full, [*parameters, *extra])
         elif value == "???":
-            yield f"{full} must be given: {full}=..."
+            yield f"{full} is required: {full}=..."
         elif not fits(value, hints.get(setting, Any)):
             kind = hints[setting]
-            wanted = _named(kind) or "a component (a section with a _target_)"
-            yield f"{full}={_shown(value)} is not {wanted}{_near_literal(value, kind)}"
+            wanted = _describe_type(kind) or "a component (a section with a _target_)"
+            yield f"{full}={_format(value)} is not {wanted}{_suggest_literal(value, kind)}"
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether plain data may stand where an annotation says `kind`."""
+    """Return whether plain data is a valid value for an annotation `kind`."""
     if isinstance(value, Mapping) and "_target_" in value:
-        return not isinstance(kind, type) or kind not in (int, float, str, bool)  # it is built, and checked itself
+        return not isinstance(kind, type) or kind not in (int, float, str, bool)  # it is built and checked by itself
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return any(fits(value, member) for member in inner)
@@ -168,24 +165,25 @@ def fits(value: Any, kind: Any) -> bool:
             return True  # a protocol or a type variable: the target itself must refuse it
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _named(kind: Any) -> str:
-    """An annotation as a user would say it."""
+def _describe_type(kind: Any) -> str:
+    """Return an annotation in plain words, such as `a whole number`."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(_named(member) for member in inner if _named(member))
+        return " or ".join(_describe_type(member) for member in inner if _describe_type(member))
     if origin is Literal:
-        return f"one of {listed([str(member) for member in inner])}"
+        return f"one of {list_choices([str(member) for member in inner])}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
         if get_origin(inner[0]) is Literal:
-            return f"a list of such, as in [{','.join(map(str, get_args(inner[0])[:2]))}]"
-        each = _named(inner[0]).removeprefix("a ") or "component"
+            examples = ",".join(map(str, get_args(inner[0])[:2]))
+            return f"a list such as [{examples}]"
+        item = _describe_type(inner[0]).removeprefix("a ") or "component"
         many = inner[-1] is ... or len(inner) == 1
         example = f" such as {EXAMPLES[inner[0]]}" if inner[0] in EXAMPLES else ""
-        return f"a list of {each}s{example}" if many else f"a list of {len(inner)} {each}s"
+        return f"a list of {item}s{example}" if many else f"a list of {len(inner)} {item}s"
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
     return names.get(kind, "")
 
@@ -193,6 +191,9 @@ def _named(kind: Any) -> str:
 EXAMPLES = {int: "[512,256]", float: "[0.5,1]", str: "[a,b]"}
 
 
-def _near_literal(value: Any, kind: Any) -> str:
-    members = [str(m) for k in (kind, *get_args(kind)) if get_origin(k) is Literal for m in get_args(k)]
+def _suggest_literal(value: Any, kind: Any) -> str:
+    members: list[str] = []
+    for option in (kind, *get_args(kind)):
+        if get_origin(option) is Literal:
+            members += map(str, get_args(option))
     return did_you_mean(str(value), members)

@@ -1,1 +1,1 @@
-"""Where images come from: data sets, noise, batches on the device."""
+"""Data sets, augmentation, noise, and batches on the device."""

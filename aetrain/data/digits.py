@@ -1,11 +1,12 @@
-"""The digits that come with scikit-learn: no download, small, for a first run and for tests."""
+"""The digits of scikit-learn: a small data set without a download, for a first run and for tests."""
 
 from dataclasses import dataclass
 from typing import final
 
 import torch
 
-from aetrain.data.dataset import Dataset, Images
+from aetrain.data.dataset import Dataset
+from aetrain.data.images import Images
 
 
 @final
@@ -13,7 +14,7 @@ from aetrain.data.dataset import Dataset, Images
 class Digits(Dataset):
     """Handwritten digits of the UCI repository (Alpaydin & Kaynak 1998), as scikit-learn ships them: 1797 of 8x8.
 
-    Grey values 0..16 become 0..255. Every fifth image of a class is for the test: 1438 to train on, 359 to test with.
+    Grey values 0..16 become 0..255. Every fifth image of a class is for testing: 1438 to train on, 359 to test with.
     """
 
     @property
@@ -22,7 +23,7 @@ class Digits(Dataset):
         return 1, 8, 8
 
     def read(self) -> tuple[Images, Images]:
-        """The images in scikit-learn's order, in which the classes are well mixed."""
+        """Return the training and test images in scikit-learn's order, which mixes the classes."""
         from sklearn.datasets import load_digits
 
         digits = load_digits()
@@ -30,8 +31,8 @@ class Digits(Dataset):
         pixels = grey.mul(255 / 16).round().to(torch.uint8).unsqueeze(1)  # [1797, 1, 8, 8]
         labels = torch.from_numpy(digits.target).long()
         images = Images(pixels, labels)
-        test = torch.zeros(len(pixels), dtype=torch.bool)
-        # Every fifth in the order of classes: the images come in a rhythm of ten, so that counting through them as
-        # they are would test with 21 zeros and 52 threes.
-        test[labels.argsort(stable=True)[4::5]] = True
-        return images[~test], images[test]
+        is_test = torch.zeros(len(pixels), dtype=torch.bool)
+        # Every fifth in the order of classes. In the stored order the classes have a period of about ten, so that every
+        # fifth image would put 21 zeros and 52 threes into the test set.
+        is_test[labels.argsort(stable=True)[4::5]] = True
+        return images[~is_test], images[is_test]

@@ -1,4 +1,4 @@
-"""Corruptions: a batch of clean pixels in, what the encoder sees out. Shapes and range stay: [B, C, H, W] in [0, 1].
+"""Corruptions of the encoder's input: batches [B, C, H, W] in [0, 1] to batches of the same shape and range.
 
 Masking and salt-and-pepper are those of Vincent et al. (2010), "Stacked denoising autoencoders", section 3.3.
 """
@@ -17,16 +17,17 @@ class Noise(Protocol):
 
 
 @dataclass(frozen=True)
-class Clean:
-    """No noise: the encoder sees the very tensor."""
+class NoNoise:
+    """No noise."""
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the tensor x itself."""
         return x
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """x + std * epsilon with standard normal epsilon, kept inside [0, 1] where `clip`."""
+    """x + std * epsilon with standard normal epsilon, clipped to [0, 1] where `clip`."""
 
     std: float = 0.3
     clip: bool = True
@@ -36,6 +37,7 @@ class Gaussian:
             raise ValueError(f"std={self.std} is negative: use a standard deviation of 0 or more")
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the noisy images [B, C, H, W]."""
         noisy = torch.empty_like(x).normal_(0, self.std, generator=generator).add_(x)
         return noisy.clamp_(0, 1) if self.clip else noisy
 
@@ -56,6 +58,7 @@ class Replace:
                 raise ValueError(f"{name}={value} is no probability: use a number from 0 to 1")
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        # One uniform draw decides both: below p * white it turns white, from there to p black.
+        """Return the noisy images [B, C, H, W]."""
+        # One uniform draw decides both: a pixel below p * white turns white, one from there to p turns black.
         u = torch.empty_like(x).uniform_(generator=generator)
         return x.masked_fill(u < self.p, 0.0).masked_fill_(u < self.p * self.white, 1.0)

@@ -1,11 +1,12 @@
-"""Points near a plane in three dimensions: the smallest data set in which there is something to find."""
+"""Points near a plane in three dimensions: the smallest data set with a structure that a code can represent."""
 
 from dataclasses import dataclass
 from typing import final
 
 import torch
 
-from aetrain.data.dataset import SPLIT_SEED, Dataset, Images
+from aetrain.data.dataset import SPLIT_SEED, Dataset
+from aetrain.data.images import Images
 
 
 @final
@@ -30,11 +31,11 @@ class Toy(Dataset):
         return 1, 1, 3
 
     def read(self) -> tuple[Images, Images]:
-        """The points, rounded to 8 bits."""
+        """Return the training and test points, rounded to 8 bits."""
         generator = torch.Generator().manual_seed(SPLIT_SEED)
         axes = torch.tensor([[1.0, 1, 1], [1, -1, 0], [1, 1, -2]])
         axes = axes / axes.norm(dim=1, keepdim=True)  # [3, 3] orthonormal; the last one is across the plane
-        spread = torch.tensor([0.15, 0.08, self.off_plane])
-        points = 0.5 + (torch.randn(5000, 3, generator=generator) * spread) @ axes
+        deviations = torch.tensor([0.15, 0.08, self.off_plane])
+        points = 0.5 + (torch.randn(5000, 3, generator=generator) * deviations) @ axes
         pixels = points.clamp(0, 1).mul(255).round().to(torch.uint8).view(-1, 1, 1, 3)
         return Images(pixels[:4000]), Images(pixels[4000:])

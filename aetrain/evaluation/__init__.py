@@ -1,1 +1,1 @@
-"""The one ruler that every family is measured with."""
+"""Evaluation: the standard metrics of every run, metrics on request, and diagnostics."""

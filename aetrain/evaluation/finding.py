@@ -1,14 +1,14 @@
-"""What the training doctor finds, as runs keep it and reports read it: a record that needs no torch."""
+"""The record of one diagnostic finding. It is stored in a run directory, and reports read it without torch."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong."""
+    """One problem of a trained model. The field names are the keys in `findings.json`."""
 
-    what: str  # in a few words
-    evidence: str  # the figures that show it
+    what: str  # name of the problem, such as "posterior collapse"
+    evidence: str  # the metrics that show it
     remedy: str  # settings to try
 
     def __str__(self) -> str:

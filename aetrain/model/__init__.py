@@ -1,1 +1,1 @@
-"""Autoencoders: records, encoders and decoders, bottlenecks, layers, likelihoods."""
+"""Autoencoders: records, layers, likelihoods, bottlenecks, and the encoders and decoders of each family."""

@@ -1,4 +1,7 @@
-"""The autoencoder: encoder, bottleneck, decoder and likelihood, put together once for every family."""
+"""The autoencoder: one class for every family, made of an encoder, a bottleneck, a decoder and a likelihood.
+
+Shapes: B images in a batch, C channels, H height, W width, D units of the code.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,21 +16,21 @@ from aetrain.model.records import Code, Encoded, Forward, GaussianCode, Tap
 
 
 class Encoder(Protocol):
-    """Images [B, C, H, W] to features."""
+    """A module that maps images [B, C, H, W] to features."""
 
     def __call__(self, x: Tensor) -> Encoded: ...
 
-    def first_layer(self) -> Tensor | None:
-        """Each first-layer unit's weights as a picture [units, C, h, w]; None where the code is the first layer."""
+    def first_layer_weights(self) -> Tensor | None:
+        """Return the weights of each first-layer unit [units, C, h, w]; None where the code is the first layer."""
         ...
 
     def taps(self) -> list[Tap]:
-        """Its layers of hidden units, first layer first."""
+        """Return the taps of the layers of hidden units, first layer first."""
         ...
 
 
 class Decoder(Protocol):
-    """A code to the parameters of the likelihood, [B, C, H, W]."""
+    """A module that maps a code to the parameters of the likelihood, [B, C, H, W]."""
 
     def __call__(self, code: Code) -> Tensor: ...
 
@@ -35,19 +38,19 @@ class Decoder(Protocol):
 
     @property
     def output_bias(self) -> nn.Parameter:
-        """What it adds to its last layer: one number a pixel, or one a channel."""
+        """The bias of the last layer: one number a pixel, or one a channel."""
         ...
 
     def taps(self) -> list[Tap]:
-        """Its layers of hidden units, first layer first."""
+        """Return the taps of the layers of hidden units, first layer first."""
         ...
 
 
 class Autoencoder(nn.Module):
-    """Maps pixels to a code and back; pixels are in [0, 1] on both sides.
+    """Map pixels to a code and back; pixels are in [0, 1] on both sides.
 
-    The code is `sparsifier(code_activation(z))` of the bottleneck's z. In training mode a random code is drawn, in
-    evaluation mode it is its mean, so that looking twice shows the same.
+    The code is `sparsifier(code_activation(z))` of the bottleneck's z. A random code is drawn in training mode. In
+    evaluation mode it is its mean, so that two passes give the same result.
     """
 
     def __init__(
@@ -67,70 +70,80 @@ class Autoencoder(nn.Module):
         self.bottleneck = bottleneck
         self.decoder = decoder
         self.likelihood = likelihood
-        self.finish = nn.Sequential(code_activation, sparsifier)
+        self.code_transform = nn.Sequential(code_activation, sparsifier)
         self.low, self.high = scale
+
+    @property
+    def code_activation(self) -> nn.Module:
+        """The activation of the code units."""
+        return self.code_transform[0]
+
+    @property
+    def sparsifier(self) -> nn.Module:
+        """The module after the activation that makes the code sparse; nn.Identity where the code is dense."""
+        return self.code_transform[1]
 
     @property
     def code_dim(self) -> int:
         """D, the number of units of the code."""
         return self.bottleneck.code_dim
 
+    def forward(self, x_in: Tensor, x: Tensor | None = None) -> Forward:
+        """Encode `x_in` [B, C, H, W] and decode its code; the target is `x`, or `x_in` where `x` is None."""
+        encoded, code = self._encode(x_in)
+        target = x_in if x is None else x
+        return Forward(x=target, x_in=x_in, hidden=encoded.hidden, code=code, decoded=self.decode(code))
+
     def encode(self, x: Tensor) -> Code:
-        """The code of images [B, C, H, W]."""
+        """Return the code of images x [B, C, H, W]."""
         return self._encode(x)[1]
 
     def mean_code(self, x: Tensor) -> Tensor:
-        """The code [B, D] of images without what is random in it: in evaluation mode that of `encode`."""
+        """Return the code [B, D] of images x [B, C, H, W] without noise: in evaluation mode, that of `encode`."""
         code = self.encode(x)
-        return self.finish(code.mean) if isinstance(code, GaussianCode) else code.z
+        return self.code_transform(code.mean) if isinstance(code, GaussianCode) else code.z
 
     def _encode(self, x: Tensor) -> tuple[Encoded, Code]:
         if (self.low, self.high) != (0, 1):
             x = self.low + (self.high - self.low) * x
         encoded = self.encoder(x)
         code = self.bottleneck(encoded.features)
-        return encoded, replace(code, z=self.finish(code.z), where=encoded.where)
+        return encoded, replace(code, z=self.code_transform(code.z), pool_indices=encoded.pool_indices)
 
     def decode(self, code: Code | Tensor) -> Tensor:
-        """Parameters of the likelihood [B, C, H, W], from a code or from bare units [B, D]."""
+        """Return the parameters of the likelihood [B, C, H, W] for a code, or for its units [B, D] alone."""
         return self.decoder(Code(z=code) if isinstance(code, Tensor) else code)
 
-    def forward(self, x_in: Tensor, x: Tensor | None = None) -> Forward:
-        """One pass: encode `x_in`, decode, with `x` (or `x_in` itself) as the target."""
-        encoded, code = self._encode(x_in)
-        return Forward(
-            x=x_in if x is None else x, x_in=x_in, hidden=encoded.hidden, code=code, decoded=self.decode(code)
-        )
-
-    def first_layer(self) -> Tensor:
-        """The weights of each unit that reads pixels, as a picture: [units, C, h, w]."""
-        weights = self.encoder.first_layer()
-        return self.bottleneck.project.weight.unflatten(1, self.image_shape) if weights is None else weights
-
-    def layers(self) -> list[Tap]:
-        """Every layer of units on the way from picture to picture: the encoder's, the code, the decoder's."""
-        hidden = self.encoder.taps()
-        linear = not hidden and self.encoder.first_layer() is None
-        code = Tap(name="code", module=self.finish, weights=self.first_layer() if linear else None)
-        return [*hidden, *self.bottleneck.taps(), code, *self.decoder.taps()]
-
-    def nearest(self, z: Tensor) -> Tensor:
-        """Codes that the family could have made, near to any numbers [B, D]: sparse or from its book, as its are."""
-        return self.bottleneck.nearest(self.finish[1](z))
-
-    def paint(self, code: Code | Tensor) -> Tensor:
-        """The picture of a code: pixels in [0, 1], [B, C, H, W]."""
+    def decode_pixels(self, code: Code | Tensor) -> Tensor:
+        """Return the images of a code, or of its units [B, D] alone: pixels in [0, 1], [B, C, H, W]."""
         return self.likelihood.mean(self.decode(code)).clamp(0, 1)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Images through the code and back: pixels in [0, 1], [B, C, H, W]."""
-        return self.paint(self.encode(x))
+        """Return the reconstructions of images x [B, C, H, W]: pixels in [0, 1], [B, C, H, W]."""
+        return self.decode_pixels(self.encode(x))
 
     def sample(self, code: Code, generator: torch.Generator | None = None) -> Code:
-        """The same images' code, drawn at random where the family's code is random."""
-        return replace(code, z=self.finish(self.bottleneck.sample(code, generator)))
+        """Return a random draw of the code of the same images; a code that is not random stays as it is."""
+        return replace(code, z=self.code_transform(self.bottleneck.sample(code, generator)))
 
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
-        """Codes [count, D] of images that nobody has seen, or None where the family cannot draw them."""
+        """Return `count` codes [count, D] drawn from the prior, or None where the bottleneck has no prior."""
         z = self.bottleneck.prior(count, generator)
-        return None if z is None else self.finish(z)
+        return None if z is None else self.code_transform(z)
+
+    def project_to_code_space(self, z: Tensor) -> Tensor:
+        """Return codes [B, D] near z [B, D] that the model can produce: sparse ones, or ones made of codewords."""
+        return self.bottleneck.project_to_code_space(self.sparsifier(z))
+
+    def first_layer_weights(self) -> Tensor:
+        """Return the weights of each unit that reads pixels, as pictures [units, C, h, w]."""
+        weights = self.encoder.first_layer_weights()
+        return self.bottleneck.project.weight.unflatten(1, self.image_shape) if weights is None else weights
+
+    def unit_layers(self) -> list[Tap]:
+        """Return the taps of every layer of units: the encoder's, the bottleneck's, the code's, the decoder's."""
+        hidden = self.encoder.taps()
+        code_reads_pixels = not hidden and self.encoder.first_layer_weights() is None
+        code_weights = self.first_layer_weights() if code_reads_pixels else None
+        code = Tap(name="code", module=self.code_transform, weights=code_weights)
+        return [*hidden, *self.bottleneck.taps(), code, *self.decoder.taps()]

@@ -1,4 +1,4 @@
-"""Bottlenecks: features [B, F] to a code [B, D]."""
+"""Bottlenecks: modules that map features [B, F] to a code [B, D]."""
 
 from abc import ABC, abstractmethod
 
@@ -6,12 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aetrain.model.layers import Settled
+from aetrain.model.layers import AfterStepHook
 from aetrain.model.records import Code, GaussianCode, QuantizedCode, Tap
 
 
 class Bottleneck(nn.Module, ABC):
-    """Turns the encoder's features into a code. A subclass is final and says which kind of code it `emits`."""
+    """Map the encoder's features to a code. A subclass is final and states the type of code that it `emits`.
+
+    Raise ValueError where `code_dim` is below 1.
+    """
 
     emits: type[Code] = Code
 
@@ -20,34 +23,34 @@ class Bottleneck(nn.Module, ABC):
         if code_dim < 1:
             raise ValueError(f"code_dim={code_dim} is too small: use 1 or more")
         self.code_dim = code_dim
-        # The layer that a tied decoder shares; its image of the features is the code, or the mean of it.
+        # The code of the features, or the code's mean, is this layer's output. A tied decoder shares its weights.
         self.project: nn.Linear = nn.Linear(in_features, code_dim)
 
     @abstractmethod
     def forward(self, features: Tensor) -> Code:
-        """Drawn at random while training where the code is random, its mean otherwise."""
+        """Return the code of features [B, F]: a random code is drawn in training mode, and is its mean otherwise."""
 
-    def decoded_by(self, layer: nn.Module) -> None:
-        """Told the linear layer that reads the code, for a bottleneck that finds its code by decoding."""
+    def set_decoder_layer(self, layer: nn.Module) -> None:
+        """Set the linear layer that reads the code, for a bottleneck that infers its code by decoding."""
 
     def taps(self) -> list[Tap]:
-        """The layers of units that it has beside the code itself."""
+        """Return the taps of layers of units beside the code itself."""
         return []
 
-    def nearest(self, z: Tensor) -> Tensor:
-        """The codes [B, D] that the family can make which are nearest to any numbers [B, D]."""
+    def project_to_code_space(self, z: Tensor) -> Tensor:
+        """Return the codes [B, D] nearest to z [B, D] that the bottleneck can produce."""
         return z
 
     def sample(self, code: Code, generator: torch.Generator | None = None) -> Tensor:
-        """A draw of z [B, D] for the images that were coded; a code that is not random is its own draw."""
+        """Return a random draw of z [B, D] for the same images; a code that is not random is its own draw."""
         return code.z
 
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
-        """Codes [count, D] drawn without an image, or None where the family does not say from what."""
+        """Return `count` draws [count, D] from the prior, or None where the bottleneck has no prior."""
         return None
 
     def standard_normal(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """Draws [count, D] from N(0, I), the prior of most families that have one."""
+        """Return `count` draws [count, D] from N(0, I), the prior of most families that have one."""
         device = next(self.parameters(), torch.empty(0)).device if generator is None else generator.device
         return torch.randn(count, self.code_dim, generator=generator, device=device)
 
@@ -56,6 +59,7 @@ class Deterministic(Bottleneck):
     """z = W features + b."""
 
     def forward(self, features: Tensor) -> Code:
+        """Return the code of features [B, F]."""
         return Code(z=self.project(features))
 
 
@@ -69,46 +73,54 @@ class Gaussian(Bottleneck):
         self.log_var = nn.Linear(in_features, code_dim)
 
     def forward(self, features: Tensor) -> GaussianCode:
-        code = GaussianCode(z=(mean := self.project(features)), mean=mean, log_var=self.log_var(features))
+        """Return the code of features [B, F]: a draw in training mode, the mean otherwise."""
+        mean = self.project(features)
+        code = GaussianCode(z=mean, mean=mean, log_var=self.log_var(features))
         return GaussianCode(z=self.sample(code), mean=mean, log_var=code.log_var) if self.training else code
 
     def sample(self, code: Code, generator: torch.Generator | None = None) -> Tensor:
+        """Return a draw of z [B, D] from the code's normal distribution."""
         assert isinstance(code, GaussianCode)
         noise = torch.empty_like(code.mean).normal_(generator=generator)
         return code.mean + torch.exp(0.5 * code.log_var) * noise
 
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return draws [count, D] from N(0, I)."""
         return self.standard_normal(count, generator)
 
 
-class Matched(Bottleneck):
-    """z = W features + b with the prior N(0, I), which a penalty or a critic makes the codes of all images resemble.
+class DeterministicWithPrior(Bottleneck):
+    """z = W features + b with the prior N(0, I), for models whose penalty or critic matches the codes to the prior.
 
-    The bottleneck itself asks nothing of z: without such a penalty, draws from the prior mean nothing.
+    The bottleneck itself imposes nothing on z. Without such a penalty, the decoder cannot decode draws from the prior.
     """
 
     def forward(self, features: Tensor) -> Code:
+        """Return the code of features [B, F]."""
         return Code(z=self.project(features))
 
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return draws [count, D] from N(0, I)."""
         return self.standard_normal(count, generator)
 
 
-class Quantized(Bottleneck, Settled):
-    """Each of G groups of the units of W features + b is rounded to the nearest of K codewords, all from one book.
+class Quantized(Bottleneck, AfterStepHook):
+    """Split W features + b into G groups of units and round each to the nearest of K codewords of one codebook.
 
-    z_g = e_k with k = argmin_j |c_g - e_j|, c the continuous code; its gradient passes on to c as it is, straight
-    through the rounding (van den Oord et al. 2017, arXiv:1711.00937, eq. 1 and 2). The prior is uniform over the
-    codewords, as theirs is while they train. What a codeword learns is a penalty's affair (`Codebook`).
+    z_g = e_k with k = argmin_j |c_g - e_j|, c the continuous code; the gradient passes straight through the rounding,
+    unchanged, to c (van den Oord et al. 2017, arXiv:1711.00937, eq. 1 and 2). The prior is uniform over the codewords,
+    as the paper's is during training. The codewords learn from a penalty (`Codebook`).
 
-    A codeword that no image has used for `patience` steps of training begins anew as a group's continuous code, drawn
-    from the last batch. Before training all are due, so that those left idle by the first batch begin among its codes.
+    A codeword that no image has used for `reset_after` steps of training is reset to a group's continuous code, drawn
+    from the last batch. All codewords start at that limit, so that the first step resets those that its batch has not
+    used.
     """
 
     emits = QuantizedCode
+    stateful = True  # keeps Python state between steps: training/backend/compile.py leaves such a model uncompiled
 
     def __init__(
-        self, in_features: int, code_dim: int, groups: int = 16, num_codewords: int = 128, patience: int = 100
+        self, in_features: int, code_dim: int, groups: int = 16, num_codewords: int = 128, reset_after: int = 100
     ) -> None:
         super().__init__(in_features, code_dim)
         if groups < 1 or code_dim % groups:
@@ -116,54 +128,58 @@ class Quantized(Bottleneck, Settled):
                 f"model.code_dim={code_dim} cannot be split into model.bottleneck.groups={groups} of equal size: "
                 "make one a multiple of the other"
             )
-        for name, value in (("num_codewords", num_codewords), ("patience", patience)):
+        for name, value in (("num_codewords", num_codewords), ("reset_after", reset_after)):
             if value < 1:
                 raise ValueError(f"model.bottleneck.{name}={value} is too small: use 1 or more")
         self.groups = groups
-        self.patience = patience
-        self.book = nn.Embedding(num_codewords, code_dim // groups)
-        self.match = nn.Identity()  # how well each codeword goes with each group, for those who look
-        self.idle: Tensor  # [K] steps since a codeword was used
-        self.register_buffer("idle", torch.full((num_codewords,), patience))
-        self._seen: QuantizedCode | None = None  # what the last step's batch became
+        self.reset_after = reset_after
+        self.codebook = nn.Embedding(num_codewords, code_dim // groups)
+        self.similarity_probe = nn.Identity()  # its input is the similarity of each codeword to each group, for taps
+        self.steps_unused: Tensor  # [K] steps since a codeword was used
+        self.register_buffer("steps_unused", torch.full((num_codewords,), reset_after))
+        self._last_batch: QuantizedCode | None = None  # the code of the batch since the last optimizer step
 
     def forward(self, features: Tensor) -> QuantizedCode:
+        """Return the code of features [B, F]."""
         continuous = self.project(features).unflatten(1, (self.groups, -1))  # [B, G, D / G]
         index = self._closest(continuous if torch.is_grad_enabled() and not self.training else continuous.detach())
-        codewords = F.embedding(index, self.book.weight)  # [B, G, D / G]
-        straight = codewords.detach() + (continuous - continuous.detach())  # the codeword itself, to the last bit
-        code = QuantizedCode(z=straight.flatten(1), continuous=continuous, codewords=codewords, index=index)
+        codewords = F.embedding(index, self.codebook.weight)  # [B, G, D / G]
+        straight_through = codewords.detach() + (continuous - continuous.detach())  # equals the codewords bit for bit
+        code = QuantizedCode(z=straight_through.flatten(1), continuous=continuous, codewords=codewords, index=index)
         if self.training:
-            self._seen = code
+            self._last_batch = code
         return code
 
     def _closest(self, continuous: Tensor) -> Tensor:
-        """The codeword [B, G] nearest to each group of a continuous code [B, G, D / G]."""
-        # |c|^2 is the same for every codeword, and left out.
-        match = 2 * continuous @ self.book.weight.t() - self.book.weight.square().sum(1)  # [B, G, K]
-        return self.match(match.transpose(1, 2)).transpose(1, 2).argmax(2)
+        """Return the codeword [B, G] nearest to each group of a continuous code [B, G, D / G]."""
+        # The negative squared distance without |c|^2, which is the same for every codeword.
+        similarity = 2 * continuous @ self.codebook.weight.t() - self.codebook.weight.square().sum(1)  # [B, G, K]
+        return self.similarity_probe(similarity.transpose(1, 2)).transpose(1, 2).argmax(2)
 
     def taps(self) -> list[Tap]:
-        return [Tap(name="codebook", module=self.match, contest=True)]
+        """Return the tap of the codewords: units [K] with one step a group, of which the largest is active."""
+        return [Tap(name="codebook", module=self.similarity_probe, is_argmax=True)]
 
-    def nearest(self, z: Tensor) -> Tensor:
-        return F.embedding(self._closest(z.unflatten(1, (self.groups, -1))), self.book.weight).flatten(1)
+    def project_to_code_space(self, z: Tensor) -> Tensor:
+        """Return z [B, D] with each group rounded to its nearest codeword."""
+        return F.embedding(self._closest(z.unflatten(1, (self.groups, -1))), self.codebook.weight).flatten(1)
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Count who was idle, and let those who were for too long begin anew."""
-        if self._seen is None:
-            return  # nothing has passed since the last time
-        seen, self._seen = self._seen, None
-        used = torch.zeros_like(self.idle, dtype=torch.bool).index_fill_(0, seen.index.flatten(), True)
-        self.idle.add_(1).masked_fill_(used, 0)
-        due = self.idle > self.patience
-        candidates = seen.continuous.flatten(0, 1)  # [B * G, D / G]
-        drawn = candidates[torch.randint(len(candidates), self.idle.shape, device=self.idle.device)]
-        self.book.weight.copy_(torch.where(due[:, None], drawn, self.book.weight))
-        self.idle.masked_fill_(due, 0)
+    def after_optimizer_step(self) -> None:
+        """Count the steps since each codeword was used; reset those unused for more than `reset_after` steps."""
+        if self._last_batch is None:
+            return  # no batch has passed since the last call
+        code, self._last_batch = self._last_batch, None
+        used = torch.zeros_like(self.steps_unused, dtype=torch.bool).index_fill_(0, code.index.flatten(), True)
+        self.steps_unused.add_(1).masked_fill_(used, 0)
+        expired = self.steps_unused > self.reset_after
+        candidates = code.continuous.flatten(0, 1)  # [B * G, D / G]
+        drawn = candidates[torch.randint(len(candidates), self.steps_unused.shape, device=self.steps_unused.device)]
+        self.codebook.weight.copy_(torch.where(expired[:, None], drawn, self.codebook.weight))
+        self.steps_unused.masked_fill_(expired, 0)
 
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        shape, device = (count, self.groups), self.book.weight.device
-        index = torch.randint(self.book.num_embeddings, shape, generator=generator, device=device)
-        return F.embedding(index, self.book.weight).flatten(1)
+        """Return codes [count, D] whose groups are codewords drawn uniformly."""
+        shape, device = (count, self.groups), self.codebook.weight.device
+        index = torch.randint(self.codebook.num_embeddings, shape, generator=generator, device=device)
+        return F.embedding(index, self.codebook.weight).flatten(1)

@@ -1,4 +1,4 @@
-"""Convolutional autoencoders: halve the picture level by level, code it, and grow it back."""
+"""Convolutional autoencoders: the encoder halves height and width level by level, the decoder doubles them again."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,23 +15,26 @@ from aetrain.model.layers import (
     Activation,
     Activations,
     Init,
-    activation_named,
-    activations_named,
+    decoder_activations,
     decoder_taps,
-    decoding,
     hidden_taps,
     initialise,
+    make_activation,
+    make_activations,
 )
 from aetrain.model.likelihoods import Likelihood
 from aetrain.model.records import Code, Encoded, Tap
 
 Down = Literal["stride", "maxpool"]
 Up = Literal["transpose", "nearest", "unpool"]
-Size = tuple[int, int]
+Size = tuple[int, int]  # height, width
 
 
 class ConvEncoder(nn.Module):
-    """Convolutions that halve height and width (rounded up): by a stride of two, or by max-pooling with switches."""
+    """Convolutions that halve height and width (rounded up), by a stride of two or by max-pooling.
+
+    With `return_pool_indices`, max-pooling also returns the position of each maximum, for a decoder that unpools.
+    """
 
     def __init__(
         self,
@@ -40,46 +43,50 @@ class ConvEncoder(nn.Module):
         kernel: int,
         down: Down,
         activation: Activations,
-        remember: bool = False,
+        return_pool_indices: bool = False,
     ) -> None:
         super().__init__()
         self.down = down
-        self.remember = remember  # whether a decoder asks where the maxima were
+        self.return_pool_indices = return_pool_indices
         widths = [image_shape[0], *channels]
         stride = 2 if down == "stride" else 1
         self.layers = nn.ModuleList(
             nn.Conv2d(i, o, kernel, stride=stride, padding=kernel // 2) for i, o in itertools.pairwise(widths)
         )
-        self.activations = activations_named(activation, len(channels))
-        self.sizes: list[Size] = [image_shape[1:]]  # of every level, the picture's first
+        self.activations = make_activations(activation, len(channels))
+        self.sizes: list[Size] = [image_shape[1:]]  # of every level, the image's first
         for _ in channels:
             height, width = self.sizes[-1]
             self.sizes.append((-(-height // 2), -(-width // 2)))
         self.num_features = widths[-1] * self.sizes[-1][0] * self.sizes[-1][1]
 
     def forward(self, x: Tensor) -> Encoded:
-        hidden, where = [], []
+        """Return the activations before pooling, each [B, channels, h, w], and the features of x [B, C, H, W]."""
+        hidden, pool_indices = [], []
         for layer, activation in zip(self.layers, self.activations, strict=True):
             x = activation(layer(x))  # [B, channels, h, w]
             hidden.append(x)
             if self.down == "maxpool":
-                x, switches = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
-                where += [switches] if self.remember else []
-        return Encoded(hidden=tuple(hidden), features=x.flatten(1), where=tuple(where))
+                x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+                if self.return_pool_indices:
+                    pool_indices.append(indices)
+        return Encoded(hidden=tuple(hidden), features=x.flatten(1), pool_indices=tuple(pool_indices))
 
-    def first_layer(self) -> Tensor:
+    def first_layer_weights(self) -> Tensor:
+        """Return the first layer's kernels [units, C, kernel, kernel]."""
         return cast(Tensor, self.layers[0].weight)
 
     def taps(self) -> list[Tap]:
-        return hidden_taps(self.activations, self.first_layer())
+        """Return the taps of the hidden layers, before pooling."""
+        return hidden_taps(self.activations, self.first_layer_weights())
 
 
 class ConvDecoder(nn.Module):
-    """A dense layer paints the smallest maps; each level then grows them to the size the encoder had there.
+    """A dense layer produces the smallest maps; each level then enlarges them to the encoder's size at that level.
 
     `transpose` is a transposed convolution of stride two, `nearest` repeats values and convolves, `unpool` puts each
-    value where the encoder's maximum was and zeros elsewhere, then convolves (Zeiler & Fergus 2014, section 2.1). A
-    code without switches, such as a draw from the prior, is unpooled to the top left pixel of each square.
+    value at the position of the encoder's maximum and zeros elsewhere, then convolves (Zeiler & Fergus 2014, section
+    2.1). A code without pool indices, such as a draw from the prior, is unpooled to the top left pixel of each square.
     """
 
     def __init__(
@@ -94,33 +101,28 @@ class ConvDecoder(nn.Module):
         super().__init__()
         self.up = up
         self.activations = nn.ModuleList(activations)
-        widths = list(reversed(channels))  # of the maps, smallest first; the last entry is the picture's
+        widths = list(reversed(channels))  # of the maps, smallest first; the last entry is the image's channels
         self.sizes = list(reversed(sizes))
         self.smallest = (widths[0], *self.sizes[0])
         self.expand = nn.Linear(code_dim, widths[0] * self.sizes[0][0] * self.sizes[0][1])
-        self.layers = nn.ModuleList(
-            nn.ConvTranspose2d(
-                i,
-                o,
-                kernel,
-                stride=2,
-                padding=kernel // 2,
-                output_padding=(large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1),
-            )
-            if up == "transpose"
-            else nn.Conv2d(i, o, kernel, padding=kernel // 2)
-            for i, o, small, large in zip(widths[:-1], widths[1:], self.sizes[:-1], self.sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList()
+        for (i, o), (small, large) in zip(itertools.pairwise(widths), itertools.pairwise(self.sizes), strict=True):
+            if up == "transpose":
+                self.layers.append(doubling_convolution(i, o, kernel, small, large))
+            else:
+                self.layers.append(nn.Conv2d(i, o, kernel, padding=kernel // 2))
 
     def forward(self, code: Code) -> Tensor:
+        """Return the parameters of the likelihood [B, C, H, W]."""
         x = self.activations[0](self.expand(code.z).unflatten(1, self.smallest))  # [B, channels, h, w]
-        levels = list(zip(self.layers, self._switches(code, x), self.sizes[1:], strict=True))
-        for level, (layer, switches, size) in enumerate(levels):
+        levels = list(zip(self.layers, self._pool_indices(code), self.sizes[1:], strict=True))
+        for level, (layer, indices, size) in enumerate(levels):
             match self.up:
                 case "nearest":
                     x = F.interpolate(x, size=size)
                 case "unpool":
-                    x = F.max_unpool2d(x, top_left(x, size) if switches is None else switches, (2, 2), output_size=size)
+                    positions = top_left_indices(x, size) if indices is None else indices
+                    x = F.max_unpool2d(x, positions, (2, 2), output_size=size)
             x = layer(x)
             if level < len(levels) - 1:
                 x = self.activations[level + 1](x)
@@ -128,18 +130,28 @@ class ConvDecoder(nn.Module):
 
     @property
     def output_bias(self) -> nn.Parameter:
+        """The bias of the last layer, one number a channel."""
         return cast(nn.Parameter, self.layers[-1].bias)
 
     def taps(self) -> list[Tap]:
+        """Return the taps of the hidden layers."""
         return decoder_taps(self.activations)
 
-    def _switches(self, code: Code, x: Tensor) -> Sequence[Tensor | None]:
-        """One set of switches a level, smallest maps first; None where the code remembers none."""
-        return list(reversed(code.where)) if code.where else [None] * len(self.layers)
+    def _pool_indices(self, code: Code) -> Sequence[Tensor | None]:
+        """Return the pool indices of each level, smallest maps first; None where the code has none."""
+        return list(reversed(code.pool_indices)) if code.pool_indices else [None] * len(self.layers)
 
 
-def top_left(x: Tensor, size: Size) -> Tensor:
-    """Switches that put each value of x [B, C, h, w] at the top left of its square in a map of `size`."""
+def doubling_convolution(in_channels: int, out_channels: int, kernel: int, small: Size, large: Size) -> nn.Module:
+    """Return a transposed convolution of stride two that enlarges maps of size `small` to `large`."""
+    output_padding = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
+    return nn.ConvTranspose2d(
+        in_channels, out_channels, kernel, stride=2, padding=kernel // 2, output_padding=output_padding
+    )
+
+
+def top_left_indices(x: Tensor, size: Size) -> Tensor:
+    """Return pool indices [B, C, h, w] that put each value of x at the top left of its square in a map of `size`."""
     rows = torch.arange(x.shape[2], device=x.device)[:, None] * 2 * size[1]
     columns = torch.arange(x.shape[3], device=x.device)[None, :] * 2
     return (rows + columns).expand(x.shape)
@@ -160,20 +172,32 @@ def conv(
     bottleneck: MakeBottleneck = Deterministic,
     init: Init = "default",
 ) -> Autoencoder:
-    """image - convolutions that halve it - code - the mirror of them - image."""
+    """Return the model image - convolutions that halve it - code - the mirror of these convolutions - image.
+
+    Raise ValueError where the kernel is even, a level has no maps, or `up=unpool` lacks the indices of `down=maxpool`.
+    """
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel={kernel} has no middle: use an odd size such as 3 or 5")
     if not channels or min(channels) < 1:
         raise ValueError(f"channels={list(channels)} must name 1 or more maps for at least one level")
     if up == "unpool" and down != "maxpool":
-        raise ValueError(f"model.up=unpool needs switches, but model.down={down} keeps none: use model.down=maxpool")
-    encoder = ConvEncoder(image_shape, channels, kernel, down, activation, remember=up == "unpool")
-    neck = bottleneck(encoder.num_features, code_dim)
-    decoder = ConvDecoder(
-        code_dim, [image_shape[0], *channels], encoder.sizes, kernel, up, decoding(encoder.activations)
+        raise ValueError(
+            f"model.up=unpool needs max-pool indices, but model.down={down} has none: use model.down=maxpool"
+        )
+    encoder = ConvEncoder(image_shape, channels, kernel, down, activation, return_pool_indices=up == "unpool")
+    code_layer = bottleneck(encoder.num_features, code_dim)
+    activations = decoder_activations(encoder.activations)
+    decoder = ConvDecoder(code_dim, [image_shape[0], *channels], encoder.sizes, kernel, up, activations)
+    model = Autoencoder(
+        encoder,
+        code_layer,
+        decoder,
+        likelihood,
+        make_activation(code_activation or "identity"),
+        sparsifier,
+        image_shape,
+        scale,
     )
-    finish = activation_named(code_activation or "identity")
-    model = Autoencoder(encoder, neck, decoder, likelihood, finish, sparsifier, image_shape, scale)
     initialise(model, init)
-    # Pooling on a CPU is faster where a pixel's channels lie side by side.
+    # Max-pooling on a CPU is faster where a pixel's channels lie side by side in memory.
     return model.to(memory_format=torch.channels_last) if down == "maxpool" else model

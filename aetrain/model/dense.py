@@ -1,4 +1,4 @@
-"""Fully connected autoencoders: linear, deep and tied, and the dense variational ones, which swap the bottleneck."""
+"""Fully connected autoencoders: linear, deep and tied. With another bottleneck they are the dense variational ones."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from aetrain.model.layers import (
     Activations,
     Init,
     TiedLinear,
-    activation_named,
-    activations_named,
+    decoder_activations,
     decoder_taps,
-    decoding,
     hidden_taps,
     initialise,
+    make_activation,
+    make_activations,
 )
 from aetrain.model.likelihoods import Likelihood
 from aetrain.model.records import Code, Encoded, Tap
 
 
 class MakeBottleneck(Protocol):
-    """A bottleneck class, or one with its own settings filled in."""
+    """A bottleneck class, or a partial application of one that sets its other arguments."""
 
     def __call__(self, in_features: int, code_dim: int) -> Bottleneck: ...
 
@@ -39,10 +39,11 @@ class DenseEncoder(nn.Module):
         channels, height, width = image_shape
         widths = [channels * height * width, *hidden]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
-        self.activations = activations_named(activation, len(self.layers))
+        self.activations = make_activations(activation, len(self.layers))
         self.num_features = widths[-1]
 
     def forward(self, x: Tensor) -> Encoded:
+        """Return the hidden activations, each [B, units], and the features [B, F] of images x [B, C, H, W]."""
         h = x.flatten(1)  # [B, C * H * W]
         hidden = []
         for layer, activation in zip(self.layers, self.activations, strict=True):
@@ -50,11 +51,15 @@ class DenseEncoder(nn.Module):
             hidden.append(h)
         return Encoded(hidden=tuple(hidden), features=h)
 
-    def first_layer(self) -> Tensor | None:
-        return cast(Tensor, self.layers[0].weight).unflatten(1, self.image_shape) if len(self.layers) else None
+    def first_layer_weights(self) -> Tensor | None:
+        """Return the first layer's weights [units, C, H, W]; None without hidden layers."""
+        if not len(self.layers):
+            return None
+        return cast(Tensor, self.layers[0].weight).unflatten(1, self.image_shape)
 
     def taps(self) -> list[Tap]:
-        return hidden_taps(self.activations, self.first_layer())
+        """Return the taps of the hidden layers."""
+        return hidden_taps(self.activations, self.first_layer_weights())
 
 
 class DenseDecoder(nn.Module):
@@ -69,6 +74,7 @@ class DenseDecoder(nn.Module):
         self.activations = nn.ModuleList(activations)
 
     def forward(self, code: Code) -> Tensor:
+        """Return the parameters of the likelihood [B, C, H, W]."""
         h = code.z  # [B, D]
         *inner, last = self.layers
         for layer, activation in zip(inner, self.activations, strict=True):
@@ -77,9 +83,11 @@ class DenseDecoder(nn.Module):
 
     @property
     def output_bias(self) -> nn.Parameter:
+        """The bias of the last layer, one number a pixel."""
         return cast(nn.Parameter, self.layers[-1].bias)
 
     def taps(self) -> list[Tap]:
+        """Return the taps of the hidden layers."""
         return decoder_taps(self.activations)
 
 
@@ -96,24 +104,33 @@ def dense(
     tied: bool = False,
     init: Init = "default",
 ) -> Autoencoder:
-    """pixels - hidden - code - hidden reversed - pixels.
+    """Return the model pixels - hidden - code - hidden reversed - pixels.
 
-    Without hidden layers it is the linear autoencoder, whose best squared error is that of PCA (Baldi & Hornik 1989).
+    Without hidden layers it is the linear autoencoder, whose least squared error is that of PCA (Baldi & Hornik 1989).
     `tied` makes every decoder layer the transpose of its encoder layer. `activation` is that of all hidden layers, or
     a list with one for each of the encoder's; the decoder mirrors it.
+
+    Raise ValueError where a width in `hidden` is below 1 or `activation` has another length than `hidden`.
     """
     for width in hidden:
         if width < 1:
             raise ValueError(f"hidden={list(hidden)} has a layer without units: use 1 or more in each")
     encoder = DenseEncoder(image_shape, hidden, activation)
-    neck = bottleneck(encoder.num_features, code_dim)
-    mirrored = [layer for layer in (neck.project, *reversed(encoder.layers)) if isinstance(layer, nn.Linear)]
+    code_layer = bottleneck(encoder.num_features, code_dim)
+    mirrored = [layer for layer in (code_layer.project, *reversed(encoder.layers)) if isinstance(layer, nn.Linear)]
     layers: list[nn.Module] = [
         TiedLinear(source) if tied else nn.Linear(source.out_features, source.in_features) for source in mirrored
     ]
-    neck.decoded_by(layers[0])
-    decoder = DenseDecoder(image_shape, layers, decoding(encoder.activations))
-    finish = activation_named(code_activation or "identity")
-    model = Autoencoder(encoder, neck, decoder, likelihood, finish, sparsifier, image_shape, scale)
+    code_layer.set_decoder_layer(layers[0])
+    model = Autoencoder(
+        encoder,
+        code_layer,
+        DenseDecoder(image_shape, layers, decoder_activations(encoder.activations)),
+        likelihood,
+        make_activation(code_activation or "identity"),
+        sparsifier,
+        image_shape,
+        scale,
+    )
     initialise(model, init)
     return model

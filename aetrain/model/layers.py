@@ -17,7 +17,7 @@ Activation = Literal["identity", "relu", "leaky_relu", "elu", "silu", "gelu", "s
 Activations = Activation | Sequence[Activation]  # one for all hidden layers, or one for each
 Init = Literal["default", "xavier", "he", "orthogonal"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+_ACTIVATION_CLASSES: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
@@ -29,43 +29,54 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
 }
 
+_INIT_FUNCTIONS: dict[Init, Callable[[Tensor], Tensor]] = {
+    "xavier": nn.init.xavier_uniform_,
+    "he": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "orthogonal": nn.init.orthogonal_,
+}
 
-def activation_named(name: Activation) -> nn.Module:
-    """The activation of that name."""
-    return _ACTIVATIONS[name]()
+LSTM_GATES = 4  # input, forget, cell, output, in torch's order
 
 
-def activations_named(names: Activations, count: int) -> nn.ModuleList:
-    """The activations of `count` hidden layers, first layer first."""
+def make_activation(name: Activation) -> nn.Module:
+    """Return a new activation module of that name."""
+    return _ACTIVATION_CLASSES[name]()
+
+
+def make_activations(names: Activations, count: int) -> nn.ModuleList:
+    """Return new activation modules of `count` hidden layers, first layer first.
+
+    Raise ValueError where `names` is a list of another length than `count`.
+    """
     each = [names] * count if isinstance(names, str) else list(names)
     if len(each) != count:
         raise ValueError(
             f"activation=[{','.join(each)}] is for {len(each)} hidden layers, but the model has {count}: "
             "name one for all of them, or one for each"
         )
-    return nn.ModuleList(activation_named(name) for name in each)
+    return nn.ModuleList(make_activation(name) for name in each)
 
 
-def hidden_taps(activations: Iterable[nn.Module], first: Tensor | None = None) -> list[Tap]:
-    """An encoder's hidden layers by their activations, the first with its weights [units, C, h, w] if it has such."""
+def decoder_activations(encoder_activations: nn.ModuleList) -> list[nn.Module]:
+    """Return copies of the encoder's activations in reverse order, so that each layer has a module of its own."""
+    return [copy.deepcopy(module) for module in reversed(encoder_activations)]
+
+
+def hidden_taps(activations: Iterable[nn.Module], first_layer_weights: Tensor | None = None) -> list[Tap]:
+    """Return the taps of an encoder's hidden layers; the first has the weights [units, C, h, w] if there are any."""
     return [
-        Tap(name=f"hidden{level}", module=module, weights=first if level == 1 else None)
+        Tap(name=f"hidden{level}", module=module, weights=first_layer_weights if level == 1 else None)
         for level, module in enumerate(activations, start=1)
     ]
 
 
 def decoder_taps(activations: Iterable[nn.Module]) -> list[Tap]:
-    """A decoder's hidden layers by their activations, the one that reads the code first."""
+    """Return the taps of a decoder's hidden layers, the layer that reads the code first."""
     return [Tap(name=f"decoder{level}", module=module) for level, module in enumerate(activations, start=1)]
 
 
-def decoding(activations: nn.ModuleList) -> list[nn.Module]:
-    """The decoder's activations, the encoder's last one first: modules of their own, so that each is a layer's."""
-    return [copy.deepcopy(module) for module in reversed(activations)]
-
-
 def initialise(model: nn.Module, init: Init) -> None:
-    """Draw every weight matrix and kernel anew, with biases at zero; `default` leaves torch's own draw.
+    """Draw every weight matrix and kernel again and set the biases to zero; `default` keeps torch's own draw.
 
     `xavier` keeps the variance of signals through saturating units (Glorot & Bengio 2010, eq. 16), `he` through
     rectifiers (He et al. 2015, eq. 10), `orthogonal` the length of vectors (Saxe et al. 2014).
@@ -73,70 +84,75 @@ def initialise(model: nn.Module, init: Init) -> None:
     if init == "default":
         return
     for layer in model.modules():
-        gates = 4 if isinstance(layer, nn.LSTM) else 1  # its matrices are four, one below the other
+        blocks = LSTM_GATES if isinstance(layer, nn.LSTM) else 1  # an LSTM stacks the matrices of its gates
         for name, parameter in layer.named_parameters(recurse=False):
             if name.startswith("bias"):
                 nn.init.zeros_(parameter)
             elif name.startswith("weight") and parameter.dim() > 1:
-                for weight in parameter.detach().chunk(gates):
-                    _DRAWS[init](weight)
+                for weight in parameter.detach().chunk(blocks):
+                    _INIT_FUNCTIONS[init](weight)
 
 
-_DRAWS: dict[Init, Callable[[Tensor], Tensor]] = {
-    "xavier": nn.init.xavier_uniform_,
-    "he": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
-    "orthogonal": nn.init.orthogonal_,
-}
-
-
-class Settled(nn.Module, ABC):
-    """A layer whose weights are brought back to where they are allowed to be after every step of an optimizer."""
+class AfterStepHook(nn.Module, ABC):
+    """A layer whose weights are projected to the allowed ones after every step of an optimizer."""
 
     @abstractmethod
-    def settle(self) -> None:
-        """Project the weights, without recording a gradient."""
+    def after_optimizer_step(self) -> None:
+        """Project the weights in place, without a gradient."""
 
 
-class Paced(nn.Module, ABC):
-    """A module that changes while training goes on: it is told the progress of training before every step."""
+class Scheduled(nn.Module, ABC):
+    """A module that changes in the course of training. The loop sets the progress before every step."""
 
     @abstractmethod
-    def pace(self, progress: float) -> None:
-        """`progress` is the share of training that has passed, in [0, 1)."""
+    def set_progress(self, progress: float) -> None:
+        """Set the share of training that has passed, in [0, 1)."""
+
+
+def is_stateful(module: nn.Module) -> bool:
+    """Return whether one step of the module depends on Python state that an earlier step or `set_progress` has left.
+
+    The convention: any nn.Module may have the attribute `stateful`, on its class or as a property. A module sets it to
+    True where a forward pass in training stores something in an attribute or replaces a buffer by another tensor. A
+    Scheduled module is stateful unless its attribute is False. A program of one step would lose such state, so
+    `training/backend/compile.py` leaves the model uncompiled. Buffers that change in place are no Python state.
+    """
+    return bool(getattr(module, "stateful", isinstance(module, Scheduled)))
 
 
 class TiedLinear(nn.Module):
-    """A linear layer whose weights are another one's, transposed: y = x W + b with W the source's [out, in].
+    """A linear layer with another layer's weights, transposed: y = x W + b with W the source's weights [out, in].
 
-    The two share one storage before, during and after training. The bias is its own.
+    The two share one storage before, during and after training. The bias is the layer's own.
     """
 
     def __init__(self, source: nn.Linear) -> None:
         super().__init__()
-        # In a tuple the source is not registered here, so its weights appear once in the state and to the optimizer.
+        # The tuple keeps the source from being registered here, so that the state and the optimizer hold W once.
         self._source = (source,)
         bound = 1 / math.sqrt(source.out_features)
         self.bias = nn.Parameter(torch.empty(source.in_features).uniform_(-bound, bound))
 
     @property
     def source(self) -> nn.Linear:
-        """The layer whose weights these are."""
+        """The layer that owns the weights."""
         return self._source[0]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [B, out] to [B, in], the shapes of the source reversed."""
         return F.linear(x, self.source.weight.t(), self.bias)
 
 
-class TopK(Paced):
-    """Keeps the k largest of a code's units and silences the others (Makhzani & Frey 2013, "k-sparse autoencoders").
+class TopK(Scheduled):
+    """Keep the k largest of a code's units and set the others to 0 (Makhzani & Frey 2013, "k-sparse autoencoders").
 
-    Exactly k stay, also among equal values. With `start`, training begins with that many and comes down to k on a
-    straight line over the first `anneal` share of it: while many units are kept all of them learn, where from the
-    start a few would win every image and the others never be trained (ibid., "scheduling of the sparsity level").
+    Exactly k stay, also among equal values. With `start`, training begins with `start` units and comes down to k
+    linearly over the first `anneal` share of training. All units learn while many are kept; with k from the start a few
+    units would win every image and the others would never be trained (ibid., "scheduling of the sparsity level").
     Evaluation always keeps k.
     """
 
-    bounds = None  # a unit that is silenced is not at an end of its activation's range
+    bounds = None  # a unit that is set to 0 is not at a limit of its activation's range
 
     def __init__(self, k: int, start: int | None = None, anneal: float = 0.5) -> None:
         super().__init__()
@@ -149,24 +165,31 @@ class TopK(Paced):
         self.k = k
         self.start = k if start is None else start
         self.anneal = anneal
-        self.kept = k  # while training
+        self.training_k = k
 
-    def pace(self, progress: float) -> None:
-        self.kept = round(self.k + (self.start - self.k) * max(0.0, 1 - progress / self.anneal))
+    @property
+    def stateful(self) -> bool:
+        """True where `training_k` changes between steps: training/backend/compile.py leaves such a model uncompiled."""
+        return self.start != self.k
+
+    def set_progress(self, progress: float) -> None:
+        """Set the number of units that training keeps, from the share of training in [0, 1) that has passed."""
+        self.training_k = round(self.k + (self.start - self.k) * max(0.0, 1 - progress / self.anneal))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Return the sparse code [B, D] of z [B, D]; raise ValueError where k or start is larger than D."""
         for name, count in (("k", self.k), ("start", self.start)):
             if count > z.shape[1]:
                 raise ValueError(f"sparsity.{name}={count} is larger than model.code_dim={z.shape[1]}: use less")
-        kept = z.topk(self.kept if self.training else self.k, dim=1)
-        return torch.zeros_like(z).scatter(1, kept.indices, kept.values)
+        largest = z.topk(self.training_k if self.training else self.k, dim=1)
+        return torch.zeros_like(z).scatter(1, largest.indices, largest.values)
 
 
 class WinnerTakeAll(nn.Module):
-    """Each unit keeps its largest activations over the batch, `rate` of them, rounded up: lifetime sparsity.
+    """Keep each unit's largest activations over the batch, `rate` of them, rounded up: lifetime sparsity.
 
-    While training only; a test image's code is what the encoder makes of it. As every unit wins some images of every
-    batch, none is left untrained (Makhzani & Frey 2015, "Winner-take-all autoencoders", section 2).
+    In training only; in evaluation mode the code passes unchanged. As every unit wins some images of every batch, all
+    of them are trained (Makhzani & Frey 2015, "Winner-take-all autoencoders", section 2).
     """
 
     def __init__(self, rate: float) -> None:
@@ -176,6 +199,7 @@ class WinnerTakeAll(nn.Module):
         self.rate = rate
 
     def forward(self, z: Tensor) -> Tensor:
+        """Return the sparse code [B, D] of z [B, D]."""
         if not self.training:
             return z
         winners = z.topk(math.ceil(self.rate * len(z)), dim=0)  # [winners, D]

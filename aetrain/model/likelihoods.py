@@ -1,4 +1,4 @@
-"""Likelihoods: what a decoder's numbers mean as a distribution of pixels, and how far an image is from it, in nats."""
+"""Likelihoods: the decoder's output as the parameters of a distribution of pixels. Their unit is the nat."""
 
 import math
 from typing import Literal, Protocol
@@ -9,37 +9,41 @@ from torch.nn import functional as F
 
 Reduction = Literal["sum", "mean"]
 
-EDGE = 1e-3  # how near to black and white `decoded_for` goes, where the exact answer would be infinite
+# `inverse_mean` clamps pixels to this distance from black and white, where the exact answer would be infinite.
+SATURATION_MARGIN = 1e-3
 
 
 class Likelihood(Protocol):
-    """What the decoder's output says of the pixels."""
+    """A distribution of pixels [B, C, H, W] whose parameters are the decoder's output, of the same shape."""
 
-    reduction: Reduction  # of the pixels, in what training descends
-    linear: bool  # whether the expected pixels are an affine function of what the decoder paints
+    reduction: Reduction  # over pixels, in the loss that training minimises
+    linear: bool  # True where the expected pixels are an affine function of the decoder's output
 
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """-log p(x | decoded) in nats per image, [B], of pixels x in [0, 1]."""
+        """Return -log p(x | decoded) of pixels x in [0, 1], in nats per image [B], without `constant`."""
         ...
 
     def constant(self, num_pixels: int) -> float:
-        """What `nll` leaves out, in nats: with it, it is -log of a density of pixels in [0, 1]."""
+        """Return the normalising constant that `nll` omits, in nats per image.
+
+        nll + constant is -log of a probability density of pixels in [0, 1].
+        """
         ...
 
     def mean(self, decoded: Tensor) -> Tensor:
-        """The expected pixels, [B, C, H, W], on the scale from 0 to 1; a normal mean may lie outside of it."""
+        """Return the expected pixels [B, C, H, W], scaled to [0, 1]; a normal mean may lie outside of that range."""
         ...
 
-    def decoded_for(self, x: Tensor) -> Tensor:
-        """What a decoder must paint for the expected pixels to be x, kept off the ends of a saturating scale."""
+    def inverse_mean(self, x: Tensor) -> Tensor:
+        """Return the decoder output whose expected pixels are x [B, C, H, W]; finite also where `mean` saturates."""
         ...
 
 
 class Bernoulli:
-    """Independent Bernoulli pixels; the decoder paints logits. For grey pixels it is the cross-entropy.
+    """Independent Bernoulli pixels; the decoder's output are logits. For grey pixels nll is the cross-entropy.
 
     nll = -sum_i x_i log p_i + (1 - x_i) log(1 - p_i) with p = sigmoid(decoded). It is a likelihood of black and white
-    pixels. On grey ones its lowest value is their entropy, not zero, and nothing makes it sum to one.
+    pixels. On grey ones its minimum is their entropy, not zero, and it is not normalised.
     """
 
     linear = False
@@ -53,20 +57,24 @@ class Bernoulli:
             )
 
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return the cross-entropy of pixels x in [0, 1], in nats per image [B]."""
         return F.binary_cross_entropy_with_logits(decoded, x, reduction="none").flatten(1).sum(1)
 
     def constant(self, num_pixels: int) -> float:
+        """Return 0: `nll` is already normalised over black and white images."""
         return 0.0
 
     def mean(self, decoded: Tensor) -> Tensor:
+        """Return the probability of white, per pixel [B, C, H, W]."""
         return torch.sigmoid(decoded)
 
-    def decoded_for(self, x: Tensor) -> Tensor:
-        return x.clamp(EDGE, 1 - EDGE).logit()
+    def inverse_mean(self, x: Tensor) -> Tensor:
+        """Return the logits [B, C, H, W] of pixels x, clamped to SATURATION_MARGIN from 0 and 1."""
+        return x.clamp(SATURATION_MARGIN, 1 - SATURATION_MARGIN).logit()
 
 
 class Gaussian:
-    """Independent normal pixels of one fixed variance around what the decoder paints.
+    """Independent normal pixels of one fixed variance, with mean output(decoded).
 
     nll = sum_i (x_i - mean_i)^2 / (2 variance), without the constant that no parameter changes. At the default
     variance of one half this is the squared error. `output` is the decoder's last activation. Errors are those of
@@ -85,21 +93,27 @@ class Gaussian:
         self.variance = variance
         self.reduction = reduction
         self.linear = output == "identity"
-        self.inverse = {"identity": lambda y: y, "sigmoid": torch.logit, "tanh": torch.atanh}[output]
+        self.inverse_output = {"identity": lambda y: y, "sigmoid": torch.logit, "tanh": torch.atanh}[output]
         self.output = {"identity": lambda y: y, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[output]
         self.low, self.high = scale
 
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return the squared error over twice the variance, in nats per image [B], of pixels x in [0, 1]."""
         target = x if (self.low, self.high) == (0, 1) else self.low + (self.high - self.low) * x
         return (self.output(decoded) - target).square().flatten(1).sum(1) / (2 * self.variance)
 
     def constant(self, num_pixels: int) -> float:
-        """P (1/2 log(2 pi variance) - log(high - low)): the second term brings the density to pixels in [0, 1]."""
+        """Return the normalising constant P (1/2 log(2 pi variance) - log(high - low)) of P pixels, in nats.
+
+        The second term converts the density of pixels in [low, high] to one of pixels in [0, 1].
+        """
         return num_pixels * (0.5 * math.log(2 * math.pi * self.variance) - math.log(self.high - self.low))
 
     def mean(self, decoded: Tensor) -> Tensor:
+        """Return the means [B, C, H, W], scaled from [low, high] to [0, 1]."""
         return (self.output(decoded) - self.low) / (self.high - self.low)
 
-    def decoded_for(self, x: Tensor) -> Tensor:
-        inside = x if self.linear else x.clamp(EDGE, 1 - EDGE)
-        return self.inverse(self.low + (self.high - self.low) * inside)
+    def inverse_mean(self, x: Tensor) -> Tensor:
+        """Return the decoder output [B, C, H, W] with mean x; x is clamped where the output activation saturates."""
+        reachable = x if self.linear else x.clamp(SATURATION_MARGIN, 1 - SATURATION_MARGIN)
+        return self.inverse_output(self.low + (self.high - self.low) * reachable)

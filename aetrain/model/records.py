@@ -1,4 +1,4 @@
-"""The records that everything hands over: what an encoder made, what a bottleneck coded, what one pass saw.
+"""Records that modules exchange: the encoder's output, the code, the result of one forward pass, a layer of units.
 
 Shapes: B images in a batch, C channels, H height, W width, D units of the code.
 """
@@ -7,22 +7,26 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+# The terms of a loss by name: per image [B], or [] for the batch as a whole. "loss" is the sum that training minimises.
+LossDict = dict[str, Tensor]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """What an encoder makes of images."""
+    """The output of an encoder."""
 
-    hidden: tuple[Tensor, ...]  # activations of its layers as its taps have them, first layer first
-    features: Tensor  # [B, F] what the bottleneck reads
-    where: tuple[Tensor, ...] = ()  # max-pool switches, first pooling first; empty where nothing was pooled
+    hidden: tuple[Tensor, ...]  # activations of its layers in the shapes of its taps, first layer first
+    features: Tensor  # [B, F] the input of the bottleneck
+    pool_indices: tuple[Tensor, ...] = ()  # of max-pooling, first pooling first; empty where the decoder reads none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """What a bottleneck hands the decoder."""
+    """The output of a bottleneck, and the input of the decoder."""
 
     z: Tensor  # [B, D]
-    where: tuple[Tensor, ...] = ()  # the encoder's max-pool switches (Zhao et al. 2016, "What-where autoencoders")
+    # The encoder's max-pool indices, the "where" of Zhao et al. (2016), "Stacked what-where auto-encoders".
+    pool_indices: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +39,19 @@ class GaussianCode(Code):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedCode(Code):
-    """A code of G groups, each of them one of the codewords of a book."""
+    """A code of G groups, each of them one of the codewords of a codebook."""
 
-    continuous: Tensor  # [B, G, D / G] what the encoder made of each group, before it was rounded to a codeword
-    codewords: Tensor  # [B, G, D / G] the codewords that it was rounded to, with their gradient
-    index: Tensor  # [B, G] which codewords these are
+    continuous: Tensor  # [B, G, D / G] the encoder's value of each group, before it is rounded to a codeword
+    codewords: Tensor  # [B, G, D / G] the codewords that the groups are rounded to, with their gradient
+    index: Tensor  # [B, G] the numbers of these codewords in the codebook
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """One pass through an autoencoder. Penalties, figures and views read it and need not run the model again."""
+    """The result of one pass through an autoencoder. Penalties, metrics and views read it without a second pass."""
 
     x: Tensor  # [B, C, H, W] the clean target, in [0, 1]
-    x_in: Tensor  # [B, C, H, W] what the encoder saw: x, or x with noise
+    x_in: Tensor  # [B, C, H, W] the encoder's input: x, or x with noise
     hidden: tuple[Tensor, ...]  # the encoder's activations
     code: Code
     decoded: Tensor  # [B, C, H, W] parameters of the likelihood (logits or means), never pixels
@@ -55,22 +59,25 @@ class Forward:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tap:
-    """A layer of units: the module that turns what they read into their activations, where both can be looked at.
+    """A layer of units whose inputs and activations can be read: those of one module.
 
-    Both are [B, units] for dense units, [B, channels, h, w] for maps, [B, units, steps] for what is said in steps.
+    Both are [B, units] for dense units, [B, channels, h, w] for feature maps, [B, units, steps] for recurrent units.
     """
 
     name: str
     module: nn.Module
     weights: Tensor | None = None  # [units, C, h, w] as pictures, of linear units that read pixels
-    contest: bool = False  # whether at each step the largest wins, and it alone is active
+    is_argmax: bool = False  # True where only the unit with the largest activation of each step is active
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """What the units' activations can come near to, but not pass; None where there is no end to them.
+        """The limits that the activations approach but do not pass; None where they are unbounded.
 
-        A module of another kind says it as `bounds`; the last that says something, even None, is right.
+        A module of another kind than sigmoid and tanh states them as its class attribute `bounds`. The last module
+        that has bounds decides, also where they are None.
         """
         known: dict[type[nn.Module], tuple[float, float] | None] = {nn.Sigmoid: (0.0, 1.0), nn.Tanh: (-1.0, 1.0)}
-        told = [m for m in self.module.modules() if type(m) in known or hasattr(type(m), "bounds")]
-        return getattr(told[-1], "bounds", known.get(type(told[-1]))) if told else None
+        bounded = [m for m in self.module.modules() if type(m) in known or hasattr(type(m), "bounds")]
+        if not bounded:
+            return None
+        return getattr(bounded[-1], "bounds", known.get(type(bounded[-1])))

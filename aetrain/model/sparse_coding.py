@@ -1,4 +1,4 @@
-"""Sparse coding: a bottleneck that finds the code of a picture by decoding it, from few atoms of a dictionary."""
+"""Sparse coding: a bottleneck that infers the code of an image by decoding it, from few atoms of a dictionary."""
 
 import math
 
@@ -6,25 +6,26 @@ import torch
 from torch import Tensor, nn
 
 from aetrain.model.bottlenecks import Bottleneck
-from aetrain.model.layers import Settled, TiedLinear
+from aetrain.model.layers import AfterStepHook, TiedLinear
 from aetrain.model.records import Code
 
 
-class Dictionary(nn.Linear, Settled):
-    """A linear layer whose rows, the atoms, have length one: else they grow and the codes shrink without end."""
+class Dictionary(nn.Linear, AfterStepHook):
+    """A linear layer whose rows, the atoms, have length one; otherwise atoms grow and codes shrink without limit."""
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def after_optimizer_step(self) -> None:
+        """Scale every atom to length one."""
         self.weight.div_(self.weight.norm(dim=1, keepdim=True).clamp_min(torch.finfo(self.weight.dtype).tiny))
 
 
 class SparseCoding(Bottleneck):
     """z = argmin_z 1/2 |x - c - z W|^2 + weight * |z|_1, with W [D, F] the tied decoder's atoms and c its bias.
 
-    Olshausen & Field (1996), eq. 2-4 with |z| as the cost. Found by `steps` of FISTA (Beck & Teboulle 2009, eq.
-    4.1-4.3), without a gradient: the decoder, which shares the atoms, learns them as the optimizer descends the
-    error of its pictures, with the codes held. So codes and dictionary alternate, batch by batch. `positive` allows
-    no negative code (Hoyer 2002).
+    Olshausen & Field (1996), eq. 2-4 with |z| as the cost. z is computed by `steps` of FISTA (Beck & Teboulle 2009,
+    eq. 4.1-4.3), without a gradient. The decoder shares the atoms and learns them: the optimizer minimises its error
+    with the codes fixed. Codes and dictionary thus alternate, batch by batch. `positive` allows no negative code
+    (Hoyer 2002).
     """
 
     def __init__(
@@ -39,16 +40,17 @@ class SparseCoding(Bottleneck):
         self.steps = steps
         self.positive = positive
         self.project = Dictionary(in_features, code_dim)
-        self.project.bias.requires_grad_(False).zero_()  # the inference has the decoder's
-        self._decoder: tuple[TiedLinear, ...] = ()  # in a tuple, so that it is not registered here
+        self.project.bias.requires_grad_(False).zero_()  # the inference uses the decoder's bias instead
+        self._decoder: tuple[TiedLinear, ...] = ()  # the tuple keeps the layer from being registered here
 
-    def decoded_by(self, layer: nn.Module) -> None:
-        """The layer whose atoms the code is found for."""
+    def set_decoder_layer(self, layer: nn.Module) -> None:
+        """Set the layer with the atoms; a layer that is not tied leaves the bottleneck without one."""
         if isinstance(layer, TiedLinear):
             self._decoder = (layer,)
 
     @torch.no_grad()
     def forward(self, features: Tensor) -> Code:
+        """Return the code of features [B, F]; raise ValueError where the decoder is not tied."""
         if not self._decoder:
             raise ValueError(
                 "SparseCoding finds a code for the atoms that decode it: use model=sparse_coding, "
@@ -57,16 +59,21 @@ class SparseCoding(Bottleneck):
         atoms = self.project.weight  # [D, F]
         return Code(z=self.infer((features - self._decoder[0].bias) @ atoms.t(), atoms @ atoms.t()))
 
-    def infer(self, match: Tensor, gram: Tensor) -> Tensor:
-        """FISTA, from how each picture matches each atom [B, D] and how the atoms match each other [D, D]."""
+    def infer(self, correlations: Tensor, gram: Tensor) -> Tensor:
+        """Return the codes z [B, D] by FISTA.
+
+        `correlations` [B, D] are the dot products of images and atoms, `gram` [D, D] those of atoms and atoms.
+        """
         step = 1 / torch.linalg.eigvalsh(gram)[-1].clamp_min(torch.finfo(gram.dtype).eps)
-        z = torch.zeros_like(match)  # [B, D]
-        ahead, momentum = z, 1.0
+        z = torch.zeros_like(correlations)  # [B, D]
+        extrapolated, momentum = z, 1.0
         for _ in range(self.steps):
-            previous, z = z, self._shrink(ahead - step * (ahead @ gram - match), step * self.weight)
-            before, momentum = momentum, (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            ahead = z + (before - 1) / momentum * (z - previous)
+            gradient = extrapolated @ gram - correlations
+            previous_z, z = z, self._shrink(extrapolated - step * gradient, step * self.weight)
+            previous_momentum, momentum = momentum, (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+            extrapolated = z + (previous_momentum - 1) / momentum * (z - previous_z)
         return z
 
-    def _shrink(self, z: Tensor, by: Tensor) -> Tensor:
-        return (z - by).clamp_min(0) if self.positive else z.sign() * (z.abs() - by).clamp_min(0)
+    def _shrink(self, z: Tensor, threshold: Tensor) -> Tensor:
+        """Return z [B, D] after soft thresholding, the proximal step of the L1 cost."""
+        return (z - threshold).clamp_min(0) if self.positive else z.sign() * (z.abs() - threshold).clamp_min(0)

@@ -1,1 +1,1 @@
-"""What can be done with a finished run: a file for each mode of the command but training."""
+"""The modes of the command except training, a file for each."""

@@ -1,4 +1,4 @@
-"""`mode=encode`: the codes of a data set's images, as arrays for any other tool."""
+"""`mode=encode`: write the codes of a data set's images as arrays for other tools."""
 
 import io
 import logging
@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from aetrain.attempt import Job
-from aetrain.build import Parts
-from aetrain.data.dataset import Images
-from aetrain.directory import shown
-from aetrain.evaluation.measures import codes
-from aetrain.experiment import load
-from aetrain.modes.evaluate import at_work, trained
-from aetrain.training import disk
+from aetrain.config.settings import Settings
+from aetrain.data.images import Images
+from aetrain.evaluation.measures.measure import encode_all
+from aetrain.modes.evaluate import load_trained, output_directory
+from aetrain.runs.build import Components
+from aetrain.runs.request import RunRequest
+from aetrain.runs.train import load_data
+from aetrain.storage import atomic
+from aetrain.storage.run_directory import display_path
+from aetrain.training.backend.setup import backend
 
 log = logging.getLogger("aetrain")
 
@@ -24,46 +26,49 @@ SPLITS = ("train", "validation", "test")
 
 
 @torch.no_grad()
-def encode(job: Job) -> dict[str, Any]:
-    """Write codes.npz: for each split that has images its codes [N, D], and what is known of the images beside them.
+def encode(request: RunRequest, settings: Settings) -> dict[str, Any]:
+    """Write codes.npz: for each split with images its codes [N, D], and the classes and file names where known.
 
-    `train`, `validation` and `test` are the codes as `aetrain.load(run).encode` gives them (the mean where they are
-    random), in the order in which the data set holds the images. `train_labels` and so on are the classes, and
-    `train_files` the paths below dataset.path, where there are any.
+    `train`, `validation` and `test` are the codes as `aetrain.load(run).encode` returns them (the mean of a random
+    code), in the order of the data set. `train_labels` and so on are the classes, `train_files` the paths below
+    dataset.path.
     """
-    source, parts, epoch = trained(job, "encode")
-    splits = load(parts)
+    source, components, epoch = load_trained(request, settings, "encode")
+    splits = load_data(components)
     arrays: dict[str, Any] = {}
     for name in SPLITS:
         images: Images = getattr(splits, name)
-        if len(images):
-            arrays[name] = codes(parts.model, images, parts.dataset.prepare).cpu().numpy()  # [N, D]
-            if images.labels is not None:
-                arrays[f"{name}_labels"] = images.labels.cpu().numpy()
-    arrays |= {f"{name}_files": files for name, files in names(parts).items() if name in arrays}
-    with at_work(job, source, epoch):
-        file = job.directory.path / FILE
-        save(file, arrays)
+        if not len(images):
+            continue
+        with backend():
+            arrays[name] = encode_all(components.model, images, components.dataset.prepare).cpu().numpy()  # [N, D]
+        if images.labels is not None:
+            arrays[f"{name}_labels"] = images.labels.cpu().numpy()
+    arrays |= {f"{name}_files": files for name, files in file_names(components).items() if name in arrays}
+    with output_directory(request, source, epoch):
+        file = request.run_dir.path / FILE
+        save_arrays(file, arrays)
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-        log.info("%s after %d epochs: %s: %s", source, epoch, shown(file), shapes)
+        log.info("%s after %d epochs: %s: %s", source, epoch, display_path(file), shapes)
     return {"codes": str(file)}
 
 
-def names(parts: Parts) -> dict[str, Any]:
-    """The names of the images of each split, as they were chosen; empty where they have none."""
-    found = parts.dataset.files()
-    if found is None:
+def file_names(components: Components) -> dict[str, Any]:
+    """Return the file names of the images of each split, in their order; empty where they have none."""
+    files = components.dataset.files()
+    if files is None:
         return {}
-    chosen = parts.dataset.split(*(Images(torch.arange(len(files))) for files in found))  # places for pixels
-    whole = (found[0], found[0], found[1])
-    return {
-        name: np.array([files[place] for place in images.pixels.tolist()], dtype=np.str_)
-        for name, files, images in zip(SPLITS, whole, chosen, strict=True)
-    }
+    # Split the row numbers as the images are split.
+    rows = components.dataset.split(*(Images(torch.arange(len(names))) for names in files))
+    sources = (files[0], files[0], files[1])
+    names_by_split = {}
+    for split, names, images in zip(SPLITS, sources, rows, strict=True):
+        names_by_split[split] = np.array([names[row] for row in images.pixels.tolist()], dtype=np.str_)
+    return names_by_split
 
 
-def save(file: Path, arrays: dict[str, Any]) -> None:
-    """Replace the file as a whole."""
+def save_arrays(file: Path, arrays: dict[str, Any]) -> None:
+    """Replace an .npz file as a whole."""
     content = io.BytesIO()
     np.savez(content, **arrays)
-    disk.replace(file, content.getvalue())
+    atomic.replace(file, content.getvalue())

@@ -1,4 +1,4 @@
-"""`mode=eval`: measure the checkpoint of a run, as it was trained or under other conditions."""
+"""`mode=eval`: evaluate the checkpoint of a run, as it was trained or under other conditions."""
 
 import logging
 from collections.abc import Iterator
@@ -6,63 +6,66 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aetrain.attempt import Job
-from aetrain.build import Parts, build
-from aetrain.config.compose import SAVED
 from aetrain.config.errors import ConfigError
-from aetrain.directory import RunDirectory
-from aetrain.evaluation.tables import figures_table
-from aetrain.experiment import check_images, load, measure
-from aetrain.training import checkpoint
+from aetrain.config.overrides import SAVED
+from aetrain.config.settings import Settings
+from aetrain.evaluation.console import metrics_table
+from aetrain.runs.build import Components, build
+from aetrain.runs.request import RunRequest
+from aetrain.runs.train import check_measures, evaluate_components, load_data
+from aetrain.storage import checkpoint
+from aetrain.storage.run_directory import RunDirectory
+from aetrain.training.backend.setup import backend
 
 log = logging.getLogger("aetrain")
 
 
-def evaluate(job: Job) -> dict[str, Any]:
-    """Measure the checkpoint of `run` on the whole test set, under the conditions that the command line adds."""
-    source, parts, epoch = trained(job, "eval")
-    splits = load(parts)
-    check_images(parts, splits)
-    with at_work(job, source, epoch) as known:
+def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
+    """Evaluate the checkpoint of `run` on the whole test set, under the conditions of the command line."""
+    source, components, epoch = load_trained(request, settings, "eval")
+    splits = load_data(components)
+    check_measures(components, splits)
+    with output_directory(request, source, epoch) as known, backend():
         log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
-        figures = measure(parts, splits)
-        job.directory.write_metrics({**known, **figures})
-        log.info("%s", figures_table(figures))
-    return figures
+        metrics = evaluate_components(components, splits)
+        request.run_dir.write_metrics({**known, **metrics})
+        log.info("%s", metrics_table(metrics))
+    return metrics
 
 
 @contextmanager
-def at_work(job: Job, source: RunDirectory, epoch: int) -> Iterator[dict[str, Any]]:
-    """Write into the job's directory: the run's own, or one below its eval/. What its metrics.json is to say already.
+def output_directory(request: RunRequest, source: RunDirectory, epoch: int) -> Iterator[dict[str, Any]]:
+    """Lock the directory that a mode writes to, and yield the metrics that its metrics.json keeps.
 
-    In a directory of its own that is written at the end, so that a job that was cut off is not taken for finished.
+    It is the run's own directory or one below its eval/. In the latter metrics.json is written at the end, so that a
+    mode that was cut off is not mistaken for a finished one.
     """
-    home = job.directory
-    same = home.path.resolve() == source.path.resolve()
+    run_dir = request.run_dir
+    same = run_dir.path.resolve() == source.path.resolve()
     if same:
-        home.take()
+        run_dir.lock()
     else:
-        home.claim(job.config, job.overrides)
+        run_dir.claim(request.config, request.overrides)
     known = source.metrics() if same else {"status": "finished", "epochs": epoch}
-    with home.logging():
+    with run_dir.logging():
         yield known
-        if home.status == "running" and not same:
-            home.write_metrics(known)
+        if run_dir.status == "running" and not same:
+            run_dir.write_metrics(known)
 
 
-def trained(job: Job, mode: str) -> tuple[RunDirectory, Parts, int]:
-    """The run that `run=` names, its parts with the weights of its checkpoint, and after how many epochs they are."""
-    if job.plain["run"] is None:
+def load_trained(request: RunRequest, settings: Settings, mode: str) -> tuple[RunDirectory, Components, int]:
+    """Return the run that `run=` names, its components with the weights of its checkpoint, and the checkpoint's epoch."""
+    if settings.run is None:
         raise ConfigError(f"mode={mode} needs a run: run=outputs/...")
-    source = RunDirectory(Path(job.plain["run"]))
-    parts = build(job.plain)
+    source = RunDirectory(Path(settings.run))
+    components = build(settings)
     try:
-        epoch = checkpoint.load(source.path, parts.model).epoch
+        epoch = checkpoint.load(source.path, components.model).epoch
     except checkpoint.CheckpointError as error:
         text = str(error)
-        if any(said.startswith("dataset=") and not said.endswith(f"={SAVED}") for said in job.overrides):
-            shape = "x".join(map(str, parts.model.image_shape))
-            text += f"\n  these images are {shape}: say dataset.size= or dataset.crop= where the run's are not"
+        if any(word.startswith("dataset=") and not word.endswith(f"={SAVED}") for word in request.overrides):
+            shape = "x".join(map(str, components.model.image_shape))
+            text += f"\n  these images are {shape}: use dataset.size= or dataset.random_crop= to match the run's"
         raise ConfigError(text) from error
-    parts.model.eval()
-    return source, parts, epoch
+    components.model.eval()
+    return source, components, epoch

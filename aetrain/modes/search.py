@@ -1,4 +1,4 @@
-"""`mode=search`: the training images nearest to an image of the user's own, by the run's code and by raw pixels."""
+"""`mode=search`: find the training images nearest to an image file, by the run's code and by raw pixels."""
 
 import logging
 from pathlib import Path
@@ -7,102 +7,110 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aetrain.attempt import Job
-from aetrain.build import Parts
 from aetrain.config.errors import ConfigError
-from aetrain.data.dataset import Images
-from aetrain.data.folder import picture
-from aetrain.data.own import instead
-from aetrain.directory import shown
-from aetrain.evaluation.measures import codes
-from aetrain.evaluation.spaces import nearest, pixels
-from aetrain.experiment import load
-from aetrain.modes.evaluate import trained
+from aetrain.config.settings import Settings
+from aetrain.data.folder import read_image
+from aetrain.data.images import Images
+from aetrain.data.user_files import describe_path
+from aetrain.evaluation.measures.baselines import flatten_pixels, nearest_rows
+from aetrain.evaluation.measures.measure import encode_all
+from aetrain.modes.evaluate import load_trained
+from aetrain.runs.build import Components
+from aetrain.runs.request import RunRequest
+from aetrain.runs.train import load_data
+from aetrain.storage.run_directory import display_path
 from aetrain.views.render import grid, write_png
 
 log = logging.getLogger("aetrain")
 
-COUNT = 10  # images that are found
+NUM_RESULTS = 10
+MIN_CONTRAST = 0.25  # distance of the border's mean from 0.5 that makes it clearly dark or light
 
 
-def search(job: Job) -> dict[str, Any]:
-    """Find what is nearest to `query` by Euclidean distance, print it, and write it as a picture into the run.
+def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
+    """Find the training images nearest to `query` (Euclidean), log them, and write a picture into the run's directory.
 
-    What is found, by `code` and by `pixels`: indices among the training images as the run sees them.
+    Return their indices among the training images, by `code` and by `pixels`.
     """
-    if job.plain["query"] is None:
+    if settings.query is None:
         raise ConfigError("mode=search needs an image: query=picture.png")
-    file = Path(job.plain["query"])
-    source, parts, _ = trained(job, "search")
-    asked = read(file, parts.dataset.stored_shape).to(parts.device)
-    train = load(parts).train
-    asked, read_as = like(asked, train.pixels, parts.dataset.binarize in ("threshold", "static"))
-    log.info("query: %s, %dx%d, %s", shown(file), *asked.shape[2:], read_as)
+    file = Path(settings.query)
+    source, components, _ = load_trained(request, settings, "search")
+    query = read_query(file, components.dataset.stored_shape).to(components.device)
+    train = load_data(components).train
+    binary = components.dataset.binarize in ("threshold", "static")
+    query, description = match_polarity(query, train.pixels, binary)
+    log.info("query: %s, %dx%d, %s", display_path(file), *query.shape[2:], description)
 
-    found = {}
-    for space, (one, all_of_them) in spaces(parts, Images(asked), train).items():
-        index = nearest(one, all_of_them, min(COUNT, len(train)))[0]
-        distances = (all_of_them[index] - one).norm(dim=1).tolist()
-        found[space] = index.tolist()
-        log.info("nearest by %s:\n%s", space, table(train, found[space], distances))
-    tiles = [torch.cat([asked, train.pixels[index]]).float() / 255 for index in found.values()]
+    results: dict[str, list[int]] = {}
+    for name, (row, rows) in feature_rows(components, Images(query), train).items():
+        index = nearest_rows(row, rows, min(NUM_RESULTS, len(train)))[0]
+        distances = (rows[index] - row).norm(dim=1).tolist()
+        results[name] = index.tolist()
+        log.info("nearest by %s:\n%s", name, format_table(train, results[name], distances))
+    tiles = [torch.cat([query, train.pixels[index]]).float() / 255 for index in results.values()]
     path = source.path / "search" / f"{file.stem}.png"
-    write_png(grid(torch.cat(tiles), len(tiles[0]), [f"by {space}" for space in found]), path)
-    log.info("picture: %s", shown(path))
-    return found
+    write_png(grid(torch.cat(tiles), len(tiles[0]), [f"by {name}" for name in results]), path)
+    log.info("picture: %s", display_path(path))
+    return results
 
 
-def read(file: Path, shape: tuple[int, int, int]) -> Tensor:
-    """An image file as `dataset=folder` reads it, grey or in colour and as large as the run's images: [1, C, H, W]."""
+def read_query(file: Path, shape: tuple[int, int, int]) -> Tensor:
+    """Return an image file as uint8 [1, C, H, W], read as `dataset=folder` reads it and of the run's size."""
     channels, height, width = shape
     if channels not in (1, 3) or height != width:
         raise ConfigError(
             f"mode=search reads square images, grey or RGB, but the run's are {channels}x{height}x{width}"
         )
     if not file.is_file():
-        raise ConfigError(f"query={file} {instead(file)}: give an image file")
+        raise ConfigError(f"query={file} {describe_path(file)}: use an image file")
     try:
-        return torch.from_numpy(picture(file, height, channels).copy())[None]
-    except Exception as reason:  # decoders raise anything about a file that is none of theirs
-        raise ConfigError(f"query={file} cannot be read as an image: {' '.join(str(reason).split())}") from reason
+        return torch.from_numpy(read_image(file, height, channels).copy())[None]
+    except Exception as reason:  # decoders raise any exception for a file that is no image
+        cause = " ".join(str(reason).split())
+        raise ConfigError(f"query={file} cannot be read as an image: {cause}") from reason
 
 
-def like(asked: Tensor, others: Tensor, binary: bool) -> tuple[Tensor, str]:
-    """A query [1, C, H, W] in the manner of the training images, and in words what was done to it.
+def match_polarity(query: Tensor, images: Tensor, binary: bool) -> tuple[Tensor, str]:
+    """Return the query [1, C, H, W] light on dark or dark on light as the training images, and a description.
 
-    Ink on paper becomes light on dark where the training images' border is dark and the query's is nearer to light;
-    the other way round where theirs is light. With a border between light and dark nothing can be told.
+    It is inverted where the training images' border is clearly dark and its own is nearer to light, or the other way
+    round. `binary` images make it black and white.
     """
-    own, theirs = border(asked), border(others)
-    invert = abs(theirs - 0.5) > 0.25 and abs(1 - own - theirs) < abs(own - theirs)
-    asked = 255 - asked if invert else asked
+    own, theirs = border_mean(query), border_mean(images)
+    invert = abs(theirs - 0.5) > MIN_CONTRAST and abs(1 - own - theirs) < abs(own - theirs)
+    query = 255 - query if invert else query
     if binary:
-        asked = (asked > 127).to(torch.uint8).mul_(255)
-    shade = ["dark", "light"][theirs > 0.5]
-    said = f"made negative, as the training images' border is {shade} and its own is not" if invert else "as it is"
-    return asked, said
+        query = (query > 127).to(torch.uint8).mul_(255)
+    if not invert:
+        return query, "as it is"
+    shade = "light" if theirs > 0.5 else "dark"
+    return query, f"inverted, because the training images' border is {shade} and its own is not"
 
 
-def border(images: Tensor) -> float:
-    """The mean of the outermost pixels of uint8 images [N, C, H, W], in [0, 1]."""
+def border_mean(images: Tensor) -> float:
+    """Return the mean of the outermost pixels of uint8 images [N, C, H, W], in [0, 1]."""
     frame = torch.ones(images.shape[2:], dtype=torch.bool, device=images.device)
     frame[1:-1, 1:-1] = False
     return float(images.to(torch.float32).mean((0, 1))[frame].mean()) / 255
 
 
-def spaces(parts: Parts, asked: Images, train: Images) -> dict[str, tuple[Tensor, Tensor]]:
-    """The query [1, D] and the training images [N, D], as codes and as pixels."""
-    prepare = parts.dataset.prepare
+def feature_rows(components: Components, query: Images, train: Images) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the query [1, D] and the training images [N, D], as codes and as pixels."""
+    model, prepare = components.model, components.dataset.prepare
     return {
-        "code": (codes(parts.model, asked, prepare), codes(parts.model, train, prepare)),
-        "pixels": (pixels(asked, prepare), pixels(train, prepare)),
+        "code": (encode_all(model, query, prepare), encode_all(model, train, prepare)),
+        "pixels": (flatten_pixels(query, prepare), flatten_pixels(train, prepare)),
     }
 
 
-def table(train: Images, found: list[int], distances: list[float]) -> str:
-    """A line for each image: its index, its class where it has one, how far it is."""
+def format_table(train: Images, indices: list[int], distances: list[float]) -> str:
+    """Return a line for each image: its index, its class where known, its distance."""
     rows = [["index", *(["class"] if train.labels is not None else []), "distance"]]
-    for index, distance in zip(found, distances, strict=True):
-        kind = [] if train.labels is None else [str(int(train.labels[index]))]
-        rows.append([str(index), *kind, f"{distance:.3f}"])
-    return "\n".join("  " + "  ".join(f"{word:>8}" for word in row) for row in rows)
+    for index, distance in zip(indices, distances, strict=True):
+        label = [] if train.labels is None else [str(int(train.labels[index]))]
+        rows.append([str(index), *label, f"{distance:.3f}"])
+    lines = []
+    for row in rows:
+        lines.append("  " + "  ".join(f"{cell:>8}" for cell in row))
+    return "\n".join(lines)

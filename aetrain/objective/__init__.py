@@ -1,1 +1,1 @@
-"""What training descends: the likelihood and a weighted sum of named penalties."""
+"""The objective of training: the negative log-likelihood and a weighted sum of named penalties."""

@@ -1,4 +1,4 @@
-"""What makes the codes of all images together look like the prior: a critic to be fooled, or a distance of samples."""
+"""Penalties that match the codes of all images to the prior: an adversarial critic, or a distance of two samples."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Forward
+from aetrain.model.records import Forward, LossDict
 from aetrain.objective.penalties import Critic, Penalty
 
-SEED = 1  # of the prior's draws in evaluation, which must come out the same every time
+EVALUATION_SEED = 1  # of the draws from the prior in evaluation, which are the same every time
 
 
 class CodeCritic(Critic):
-    """Tells codes from draws of the prior, and the encoder learns to fool it: the adversarial autoencoder.
+    """The adversarial autoencoder's critic: it learns to tell codes from draws of the prior, the encoder to prevent it.
 
-    The critic descends -log D(z~) - log(1 - D(z)) with z~ from the prior and z = enc(x), in the mean over a batch; the
-    model descends -log D(z). Makhzani et al. (2016), arXiv:1511.05644, section 2, with the non-saturating loss for the
+    The critic minimises -log D(z~) - log(1 - D(z)) with z~ from the prior and z = enc(x), in the mean over a batch; the
+    model minimises -log D(z). Makhzani et al. (2016), arXiv:1511.05644, section 2, with the non-saturating loss for the
     encoder that Goodfellow et al. (2014) recommend. D is a sigmoid of a fully connected network.
     """
 
@@ -30,25 +30,30 @@ class CodeCritic(Critic):
         self.logit = nn.Sequential(*layers, nn.Linear([code_dim, *units][-1], 1))
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        """Return -log D(z) [B]."""
         return F.softplus(-self.logit(out.code.z)).squeeze(1)  # [B]
 
-    def terms(self, model: Autoencoder, x_in: Tensor) -> dict[str, Tensor]:
-        """`loss`, which is log 4 where it cannot tell them apart, and `accuracy`, the share that it gets right."""
+    def losses(self, model: Autoencoder, x_in: Tensor) -> LossDict:
+        """Return `loss` [] and `accuracy` [] for encoder inputs x_in [B, C, H, W]; the encoder gets no gradient.
+
+        The loss is log 4 nats where D is 1/2 everywhere. The accuracy is the share of codes and draws that D classifies
+        correctly.
+        """
         with torch.no_grad():
             z = model.encode(x_in).z  # [B, D]
-        drawn, coded = self.logit(prior_of(model, len(z))), self.logit(z)  # [B, 1]
-        loss = F.softplus(-drawn).mean() + F.softplus(coded).mean()
-        right = torch.cat([drawn > 0, coded < 0]).to(torch.float32).mean()
-        return {"loss": loss, "accuracy": right}
+        prior_logits, code_logits = self.logit(draw_from_prior(model, len(z))), self.logit(z)  # [B, 1]
+        loss = F.softplus(-prior_logits).mean() + F.softplus(code_logits).mean()
+        accuracy = torch.cat([prior_logits > 0, code_logits < 0]).to(torch.float32).mean()
+        return {"loss": loss, "accuracy": accuracy}
 
 
 class MMD(Penalty):
-    """Squared maximum mean discrepancy of the batch's codes z and as many draws z~ of the prior, without bias.
+    """Unbiased squared maximum mean discrepancy of the batch's codes z and as many draws z~ from the prior.
 
     1/(n(n-1)) sum_{i != j} [k(z_i, z_j) + k(z~_i, z~_j)] - 2/n^2 sum_{ij} k(z_i, z~_j), k(a, b) the sum over `scales` s
-    of sC / (sC + |a - b|^2) with C = 2D, what two draws of N(0, I) have as their mean squared distance. Tolstikhin et
-    al. (2018), arXiv:1711.01558, algorithm 2; one scale of 1 is the paper's kernel, the seven are their code's. Without
-    bias means that it may come out below 0.
+    of sC / (sC + |a - b|^2) with C = 2D, the mean squared distance of two draws from N(0, I). Tolstikhin et al. (2018),
+    arXiv:1711.01558, algorithm 2; one scale of 1 is the paper's kernel, the seven are those of its authors' code. An
+    unbiased estimate can be below 0.
     """
 
     def __init__(self, weight: float = 1.0, scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)) -> None:
@@ -58,29 +63,34 @@ class MMD(Penalty):
         self.scales = tuple(scales)
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        """Return the estimate [] for the batch."""
         z = out.code.z  # [B, D]
-        generator = None if model.training else torch.Generator(z.device).manual_seed(SEED)
-        return self.between(z, prior_of(model, len(z), generator))
+        generator = None if model.training else torch.Generator(z.device).manual_seed(EVALUATION_SEED)
+        return self.estimate(z, draw_from_prior(model, len(z), generator))
 
-    def between(self, a: Tensor, b: Tensor) -> Tensor:
-        """The estimate [] from two samples of equal size [N, D]."""
+    def estimate(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the estimate [] from two samples of equal size [N, D]."""
         n = len(a)
         cross = self._kernel(a, b).mean()
-        within = sum((k.sum() - k.diagonal().sum() for k in (self._kernel(a, a), self._kernel(b, b))), start=0 * cross)
+        within = 0 * cross
+        for kernel in (self._kernel(a, a), self._kernel(b, b)):
+            within = within + (kernel.sum() - kernel.diagonal().sum())
         return within / max(n * (n - 1), 1) - 2 * cross
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
-        square = (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.t()).clamp_min(0)  # [N, N]
+        """Return k(a_i, b_j) [N, N]."""
+        squared_distance = a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.t()
+        squared_distance = squared_distance.clamp_min(0)  # rounding can make it negative
         constants = [2 * a.shape[1] * scale for scale in self.scales]
-        return sum((c / (c + square) for c in constants), start=torch.zeros_like(square))
+        return sum((c / (c + squared_distance) for c in constants), start=torch.zeros_like(squared_distance))
 
 
-def prior_of(model: Autoencoder, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draws [count, D] of the model's prior; a ValueError where it has none."""
+def draw_from_prior(model: Autoencoder, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Return `count` draws [count, D] from the model's prior; raise ValueError where it has none."""
     z = model.prior(count, generator)
     if z is None:
         raise ValueError(
             f"model.penalties compares codes with the prior, but model.bottleneck={type(model.bottleneck).__name__} "
-            "has none: use aetrain.model.bottlenecks.Matched, as model=aae and model=wae do"
+            "has none: use aetrain.model.bottlenecks.DeterministicWithPrior, as model=aae and model=wae do"
         )
     return z

@@ -1,4 +1,4 @@
-"""Importance weights of a random code's draws: what an IWAE descends, and what the likelihood is estimated from."""
+"""Importance weights of draws of a random code, for the loss of an IWAE and for estimates of the likelihood."""
 
 import math
 from dataclasses import replace
@@ -10,42 +10,43 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward, GaussianCode
 from aetrain.objective.penalties import Penalty
 
-AT_ONCE = 2**22  # pixels that are painted at a time
-SEED = 1  # of the draws in evaluation, which must come out the same every time
+MAX_DECODED_PIXELS = 2**22  # that are decoded at a time
+EVALUATION_SEED = 1  # of the draws in evaluation, which are the same every time
 
 
 def log_weights(
     model: Autoencoder, x: Tensor, code: GaussianCode, count: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """log w_k = log p(x | z_k) + log p(z_k) - log q(z_k) for `count` draws z_k of each image's code, [K, B].
+    """Return log w_k = log p(x | z_k) + log p(z_k) - log q(z_k) [K, B] for `count` draws z_k of each image's code.
 
     Burda et al. (2016), "Importance weighted autoencoders", arXiv:1509.00519, below eq. 8. q and the prior N(0, I) are
-    over what the bottleneck draws. An activation of the code and a sparsifier come after that: they are the beginning
-    of the decoder, so p(x | z) is of decode(finish(z)). The likelihood's `constant` is left out.
+    distributions of the bottleneck's z. The code's activation and sparsifier count as the first layers of the decoder,
+    so p(x | z) is of decode(code_transform(z)). The likelihood's `constant` is left out.
     """
-    parts = []
-    most = max(1, AT_ONCE // x.numel())
-    for copies in (min(most, count - done) for done in range(0, count, most)):
-        drawn = replace(
+    weights = []
+    draws_at_once = max(1, MAX_DECODED_PIXELS // x.numel())
+    for start in range(0, count, draws_at_once):
+        num_draws = min(draws_at_once, count - start)
+        repeated = replace(
             code,
-            mean=code.mean.repeat(copies, 1),  # [K * B, D], the first draw of every image first
-            log_var=code.log_var.repeat(copies, 1),
-            where=tuple(switches.repeat(copies, 1, 1, 1) for switches in code.where),
+            mean=code.mean.repeat(num_draws, 1),  # [K * B, D], the first draw of every image first
+            log_var=code.log_var.repeat(num_draws, 1),
+            pool_indices=tuple(indices.repeat(num_draws, 1, 1, 1) for indices in code.pool_indices),
         )
-        z = model.bottleneck.sample(drawn, generator)
-        squares = (z - drawn.mean).square() * (-drawn.log_var).exp() + drawn.log_var - z.square()
-        decoded = model.decode(replace(drawn, z=model.finish(z)))
-        nll = model.likelihood.nll(decoded, x.repeat(copies, 1, 1, 1))
-        parts.append((0.5 * squares.sum(1) - nll).unflatten(0, (copies, -1)))
-    return torch.cat(parts)
+        z = model.bottleneck.sample(repeated, generator)
+        squares = (z - repeated.mean).square() * (-repeated.log_var).exp() + repeated.log_var - z.square()
+        decoded = model.decode(replace(repeated, z=model.code_transform(z)))
+        nll = model.likelihood.nll(decoded, x.repeat(num_draws, 1, 1, 1))
+        weights.append((0.5 * squares.sum(1) - nll).unflatten(0, (num_draws, -1)))
+    return torch.cat(weights)
 
 
 class IWAE(Penalty):
-    """-log 1/K sum_k w_k, less the nll that the objective has already: with it, the loss is Burda et al.'s.
+    """-log 1/K sum_k w_k, minus the nll that the objective already contains: the loss is then that of Burda et al.
 
-    Burda et al. (2016), arXiv:1509.00519, eq. 8, over K = `samples` draws of its own. It takes the place of the KL,
-    whose Monte Carlo estimate it is at K = 1; then the loss is the negative ELBO. It has no weight, because any other
-    than 1 would be no bound. In evaluation the draws are the same each time.
+    Burda et al. (2016), arXiv:1509.00519, eq. 8, over K = `samples` draws of its own. It replaces the KL, of which it
+    is a Monte Carlo estimate at K = 1; the loss is then the negative ELBO. It has no weight, because the loss is a
+    bound at weight 1 only. Evaluation takes the same draws each time.
     """
 
     reads = GaussianCode
@@ -57,12 +58,13 @@ class IWAE(Penalty):
         self.samples = samples
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        """Return the bound minus the nll, in nats [B]; raise ValueError where the likelihood is a mean over pixels."""
         assert isinstance(out.code, GaussianCode)
         if model.likelihood.reduction != "sum":
             raise ValueError(
                 f"likelihood.reduction={model.likelihood.reduction} does not go with model.penalties.iwae, which is in "
                 "nats per image: use likelihood.reduction=sum"
             )
-        generator = None if model.training else torch.Generator(out.x.device).manual_seed(SEED)
+        generator = None if model.training else torch.Generator(out.x.device).manual_seed(EVALUATION_SEED)
         bound = math.log(self.samples) - log_weights(model, out.x, out.code, self.samples, generator).logsumexp(0)
         return bound - model.likelihood.nll(out.decoded, out.x)  # [B]

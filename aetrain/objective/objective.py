@@ -5,23 +5,21 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Code, Forward, GaussianCode, QuantizedCode
+from aetrain.model.records import Code, Forward, GaussianCode, LossDict, QuantizedCode
 from aetrain.objective.penalties import Critic, Penalty
 
-Terms = dict[str, Tensor]
-
-# Where a code of each kind is to be had.
-MODELS: dict[type[Code], str] = {GaussianCode: "model=vae", QuantizedCode: "model=vqvae"}
+# A model whose bottleneck emits the type of code, for error messages.
+MODEL_THAT_EMITS: dict[type[Code], str] = {GaussianCode: "model=vae", QuantizedCode: "model=vqvae"}
 
 
 class Objective(nn.Module):
     """loss = nll + sum of weight * penalty, in nats per image.
 
     Where the likelihood's reduction is the mean, the nll in the loss (not the one that is logged) is divided by the
-    number of pixels, and every penalty weighs that much more.
+    number of pixels, so that every penalty has a larger share of the loss.
     """
 
     def __init__(self, penalties: Mapping[str, Penalty]) -> None:
@@ -35,39 +33,46 @@ class Objective(nn.Module):
 
     @property
     def critics(self) -> dict[str, Critic]:
-        """The penalties that must be trained themselves, by name."""
+        """The penalties with parameters that are trained, by name."""
         return {name: penalty for name, penalty in self.penalties.items() if isinstance(penalty, Critic)}
 
-    def forward(self, model: Autoencoder, out: Forward) -> Terms:
-        """Batch means [] by name: `loss`, which is to be descended, and its terms without their weights."""
-        return self.summed(model, self.terms(model, out))
+    def forward(self, model: Autoencoder, out: Forward) -> LossDict:
+        """Return batch means [] by name: `loss`, which training minimises, and its terms without their weights."""
+        return self.reduce(model, self.losses(model, out))
 
-    def terms(self, model: Autoencoder, out: Forward) -> Terms:
-        """What the loss is made of, by image [B], or [] for the batch as a whole: `nll`, and penalties by name."""
+    def losses(self, model: Autoencoder, out: Forward) -> LossDict:
+        """Return the terms of the loss without their weights: `nll` per image [B], and the penalties by name.
+
+        A penalty is per image [B], or [] for the batch as a whole.
+        """
         nll = model.likelihood.nll(out.decoded, out.x)
         return {"nll": nll} | {name: penalty(model, out) for name, penalty in self.penalties.items()}
 
-    def summed(self, model: Autoencoder, terms: Terms) -> Terms:
-        """The means of terms, and their `loss`."""
-        means = {name: term.mean() for name, term in terms.items()}
-        loss = means["nll"]
+    def reduce(self, model: Autoencoder, losses: LossDict) -> LossDict:
+        """Return the batch means [] of `losses`, and their weighted sum `loss`."""
+        means = {name: loss.mean() for name, loss in losses.items()}
+        total = means["nll"]
         if model.likelihood.reduction == "mean":
-            loss = loss / math.prod(model.image_shape)
+            total = total / math.prod(model.image_shape)
         for name, penalty in self.penalties.items():
-            loss = loss + penalty.weight * means[name]
-        return {"loss": loss, **means}
+            total = total + penalty.weight * means[name]
+        return {"loss": total, **means}
 
     def check(self, model: Autoencoder) -> None:
-        """One dry pass over a blank image, so that parts which do not fit are refused before any data is read."""
+        """Run one pass over two blank images, so that components that do not fit are refused before data is read.
+
+        Raise ValueError where a penalty reads another type of code than the bottleneck emits.
+        """
         for name, penalty in self.penalties.items():
             if not issubclass(model.bottleneck.emits, penalty.reads):
+                suggestion = MODEL_THAT_EMITS.get(penalty.reads, "model=vae")
                 raise ValueError(
                     f"model.penalties.{name} reads a {penalty.reads.__name__}, but the bottleneck emits a "
                     f"{model.bottleneck.emits.__name__}: drop it with ~model.penalties.{name}, or choose a model "
-                    f"with the bottleneck it needs ({MODELS.get(penalty.reads, 'model=vae')})"
+                    f"with the bottleneck it needs ({suggestion})"
                 )
         with torch.no_grad():
             blank = torch.zeros(2, *model.image_shape)
             self(model, model(blank))
             for critic in self.critics.values():
-                critic.terms(model, blank)
+                critic.losses(model, blank)

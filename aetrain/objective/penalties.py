@@ -1,4 +1,4 @@
-"""Penalties: what training asks of a model beside good reconstructions. Each is in nats per image, unweighted."""
+"""Penalties: terms of the loss beside the likelihood, without their weights, in nats per image."""
 
 from abc import ABC, abstractmethod
 from typing import Literal
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Code, Forward, GaussianCode, QuantizedCode
+from aetrain.model.records import Code, Forward, GaussianCode, LossDict, QuantizedCode
 
 
 class Penalty(nn.Module, ABC):
-    """One term of the objective. A subclass is final and says which kind of code it `reads`."""
+    """One term of the objective. A subclass is final and states the type of code that it `reads`."""
 
     reads: type[Code] = Code
 
@@ -21,15 +21,15 @@ class Penalty(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
-        """Per image [B], or [] where the term is one of the whole batch."""
+        """Return the penalty per image [B], or [] where it is one of the whole batch."""
 
 
 class Critic(Penalty):
-    """A penalty with parameters of its own: the model descends its `forward`, and it descends its own `terms`."""
+    """A penalty with parameters of its own. The model minimises its `forward`, and the critic its `losses`."""
 
     @abstractmethod
-    def terms(self, model: Autoencoder, x_in: Tensor) -> dict[str, Tensor]:
-        """What the critic itself learns from a batch, as named scalars; `loss` is descended."""
+    def losses(self, model: Autoencoder, x_in: Tensor) -> LossDict:
+        """Return named scalars [] of a batch x_in [B, C, H, W]; the critic minimises `loss`."""
 
 
 class GaussianKL(Penalty):
@@ -42,12 +42,13 @@ class GaussianKL(Penalty):
     reads = GaussianCode
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        """Return the KL divergence in nats [B]."""
         assert isinstance(out.code, GaussianCode)
         return gaussian_kl(out.code).sum(1)  # [B]
 
 
 def gaussian_kl(code: GaussianCode) -> Tensor:
-    """What each unit adds to `GaussianKL`, [B, D], nats."""
+    """Return the terms of `GaussianKL` by unit of the code, [B, D], in nats."""
     return -0.5 * (1 + code.log_var - code.mean.square() - code.log_var.exp())
 
 
@@ -59,34 +60,37 @@ class L1(Penalty):
         self.layers = layers
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
-        active = (out.code.z,) if self.layers == "code" or not out.hidden else out.hidden
-        return torch.stack([h.flatten(1).abs().sum(1) for h in active]).sum(0)  # [B]
+        """Return the sum [B]; without hidden layers it is that of the code."""
+        activations = (out.code.z,) if self.layers == "code" or not out.hidden else out.hidden
+        return torch.stack([h.flatten(1).abs().sum(1) for h in activations]).sum(0)  # [B]
 
 
 class L2(Penalty):
-    """Squared length of the code, |z|^2, per image: it keeps codes near 0, and so near each other."""
+    """Squared length of the code, |z|^2, per image: it keeps codes near 0, and thus near each other."""
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        """Return the squared length [B]."""
         return out.code.z.square().sum(1)  # [B]
 
 
 class Codebook(Penalty):
-    """|sg(c) - e|^2, summed over the code's groups: pulls codewords e to the continuous codes c that chose them.
+    """|sg(c) - e|^2, summed over the code's groups: moves codewords e to the continuous codes c rounded to them.
 
-    sg lets no gradient pass. The second term of eq. 3 in van den Oord et al. (2017), arXiv:1711.00937.
+    sg stops the gradient. The second term of eq. 3 in van den Oord et al. (2017), arXiv:1711.00937.
     """
 
     reads = QuantizedCode
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        """Return the squared distance [B]."""
         assert isinstance(out.code, QuantizedCode)
         return (out.code.continuous.detach() - out.code.codewords).square().flatten(1).sum(1)  # [B]
 
 
 class Commitment(Penalty):
-    """|c - sg(e)|^2, summed over the code's groups: keeps continuous codes c near the codewords e they chose.
+    """|c - sg(e)|^2, summed over the code's groups: keeps continuous codes c near the codewords e they are rounded to.
 
-    The third term of eq. 3 in van den Oord et al. (2017), whose weight (beta) is 0.25.
+    sg stops the gradient. The third term of eq. 3 in van den Oord et al. (2017), whose weight (beta) is 0.25.
     """
 
     reads = QuantizedCode
@@ -95,6 +99,7 @@ class Commitment(Penalty):
         super().__init__(weight)
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        """Return the squared distance [B]."""
         assert isinstance(out.code, QuantizedCode)
         return (out.code.continuous - out.code.codewords.detach()).square().flatten(1).sum(1)  # [B]
 
@@ -112,7 +117,8 @@ class KLSparsity(Penalty):
         self.target = target
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
-        eps = torch.finfo(out.code.z.dtype).eps  # a unit that is silent on a whole batch must not make it infinite
+        """Return the KL divergence [] of the batch in nats; finite also where a unit is always 0 or always 1."""
+        eps = torch.finfo(out.code.z.dtype).eps
         rate = out.code.z.mean(0).clamp(eps, 1 - eps)  # [D]
         target = torch.as_tensor(self.target, dtype=rate.dtype, device=rate.device)
         return (target * (target / rate).log() + (1 - target) * ((1 - target) / (1 - rate)).log()).sum()

@@ -1,4 +1,4 @@
-"""The kinds of sparse code, each said as what it adds: an activation, a sparsifier behind it, penalties."""
+"""The kinds of sparse code: each adds an activation of the code, a sparsifier after it, or penalties."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,33 +12,33 @@ from aetrain.objective.penalties import L1, KLSparsity, Penalty
 
 @dataclass(frozen=True)
 class Sparsity:
-    """What a sparse code needs. By default nothing, which costs nothing."""
+    """The components that a sparse code adds to a model. The defaults add nothing."""
 
     sparsifier: nn.Module = field(default_factory=nn.Identity)
-    code_activation: Activation | None = None  # the only one that goes with it, if there is one
+    code_activation: Activation | None = None  # the only activation that fits; None where the model's own fits
     penalties: Mapping[str, Penalty] = field(default_factory=dict)
 
 
 def none() -> Sparsity:
-    """A code as the model makes it."""
+    """Return no component: the code is the model's."""
     return Sparsity()
 
 
 def kl(target: float, weight: float) -> Sparsity:
-    """Sigmoid units that are each active at the target rate on average."""
+    """Return sigmoid units with a penalty on the distance of each unit's mean activation from `target`."""
     return Sparsity(code_activation="sigmoid", penalties={"sparsity": KLSparsity(target, weight)})
 
 
 def l1(weight: float, layers: Literal["code", "hidden"] = "code") -> Sparsity:
-    """Activations that cost their absolute value."""
+    """Return a penalty on the absolute activations of the code or of the hidden layers."""
     return Sparsity(penalties={"sparsity": L1(weight, layers)})
 
 
 def topk(k: int, start: int | None = None, anneal: float = 0.5) -> Sparsity:
-    """Exactly k units active; in training more at first, where `start` says so."""
+    """Return a sparsifier that keeps exactly k units; early in training it keeps more, from `start` on."""
     return Sparsity(sparsifier=TopK(k, start, anneal))
 
 
 def wta(rate: float) -> Sparsity:
-    """Rectified units that are each active for that share of the images of a training batch."""
+    """Return rectified units that are each active for a share `rate` of the images of a training batch."""
     return Sparsity(sparsifier=WinnerTakeAll(rate), code_activation="relu")

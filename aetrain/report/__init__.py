@@ -1,1 +1,1 @@
-"""Pages and tables about runs that are over: they read run directories only, and never need torch."""
+"""Pages and tables about runs. They are made from run directories and need no torch."""

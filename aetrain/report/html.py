@@ -1,47 +1,54 @@
-"""HTML that cannot be broken out of: text is escaped where it enters an element, and only elements are not text."""
+"""HTML with escaping: text is escaped where it enters an element; only `Html` is inserted as it is."""
 
 from html import escape
 from typing import Any
 
 
 class Html(str):
-    """Markup that is known to be good."""
+    """Markup that needs no escaping."""
 
     __slots__ = ()
 
 
-VOID = ("img", "meta", "input", "br")
+VOID_ELEMENTS = ("img", "meta", "input", "br")  # elements without content and without an end tag
 
 
-def el(name: str, /, *inside: Any, **attributes: Any) -> Html:
-    """`<name attributes>inside</name>`; what is inside is text unless it is Html, or a list of such.
+def el(name: str, /, *children: Any, **attributes: Any) -> Html:
+    """Return `<name attributes>children</name>`. Children are text, Html, or lists of these.
 
-    `class_` is the attribute class, `data_v` data-v; None and False leave an attribute out, True gives it no value.
+    `class_` is the attribute class, `data_v` is data-v. None and False omit an attribute, True writes it without a
+    value.
     """
-    said = []
+    tag = f"<{name}{_attribute_text(attributes)}>"
+    return Html(tag if name in VOID_ELEMENTS else f"{tag}{join(*children)}</{name}>")
+
+
+def _attribute_text(attributes: dict[str, Any]) -> str:
+    """Return attributes as they stand in a tag, each with a space before it."""
+    texts = []
     for key, value in attributes.items():
-        key = key.rstrip("_").replace("_", "-")
+        name = key.rstrip("_").replace("_", "-")
         if value is True:
-            said.append(f" {key}")
+            texts.append(f" {name}")
         elif value is not None and value is not False:
-            said.append(f' {key}="{escape(_clean(str(value)))}"')
-    return Html(f"<{name}{''.join(said)}>" if name in VOID else f"<{name}{''.join(said)}>{join(*inside)}</{name}>")
+            texts.append(f' {name}="{escape(_clean(str(value)))}"')
+    return "".join(texts)
 
 
-def join(*inside: Any) -> Html:
-    """Texts and elements, one after the other."""
-    parts = []
-    for item in inside:
-        if isinstance(item, Html):
-            parts.append(str.__str__(item))
-        elif isinstance(item, list | tuple):
-            parts.append(str.__str__(join(*item)))
-        elif item is not None:
-            parts.append(escape(_clean(str(item))))
+def join(*children: Any) -> Html:
+    """Return texts (escaped) and elements in their order as one piece of markup; None is left out."""
+    parts: list[str] = []
+    for child in children:
+        if isinstance(child, Html):
+            parts.append(child)
+        elif isinstance(child, list | tuple):
+            parts.append(join(*child))
+        elif child is not None:
+            parts.append(escape(_clean(str(child))))
     return Html("".join(parts))
 
 
 def _clean(text: str) -> str:
-    """Without what no HTML file may hold: control characters, and halves of characters, as in damaged names."""
+    """Remove characters that HTML does not allow: control characters and lone surrogates, as in damaged names."""
     text = text.encode("utf-8", "replace").decode()
     return "".join(c for c in text if c in "\n\t" or (c.isprintable() or c == "\xa0"))

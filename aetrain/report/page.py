@@ -1,4 +1,4 @@
-"""The report: one page that is its own, with no script, font or picture from elsewhere, and a table beside it."""
+"""The report: a self-contained HTML page without scripts, fonts or pictures from elsewhere, and a CSV table."""
 
 import base64
 import hashlib
@@ -6,89 +6,93 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from aetrain.directory import shown, write
 from aetrain.report import sections
+from aetrain.report.groups import RunGroup, group_runs
 from aetrain.report.html import Html, el, join
-from aetrain.report.runs import Entry, entries
-from aetrain.report.settings import Group, grouped
-from aetrain.report.tables import as_csv
+from aetrain.report.runs import RunSummary, read_runs
+from aetrain.report.tables import to_csv
+from aetrain.storage import atomic
+from aetrain.storage.run_directory import display_path
 
-NAME = "report"
+FILE_STEM = "report"  # of report.html and report.csv
+
+Sections = list[tuple[str, str, Html | None]]  # id, label in the navigation, section
 
 
-def write_report(place: Path, out: Path) -> tuple[Path, int]:
-    """Write report.html and report.csv into `out`, about the runs in and below `place`: the page, and their number.
+def write_report(folder: Path, out: Path) -> tuple[Path, int]:
+    """Write report.html and report.csv about the runs in and below `folder` into `out`.
 
-    Nothing is written where there are no runs. OSError where nothing can be.
+    Return the path of the page and the number of runs. If there are no runs, nothing is written. Raise OSError if a
+    file cannot be written.
     """
-    file = out / f"{NAME}.html"
-    runs = entries(place, out)
+    page = out / f"{FILE_STEM}.html"
+    runs = read_runs(folder, out)
     if runs:
-        groups = grouped(runs)
-        write(file.with_suffix(".csv"), as_csv(groups))
-        write_page(file, shown(place), groups, f"{NAME}.csv")
-    return file, len(runs)
+        groups = group_runs(runs)
+        table = page.with_suffix(".csv")
+        atomic.replace_text(table, to_csv(groups))
+        write_page(page, display_path(folder), groups, table.name)
+    return page, len(runs)
 
 
-def write_page(file: Path, title: str, groups: Sequence[Group], table: str) -> None:
-    """Write the page about groups of runs; `table` is the name of the CSV beside it."""
-    write(file, page(title, groups, table))
+def write_page(file: Path, title: str, groups: Sequence[RunGroup], csv_name: str) -> None:
+    """Write the page about groups of runs; `csv_name` is the file name of the table beside it."""
+    atomic.replace_text(file, page_text(title, groups, csv_name))
 
 
-def page(title: str, groups: Sequence[Group], table: str) -> str:
-    """The page about groups of runs; `table` is the name of the CSV beside it."""
+def page_text(title: str, groups: Sequence[RunGroup], csv_name: str) -> str:
+    """Return the page about groups of runs as HTML; `csv_name` is the file name of the table beside it."""
     runs = [run for group in groups for run in group.runs]
-    parts = {
-        "glance": sections.glance(groups),
-        "failures": sections.failures(groups),
-        "doctor": sections.doctor(groups),
-        "images": sections.side_by_side(groups),
-        "curves": sections.learning(groups),
-        "rates": sections.rates(groups),
-        "units": sections.units(groups),
-        "speed": sections.speed(groups),
-        "details": sections.details(groups, runs, table),
-    }
-    names = {"glance": "figures", "images": "images", "curves": "curves", "rates": "rate", "units": "units"}
-    names |= {"failures": "failures", "doctor": "doctor", "speed": "speed", "details": "details"}
-    there = {name: part for name, part in parts.items() if part is not None}
-    links = [el("a", names[name], href=f"#{name}") for name in there]
+    parts: Sections = [
+        ("glance", "metrics", sections.overview(groups)),
+        ("failures", "failures", sections.failures(groups)),
+        ("diagnostics", "diagnostics", sections.diagnostics(groups)),
+        ("images", "images", sections.reconstructions(groups)),
+        ("curves", "curves", sections.learning_curves(groups)),
+        ("rates", "rate", sections.rates(groups)),
+        ("units", "units", sections.unit_pictures(groups)),
+        ("speed", "speed", sections.speed(groups)),
+        ("details", "details", sections.details(groups, runs, csv_name)),
+    ]
+    links = [el("a", label, href=f"#{name}") for name, label, part in parts if part is not None]
     header = el(
         "header",
         el("h1", title),
-        el("p", summary(groups, runs), class_="summary"),
-        sections.in_short(groups, runs),
+        el("p", summary_line(groups, runs), class_="summary"),
+        sections.headlines(groups, runs),
         el("nav", *links),
     )
-    return document(title, join(header, el("main", *there.values())))
+    main = el("main", *(part for _, _, part in parts))
+    return document(title, join(header, main))
 
 
-def summary(groups: Sequence[Group], runs: Sequence[Entry]) -> str:
-    """`12 runs: 4 settings x 3 seeds, fashion, 5 epochs`."""
-    many = {len(group.runs) for group in groups}
-    said = [f"{len(runs)} run{'s' * (len(runs) != 1)}"]
+def summary_line(groups: Sequence[RunGroup], runs: Sequence[RunSummary]) -> str:
+    """Return numbers of runs and main settings: `12 runs · 4 settings x 3 seeds · fashion · 5 epochs`."""
+    parts = [f"{len(runs)} runs" if len(runs) > 1 else "1 run"]
     if len(groups) > 1:
-        said.append(
-            f"{len(groups)} settings"
-            + (f" \N{MULTIPLICATION SIGN} {many.pop()} seeds" if len(many) == 1 and max(many) > 1 else "")
-        )
-    if len(groups) == 1:
-        chosen = {key: value for key, value in runs[0].said.items() if key not in ("seed", "dataset", "epochs")}
-        said += [f"{key}={value}" for key, value in chosen.items()]
+        sizes = {len(group.runs) for group in groups}
+        seeds = max(sizes) if len(sizes) == 1 else 1
+        times = f" \N{MULTIPLICATION SIGN} {seeds} seeds" if seeds > 1 else ""
+        parts.append(f"{len(groups)} settings{times}")
+    else:
+        overrides = runs[0].overrides.items()
+        parts += [f"{key}={value}" for key, value in overrides if key not in ("seed", "dataset", "epochs")]
     for key, unit in (("dataset", ""), ("epochs", " epochs")):
-        values = {_said(run, key) for run in runs}
-        if len(values) == 1 and (value := values.pop()):
-            said.append(f"{value}{unit}")
-    return " · ".join(said)
+        values = {_chosen(run, key) for run in runs}
+        value = values.pop()
+        if value and not values:
+            parts.append(f"{value}{unit}")
+    return " · ".join(parts)
 
 
-def _said(run: Entry, key: str) -> str:
-    known = run.settings.get(f"{key}._target_", run.settings.get(key, ""))
-    return run.said.get(key) or str(known).rpartition(".")[2].lower()
+def _chosen(run: RunSummary, key: str) -> str:
+    """Return a setting of a run, or the option of a group: `fashion`."""
+    setting = run.settings.get(f"{key}._target_", run.settings.get(key, ""))
+    return run.overrides.get(key) or str(setting).rpartition(".")[2].lower()
 
 
 def document(title: str, body: Html) -> str:
-    """A whole HTML file. Its policy lets it show nothing from elsewhere and run no script but its own."""
+    """Return a complete HTML file. Its content security policy allows only its own script and data: images."""
     style, script = (files("aetrain.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"

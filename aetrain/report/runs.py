@@ -1,4 +1,4 @@
-"""What run directories say, read so that no damage in one, and nothing that a stranger put there, can do harm."""
+"""Read run directories for a report. Damage in one run, or hostile content, must not affect the rest of the report."""
 
 import json
 import math
@@ -8,123 +8,133 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aetrain.config.compose import saved_config
 from aetrain.config.errors import ConfigError
-from aetrain.config.said import said
-from aetrain.directory import RunDirectory, flat
+from aetrain.config.overrides import parse_assignments
 from aetrain.evaluation.finding import Finding
+from aetrain.storage.run_directory import RunDirectory, flatten
+from aetrain.storage.saved_config import saved_config
 
-LARGEST = 50_000_000  # bytes of a file that is read
+MAX_FILE_BYTES = 50_000_000  # larger files are not read
+MAX_ABSOLUTE_METRIC = 1e300  # larger numbers are left out: sums of them would overflow
 
-TRAINS = "aetrain.experiment.train"  # what a run's mode is; others measure or use one
-STATUSES = ("finished", "failed", "interrupted", "running")
+TRAINING_MODE = "aetrain.runs.train.train"  # `mode._target_` of a run that trains; other modes use such a run
+SAVED_STATUSES = ("finished", "failed", "interrupted", "running")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One run, as far as it can be read."""
+class RunSummary:
+    """The readable content of one run directory."""
 
     path: Path
-    name: str  # its place below the folder that is reported on
-    status: str  # finished, failed, interrupted, running, stopped (nobody is running it) or damaged
-    link: str = "."  # its directory from where the page lies
-    cause: str = ""  # of a failure, or what is damaged
+    name: str  # its path relative to the folder of the report
+    status: str  # finished, failed, interrupted, running, stopped (no process is running it) or damaged
+    link: str = "."  # its path relative to the page
+    cause: str = ""  # of a failure or of the damage
     settings: Mapping[str, Any] = field(default_factory=dict)  # its config, by dotted name
-    said: Mapping[str, str] = field(default_factory=dict)  # its overrides, by key
-    figures: Mapping[str, float] = field(default_factory=dict)  # finite numbers of metrics.json, by tag
-    history: Sequence[Mapping[str, float]] = ()  # its epochs, `epoch` among their figures
-    examined: bool = False  # whether the doctor has seen it
+    overrides: Mapping[str, str] = field(default_factory=dict)  # its command line, by key
+    metrics: Mapping[str, float] = field(default_factory=dict)  # finite numbers of metrics.json, by tag
+    history: Sequence[Mapping[str, float]] = ()  # metrics of each epoch, `epoch` among them
+    diagnosed: bool = False  # whether the diagnostics have examined it
     findings: Sequence[Finding] = ()
     pictures: Mapping[str, Path] = field(default_factory=dict)  # figures/*.png, by name
 
     @property
     def seed(self) -> str:
-        """What it began from."""
+        """The seed as text; empty if it is unknown."""
         return str(self.settings.get("seed", ""))
 
 
-def entries(place: Path, page: Path) -> list[Entry]:
-    """The runs in and below a folder, by name; what was made of one of them, below it, is none of its own.
+def read_runs(folder: Path, page_folder: Path) -> list[RunSummary]:
+    """Return the runs in and below a folder, sorted by path. Links lead to them from `page_folder`.
 
-    `page` is the folder from which links lead to them.
+    A directory below a run's, such as that of an evaluation, is not a run unless it trains.
     """
-    found = {file.parent.parent for file in place.glob("**/.hydra/config.yaml")}
-    found |= {file.parent for file in place.glob("**/aetrain.log")}
-    read = [_entry(path, place, page) for path in sorted(found)]
-    return [entry for entry in read if _trains(entry) or not found & {*entry.path.parents}]
+    paths = {file.parent.parent for file in folder.glob("**/.hydra/config.yaml")}
+    paths |= {file.parent for file in folder.glob("**/aetrain.log")}
+    runs = [_read_run(path, folder, page_folder) for path in sorted(paths)]
+    return [run for run in runs if _trains(run) or not paths & {*run.path.parents}]
 
 
-def _trains(entry: Entry) -> bool:
-    return entry.settings.get("mode._target_") in (TRAINS, None)
+def _trains(run: RunSummary) -> bool:
+    return run.settings.get("mode._target_") in (TRAINING_MODE, None)
 
 
-def _entry(path: Path, place: Path, page: Path) -> Entry:
-    name = path.relative_to(place).as_posix() if path != place else path.resolve().name
-    home, damage = RunDirectory(path), ""
-    try:
-        settings = {str(key): value for key, value in flat(saved_config(path)).items()}
-    except (ConfigError, OSError, RecursionError) as error:
-        settings, damage = {}, str(error)
-    metrics = _read(path / "metrics.json", json.loads, dict, {})
+def _read_run(path: Path, folder: Path, page_folder: Path) -> RunSummary:
+    """Return the summary of a run directory; unreadable parts are empty."""
+    run_dir = RunDirectory(path)
+    settings, damage = _read_settings(path)
+    metrics = _read_file(path / "metrics.json", json.loads, dict, {})
     status = metrics.get("status", "running")
     if damage:
         status = "damaged"
-    elif status not in STATUSES:
+    elif status not in SAVED_STATUSES:
         status, damage = "damaged", "metrics.json is damaged"
-    elif status == "running" and not home.alive:
+    elif status == "running" and not run_dir.is_locked:
         status = "stopped"
-    return Entry(
+    return RunSummary(
         path=path,
-        name=name,
+        name=path.relative_to(folder).as_posix() if path != folder else path.resolve().name,
         status=status,
-        link=Path(os.path.relpath(path, page)).as_posix(),
+        link=Path(os.path.relpath(path, page_folder)).as_posix(),
         cause=damage or str(metrics.get("cause", "")),
         settings=settings,
-        said=said(home.overrides()),
-        figures=_numbers(metrics),
-        history=_history(path / "history.jsonl"),
-        examined=(path / "findings.json").is_file(),
-        findings=_findings(_read(path / "findings.json", json.loads, list, [])),
+        overrides=parse_assignments(run_dir.overrides()),
+        metrics=_finite_numbers(metrics),
+        history=_read_history(path / "history.jsonl"),
+        diagnosed=(path / "findings.json").is_file(),
+        findings=_read_findings(path / "findings.json"),
         pictures={file.stem: file for file in sorted(path.glob("figures/*.png")) if file.is_file()},
     )
 
 
-def _read(file: Path, parse: Callable[[str], Any], kind: type, otherwise: Any) -> Any:
-    """A file's content where it is what it should be."""
+def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
+    """Return the settings of a run by dotted name, and a description of the damage, empty if there is none."""
     try:
-        if file.stat().st_size > LARGEST:
-            return otherwise
+        return {str(key): value for key, value in flatten(saved_config(path)).items()}, ""
+    except (ConfigError, OSError, RecursionError) as error:
+        return {}, str(error)
+
+
+def _read_file(file: Path, parse: Callable[[str], Any], kind: type, default: Any) -> Any:
+    """Return the parsed content of a file; `default` if it cannot be read or is not of the expected kind."""
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            return default
         content = parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return otherwise
-    return content if isinstance(content, kind) else otherwise
+        return default
+    return content if isinstance(content, kind) else default
 
 
-def _numbers(node: Any) -> dict[str, float]:
-    """The finite numbers of a record."""
+def _finite_numbers(node: Any) -> dict[str, float]:
+    """Return the finite numbers of a JSON object; empty if it is not an object."""
     if not isinstance(node, dict):
         return {}
     numbers = {}
     for key, value in node.items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_ABSOLUTE_METRIC:
             numbers[str(key)] = float(value)
     return {key: value for key, value in numbers.items() if math.isfinite(value)}
 
 
-def _history(file: Path) -> list[dict[str, float]]:
-    """The epochs in their order; whatever is no epoch is left out."""
-    lines: dict[float, dict[str, float]] = {}
-    for text in _read(file, str.splitlines, list, []):
+def _read_history(file: Path) -> list[dict[str, float]]:
+    """Return the metrics of each epoch, sorted by epoch; damaged lines are left out."""
+    epochs: dict[float, dict[str, float]] = {}
+    for text in _read_file(file, str.splitlines, list, []):
         try:
-            line = _numbers(json.loads(text))
+            metrics = _finite_numbers(json.loads(text))
         except (ValueError, RecursionError):
             continue
-        if "epoch" in line:
-            lines[line["epoch"]] = line
-    return [lines[epoch] for epoch in sorted(lines)]
+        if "epoch" in metrics:
+            epochs[metrics["epoch"]] = metrics
+    return [epochs[epoch] for epoch in sorted(epochs)]
 
 
-def _findings(items: Sequence[Any]) -> list[Finding]:
-    keys = ("what", "evidence", "remedy")
-    known = [item for item in items if isinstance(item, dict) and all(isinstance(item.get(k), str) for k in keys)]
-    return [Finding(*(item[key] for key in keys)) for item in known]
+def _read_findings(file: Path) -> list[Finding]:
+    """Return the findings of the diagnostics; damaged ones are left out."""
+    findings = []
+    for item in _read_file(file, json.loads, list, []):
+        match item:
+            case {"what": str(what), "evidence": str(evidence), "remedy": str(remedy)}:
+                findings.append(Finding(what, evidence, remedy))
+    return findings

@@ -1,324 +1,411 @@
-"""The sections of a report, each about one question, and left out where there is nothing to say."""
+"""The sections of a report. Each answers one question and is None if there is nothing to show."""
 
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Sequence
 
-from aetrain.report.charts import Dots, Line, colour, curves, number, rate_distortion
+from aetrain.report.charts import Line, Scatter, colour_class, draw_curves, draw_rate_distortion, format_number
+from aetrain.report.embedded_images import image_url, strip_row_urls
+from aetrain.report.groups import RunGroup, shared_settings
 from aetrain.report.html import Html, el
-from aetrain.report.pictures import embedded, strip_rows
-from aetrain.report.runs import Entry
-from aetrain.report.settings import Group, constants
-from aetrain.report.tables import at_a_glance, best, every_figure, every_run, linked, main_figures, meaning_of, name_of
+from aetrain.report.runs import RunSummary
+from aetrain.report.tables import (
+    SECONDS_PER_EPOCH,
+    best_group,
+    describe_metric,
+    main_metrics,
+    metric_name,
+    metric_table,
+    overview_table,
+    rank_groups,
+    run_link,
+    run_table,
+    swatch,
+)
 
-SHOWN = 36  # runs whose pictures are shown, at most; of more, one of each group
+MAX_RUNS_WITH_PICTURES = 36  # if there are more, one run of each group is shown
+MAX_CHARTS = 4
+MAX_FIRST_LINE, MAX_MORE_LINES = 1000, 4000  # characters of the cause of a failure
 
-CHARTS = 4
-STRIP = "strip"  # the picture that puts runs side by side
-SPACED = str.maketrans("_-", "  ")  # of the names of pictures
+STRIP = "strip"  # the picture of test images and reconstructions that compares runs
+FIRST_CURVES = ("loss", "neg_elbo", "sse", "kl", "nll", "noisy_sse")  # they come before all others
+UNFINISHED = ("stopped", "failed", "interrupted", "damaged")
+
+LINE_STYLES = (
+    Html("<svg viewBox='0 0 30 12' class='key'><path class='line' d='M2,6H26'/></svg> test"),
+    Html("<svg viewBox='0 0 30 12' class='key'><path class='line dashed' d='M2,6H26'/></svg> train"),
+)
 
 
-def section(title: str, name: str, *inside: Html | bool | None) -> Html:
-    """A part of the page with a heading that can be led to; what is no element is left out."""
-    return el("section", el("h2", title), [part for part in inside if isinstance(part, Html)], id=name)
+def section(title: str, name: str, *children: Html | None) -> Html:
+    """Return a section with a heading; `name` is its id, None is left out."""
+    return el("section", el("h2", title), [child for child in children if child is not None], id=name)
 
 
-def in_short(groups: Sequence[Group], runs: Sequence[Entry]) -> Html:
-    """What to take home, in sentences."""
-    said = []
-    for tag, begin in (
+# --- Headlines --------------------------------------------------------------------------------------------------------
+
+
+def headlines(groups: Sequence[RunGroup], runs: Sequence[RunSummary]) -> Html:
+    """Return the main results as a list of sentences."""
+    sentences = [*_comparisons(groups), *_single_result(groups), *_run_states(runs), *_diagnosis(runs)]
+    return el("ul", *sentences, class_="short")
+
+
+def _comparisons(groups: Sequence[RunGroup]) -> Iterable[Html]:
+    """Yield the best group and the next one, for metrics of which less is better."""
+    for tag, title in (
         ("test/sse", "Lowest squared error"),
         ("test/neg_elbo", "Lowest -ELBO"),
-        ("train/seconds_per_epoch", "Fastest"),
+        (SECONDS_PER_EPOCH, "Fastest"),
     ):
-        if sentence := _leading(tag, begin, groups):
-            said.append(el("li", *sentence))
-    if len(groups) == 1 and (error := groups[0].figure("test/sse")) is not None:
-        pca = groups[0].figure("test/pca_sse")
-        beside = f"; PCA with as many units has {number(pca.mean)}" if pca else ""
-        said.append(el("li", "Squared error ", el("b", number(error.mean)), f" on the test images{beside}."))
-    if failed := [run for run in runs if run.status not in ("finished", "running")]:
-        link = el("a", f"{len(failed)} of {len(runs)} runs", href="#failures")
-        said.append(el("li", link, " did not finish.", class_="bad"))
-    if going := [run for run in runs if run.status == "running"]:
-        said.append(el("li", f"{len(going)} of {len(runs)} runs are still going on."))
-    if warned := [run for run in runs if run.findings]:
-        link = el("a", f"{len(warned)} of {len(runs)} runs", href="#doctor")
-        said.append(el("li", "The training doctor has something to say of ", link, ".", class_="warn"))
-    elif any(run.examined for run in runs):
-        said.append(el("li", "The training doctor found nothing wrong."))
-    return el("ul", *said, class_="short")
+        if best_group(tag, groups) is not None:
+            yield el("li", *_comparison(tag, title, groups))
 
 
-def _leading(tag: str, begin: str, groups: Sequence[Group]) -> list[Html | str] | None:
-    """`Lowest squared error: vae, 12.1; next is deep with 13.0, by more than seeds differ.`"""
-    winner = best(tag, groups)
-    if winner is None:
-        return None
-    rest = sorted(
-        ((spread.mean, group) for group in groups if group is not winner and (spread := group.figure(tag))),
-        key=lambda pair: pair[0],
-    )
-    mine, theirs = winner.figure(tag), rest[0][1].figure(tag)
-    assert mine is not None
-    assert theirs is not None
-    unit = " s an epoch" if tag.startswith("train/") else ""
-    text: list[Html | str] = [f"{begin}: ", swatch(winner), el("b", winner.label), f", {number(mine.mean)}{unit}"]
-    text += ["; next is ", swatch(rest[0][1]), rest[0][1].label, f" with {number(theirs.mean)}"]
-    if mine.count > 1 and theirs.count > 1:
-        more = theirs.mean - mine.mean > mine.deviation + theirs.deviation
-        text.append(", by more than seeds differ." if more else ", which is no more than seeds differ.")
-    else:
-        text.append(".")
-    return text
+def _comparison(tag: str, title: str, groups: Sequence[RunGroup]) -> list[Html | str]:
+    """Return `Fastest: vae, 1.2 s per epoch; next is deep with 1.3; the difference is within the spread over seeds.`"""
+    (best, best_of), (second, second_of) = rank_groups(tag, groups)[:2]
+    unit = " s per epoch" if tag == SECONDS_PER_EPOCH else ""
+    text: list[Html | str] = [f"{title}: ", swatch(best_of), el("b", best_of.label)]
+    text += [f", {format_number(best.mean)}{unit}; next is "]
+    text += [swatch(second_of), second_of.label, f" with {format_number(second.mean)}"]
+    if best.count > 1 and second.count > 1:
+        relation = "within"
+        if second.mean - best.mean > best.deviation + second.deviation:
+            relation = "larger than"
+        text.append(f"; the difference is {relation} the spread over seeds")
+    return [*text, "."]
 
 
-def swatch(group: Group) -> Html:
-    """The group's colour."""
-    return el("i", class_=f"swatch {colour(group.number)}")
+def _single_result(groups: Sequence[RunGroup]) -> Iterable[Html]:
+    """Yield the error of the only group, beside that of PCA."""
+    error = groups[0].metric("test/sse") if len(groups) == 1 else None
+    if error is None:
+        return
+    pca = groups[0].metric("test/pca_sse")
+    comparison = f"; PCA with as many units has {format_number(pca.mean)}" if pca else ""
+    yield el("li", "Squared error ", el("b", format_number(error.mean)), f" on the test images{comparison}.")
 
 
-def glance(groups: Sequence[Group]) -> Html:
-    """Means and spreads of the main figures."""
-    tags = main_figures(tag for group in groups for run in group.finished for tag in run.figures)
-    said = ["On the test images."]
+def _run_states(runs: Sequence[RunSummary]) -> Iterable[Html]:
+    """Yield the numbers of runs that did not finish or are running."""
+    unfinished = [run for run in runs if run.status in UNFINISHED]
+    running = [run for run in runs if run.status == "running"]
+    if unfinished:
+        link = el("a", f"{len(unfinished)} of {len(runs)} runs", href="#failures")
+        yield el("li", link, " did not finish.", class_="bad")
+    if running:
+        yield el("li", f"{len(running)} of {len(runs)} runs are running.")
+
+
+def _diagnosis(runs: Sequence[RunSummary]) -> Iterable[Html]:
+    """Yield the number of runs in which the diagnostics found a problem."""
+    with_findings = [run for run in runs if run.findings]
+    if with_findings:
+        link = el("a", f"{len(with_findings)} of {len(runs)} runs", href="#diagnostics")
+        yield el("li", "The diagnostics found problems in ", link, ".", class_="warn")
+    elif any(run.diagnosed for run in runs):
+        yield el("li", "The diagnostics found no problems.")
+
+
+# --- Overview, failures, diagnostics ----------------------------------------------------------------------------------
+
+
+def overview(groups: Sequence[RunGroup]) -> Html:
+    """Return means and spreads of the main metrics."""
+    tags = main_metrics(tag for group in groups for run in group.finished for tag in run.metrics)
+    sentences = ["Metrics of the test images."]
     if any(len(group.runs) > 1 for group in groups):
-        said.append("Means over seeds, \N{PLUS-MINUS SIGN} their standard deviation.")
+        sentences.append("Means over seeds, \N{PLUS-MINUS SIGN} their standard deviation.")
     if len(groups) > 1:
-        said.append("The best of a column is bold; a click on a heading sorts.")
-    return section("At a glance", "glance", at_a_glance(groups, tags), el("p", " ".join(said)))
+        sentences.append("The best value of a column is bold; a click on a heading sorts.")
+    return section("At a glance", "glance", overview_table(groups, tags), el("p", " ".join(sentences)))
 
 
-def failures(groups: Sequence[Group]) -> Html | None:
-    """Why runs did not finish, each cause once for every group."""
+def failures(groups: Sequence[RunGroup]) -> Html | None:
+    """Return the causes for which runs did not finish, each cause once per group."""
     items = []
     for group in groups:
-        bad: dict[tuple[str, str], list[Entry]] = {}
+        by_cause: dict[tuple[str, str], list[RunSummary]] = {}
         for run in group.runs:
-            if run.status not in ("finished", "running"):
-                cause = run.cause.replace(str(run.path.absolute()), "its directory").replace(
-                    str(run.path), "its directory"
-                )
-                bad.setdefault((run.status, cause), []).append(run)
-        for (status, cause), runs in bad.items():
-            first, _, rest = cause.partition("\n")
-            more = el("details", el("summary", "more"), el("pre", rest.strip()[:4000])) if rest.strip() else None
-            said = first or "it left no cause: its process was killed, or the machine went down"
-            where = [[" ", linked(run, f"seed {run.seed}" if run.seed else run.name)] for run in runs]
-            told = el("span", status, class_=f"status {status}"), " ", swatch(group), el("b", group.label), " -", where
-            items += [el("dt", *told, data_group=group.number), el("dd", said[:1000], more)]
+            if run.status in UNFINISHED:
+                by_cause.setdefault((run.status, _cause_without_path(run)), []).append(run)
+        for (status, cause), runs in by_cause.items():
+            items += _failure(group, status, cause, runs)
     return section("Runs that did not finish", "failures", el("dl", *items)) if items else None
 
 
-def doctor(groups: Sequence[Group]) -> Html | None:
-    """What ails the runs, each disease once for every group that has it."""
+def _cause_without_path(run: RunSummary) -> str:
+    """Return the cause without the run's path, so that it is the same text for several runs."""
+    return run.cause.replace(str(run.path.absolute()), "its directory").replace(str(run.path), "its directory")
+
+
+def _failure(group: RunGroup, status: str, cause: str, runs: Sequence[RunSummary]) -> list[Html]:
+    """Return a cause, and links to the runs that have it."""
+    links = [[" ", run_link(run, f"seed {run.seed}" if run.seed else run.name)] for run in runs]
+    label = el("span", status, class_=f"status {status}")
+    term = el("dt", label, " ", swatch(group), el("b", group.label), " -", links, data_group=group.number)
+    first, _, rest = cause.partition("\n")
+    text = first or "no cause is recorded: the process was killed, or the machine went down"
+    more = None
+    if rest.strip():
+        more = el("details", el("summary", "more"), el("pre", rest.strip()[:MAX_MORE_LINES]))
+    return [term, el("dd", text[:MAX_FIRST_LINE], more)]
+
+
+def diagnostics(groups: Sequence[RunGroup]) -> Html | None:
+    """Return the findings of the diagnostics, each kind once per group."""
     items = []
     for group in groups:
-        for what in dict.fromkeys(finding.what for run in group.runs for finding in run.findings):
-            ill = [(run, finding) for run in group.runs for finding in run.findings if finding.what == what]
-            first, of = ill[0][1], f" ({len(ill)} of {len(group.runs)} runs)" if len(group.runs) > 1 else ""
-            items.append(el("dt", swatch(group), el("b", what), f" - {group.label}{of}", data_group=group.number))
-            items.append(el("dd", f"{_sentence(first.evidence)} {_sentence(first.remedy)}"))
-    return section("The training doctor", "doctor", el("dl", *items)) if items else None
+        by_name: dict[str, list[tuple[str, str]]] = {}
+        for run in group.runs:
+            for finding in run.findings:
+                by_name.setdefault(finding.what, []).append((finding.evidence, finding.remedy))
+        for name, findings in by_name.items():
+            count = f" ({len(findings)} of {len(group.runs)} runs)" if len(group.runs) > 1 else ""
+            evidence, remedy = findings[0]
+            items.append(el("dt", swatch(group), el("b", name), f" - {group.label}{count}", data_group=group.number))
+            items.append(el("dd", f"{_sentence(evidence)} {_sentence(remedy)}"))
+    return section("Diagnostics", "diagnostics", el("dl", *items)) if items else None
 
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def legend(groups: Sequence[Group]) -> Html:
-    """Which colour is which; a click hides a group everywhere."""
-    keys = [
-        el("button", swatch(group), group.label, type="button", data_toggle=group.number, aria_pressed="true")
-        for group in groups
-    ]
-    styles = el(
-        "span",
-        Html("<svg viewBox='0 0 30 12' class='key'><path class='line' d='M2,6H26'/></svg> test"),
-        Html("<svg viewBox='0 0 30 12' class='key'><path class='line dashed' d='M2,6H26'/></svg> train"),
-        class_="styles",
-    )
-    return el("div", *keys, styles, class_="legend")
+# --- Learning curves --------------------------------------------------------------------------------------------------
 
 
-def learning(groups: Sequence[Group]) -> Html | None:
-    """Curves over epochs: what has both a train and a test curve first."""
+def learning_curves(groups: Sequence[RunGroup]) -> Html | None:
+    """Return charts of the metrics over epochs."""
     tags = dict.fromkeys(tag for group in groups for run in group.runs for line in run.history for tag in line)
-    tests = {split for split in ("test", "validation") if any(tag.startswith(f"{split}/") for tag in tags)}
-    watched = "validation" if "validation" in tests else "test"
-    terms = dict.fromkeys(tag.partition("/")[2] for tag in tags if tag.startswith(f"{watched}/"))
-    order: list[str] = [term for term in ("loss", "neg_elbo", "sse", "kl", "nll", "noisy_sse") if term in terms]
-    order += [term for term in terms if term not in order]
+    split = "validation" if any(tag.startswith("validation/") for tag in tags) else "test"
+    names = [tag.partition("/")[2] for tag in tags if tag.startswith(f"{split}/")]
+    first = [name for name in FIRST_CURVES if name in names]
+    order = list(dict.fromkeys([*first, *names]))
     charts = []
-    for term in order[:CHARTS]:
-        lines = [line for group in groups for line in _lines(group, term, watched)]
-        if lines and max(len(line.points) for line in lines) > 1:
-            title = el("figcaption", el("b", name_of(f"{watched}/{term}")), f" {meaning_of(f'/{term}')}")
-            charts.append(el("figure", title, curves(term, lines, f"clip-{term}".replace("/", "-"))))
+    for name in order[:MAX_CHARTS]:
+        chart = _chart(name, split, groups)
+        if chart is not None:
+            charts.append(chart)
     if not charts:
         return None
-    note = el("p", "Lines are means over seeds, bands reach from the lowest to the highest.")
-    seeds = any(len(group.runs) > 1 for group in groups)
-    return section("Learning curves", "curves", legend(groups), el("div", *charts, class_="charts"), seeds and note)
+    note = None
+    if any(len(group.runs) > 1 for group in groups):
+        note = el("p", "Lines are means over seeds, bands reach from the lowest to the highest.")
+    return section("Learning curves", "curves", legend(groups), el("div", *charts, class_="charts"), note)
 
 
-def _lines(group: Group, term: str, watched: str) -> list[Line]:
-    found = []
-    for tag, dashed in ((f"{watched}/{term}", False), (f"train/{term}", True)):
-        values: dict[float, list[float]] = {}
-        for run in group.runs:
-            for line in run.history:
-                if tag in line:
-                    values.setdefault(line["epoch"], []).append(line[tag])
-        epochs = sorted(values)
-        if epochs:
-            points = [(epoch, sum(values[epoch]) / len(values[epoch])) for epoch in epochs]
-            band = [(epoch, min(values[epoch]), max(values[epoch])) for epoch in epochs]
-            shown = band if not dashed and len(group.runs) > 1 else []
-            found.append(Line(group.label, group.number, points, shown, dashed))
-    return found
-
-
-def rates(groups: Sequence[Group]) -> Html | None:
-    """Rate against distortion (Alemi et al. 2018, "Fixing a broken ELBO", arXiv:1711.00464), where there is a KL."""
-    dots = []
+def legend(groups: Sequence[RunGroup]) -> Html:
+    """Return the colours of the groups as buttons that hide a group everywhere."""
+    buttons = []
     for group in groups:
-        points = [
-            (
-                run.figures["test/kl"],
-                run.figures["test/neg_elbo"] - run.figures["test/kl"],
-                f"{run.name}: -ELBO {number(run.figures['test/neg_elbo'])}",
-            )
-            for run in group.finished
-            if {"test/kl", "test/neg_elbo"} <= run.figures.keys()
-        ]
+        attributes = {"type": "button", "data_toggle": group.number, "aria_pressed": "true"}
+        buttons.append(el("button", swatch(group), group.label, **attributes))
+    return el("div", *buttons, el("span", *LINE_STYLES, class_="styles"), class_="legend")
+
+
+def _chart(name: str, split: str, groups: Sequence[RunGroup]) -> Html | None:
+    """Return the curves of a metric, on the split and in training; None if none has two points."""
+    lines = []
+    for group in groups:
+        lines += [_line(group, f"{split}/{name}"), _line(group, f"train/{name}", dashed=True)]
+    lines = [line for line in lines if line.points]
+    if max((len(line.points) for line in lines), default=0) < 2:
+        return None
+    caption = el("figcaption", el("b", metric_name(f"{split}/{name}")), f" {describe_metric(f'/{name}')}")
+    return el("figure", caption, draw_curves(name, lines, f"clip-{name}".replace("/", "-")))
+
+
+def _line(group: RunGroup, tag: str, dashed: bool = False) -> Line:
+    """Return the means of a metric over the runs of a group, by epoch; with a band unless the line is dashed."""
+    by_epoch: dict[float, list[float]] = {}
+    for run in group.runs:
+        for metrics in run.history:
+            if tag in metrics:
+                by_epoch.setdefault(metrics["epoch"], []).append(metrics[tag])
+    epochs = sorted(by_epoch)
+    points = [(epoch, sum(by_epoch[epoch]) / len(by_epoch[epoch])) for epoch in epochs]
+    band = []
+    if len(group.runs) > 1 and not dashed:
+        band = [(epoch, min(by_epoch[epoch]), max(by_epoch[epoch])) for epoch in epochs]
+    return Line(group.label, group.number, points, band, dashed)
+
+
+# --- Rate against distortion ------------------------------------------------------------------------------------------
+
+
+def rates(groups: Sequence[RunGroup]) -> Html | None:
+    """Return a chart of rate against distortion (Alemi et al. 2018, "Fixing a broken ELBO", arXiv:1711.00464).
+
+    None if fewer than two runs have a KL.
+    """
+    scatters = []
+    for group in groups:
+        points = [_rate_point(run) for run in group.finished if {"test/kl", "test/neg_elbo"} <= run.metrics.keys()]
         if points:
-            dots.append(Dots(group.label, group.number, points))
-    if sum(len(each.points) for each in dots) < 2:
+            scatters.append(Scatter(group.label, group.number, points))
+    if sum(len(scatter.points) for scatter in scatters) < 2:
         return None
     note = (
-        "Each point is a run: right, its code carries more of the image; down, the image comes back better. "
-        "On a dashed line the two add up to the same -ELBO, which is written there; lower left is better."
+        "Each point is a run. Farther right, the code carries more information about the image; farther down, the "
+        "reconstruction is better. On a dashed line the two sum to the same -ELBO, its label; lower left is better."
     )
-    chart = el("figure", rate_distortion(dots, "clip-rate"))
+    chart = el("figure", draw_rate_distortion(scatters, "clip-rate"))
     return section("Rate against distortion", "rates", el("div", chart, el("p", note), class_="beside"))
 
 
-def side_by_side(groups: Sequence[Group]) -> Html | None:
-    """The same test images, reconstructed by every run."""
-    blocks: dict[tuple[str, str], list[Html]] = {}
-    for group, run in _pictured(groups):
-        rows = strip_rows(run.pictures[STRIP]) if STRIP in run.pictures else None
-        if rows is None:
+def _rate_point(run: RunSummary) -> tuple[float, float, str]:
+    """Return a run's rate, its distortion, and a tooltip."""
+    kl, neg_elbo = run.metrics["test/kl"], run.metrics["test/neg_elbo"]
+    return kl, neg_elbo - kl, f"{run.name}: -ELBO {format_number(neg_elbo)}"
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------------
+
+
+def reconstructions(groups: Sequence[RunGroup]) -> Html | None:
+    """Return a table of the same test images, reconstructed by each run; one table per set of test images."""
+    tables: dict[tuple[str, str], list[Html]] = {}
+    for group, run in _runs_with_pictures(groups):
+        urls = strip_row_urls(run.pictures[STRIP]) if STRIP in run.pictures else None
+        if urls is None:
             continue
-        clean, seen, made = rows
-        lines = blocks.setdefault((clean, seen), [])
-        if not lines:
-            lines.append(_row(el("b", "test images"), clean, "test images"))
-            if seen != clean:
-                lines.append(_row(el("span", "with noise, as encoders see them", class_="dim"), seen, "with noise"))
-        extra = None if run is group.runs[0] else "more"
-        error = run.figures.get("test/noisy_sse" if seen != clean else "test/sse")
-        told = [swatch(group), group.label, el("span", _seed_and_error(run, error), class_="dim")]
-        lines.append(_row(el("span", *told), made, f"reconstructed by {run.name}", class_=extra, group=group.number))
-    if not blocks:
+        clean, noisy, reconstructed = urls
+        if (clean, noisy) not in tables:
+            tables[clean, noisy] = _test_image_rows(clean, noisy)
+        error = run.metrics.get("test/noisy_sse" if noisy != clean else "test/sse")
+        label = el("span", swatch(group), group.label, _details(run, error))
+        class_ = None if run is group.runs[0] else "more"
+        row = _image_row(label, reconstructed, f"reconstructed by {run.name}", class_=class_, data_group=group.number)
+        tables[clean, noisy].append(row)
+    if not tables:
         return None
-    tables = [el("table", el("tbody", *lines), class_="strips") for lines in blocks.values()]
-    return section("The same images, reconstructed by every run", "images", _fewer(groups), *tables)
+    elements = [el("table", el("tbody", *rows), class_="strips") for rows in tables.values()]
+    return section("The same images, reconstructed by every run", "images", _seed_choice(groups), *elements)
 
 
-def _seed_and_error(run: Entry, error: float | None) -> str:
-    said = [f"seed {run.seed}"] if run.seed else []
-    return f" {', '.join([*said, *([] if error is None else [f'error {number(error)}'])])}"
+def _test_image_rows(clean: str, noisy: str) -> list[Html]:
+    """Return the rows above the reconstructions: the test images, and their noisy versions if there is noise."""
+    rows = [_image_row(el("b", "test images"), clean, "test images")]
+    if noisy != clean:
+        rows.append(_image_row(el("span", "with noise: the encoder's input", class_="dim"), noisy, "with noise"))
+    return rows
 
 
-def _row(name: Html, address: str, alt: str, class_: str | None = None, group: int | None = None) -> Html:
-    return el(
-        "tr", el("th", name, scope="row"), el("td", el("img", src=address, alt=alt)), class_=class_, data_group=group
-    )
+def _image_row(label: Html, url: str, alt: str, **attributes: str | int | None) -> Html:
+    return el("tr", el("th", label, scope="row"), el("td", el("img", src=url, alt=alt)), **attributes)
 
 
-def _fewer(groups: Sequence[Group]) -> Html | None:
-    if all(len(group.runs) == 1 for group in groups) or sum(len(group.runs) for group in groups) > SHOWN:
+def _details(run: RunSummary, error: float | None = None) -> Html:
+    """Return the seed of a run and its error."""
+    parts = []
+    if run.seed:
+        parts.append(f"seed {run.seed}")
+    if error is not None:
+        parts.append(f"error {format_number(error)}")
+    return el("span", f" {', '.join(parts)}", class_="dim")
+
+
+def _seed_choice(groups: Sequence[RunGroup]) -> Html | None:
+    """Return a check box that shows every seed; None if the pictures of all runs, or of one per group, are shown."""
+    single = all(len(group.runs) == 1 for group in groups)
+    if single or sum(len(group.runs) for group in groups) > MAX_RUNS_WITH_PICTURES:
         return None
     return el("p", el("label", el("input", type="checkbox", data_more=True), " every seed"), class_="choice")
 
 
-def _pictured(groups: Sequence[Group]) -> list[tuple[Group, Entry]]:
-    """The runs whose pictures are shown: all, or of many one of each group."""
-    every = [(group, run) for group in groups for run in group.runs]
-    return every if len(every) <= SHOWN else [(group, group.runs[0]) for group in groups][:SHOWN]
+def _runs_with_pictures(groups: Sequence[RunGroup]) -> list[tuple[RunGroup, RunSummary]]:
+    """Return the runs whose pictures are shown: all, or one of each group if there are too many."""
+    pairs = [(group, run) for group in groups for run in group.runs]
+    if len(pairs) <= MAX_RUNS_WITH_PICTURES:
+        return pairs
+    return [(group, group.runs[0]) for group in groups][:MAX_RUNS_WITH_PICTURES]
 
 
-def units(groups: Sequence[Group]) -> Html | None:
-    """The pictures that runs have left, one kind at a time: hidden units first."""
-    shown = _pictured(groups)
-    kinds = dict.fromkeys(name for _, run in shown for name in run.pictures if name != STRIP)
-    kinds = dict.fromkeys(
-        sorted(kinds, key=lambda name: ("units" not in name, not name.startswith("units"), "hidden" not in name, name))
-    )
-    buttons, sheets, fresh = [], [], count()
-    alone: list[Html] = []
-    for kind in kinds:
-        cards = []
-        for group, run in shown:
-            address = embedded(run.pictures[kind]) if kind in run.pictures else None
-            if address is None:
-                continue
-            title = el("figcaption", swatch(group), group.label, el("span", _seed_and_error(run, None), class_="dim"))
-            image = el("img", src=address, alt=f"{kind} of {run.name}", loading="lazy")
-            if len(shown) == 1:
-                title = el("figcaption", kind.translate(SPACED))
-            extra = "card" if run is group.runs[0] else "card more"
-            cards.append(el("figure", title, image, class_=extra, data_group=group.number))
+def unit_pictures(groups: Sequence[RunGroup]) -> Html | None:
+    """Return the pictures of the runs: all of a single run, else one kind at a time, chosen with buttons."""
+    shown = _runs_with_pictures(groups)
+    kinds = {name for _, run in shown for name in run.pictures if name != STRIP}
+    cards_by_kind: dict[str, list[Html]] = {}
+    for kind in sorted(kinds, key=_units_first):
+        cards = _cards(kind, shown)
         if cards:
-            first = next(fresh) == 0
-            pressed = "true" if first else "false"
-            words = kind.translate(SPACED)
-            buttons.append(el("button", words, type="button", data_show=kind, aria_pressed=pressed))
-            sheets.append(el("div", *cards, class_="cards", data_kind=kind, hidden=not first))
-            alone += cards
-    if not sheets:
+            cards_by_kind[kind] = cards
+    if not cards_by_kind:
         return None
-    if len(shown) == 1:  # all kinds of pictures of the one run
-        return section("Hidden units and other pictures", "units", el("div", *alone, class_="cards"))
-    return section(
-        "Hidden units and other pictures", "units", el("div", *buttons, class_="kinds"), _fewer(groups), *sheets
-    )
+    title = "Hidden units and other pictures"
+    if len(shown) == 1:
+        all_cards = [card for cards in cards_by_kind.values() for card in cards]
+        return section(title, "units", el("div", *all_cards, class_="cards"))
+    buttons, sheets = [], []
+    for i, (kind, cards) in enumerate(cards_by_kind.items()):
+        pressed = "true" if i == 0 else "false"
+        buttons.append(el("button", _as_words(kind), type="button", data_show=kind, aria_pressed=pressed))
+        sheets.append(el("div", *cards, class_="cards", data_kind=kind, hidden=i > 0))
+    return section(title, "units", el("div", *buttons, class_="kinds"), _seed_choice(groups), *sheets)
 
 
-def speed(groups: Sequence[Group]) -> Html | None:
-    """What each group costs."""
-    known = [(spread, group) for group in groups if (spread := group.figure("train/seconds_per_epoch"))]
-    if len(known) < 2:
+def _units_first(kind: str) -> tuple[bool, bool, bool, str]:
+    """Return the sort key of a kind of pictures: those of hidden units come first."""
+    return "units" not in kind, not kind.startswith("units"), "hidden" not in kind, kind
+
+
+def _cards(kind: str, shown: Sequence[tuple[RunGroup, RunSummary]]) -> list[Html]:
+    """Return the pictures of one kind with captions: the name of the kind if there is only one run, else the run's."""
+    cards = []
+    for group, run in shown:
+        url = image_url(run.pictures[kind]) if kind in run.pictures else None
+        if url is None:
+            continue
+        caption = el("figcaption", _as_words(kind))
+        if len(shown) > 1:
+            caption = el("figcaption", swatch(group), group.label, _details(run))
+        image = el("img", src=url, alt=f"{kind} of {run.name}", loading="lazy")
+        class_ = "card" if run is group.runs[0] else "card more"
+        cards.append(el("figure", caption, image, class_=class_, data_group=group.number))
+    return cards
+
+
+def _as_words(kind: str) -> str:
+    """Return the name of a kind of pictures with spaces: `units-hidden1` as `units hidden1`."""
+    return kind.replace("_", " ").replace("-", " ")
+
+
+# --- Speed, details ---------------------------------------------------------------------------------------------------
+
+
+def speed(groups: Sequence[RunGroup]) -> Html | None:
+    """Return the training time and the number of weights of each group."""
+    ranked = rank_groups(SECONDS_PER_EPOCH, groups)
+    if len(ranked) < 2:
         return None
-    most = max(spread.mean for spread, _ in known) or 1.0
+    slowest = ranked[-1][0].mean or 1.0
     rows = []
-    for spread, group in known:
-        bar = el("div", class_=f"bar {colour(group.number)}", style=f"width:{100 * spread.mean / most:.1f}%")
-        weights = group.figure("weights")
-        told = f"{number(spread.mean)} s" + (f", {weights.mean:,.0f} weights" if weights else "")
-        rows.append(
-            el(
-                "tr",
-                el("th", group.label, scope="row"),
-                el("td", bar),
-                el("td", told, class_="dim"),
-                data_group=group.number,
-            )
-        )
-    note = el("p", "Seconds an epoch of training takes on the machine where it ran; the median over epochs.")
+    for spread, group in sorted(ranked, key=lambda pair: pair[1].number):
+        style = f"width:{100 * spread.mean / slowest:.1f}%"
+        bar = el("div", class_=f"bar {colour_class(group.number)}", style=style)
+        weights = group.metric("weights")
+        text = f"{format_number(spread.mean)} s"
+        if weights:
+            text += f", {weights.mean:,.0f} weights"
+        cells = el("th", group.label, scope="row"), el("td", bar), el("td", text, class_="dim")
+        rows.append(el("tr", *cells, data_group=group.number))
+    note = el("p", "Seconds per training epoch on the machine of the run, median over epochs.")
     return section("Speed", "speed", el("table", el("tbody", *rows), class_="bars"), note)
 
 
-def details(groups: Sequence[Group], runs: Sequence[Entry], table: str) -> Html:
-    """Everything else, for those who look for it."""
-    tags = main_figures(tag for run in runs for tag in run.figures)
-    same = [el("tr", el("th", key, scope="row"), el("td", value)) for key, value in constants(runs).items()]
-    those = "Settings that are the same in all runs" if len(runs) > 1 else "Settings"
+def details(groups: Sequence[RunGroup], runs: Sequence[RunSummary], csv_name: str) -> Html:
+    """Return the tables of all runs, of all metrics and of the shared settings, the last two folded."""
+    tags = main_metrics(tag for run in runs for tag in run.metrics)
     parts: list[tuple[str, Callable[[], Html]]] = [
-        (f"Every run ({len(runs)})", lambda: every_run(groups, tags)),
-        ("Every figure", lambda: every_figure(groups)),
-        (those, lambda: el("table", el("tbody", *same), class_="plain")),
+        (f"All runs ({len(runs)})", lambda: run_table(groups, tags)),
+        ("All metrics", lambda: metric_table(groups)),
+        ("Settings that are the same in all runs" if len(runs) > 1 else "Settings", lambda: _setting_table(runs)),
     ]
-    folded = [el("details", el("summary", title), make(), open=i == 0) for i, (title, make) in enumerate(parts)]
-    return section("Details", "details", *folded, el("p", "All of it as a table: ", el("a", table, href=table), "."))
+    folded = [el("details", el("summary", title), draw(), open=i == 0) for i, (title, draw) in enumerate(parts)]
+    return section("Details", "details", *folded, el("p", "As a table: ", el("a", csv_name, href=csv_name), "."))
+
+
+def _setting_table(runs: Sequence[RunSummary]) -> Html:
+    """Return a table of the settings that all runs share."""
+    rows = [el("tr", el("th", key, scope="row"), el("td", value)) for key, value in shared_settings(runs).items()]
+    return el("table", el("tbody", *rows), class_="plain")

@@ -5,16 +5,19 @@ import io
 import json
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 from urllib.parse import quote
 
-from aetrain.evaluation.meaning import MEANING, explained
-from aetrain.report.charts import colour, number
+from aetrain.evaluation.metric_descriptions import DESCRIPTIONS, metric_key
+from aetrain.report.charts import colour_class, format_number
+from aetrain.report.groups import RunGroup, Spread, short_name
 from aetrain.report.html import Html, el
-from aetrain.report.runs import Entry
-from aetrain.report.settings import Group, Spread, short
+from aetrain.report.runs import RunSummary
 
-# What comparisons are about, in this order, of the figures that runs have.
-MAIN = (
+SECONDS_PER_EPOCH = "train/seconds_per_epoch"
+
+# Metrics by which runs are compared, in this order.
+MAIN_METRICS = (
     "test/sse",
     "test/noisy_sse",
     "test/nll",
@@ -23,176 +26,225 @@ MAIN = (
     "test/active_units",
     "test/perplexity",
     "test/ssim",
-    "train/seconds_per_epoch",
+    SECONDS_PER_EPOCH,
 )
-# What is compared, too, where it was measured: by the names under which figures are explained.
-READ = ("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi", "precision_K", "finetuned_N")
-PAINTED = ("is_nll_K", "frechet_reconstructions", "frechet_samples")
-SHORTER = {"train/seconds_per_epoch": "s/epoch", "neg_elbo": "-ELBO"}
+# Metrics on request (`measures=`) by which runs are compared as well; the names are keys of DESCRIPTIONS.
+CLASS_METRICS = ("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi", "precision_K", "finetuned_N")
+GENERATIVE_METRICS = ("is_nll_K", "frechet_reconstructions", "frechet_samples")
 
-HIGHER = ("psnr", "ssim", "noisy_psnr", *READ)  # figures of which more is better
-LOWER = (
+SHORT_LABELS = {SECONDS_PER_EPOCH: "s/epoch", "neg_elbo": "-ELBO"}
+
+HIGHER_IS_BETTER = ("psnr", "ssim", "noisy_psnr", *CLASS_METRICS)
+LOWER_IS_BETTER = (
     *("sse", "code_sse", "noisy_sse", "mse", "nll", "neg_elbo", "bce", "bce_excess", "noisy_bce"),
-    *("seconds_per_epoch", *PAINTED),
+    *("seconds_per_epoch", *GENERATIVE_METRICS),
 )
 
-TRAINING_ONLY = ("dataset.validation",)  # of the settings that say which images there are
+TRAINING_SETTINGS = ("dataset.validation",)  # settings of a data set that do not change its test images
 
 
-def name_of(tag: str) -> str:
-    """A figure's name without its split, which is the test set's where nothing is said."""
-    last = tag.rpartition("/")[2]
-    return SHORTER.get(tag) or SHORTER.get(last) or last
+def metric_name(tag: str) -> str:
+    """Return the name of a metric without its split."""
+    name = tag.rpartition("/")[2]
+    return SHORT_LABELS.get(tag) or SHORT_LABELS.get(name) or name
 
 
-def meaning_of(tag: str) -> str:
-    """A figure in a line."""
-    if tag == "train/seconds_per_epoch":
-        return "seconds that an epoch of training takes, measuring and drawing left out; the median"
-    return MEANING.get(explained(tag), "")
+def describe_metric(tag: str) -> str:
+    """Return the description of a metric in one line; empty if there is none."""
+    if tag == SECONDS_PER_EPOCH:
+        return "median seconds per training epoch, without evaluation and pictures"
+    return DESCRIPTIONS.get(metric_key(tag), "")
 
 
-def ordered(tags: Iterable[str]) -> list[str]:
-    """Figures in the ruler's order, those it does not know last."""
-    order = {name: i for i, name in enumerate(MEANING)}
-    return sorted(set(tags), key=lambda tag: (order.get(explained(tag), len(order)), tag))
+def sort_metrics(tags: Iterable[str]) -> list[str]:
+    """Return metrics in the order of their descriptions; those without a description come last."""
+    order = {name: i for i, name in enumerate(DESCRIPTIONS)}
+    return sorted(set(tags), key=lambda tag: (order.get(metric_key(tag), len(order)), tag))
 
 
-def main_figures(known: Iterable[str]) -> list[str]:
-    """Of the figures that some run has, those that runs are compared by."""
-    known = set(known)
-    tags = [tag for tag in MAIN if tag in known] + [tag for tag in ordered(known) if explained(tag) in READ + PAINTED]
-    return sorted(tags, key=lambda tag: tag.startswith("train/"))  # how long it took comes last
+def main_metrics(tags: Iterable[str]) -> list[str]:
+    """Return those of the metrics by which runs are compared."""
+    known = set(tags)
+    main = [tag for tag in MAIN_METRICS if tag in known]
+    requested = [tag for tag in sort_metrics(known) if metric_key(tag) in CLASS_METRICS + GENERATIVE_METRICS]
+    return sorted(main + requested, key=lambda tag: tag.startswith("train/"))  # the time per epoch comes last
 
 
-def best(tag: str, groups: Sequence[Group]) -> Group | None:
-    """The group whose mean is the best; None where no order is meant, or there is nothing to compare.
+def best_group(tag: str, groups: Sequence[RunGroup]) -> RunGroup | None:
+    """Return the group with the best mean of a metric.
 
-    Figures of different images are not compared, nor are those of the same ones in another preparation.
+    None if the metric has no better and worse, if fewer than two groups have it, or if the test images differ in any
+    way between groups (time per epoch is compared nonetheless).
     """
-    name = explained(tag)
-    if len({images(group) for group in groups}) > 1 and tag != "train/seconds_per_epoch":
+    if tag != SECONDS_PER_EPOCH and len({_test_images(group) for group in groups}) > 1:
         return None
-    known = [(spread.mean, group) for group in groups if (spread := group.figure(tag)) is not None]
-    if len(known) < 2 or name not in HIGHER + LOWER:
+    ranked = rank_groups(tag, groups)
+    name = metric_key(tag)
+    if len(ranked) < 2 or name not in HIGHER_IS_BETTER + LOWER_IS_BETTER:
         return None
-    return (max if name in HIGHER else min)(known, key=lambda pair: pair[0])[1]
+    choose = max if name in HIGHER_IS_BETTER else min
+    return choose(ranked, key=lambda pair: pair[0].mean)[1]
 
 
-def images(group: Group) -> str:
-    """The test images that a group's figures are of."""
-    asked = {k: v for k, v in group.runs[0].settings.items() if k.startswith("dataset.") and k not in TRAINING_ONLY}
-    return json.dumps(asked, sort_keys=True, default=str)
+def rank_groups(tag: str, groups: Sequence[RunGroup]) -> list[tuple[Spread, RunGroup]]:
+    """Return the groups that have a metric, with its spread, in ascending order of the means."""
+    pairs = []
+    for group in groups:
+        spread = group.metric(tag)
+        if spread is not None:
+            pairs.append((spread, group))
+    return sorted(pairs, key=lambda pair: pair[0].mean)
+
+
+def _test_images(group: RunGroup) -> str:
+    """Return a text that is equal for groups whose test images are equal."""
+
+    def matters(key: str) -> bool:
+        return key.startswith("dataset.") and key not in TRAINING_SETTINGS
+
+    settings = {key: value for key, value in group.runs[0].settings.items() if matters(key)}
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+# --- Cells ------------------------------------------------------------------------------------------------------------
+
+
+class Column(NamedTuple):
+    """A column of a sortable table."""
+
+    name: str
+    description: str = ""  # tooltip
+    numeric: bool = False
+
+
+def swatch(group: RunGroup) -> Html:
+    """Return a square in the colour of a group."""
+    return el("i", class_=f"swatch {colour_class(group.number)}")
+
+
+def run_link(run: RunSummary, name: str = "") -> Html:
+    """Return a link from the page to the directory of a run; its text is the run's name by default."""
+    return el("a", name or run.name, href=f"{quote(run.link, errors='replace')}/")
 
 
 def spread_text(spread: Spread | None) -> Html:
-    """`12.4 ± 1.2`: four digits that count, or as many as the deviation leaves meaning to."""
+    """Return `12.4 ± 1.2`: four significant digits, or fewer if the deviation is large."""
     if spread is None:
         return el("span", "-", class_="none")
+    mean = format_number(spread.mean)
     if spread.count == 1:
-        return el("span", number(spread.mean))
+        return el("span", mean)
     if spread.deviation == 0:
-        text, deviation = number(spread.mean).removesuffix(".00").removesuffix(".0"), "0"
-    elif abs(spread.mean) >= 1e6 or "e" in number(spread.mean):
-        text, deviation = number(spread.mean), number(spread.deviation)
+        text, deviation = mean.removesuffix(".00").removesuffix(".0"), "0"
+    elif abs(spread.mean) >= 1e6 or "e" in mean:
+        text, deviation = mean, format_number(spread.deviation)
     else:
-        there = len(number(spread.mean).partition(".")[2])
-        digits = min(there, max(0, 1 - math.floor(math.log10(spread.deviation))))
-        text, deviation = f"{spread.mean:,.{digits}f}", f"{spread.deviation:,.{digits}f}"
+        decimals = len(mean.partition(".")[2])
+        decimals = min(decimals, max(0, 1 - math.floor(math.log10(spread.deviation))))
+        text, deviation = f"{spread.mean:,.{decimals}f}", f"{spread.deviation:,.{decimals}f}"
     return el("span", text, el("span", f" \N{PLUS-MINUS SIGN} {deviation}", class_="sd"))
 
 
-def head(columns: Sequence[tuple[str, str, bool]]) -> Html:
-    """Sortable columns: a name, what it is, whether it holds numbers."""
-    cells = [
-        el("th", el("button", name, type="button"), class_="num" if numeric else None, title=what or None, scope="col")
-        for name, what, numeric in columns
-    ]
-    return el("thead", el("tr", *cells))
-
-
-def setting_columns(groups: Sequence[Group]) -> list[str]:
-    """The settings that vary between groups."""
-    return list(groups[0].cells) if groups else []
-
-
-def at_a_glance(groups: Sequence[Group], tags: Sequence[str]) -> Html:
-    """A row for each group: its settings, how many runs, means and spreads; the best of each column in bold."""
-    keys = setting_columns(groups)
-    columns = [(short(key), key, False) for key in keys] or [("run", "", False)]
-    columns += [("runs", "finished, of those begun", True), *((name_of(tag), meaning_of(tag), True) for tag in tags)]
-    leaders = {tag: best(tag, groups) for tag in tags}
-    rows = []
+def _metric_cells(tag: str, groups: Sequence[RunGroup]) -> list[Html]:
+    """Return a metric's cell for each group, the best one in bold."""
+    best = best_group(tag, groups)
+    cells = []
     for group in groups:
-        said = [group.cells[key] for key in keys] or [group.label]
-        mark = el("i", class_=f"swatch {colour(group.number)}")
-        cells = [el("th", mark if i == 0 else None, text or "-", scope="row") for i, text in enumerate(said)]
-        done, begun = len(group.finished), len(group.runs)
-        cells.append(el("td", str(done) if done == begun else f"{done} of {begun}", class_="num", data_v=done))
-        for tag in tags:
-            spread = group.figure(tag)
-            led = "num best" if leaders[tag] is group else "num"
-            cells.append(el("td", spread_text(spread), class_=led, data_v="" if spread is None else spread.mean))
+        spread = group.metric(tag)
+        class_ = "num best" if group is best else "num"
+        cells.append(el("td", spread_text(spread), class_=class_, data_v="" if spread is None else spread.mean))
+    return cells
+
+
+def _run_cell(tag: str, run: RunSummary) -> Html:
+    """Return the cell of a run's metric."""
+    value = run.metrics.get(tag)
+    if value is None:
+        return el("td", "-", class_="num", data_v="")
+    return el("td", f"{value:.0f}" if tag == "epochs" else format_number(value), class_="num", data_v=value)
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Html]) -> Html:
+    """Return a table that the page's script can sort by any column."""
+    heads = []
+    for name, description, numeric in columns:
+        button = el("button", name, type="button")
+        heads.append(el("th", button, class_="num" if numeric else None, title=description or None, scope="col"))
+    table = el("table", el("thead", el("tr", *heads)), el("tbody", *rows), class_="sortable")
+    return el("div", table, class_="wide")
+
+
+def _setting_columns(groups: Sequence[RunGroup]) -> list[Column]:
+    return [Column(short_name(key), key) for key in _varying_settings(groups)]
+
+
+def _metric_columns(tags: Sequence[str]) -> list[Column]:
+    return [Column(metric_name(tag), describe_metric(tag), numeric=True) for tag in tags]
+
+
+def _varying_settings(groups: Sequence[RunGroup]) -> list[str]:
+    """Return the settings that vary between groups."""
+    return list(groups[0].differences) if groups else []
+
+
+# --- Tables -----------------------------------------------------------------------------------------------------------
+
+
+def overview_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
+    """Return a table with a row per group: its settings, its number of runs, and the spreads of the metrics."""
+    columns = _setting_columns(groups) or [Column("run")]
+    columns += [Column("runs", "finished runs, of all runs", numeric=True), *_metric_columns(tags)]
+    cells_by_tag = {tag: _metric_cells(tag, groups) for tag in tags}
+    rows = []
+    for i, group in enumerate(groups):
+        texts = list(group.differences.values()) or [group.label]
+        cells = [el("th", swatch(group), texts[0] or "-", scope="row")]
+        cells += [el("th", text or "-", scope="row") for text in texts[1:]]
+        finished, total = len(group.finished), len(group.runs)
+        count = str(total) if finished == total else f"{finished} of {total}"
+        cells.append(el("td", count, class_="num", data_v=finished))
+        cells += [cells_by_tag[tag][i] for tag in tags]
         rows.append(el("tr", *cells, data_group=group.number))
     return _table(columns, rows)
 
 
-def every_run(groups: Sequence[Group], tags: Sequence[str]) -> Html:
-    """A row for each run, with the way to its directory."""
-    keys = setting_columns(groups)
-    columns = [("run", "its directory", False), *((short(key), key, False) for key in keys), ("seed", "", True)]
-    columns += [("status", "", False), ("epochs", "", True), *((name_of(tag), meaning_of(tag), True) for tag in tags)]
+def run_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
+    """Return a table with a row per run and a link to its directory."""
+    columns = [Column("run", "link to its directory"), *_setting_columns(groups), Column("seed", numeric=True)]
+    columns += [Column("status"), Column("epochs", numeric=True), *_metric_columns(tags)]
     rows = []
     for group in groups:
         for run in group.runs:
-            mark = el("i", class_=f"swatch {colour(group.number)}")
-            cells = [el("th", mark, linked(run), scope="row")]
-            cells += [el("td", group.cells[key] or "-") for key in keys]
-            cells += [el("td", run.seed or "-", class_="num", data_v=run.seed)]
-            cells += [el("td", run.status, class_=f"status {run.status}")]
-            for tag in ("epochs", *tags):
-                value = run.figures.get(tag)
-                text = "-" if value is None else f"{value:.0f}" if tag == "epochs" else number(value)
-                cells.append(el("td", text, class_="num", data_v="" if value is None else value))
+            cells = [el("th", swatch(group), run_link(run), scope="row")]
+            cells += [el("td", value or "-") for value in group.differences.values()]
+            cells.append(el("td", run.seed or "-", class_="num", data_v=run.seed))
+            cells.append(el("td", run.status, class_=f"status {run.status}"))
+            cells += [_run_cell(tag, run) for tag in ("epochs", *tags)]
             rows.append(el("tr", *cells, data_group=group.number))
     return _table(columns, rows)
 
 
-def linked(run: Entry, name: str = "") -> Html:
-    """A run's name, leading to its directory from a page that lies in the folder reported on."""
-    return el("a", name or run.name, href=f"{quote(run.link, errors='replace')}/")
-
-
-def every_figure(groups: Sequence[Group]) -> Html:
-    """A row for each figure that any run has, a column for each group."""
-    tags = ordered(tag for group in groups for run in group.finished for tag in run.figures if "/" in tag)
-    columns = [("figure", "", False), *((group.label, "", True) for group in groups), ("what it is", "", False)]
+def metric_table(groups: Sequence[RunGroup]) -> Html:
+    """Return a table with a row per metric and a column per group."""
+    tags = sort_metrics(tag for group in groups for run in group.finished for tag in run.metrics if "/" in tag)
+    columns = [Column("metric"), *(Column(group.label, numeric=True) for group in groups), Column("description")]
     rows = []
     for tag in tags:
-        leader = best(tag, groups)
-        cells = [el("th", tag, scope="row")]
-        for group in groups:
-            spread = group.figure(tag)
-            led = "num best" if leader is group else "num"
-            cells.append(el("td", spread_text(spread), class_=led, data_v="" if spread is None else spread.mean))
-        rows.append(el("tr", *cells, el("td", meaning_of(tag), class_="what")))
+        description = el("td", describe_metric(tag), class_="what")
+        rows.append(el("tr", el("th", tag, scope="row"), *_metric_cells(tag, groups), description))
     return _table(columns, rows)
 
 
-def _table(columns: Sequence[tuple[str, str, bool]], rows: Sequence[Html]) -> Html:
-    return el("div", el("table", head(columns), el("tbody", *rows), class_="sortable"), class_="wide")
-
-
-def as_csv(groups: Sequence[Group]) -> str:
-    """Every run with the settings that vary, all figures and the cause of its failure, if it failed."""
-    runs = sorted(((run, group) for group in groups for run in group.runs), key=lambda pair: pair[0].name)
-    keys = setting_columns(groups)
-    tags = list(dict.fromkeys(tag for run, _ in runs for tag in run.figures))
+def to_csv(groups: Sequence[RunGroup]) -> str:
+    """Return a CSV table of all runs: the settings that vary, all metrics, the cause of a failure and the findings."""
+    pairs = [(run, group) for group in groups for run in group.runs]
+    pairs.sort(key=lambda pair: pair[0].name)
+    tags = list(dict.fromkeys(tag for run, _ in pairs for tag in run.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", *keys, "seed", "status", *tags, "cause", "warnings"])
-    for run, group in runs:
-        figures = [run.figures.get(tag, "") for tag in tags]
+    writer.writerow(["run", *_varying_settings(groups), "seed", "status", *tags, "cause", "warnings"])
+    for run, group in pairs:
+        metrics = [run.metrics.get(tag, "") for tag in tags]
         warnings = "; ".join(finding.what for finding in run.findings)
-        writer.writerow([run.name, *group.cells.values(), run.seed, run.status, *figures, run.cause, warnings])
+        writer.writerow([run.name, *group.differences.values(), run.seed, run.status, *metrics, run.cause, warnings])
     return text.getvalue()

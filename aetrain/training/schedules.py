@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the share of training that has passed, in [0, 1], to a factor of the learning rate."""
+"""Learning-rate schedules: a factor of the learning rate as a function of the progress of training, in [0, 1)."""
 
 import math
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from torch.optim import Optimizer
 
 
 class Schedule(Protocol):
-    """How the learning rate moves while training."""
+    """A rule that changes the learning rate during training."""
 
     def hooks(self, optimizer: Optimizer) -> tuple[Callable[[float], None], ...]:
-        """What to call before a step with the share of training that has passed."""
+        """Return the functions to call before every step with the progress of training."""
         ...
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The learning rate as the optimizer has it; nothing is done."""
+    """The optimizer's own learning rate throughout."""
 
     def hooks(self, optimizer: Optimizer) -> tuple[Callable[[float], None], ...]:
         return ()
@@ -26,37 +26,41 @@ class Constant:
 
 @dataclass(frozen=True)
 class Decay:
-    """Linear warm-up over the first `warmup` share of training, then half a cosine or a straight line to `final`.
+    """Linear warm-up over the first `warmup_fraction` of training, then a decay to `final_factor` of the learning rate.
 
-    Cosine: Loshchilov & Hutter (2017), eq. 5, without restarts.
+    The decay is a straight line or half a cosine. Cosine: Loshchilov & Hutter (2017), eq. 5, without restarts.
     """
 
     shape: str = "cosine"
-    warmup: float = 0.0
-    final: float = 0.0
+    warmup_fraction: float = 0.0
+    final_factor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.shape not in ("cosine", "linear"):
             raise ValueError(f"shape={self.shape} is unknown: use cosine or linear")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup={self.warmup} is no share of training: use a number from 0 to below 1")
-        if not 0 <= self.final <= 1:
-            raise ValueError(f"final={self.final} is no share of the learning rate: use a number from 0 to 1")
+        if not 0 <= self.warmup_fraction < 1:
+            raise ValueError(
+                f"warmup_fraction={self.warmup_fraction} is out of range: use a fraction of training from 0 to below 1"
+            )
+        if not 0 <= self.final_factor <= 1:
+            raise ValueError(
+                f"final_factor={self.final_factor} is out of range: use a factor of the learning rate from 0 to 1"
+            )
 
     def factor(self, progress: float) -> float:
-        """The factor of the learning rate when `progress` of training has passed."""
-        if progress < self.warmup:
-            return progress / self.warmup
-        passed = (progress - self.warmup) / (1 - self.warmup)
+        """Return the factor of the learning rate at a progress of training in [0, 1)."""
+        if progress < self.warmup_fraction:
+            return progress / self.warmup_fraction
+        passed = (progress - self.warmup_fraction) / (1 - self.warmup_fraction)
         left = 0.5 * (1 + math.cos(math.pi * passed)) if self.shape == "cosine" else 1 - passed
-        return self.final + (1 - self.final) * left
+        return self.final_factor + (1 - self.final_factor) * left
 
     def hooks(self, optimizer: Optimizer) -> tuple[Callable[[float], None], ...]:
-        start = [group["lr"] for group in optimizer.param_groups]
+        initial_rates = [group["lr"] for group in optimizer.param_groups]
 
         def set_rate(progress: float) -> None:
             factor = self.factor(progress)
-            for group, lr in zip(optimizer.param_groups, start, strict=True):
+            for group, lr in zip(optimizer.param_groups, initial_rates, strict=True):
                 group["lr"] = lr * factor
 
         return (set_rate,)

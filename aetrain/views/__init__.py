@@ -1,1 +1,1 @@
-"""Pictures of what a model sees, codes and paints, and the TensorBoard logbook they go into."""
+"""Views: pictures of reconstructions, codes and hidden units, and the TensorBoard event file that stores them."""

@@ -1,144 +1,229 @@
-"""The atlas: a page for each layer, a line for each of its units, with all that is known about it."""
+"""The atlas: a page for each layer with a row for each of its units: inputs, effect, images, activations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.views.exhibits import Album, Picture, positive
-from aetrain.views.probe import Activity, by_unit
-from aetrain.views.render import DEAD, SATURATED, bytes_of, stamps
-from aetrain.views.scene import Norm, Scene
-from aetrain.views.units import marks, shade
+from aetrain.views.context import Norm, ViewContext
+from aetrain.views.render import (
+    DEAD_COLOUR,
+    INK,
+    PAPER,
+    RGB,
+    SATURATED_COLOUR,
+    bounding_box,
+    bytes_to_picture,
+    to_pil_images,
+)
+from aetrain.views.unit_activations import UnitActivations, by_unit
+from aetrain.views.units import frame_colours, shade
+from aetrain.views.view import Picture, PictureSet, check_positive
 
-TILE = 84  # of a picture, in pixels: 3 x MNIST's 28
-GAP = 6
-TEXT = 136  # width of the first column
-BARS = 168  # of the histogram
-HEAD = 38  # height of the headings
-LETTERS = 27  # a card shows them at about a third
-BINS = 28
-BEST = "best images"
-UNSEEN = 1e-6  # of a pixel that is no part of a stroke
-FAINT = 0.05  # norm of a change that is shown less the smaller it is
-SOME = 20_000  # activations of a unit that make its histogram
-INK, PAPER, PALE = (50, 50, 50), (255, 255, 255), (225, 225, 225)
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+TILE_SIDE = 84  # of a picture, in pixels: 3 x MNIST's 28
+GAP = 6  # between tiles, in pixels
+STEP = TILE_SIDE + GAP  # from one tile to the next, in pixels
+LABEL_WIDTH = 136  # of the first column: number, firing rate and state of a unit, in pixels
+LABEL_MARGIN = 12  # right of the labels, in pixels
+HISTOGRAM_WIDTH = 168  # in pixels
+HEADING_HEIGHT = 38  # in pixels
+FONT_SIZE = 27  # TensorBoard shows a third of it
+LINE_WIDTH = 3
+LINE_COLOUR: RGB = (225, 225, 225)  # of the axes of histograms
+BINS = 28  # of a histogram
+MAX_HISTOGRAM_VALUES = 20_000  # activations of a unit that are counted, up to twice as many
+MIN_CHANGE = 1e-6  # of a pixel that counts as changed by a unit
+MIN_CHANGE_NORM = 0.05  # smaller changes of the image are not scaled up to norm 1
+BEST_IMAGES = "best images"
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column of the page: k pictures for each unit."""
+
+    heading: str
+    tiles: Tensor  # [U, k, C, h, w]
+
+    @property
+    def width(self) -> int:
+        """The width of the tiles and of the gap behind them, in pixels."""
+        return self.tiles.shape[1] * STEP + GAP
 
 
 @final
 @dataclass(frozen=True)
 class Atlas:
-    """For each layer a page, and on it for each of the first `count` units a line, always the same one:
+    """For each layer a page, with a row for each of the first `count` units, which are the same at every step.
 
-    - its number, how often it fires, and whether it is dead (red: nothing moves it) or saturated (blue: it is always
-      at one end of its range);
-    - what excites it: the picture that does most, as in `Units`, with the same `limit` and `norm`;
-    - what it paints: the change it makes where it alone is active, as active as its best image makes it, over the
-      change's norm; white is ink that it adds, black ink that it takes away (of a channel, what it has painted there);
-    - the `images` of the scene that excite it most, the best first: of a channel, what it sees of them there;
-    - how its activations are distributed, on one scale for the page, the heights as square roots. Grey is zero.
+    - Its number, its firing rate, and its state: dead (red: no image changes it) or saturated (blue: nearly always
+      close to a bound of its range).
+    - The input that activates it most, as in `Units`, with the same `limit` and `norm`.
+    - Its effect: the change of the decoded image where the unit alone is active, with its largest activation over the
+      images, divided by the change's norm. White: the unit adds ink. Black: it removes ink.
+    - The `images` of the context that activate it most, in descending order; for channels, the patch that the channel
+      sees at the place of its largest activation.
+    - The histogram of its activations, on one scale for the page, with square roots as heights. The grey line is zero.
     """
 
     count: int = 12
     images: int = 5
     limit: float = 0.9
-    norm: Norm = "images"
+    norm: Norm = "data_covariance"
 
     def __post_init__(self) -> None:
-        positive(count=self.count, images=self.images, limit=self.limit)
+        check_positive(count=self.count, images=self.images, limit=self.limit)
 
-    def __call__(self, scene: Scene) -> Album:
-        return Album({name: Picture(self._page(scene, activity)) for name, activity in scene.activity.items()})
+    def __call__(self, context: ViewContext) -> PictureSet:
+        return PictureSet({name: Picture(self._page(context, layer)) for name, layer in context.activations.items()})
 
-    def _page(self, scene: Scene, activity: Activity) -> Tensor:
+    def _page(self, context: ViewContext, activations: UnitActivations) -> Tensor:
+        """Return the page [1 or 3, H, W] of a layer, uint8."""
         from PIL import Image, ImageDraw, ImageFont
 
-        tap = activity.tap
-        units = torch.arange(min(self.count, activity.values.shape[1]), device=scene.x.device)
+        units = torch.arange(min(self.count, activations.values.shape[1]), device=context.x.device)
+        columns = self._columns(context, activations, units)
+        histograms_left = LABEL_WIDTH + sum(column.width for column in columns)
+        size = (histograms_left + HISTOGRAM_WIDTH, HEADING_HEIGHT + len(units) * STEP)
+        page = Image.new("RGB", size, PAPER)
+        draw, font = ImageDraw.Draw(page), ImageFont.load_default(FONT_SIZE)
+
+        left = LABEL_WIDTH
+        dead = activations.dead[units].tolist()
+        for column in columns:
+            draw.text((left, HEADING_HEIGHT / 2), column.heading, fill=INK, font=font, anchor="lm")
+            # The images of a dead unit would be arbitrary.
+            hidden = dead if column.heading == BEST_IMAGES else [False] * len(units)
+            paste_tiles(page, column.tiles, hidden, left)
+            left += column.width
+        draw_histograms(draw, font, activations, units, histograms_left)
+        draw_labels(draw, font, activations, units)
+
+        is_grey = context.x.shape[1] != 3 and not any(frame_colours(activations, units))
+        if is_grey:  # a smaller file
+            page = page.convert("L")
+        return bytes_to_picture(page.tobytes(), (page.height, page.width, 1 if is_grey else 3))
+
+    def _columns(self, context: ViewContext, activations: UnitActivations, units: Tensor) -> list[Column]:
+        """Return the columns of pictures; the first is missing where the units have no gradient."""
         columns = []
-        if (exciting := scene.exciting(tap, self.count, self.norm)) is not None:
-            columns.append(("excites", shade(exciting, self.limit)[:, None]))
-        columns.append(("paints", shade(strokes(scene.alone(tap, units)), self.limit)[:, None]))
-        columns.append((BEST, best(scene, activity, units, self.images)))
-        heights, low, high = histograms(activity, units)
-
-        width = TEXT + sum(tiles.shape[1] * (TILE + GAP) + GAP for _, tiles in columns) + BARS
-        page = Image.new("RGB", (width, HEAD + len(units) * (TILE + GAP)), PAPER)
-        draw, font = ImageDraw.Draw(page), ImageFont.load_default(LETTERS)
-        left = TEXT
-        for heading, tiles in columns:
-            draw.text((left, HEAD / 2), heading, fill=INK, font=font, anchor="lm")
-            for row, line in enumerate(tiles):
-                if heading == BEST and activity.dead[units[row]]:
-                    continue
-                for column, tile in enumerate(stamps(line, TILE)):
-                    page.paste(tile, (left + column * (TILE + GAP), HEAD + row * (TILE + GAP)))
-            left += tiles.shape[1] * (TILE + GAP) + GAP
-        zero = left + (0 - low) / (high - low) * BARS
-        draw.text((left, HEAD / 2), f"{low:.2g}", fill=INK, font=font, anchor="lm")
-        draw.text((width - GAP, HEAD / 2), f"{high:.2g}", fill=INK, font=font, anchor="rm")
-        for row, unit in enumerate(units.tolist()):
-            top = HEAD + row * (TILE + GAP)
-            draw.line((left, top + TILE, left + BARS, top + TILE), fill=PALE, width=3)
-            if left <= zero <= left + BARS:
-                draw.line((zero, top, zero, top + TILE), fill=PALE, width=3)
-            for bar, height in enumerate(heights[row].tolist()):
-                if height > 0:
-                    x = left + bar * BARS / BINS
-                    draw.rectangle((x, top + TILE - height * TILE, x + BARS / BINS, top + TILE), fill=INK)
-            state = "dead" if activity.dead[unit] else "saturated" if activity.saturated[unit] else ""
-            colour = {"dead": DEAD, "saturated": SATURATED}.get(state, INK)
-            draw.text((TEXT - 12, top + 14), str(unit + 1), fill=colour, font=font, anchor="rm")
-            draw.text((TEXT - 12, top + 43), share(float(activity.rate[unit])), fill=INK, font=font, anchor="rm")
-            draw.text((TEXT - 12, top + 71), state, fill=colour, font=font, anchor="rm")
-        grey = scene.x.shape[1] != 3 and not any(marks(activity, units))
-        page = page.convert("L") if grey else page  # less to write
-        return bytes_of(page.tobytes(), (page.height, page.width, 1 if grey else 3))
+        inputs = context.max_activating_input(activations.tap, self.count, self.norm)
+        if inputs is not None:
+            columns.append(Column("excites", shade(inputs, self.limit)[:, None]))
+        effect = crop_changes(context.single_unit_effect(activations.tap, units))
+        columns.append(Column("paints", shade(effect, self.limit)[:, None]))
+        columns.append(Column(BEST_IMAGES, top_images(context, activations, units, self.images)))
+        return columns
 
 
-def strokes(changes: Tensor) -> Tensor:
-    """Changes [U, C, H, W] over their norm, cut to where any of them is one; those nobody would see stay faint."""
+def paste_tiles(page: "Image", tiles: Tensor, hidden: Sequence[bool], left: int) -> None:
+    """Paste tiles [U, k, C, h, w] on the page, a row for each unit, but not in rows that are `hidden`."""
+    for row, line in enumerate(tiles):
+        if hidden[row]:
+            continue
+        for column, tile in enumerate(to_pil_images(line, TILE_SIDE)):
+            page.paste(tile, (left + column * STEP, HEADING_HEIGHT + row * STEP))
+
+
+def draw_histograms(
+    draw: "ImageDraw", font: "FreeTypeFont | ImageFont", activations: UnitActivations, units: Tensor, left: int
+) -> None:
+    """Draw the histogram of each unit's activations in the last column, which begins at pixel `left`."""
+    heights, low, high = compute_histograms(activations, units)
+    right = left + HISTOGRAM_WIDTH
+    zero = left + (0 - low) / (high - low) * HISTOGRAM_WIDTH
+    draw.text((left, HEADING_HEIGHT / 2), f"{low:.2g}", fill=INK, font=font, anchor="lm")
+    draw.text((right - GAP, HEADING_HEIGHT / 2), f"{high:.2g}", fill=INK, font=font, anchor="rm")
+    for row, bars in enumerate(heights.tolist()):
+        top = HEADING_HEIGHT + row * STEP
+        bottom = top + TILE_SIDE
+        draw.line((left, bottom, right, bottom), fill=LINE_COLOUR, width=LINE_WIDTH)
+        if left <= zero <= right:
+            draw.line((zero, top, zero, bottom), fill=LINE_COLOUR, width=LINE_WIDTH)
+        for number, height in enumerate(bars):
+            if height > 0:
+                x = left + number * HISTOGRAM_WIDTH / BINS
+                draw.rectangle((x, bottom - height * TILE_SIDE, x + HISTOGRAM_WIDTH / BINS, bottom), fill=INK)
+
+
+def draw_labels(
+    draw: "ImageDraw", font: "FreeTypeFont | ImageFont", activations: UnitActivations, units: Tensor
+) -> None:
+    """Draw the number, the firing rate and the state of each unit in the first column."""
+    states = {DEAD_COLOUR: "dead", SATURATED_COLOUR: "saturated"}
+    right = LABEL_WIDTH - LABEL_MARGIN
+    for row, (unit, colour) in enumerate(zip(units.tolist(), frame_colours(activations, units), strict=True)):
+        top = HEADING_HEIGHT + row * STEP
+        rate = format_rate(float(activations.rate[unit]))
+        draw.text((right, top + 14), str(unit + 1), fill=colour or INK, font=font, anchor="rm")
+        draw.text((right, top + 43), rate, fill=INK, font=font, anchor="rm")
+        if colour is not None:
+            draw.text((right, top + 71), states[colour], fill=colour, font=font, anchor="rm")
+
+
+def crop_changes(changes: Tensor) -> Tensor:
+    """Return changes of an image [U, C, H, W] over their norms, cut to the region that they change: [U, C, h, w].
+
+    They are not cut where the region is larger than half of the image. Changes of a norm below `MIN_CHANGE_NORM` are
+    divided by `MIN_CHANGE_NORM`, so they stay faint.
+    """
     changes = changes.nan_to_num(0, 0, 0)
-    somewhere = (changes.abs() > UNSEEN).flatten(0, 1).any(0)  # [H, W]
-    rows, columns = somewhere.any(1).nonzero().flatten().tolist(), somewhere.any(0).nonzero().flatten().tolist()
-    if rows and 2 * max(rows[-1] - rows[0], columns[-1] - columns[0]) < min(somewhere.shape):
-        changes = changes[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return changes / changes.flatten(1).norm(dim=1).clamp_min(FAINT)[:, None, None, None]
+    changed = (changes.abs() > MIN_CHANGE).flatten(0, 1).any(0)  # [H, W]
+    box = bounding_box(changed)
+    if box is not None:
+        extent = max(side.stop - 1 - side.start for side in box)
+        if 2 * extent < min(changed.shape):
+            changes = changes[:, :, *box]
+    return changes / changes.flatten(1).norm(dim=1).clamp_min(MIN_CHANGE_NORM)[:, None, None, None]
 
 
-def share(rate: float) -> str:
-    """A firing rate in percent, with as many digits as tell a rare unit from a silent one."""
+def format_rate(rate: float) -> str:
+    """Return a firing rate in percent, with one decimal below 10 % so that a rare unit differs from a silent one."""
     return f"{100 * rate:.1f} %" if 0 < rate < 0.0995 else f"{100 * rate:.0f} %"
 
 
-def best(scene: Scene, activity: Activity, units: Tensor, count: int) -> Tensor:
-    """The images that excite units most, [U, count, C, h, w]: of maps, the part that the channel sees at that place."""
-    images, rows, columns = activity.top(units, count)
-    sight = scene.sight(activity.tap)
-    high, wide = (side.stop - side.start for side in sight)
-    height, width = scene.x.shape[2:]
-    if (high, wide) == (height, width):
-        return scene.x[images]
-    maps = activity.values.shape[2:]
-    # What the middle of the maps sees, moved by as many pixels as there are to a place.
-    top = sight[0].start + (rows - maps[0] // 2) * round(height / maps[0])
-    left = sight[1].start + (columns - maps[1] // 2) * round(width / maps[1])
-    padded = F.pad(scene.x, (wide, wide, high, high))
-    top, left = (top + high).clamp(0, height + high), (left + wide).clamp(0, width + wide)
-    down, across = torch.arange(high, device=top.device), torch.arange(wide, device=top.device)
-    index = images[..., None, None], (top[..., None] + down)[..., None], (left[..., None] + across)[..., None, :]
-    return padded.permute(0, 2, 3, 1)[index].movedim(-1, 2)
+def top_images(context: ViewContext, activations: UnitActivations, units: Tensor, count: int) -> Tensor:
+    """Return the images that activate `units` [U] most, [U, count, C, h, w].
+
+    For feature maps, return the patch that the channel sees at the place of its largest activation, zero outside the
+    image.
+    """
+    images, map_rows, map_columns = activations.top_positions(units, count)  # each [U, count]
+    rows, columns = context.receptive_field(activations.tap)
+    patch_height, patch_width = rows.stop - rows.start, columns.stop - columns.start
+    height, width = context.x.shape[2:]
+    if (patch_height, patch_width) == (height, width):
+        return context.x[images]
+    map_height, map_width = activations.values.shape[2:]
+    # Shift the receptive field of the middle of the map by the stride, in pixels, for each place.
+    top = rows.start + (map_rows - map_height // 2) * round(height / map_height)
+    left = columns.start + (map_columns - map_width // 2) * round(width / map_width)
+    padded = F.pad(context.x, (patch_width, patch_width, patch_height, patch_height))
+    top = (top + patch_height).clamp(0, height + patch_height)
+    left = (left + patch_width).clamp(0, width + patch_width)
+    patch_rows = (top[..., None] + torch.arange(patch_height, device=top.device))[..., None]  # [U, count, h, 1]
+    patch_columns = (left[..., None] + torch.arange(patch_width, device=top.device))[..., None, :]  # [U, count, 1, w]
+    return padded.permute(0, 2, 3, 1)[images[..., None, None], patch_rows, patch_columns].movedim(-1, 2)
 
 
-def histograms(activity: Activity, units: Tensor) -> tuple[Tensor, float, float]:
-    """Heights [U, bins] in [0, 1], and the ends of the scale that all of these units share."""
-    values = by_unit(activity.values[:, units]).nan_to_num(0, 0, 0).cpu()
-    values = values[:, :: max(1, values.shape[1] // SOME)]
+def compute_histograms(activations: UnitActivations, units: Tensor) -> tuple[Tensor, float, float]:
+    """Return bar heights [U, bins] in [0, 1], and the lowest and the highest value of the common scale.
+
+    A height is the square root of the share of activations in its bin.
+    """
+    values = by_unit(activations.values[:, units]).nan_to_num(0, 0, 0).cpu()
+    values = values[:, :: max(1, values.shape[1] // MAX_HISTOGRAM_VALUES)]
     low, high = float(values.min()), float(values.max())
     if not high > low:
         low, high = low - 1, high + 1
-    place = ((values.to(torch.float64) - low) / (high - low) * BINS).long().clamp(0, BINS - 1)
-    counts = torch.zeros(len(values), BINS).scatter_add_(1, place, torch.ones_like(place, dtype=torch.float32))
+    bin_index = ((values.to(torch.float64) - low) / (high - low) * BINS).long().clamp(0, BINS - 1)
+    ones = torch.ones_like(bin_index, dtype=torch.float32)
+    counts = torch.zeros(len(values), BINS).scatter_add_(1, bin_index, ones)
     return (counts / values.shape[1]).sqrt(), low, high

@@ -1,4 +1,4 @@
-"""Views of the code as a space: where the images lie in it, and what its places are painted as."""
+"""Views of the code space: the positions of the images' codes, and the images that the model decodes from a grid."""
 
 from dataclasses import dataclass
 from typing import final
@@ -7,109 +7,113 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.views.exhibits import Picture, positive
-from aetrain.views.render import TILE, grid
+from aetrain.views.context import SEED, ViewContext
+from aetrain.views.render import TILE_WIDTH, grid
 from aetrain.views.scatter import scatter
-from aetrain.views.scene import SEED, Scene
+from aetrain.views.view import Picture, check_positive
+
+COARSE_SIDE = 8  # pixels of the shrunk images whose principal plane orients the map
+JITTER = 0.7  # share of the distance between two classes' lines over which the points of a class spread
 
 
 @final
 @dataclass(frozen=True)
 class CodeMap:
-    """The images' codes as points in a plane, coloured by class.
+    """A scatter plot of the codes of the first `count` images, coloured by class.
 
-    Two units are their own plane. Of more, it is the plane of the first two principal components, turned (and
-    mirrored, if need be) to lie as closely as it can on that of the pixels themselves: components have no sign, and
-    two of like variance no direction either, so that they would jump from step to step. One unit is drawn across,
-    with the classes on lines of their own.
+    A code of two units is shown as it is. A code of more units is projected on its first two principal components, then
+    rotated (and mirrored) to match the principal plane of the pixels as closely as possible. Components have no sign,
+    and two components of similar variance have no stable direction, so an unrotated map would jump from step to step. A
+    code of one unit is drawn on the horizontal axis, with a line for each class.
     """
 
     count: int = 1000
 
     def __post_init__(self) -> None:
-        positive(count=self.count)
+        check_positive(count=self.count)
 
-    def __call__(self, scene: Scene) -> Picture:
-        z = scene.z[: self.count].to(torch.float32).nan_to_num(0, 0, 0)
-        labels = None if scene.labels is None else scene.labels[: self.count]
+    def __call__(self, context: ViewContext) -> Picture:
+        z = context.z[: self.count].to(torch.float32).nan_to_num(0, 0, 0)
+        labels = None if context.labels is None else context.labels[: self.count]
         if z.shape[1] == 1:
-            return Picture(scatter(torch.cat([z, lines(z, labels)], dim=1), labels, False, scene.named))
-        middle, axes = axes_of(scene, self.count)
-        return Picture(scatter((z.to(torch.float64) - middle) @ axes, labels, named=scene.named))
+            points = torch.cat([z, spread_by_class(z, labels)], dim=1)
+            return Picture(scatter(points, labels, y_ticks=False, class_name=context.class_name))
+        origin, axes = code_plane(context, self.count)
+        return Picture(scatter((z.to(torch.float64) - origin) @ axes, labels, class_name=context.class_name))
 
 
 @final
 @dataclass(frozen=True)
 class CodeGrid:
-    """What the decoder paints of a square of codes, the places of the plane that `CodeMap` shows.
+    """The images that the model decodes from a square grid of codes in the plane of `CodeMap`.
 
-    `side` codes each way. Of two units it goes from -`limit` to `limit`: the first grows to the right, the second
-    upwards, the same at every step. Of more it goes from the mean code to `limit` standard deviations along each
-    axis of the plane. Codes of which the family could make none so are taken to the nearest that it could: in the
-    range of the images' codes, as sparse as they are, from the codebook. None of a code with one unit.
+    The grid has `side` x `side` codes. For two units it covers -`limit` to `limit`, the first unit to the right and the
+    second upwards, the same at every step. For more units it covers `limit` standard deviations around the mean code on
+    each axis of the plane, and every code is projected on the codes that the model could produce: in the range of the
+    images' codes, as sparse as they are, from the codebook. None for a code of one unit.
     """
 
     side: int = 20
     limit: float = 2.0
 
     def __post_init__(self) -> None:
-        positive(side=self.side, limit=self.limit)
+        check_positive(side=self.side, limit=self.limit)
 
-    def __call__(self, scene: Scene) -> Picture | None:
-        match scene.z.shape[1]:
+    def __call__(self, context: ViewContext) -> Picture | None:
+        match context.z.shape[1]:
             case 1:
                 return None
             case 2:
-                z = scene.model.finish(self.codes().to(scene.z))
+                z = context.model.code_transform(self.coordinates().to(context.z))
             case _:
-                z = self.of_plane(scene)
-        return Picture(grid(scene.paint(z), self.side, width=TILE // 2))
+                z = self.codes_in_plane(context)
+        return Picture(grid(context.decode_pixels(z), self.side, width=TILE_WIDTH // 2))
 
-    def of_plane(self, scene: Scene) -> Tensor:
-        """The codes [side * side, D] at the places of the plane."""
-        middle, axes = axes_of(scene)
-        spread = ((scene.z.to(torch.float64).nan_to_num(0, 0, 0) - middle) @ axes).std(0, correction=0)  # [2]
-        return scene.possible(middle + (self.codes().to(axes) * spread) @ axes.t())
+    def codes_in_plane(self, context: ViewContext) -> Tensor:
+        """Return the codes [side * side, D] of the grid in the plane of `CodeMap`."""
+        origin, axes = code_plane(context)
+        std = ((context.z.to(torch.float64).nan_to_num(0, 0, 0) - origin) @ axes).std(0, correction=0)  # [2]
+        return context.project_to_data_range(origin + (self.coordinates().to(axes) * std) @ axes.t())
 
-    def codes(self) -> Tensor:
-        """The places [side * side, 2], row by row from the top left."""
+    def coordinates(self) -> Tensor:
+        """Return the coordinates [side * side, 2] of the grid, row by row from the top left."""
         steps = torch.linspace(-self.limit, self.limit, self.side)
         return torch.stack([steps.repeat(self.side), steps.flip(0).repeat_interleave(self.side)], dim=1)
 
 
-def axes_of(scene: Scene, count: int | None = None) -> tuple[Tensor, Tensor]:
-    """The plane in which codes are shown: a code [D] in it, and the directions [D, 2] of its axes, of length 1.
+def code_plane(context: ViewContext, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return the plane of `CodeMap`: its origin [D], and its axes [D, 2] of length 1.
 
-    Two units are their own plane, about 0; more have that of their first two principal components, turned as `CodeMap`
-    says.
+    For two units, the origin is 0 and the axes are the units. For more, they are the mean code and the first two
+    principal directions of the first `count` codes, rotated to match the pixels (see `CodeMap`).
     """
-    z = scene.z[:count].to(torch.float64).nan_to_num(0, 0, 0)
+    z = context.z[:count].to(torch.float64).nan_to_num(0, 0, 0)
     if z.shape[1] == 2:
         return torch.zeros_like(z[0]), torch.eye(2, dtype=z.dtype, device=z.device)
-    axes = directions(z)
-    coarse = F.adaptive_avg_pool2d(scene.x[:count], 8).flatten(1)  # fewer pixels, the same plane
-    return z.mean(0), axes @ turn((z - z.mean(0)) @ axes, plane(coarse))
+    axes = principal_directions(z)
+    coarse = F.adaptive_avg_pool2d(context.x[:count], COARSE_SIDE).flatten(1)  # nearly the same plane in less time
+    return z.mean(0), axes @ procrustes_rotation((z - z.mean(0)) @ axes, principal_coordinates(coarse))
 
 
-def directions(rows: Tensor) -> Tensor:
-    """The two directions [P, 2], of length 1, in which the rows [N, P] vary most, the second of them first.
+def principal_directions(rows: Tensor) -> Tensor:
+    """Return the two orthonormal directions [P, 2] of largest variance of rows [N, P], the second largest first.
 
-    A direction has no sign of its own, so its largest entry is made positive.
+    The largest entry of each direction is positive, because eigenvectors have no sign of their own.
     """
-    rows = rows.to(torch.float64)  # in which the squares of a diverged code are still numbers
+    rows = rows.to(torch.float64)  # float32 overflows in the squares of a diverged code
     centred = rows - rows.mean(0)
-    found = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -2:]
-    largest = found.gather(0, found.abs().argmax(0, keepdim=True))  # [1, 2]
-    return found * largest.sign()
+    eigenvectors = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -2:]
+    largest = eigenvectors.gather(0, eigenvectors.abs().argmax(0, keepdim=True))  # [1, 2]
+    return eigenvectors * largest.sign()
 
 
-def plane(rows: Tensor) -> Tensor:
-    """Coordinates [N, 2] of the rows [N, P] along the two directions in which they vary most."""
-    return (rows.to(torch.float64) - rows.to(torch.float64).mean(0)) @ directions(rows)
+def principal_coordinates(rows: Tensor) -> Tensor:
+    """Return the coordinates [N, 2] of rows [N, P] along their `principal_directions`."""
+    return (rows.to(torch.float64) - rows.to(torch.float64).mean(0)) @ principal_directions(rows)
 
 
-def turn(points: Tensor, reference: Tensor) -> Tensor:
-    """The turn (and mirroring) [2, 2] that brings points [N, 2] as close as can be to `reference` [N, 2].
+def procrustes_rotation(points: Tensor, reference: Tensor) -> Tensor:
+    """Return the orthogonal matrix [2, 2] that maps points [N, 2] as close as possible to `reference` [N, 2].
 
     Orthogonal Procrustes (Schönemann 1966): with U S V^T the SVD of points^T reference, it is U V^T.
     """
@@ -117,8 +121,11 @@ def turn(points: Tensor, reference: Tensor) -> Tensor:
     return u @ v
 
 
-def lines(z: Tensor, labels: Tensor | None) -> Tensor:
-    """Heights [N, 1] that spread points over as much as `z` spans, each class on its own line, the first on top."""
-    spread = torch.rand(len(z), 1, generator=torch.Generator().manual_seed(SEED)).to(z.device) - 0.5
-    line = torch.zeros_like(spread) if labels is None else labels.unique(return_inverse=True)[1][:, None]
-    return (0.7 * spread - line) * float(z.max() - z.min()) / (float(line.max()) + 1)
+def spread_by_class(z: Tensor, labels: Tensor | None) -> Tensor:
+    """Return heights [N, 1] for codes z [N, 1]: random around a line for each class, the first class on top.
+
+    Together they span about as much as `z` does.
+    """
+    jitter = torch.rand(len(z), 1, generator=torch.Generator().manual_seed(SEED)).to(z.device) - 0.5
+    line = torch.zeros_like(jitter) if labels is None else labels.unique(return_inverse=True)[1][:, None]
+    return (JITTER * jitter - line) * float(z.max() - z.min()) / (float(line.max()) + 1)

@@ -1,6 +1,7 @@
-"""The codes as TensorBoard's embedding projector reads them: numbers, classes and thumbnails, beside the event file."""
+"""Codes, classes and thumbnails in the files that TensorBoard's embedding projector reads, beside the event file."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -9,85 +10,107 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.training import disk
-from aetrain.views.exhibits import positive
-from aetrain.views.render import enlarged, write_png
-from aetrain.views.scene import Scene
+from aetrain.storage import atomic
+from aetrain.views.context import ViewContext
+from aetrain.views.render import enlarge, tile_sheet, write_png
+from aetrain.views.view import check_positive
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-CONFIG = "projector_config.pbtxt"  # where TensorBoard looks for it
+CONFIG_FILE = "projector_config.pbtxt"  # the name that TensorBoard looks for
 FOLDER = "projector"
-LARGEST = 8192  # pixels of a sheet of thumbnails that a browser can show
-THUMBNAIL = 64  # and of one of them, at most
-SMALLEST = 28
+MAX_SHEET_SIDE = 8192  # pixels of a sheet of thumbnails that a browser can show
+MAX_THUMBNAIL_SIDE = 64  # in pixels
+MIN_THUMBNAIL_WIDTH = 28  # in pixels; smaller images are enlarged
+
+CONFIG = """embeddings {{
+  tensor_name: "code"
+  tensor_path: "{folder}/codes.tsv"
+  metadata_path: "{folder}/labels.tsv"
+  sprite {{
+    image_path: "{folder}/sprite.png"
+    single_image_dim: {width}
+    single_image_dim: {height}
+  }}
+}}
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Codes, what is known of each, and its thumbnail."""
+    """Codes with the class names and the thumbnails of their images."""
 
     z: Tensor  # [N, D]
     x: Tensor  # [N, C, h, w] in [0, 1]
     classes: list[str]  # [N], or empty
 
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
-        pass  # the projector reads files of its own
+        pass  # the projector reads files, not events
 
     def save(self, path: Path) -> None:
-        """Write it to the run's directory, of which `path` names a figure. The config comes last, and points to all."""
-        home = path.parent.parent
-        folder = home / FOLDER
-        rows = self.z.detach().cpu().to(torch.float32).nan_to_num(0, 0, 0).tolist()
-        table = "".join("\t".join(f"{value:.6g}" for value in row) + "\n" for row in rows)
-        disk.replace(folder / "codes.tsv", table.encode())
-        numbers = range(len(rows))
-        lines = [f"{name}\t{i}" for name, i in zip(self.classes, numbers, strict=True)] if self.classes else numbers
-        head = ["class\timage"] if self.classes else []  # one column has no heading
-        disk.replace(folder / "labels.tsv", "".join(f"{line}\n" for line in [*head, *lines]).encode())
-        sprite, (height, width) = thumbnails(self.x)
+        """Write the files to the run directory, for `path` = RUN/figures/NAME.
+
+        `projector_config.pbtxt` names the other files, so it comes last.
+        """
+        run_dir = path.parent.parent
+        folder = run_dir / FOLDER
+        atomic.replace(folder / "codes.tsv", self._codes_table().encode())
+        atomic.replace(folder / "labels.tsv", self._labels_table().encode())
+        sprite, (height, width) = thumbnail_sheet(self.x)
         write_png(sprite, folder / "sprite.png")
-        config = f"""embeddings {{
-  tensor_name: "code"
-  tensor_path: "{FOLDER}/codes.tsv"
-  metadata_path: "{FOLDER}/labels.tsv"
-  sprite {{
-    image_path: "{FOLDER}/sprite.png"
-    single_image_dim: {width}
-    single_image_dim: {height}
-  }}
-}}
-"""
-        disk.replace(home / CONFIG, config.encode())
+        config = CONFIG.format(folder=FOLDER, height=height, width=width)
+        atomic.replace(run_dir / CONFIG_FILE, config.encode())
+
+    def _codes_table(self) -> str:
+        codes = self.z.detach().cpu().to(torch.float32).nan_to_num(0, 0, 0).tolist()
+        return "".join(map(_table_row, codes))
+
+    def _labels_table(self) -> str:
+        """Return the class and the number of each image; the number alone, without a heading, where no class is known.
+
+        TensorBoard expects a heading exactly where a table has two or more columns.
+        """
+        numbers = [str(number) for number in range(len(self.z))]
+        if not self.classes:
+            return "".join(f"{number}\n" for number in numbers)
+        lines = [f"{name}\t{number}" for name, number in zip(self.classes, numbers, strict=True)]
+        return "".join(f"{line}\n" for line in ["class\timage", *lines])
+
+
+def _table_row(values: Sequence[float]) -> str:
+    return "\t".join(f"{value:.6g}" for value in values) + "\n"
 
 
 @final
 @dataclass(frozen=True)
 class Projector:
-    """The codes of the first `count` images of the scene for the page Projector, written at the end of a run."""
+    """The codes of the context's first `count` images for TensorBoard's page Projector, written when a run ends."""
 
     count: int = 1000
 
     def __post_init__(self) -> None:
-        positive(count=self.count)
+        check_positive(count=self.count)
 
-    def __call__(self, scene: Scene) -> Embedding:
-        labels = [] if scene.labels is None else scene.labels[: self.count].tolist()
-        return Embedding(scene.z[: self.count], scene.x[: self.count], [scene.named(label) for label in labels])
+    def __call__(self, context: ViewContext) -> Embedding:
+        labels = [] if context.labels is None else context.labels[: self.count].tolist()
+        classes = [context.class_name(label) for label in labels]
+        return Embedding(context.z[: self.count], context.x[: self.count], classes)
 
 
-def thumbnails(x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Images on one square sheet [1 or 3, H, W], row by row without gaps, and the (height, width) of each there."""
+def thumbnail_sheet(x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Return images x [N, C, h, w] as a square sheet of thumbnails [1 or 3, H, W], and a thumbnail's (height, width).
+
+    The thumbnails are in rows without gaps, resized to at most `MAX_THUMBNAIL_SIDE` pixels.
+    """
     x = x.detach().cpu()
     x = x if x.shape[1] in (1, 3) else x.mean(1, keepdim=True)
-    side = math.ceil(math.sqrt(len(x)))
-    most = min(THUMBNAIL, LARGEST // side)
-    if max(x.shape[2:]) > most:
-        scale = most / max(x.shape[2:])
-        x = F.interpolate(x, size=[max(1, int(s * scale)) for s in x.shape[2:]], mode="area")
-    elif x.shape[3] < SMALLEST:
-        x = enlarged(x, min(most, SMALLEST))
-    x = torch.cat([x, x.new_zeros(side * side - len(x), *x.shape[1:])])
-    sheet = x.unflatten(0, (side, side)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # [C, H, W]
-    return sheet, (x.shape[2], x.shape[3])
+    columns = math.ceil(math.sqrt(len(x)))
+    max_side = min(MAX_THUMBNAIL_SIDE, MAX_SHEET_SIDE // columns)
+    if max(x.shape[2:]) > max_side:
+        scale = max_side / max(x.shape[2:])
+        x = F.interpolate(x, size=[max(1, int(length * scale)) for length in x.shape[2:]], mode="area")
+    elif x.shape[3] < MIN_THUMBNAIL_WIDTH:
+        x = enlarge(x, min(max_side, MIN_THUMBNAIL_WIDTH))
+    x = torch.cat([x, x.new_zeros(columns * columns - len(x), *x.shape[1:])])
+    return tile_sheet(x, columns), (x.shape[2], x.shape[3])

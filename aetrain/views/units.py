@@ -1,4 +1,4 @@
-"""Views of units: the picture that excites each one most, the stroke it paints, how active it is."""
+"""Views of units: the input that activates each unit most, its effect on the decoded image, its activations."""
 
 import math
 from dataclasses import dataclass
@@ -7,147 +7,169 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from aetrain.views.exhibits import Album, Histograms, Picture, positive
-from aetrain.views.probe import Activity
-from aetrain.views.render import DEAD, SATURATED, TILE, WHITE, Colour, enlarged, framed, grid, signed_grey
-from aetrain.views.scene import Norm, Scene
+from aetrain.views.context import Norm, ViewContext
+from aetrain.views.render import (
+    DEAD_COLOUR,
+    RGB,
+    SATURATED_COLOUR,
+    TILE_WIDTH,
+    WHITE,
+    draw_frames,
+    enlarge,
+    grid,
+    signed_grey,
+)
+from aetrain.views.unit_activations import MIN_NORM, UnitActivations
+from aetrain.views.view import Histograms, Picture, PictureSet, check_positive
 
 Order = Literal["number", "rate", "similarity"]
 
-MANY = 32  # units to a sheet that are drawn at full size: a card shows no more pixels of more
-BEYOND = 1e19  # TensorBoard's bins end at 1e20
+MIN_COLUMNS = 8  # of a grid of units
+MAX_FULL_SIZE_UNITS = 32  # units of a grid with full-size tiles; TensorBoard scales wider grids down anyway
+MAX_HISTOGRAM_VALUE = 1e19  # TensorBoard's bins end at 1e20
 
 
 @final
 @dataclass(frozen=True)
 class Units:
-    """Every layer's units, each as the picture of norm 1 that excites it most, on a sheet a layer.
+    """Every layer's units, each as the input of norm 1 that activates it most; one grid for each layer.
 
-    Of linear units that read pixels these are their weights; of others a change of the mean image, as large as an
-    image's, found by going uphill. It is the best of all that images might have (`norm: images`), or of all whatever
-    (`pixels`), which soon is noise to which no image is like (`Scene.exciting`).
+    For linear units that read pixels, the input is their weights. For other units it is a change of the mean image, as
+    large as an image's deviation from the mean, found by gradient ascent. `norm` decides which changes count as equally
+    large: `data_covariance` prefers directions in which the images vary; `pixels` treats all pixels alike, and its
+    maxima often look like noise (`ViewContext.max_activating_input`).
 
-    White is ink that excites it, black ink that it does not want, grey what it does not mind. The scale is the same
-    for every unit, step and run: white is `limit` / n^(1/4) for n pixels, where n^(-1/4) is half-way (as a ratio)
-    between the size of n equal pixels, 1 / sqrt(n), and that of one alone, 1. So strokes show on 784 pixels as on
-    kernels of 9. A unit that is dead over the scene's images has a red frame, one that is saturated a blue one.
+    White: ink there raises the activation. Black: ink there lowers it. Grey: no effect. The scale is the same for all
+    units, steps and runs: white is `limit` / n^(1/4) for n pixels, where n^(-1/4) is the geometric mean of 1 / sqrt(n),
+    the size of n equal pixels, and 1, the size of a single pixel. So strokes are visible on 784 pixels and on kernels
+    of 9 pixels. A unit that is dead over the context's images has a red frame, a saturated unit a blue one.
 
-    Of a layer with more units than `count` the first are shown. In the `order` of their number a unit keeps its place
-    for the whole run. By `rate` those that fire at most images come first; by `similarity` those that are active at
-    the same images stand together.
+    A layer with more units than `count` shows its first `count` units. `order`: by `number`, a unit keeps its position
+    for the whole run; by `rate`, units that fire at most images come first; by `similarity`, units that are active at
+    the same images are neighbours.
     """
 
     count: int = 64
     limit: float = 0.9
     order: Order = "number"
-    norm: Norm = "images"
+    norm: Norm = "data_covariance"
 
     def __post_init__(self) -> None:
-        positive(count=self.count, limit=self.limit)
+        check_positive(count=self.count, limit=self.limit)
 
-    def __call__(self, scene: Scene) -> Album:
-        sheets = {}
-        for tap in scene.layers:
-            activity = scene.activity[tap.name]
-            first = torch.arange(min(self.count, activity.values.shape[1]), device=scene.x.device)
-            pictures = scene.exciting(tap, self.count, self.norm)
-            if pictures is not None:
-                units = ordered(activity, first, self.order)
-                sheets[tap.name] = sheet(shade(pictures[units], self.limit), marks(activity, units))
-        return Album(sheets)
+    def __call__(self, context: ViewContext) -> PictureSet:
+        pictures = {}
+        for tap in context.unit_layers:
+            activations = context.activations[tap.name]
+            first = torch.arange(min(self.count, activations.values.shape[1]), device=context.x.device)
+            inputs = context.max_activating_input(tap, self.count, self.norm)
+            if inputs is not None:
+                units = order_units(activations, first, self.order)
+                pictures[tap.name] = draw_units(shade(inputs[units], self.limit), frame_colours(activations, units))
+        return PictureSet(pictures)
 
 
 def shade(pictures: Tensor, limit: float) -> Tensor:
-    """Pictures of norm 1, [U, C, h, w], to grey, as `Units` says."""
+    """Return pictures of norm 1, [U, C, h, w], as grey values: white is `limit` / n^(1/4) for n = C * h * w."""
     return signed_grey(pictures, limit / pictures[0].numel() ** 0.25)
 
 
-def ordered(activity: Activity, units: Tensor, order: Order) -> Tensor:
-    """Units in an order of their own.
-
-    By similarity it is that of the second eigenvector of the graph whose edges are how alike two units are, here
-    (1 + correlation over images) / 2 (Atkins, Boman & Hendrickson 1998, "A spectral algorithm for seriation"). Units
-    that nothing moves come last.
-    """
+def order_units(activations: UnitActivations, units: Tensor, order: Order) -> Tensor:
+    """Return `units` [U'] in the given order; by similarity, dead units come last."""
     match order:
         case "rate":
-            return units[activity.rate[units].argsort(descending=True, stable=True)]
+            return units[activations.rate[units].argsort(descending=True, stable=True)]
         case "similarity":
-            alive = units[~activity.dead[units]]
-            return torch.cat([alive[seriated(activity.per_image[:, alive])], units[activity.dead[units]]])
+            alive = units[~activations.dead[units]]
+            dead = units[activations.dead[units]]
+            return torch.cat([alive[seriate(activations.per_image[:, alive])], dead])
         case _:
             return units
 
 
-def seriated(columns: Tensor) -> Tensor:
-    """The order [U] in which columns [N, U] that resemble each other stand together."""
+def seriate(columns: Tensor) -> Tensor:
+    """Return the order [U] in which similar columns [N, U] are neighbours.
+
+    It is the order of the entries of the Fiedler vector (second eigenvector of the Laplacian) of the graph whose edges
+    have the weights (1 + correlation) / 2 (Atkins, Boman & Hendrickson 1998, "A spectral algorithm for seriation").
+    """
     if columns.shape[1] < 3:
         return torch.arange(columns.shape[1], device=columns.device)
     columns = columns.to(torch.float64).nan_to_num(0, 0, 0)
     columns = columns - columns.mean(0)
-    columns = columns / columns.norm(dim=0).clamp_min(1e-12)
-    alike = (1 + columns.t() @ columns) / 2  # [U, U]
-    fiedler = torch.linalg.eigh(alike.sum(1).diag() - alike).eigenvectors[:, 1]
-    return (fiedler * fiedler[fiedler.abs().argmax()].sign()).argsort(stable=True)  # it has no sign of its own
+    columns = columns / columns.norm(dim=0).clamp_min(MIN_NORM)
+    similarity = (1 + columns.t() @ columns) / 2  # [U, U]
+    fiedler = torch.linalg.eigh(similarity.sum(1).diag() - similarity).eigenvectors[:, 1]
+    sign = fiedler[fiedler.abs().argmax()].sign()  # eigh leaves it open
+    return (fiedler * sign).argsort(stable=True)
 
 
-def marks(activity: Activity, units: Tensor) -> list[Colour | None]:
-    """The colours of the frames of units."""
-    states = zip(activity.dead[units].tolist(), activity.saturated[units].tolist(), strict=True)
-    return [DEAD if dead else SATURATED if saturated else None for dead, saturated in states]
+def frame_colours(activations: UnitActivations, units: Tensor) -> list[RGB | None]:
+    """Return the frame colour of each of `units` [U']: red for dead, blue for saturated, None for the others."""
+    colours: list[RGB | None] = []
+    states = zip(activations.dead[units].tolist(), activations.saturated[units].tolist(), strict=True)
+    for dead, saturated in states:
+        if dead:
+            colours.append(DEAD_COLOUR)
+        else:
+            colours.append(SATURATED_COLOUR if saturated else None)
+    return colours
 
 
 @final
 @dataclass(frozen=True)
 class DecoderUnits:
-    """The code's units, each as the change it makes in the picture: paint(m + 2 s_j e_j) - paint(m), j = 1..D.
+    """The code's units, each as its effect on the decoded image: decode(m + 2 s_j e_j) - decode(m), j = 1..D.
 
-    m is the mean code of the scene's images and s_j the standard deviation of unit j, so that a unit is shown at the
-    strength it really has. What all units share (the mean picture) drops out, and a unit that is dead, or that the
-    decoder ignores, is plain grey. White is ink that the unit adds, black ink that it takes away; the scale is the
-    same at every step and in every run: white is a change by `limit` of full ink, or more.
+    m is the mean code of the context's images and s_j the standard deviation of unit j, so each unit has the strength
+    that it has on images. The difference removes the mean image; a unit that is dead, or that the decoder ignores, is
+    plain grey. White: the unit adds ink. Black: the unit removes ink. The scale is the same at all steps and in all
+    runs: white is a change by `limit` of full ink, or more.
     """
 
     count: int = 64
     limit: float = 0.4
 
     def __post_init__(self) -> None:
-        positive(count=self.count, limit=self.limit)
+        check_positive(count=self.count, limit=self.limit)
 
-    def __call__(self, scene: Scene) -> Picture:
-        mean, std = scene.z.mean(0), scene.z.std(0, correction=0)  # [D]
-        moved = mean + 2 * std.diag()[: self.count]  # [units, D]
-        change = scene.paint(moved) - scene.paint(mean[None])  # [units, C, H, W] in [-1, 1]
-        return sheet(signed_grey(change, self.limit))
+    def __call__(self, context: ViewContext) -> Picture:
+        mean, std = context.z.mean(0), context.z.std(0, correction=0)  # [D]
+        codes = mean + 2 * std.diag()[: self.count]  # [units, D]
+        change = context.decode_pixels(codes) - context.decode_pixels(mean[None])  # [units, C, H, W] in [-1, 1]
+        return draw_units(signed_grey(change, self.limit))
 
 
 @final
 @dataclass(frozen=True)
 class Activations:
-    """How the activations of every layer are distributed over the scene's images.
+    """Histograms of every layer's activations over the context's images.
 
-    Of a layer with more numbers than `count`, that many are drawn, the same ones at every step.
+    A layer with more activations than `count` is represented by a random sample of `count`, at the same positions at
+    every step.
     """
 
     count: int = 20_000
 
     def __post_init__(self) -> None:
-        positive(count=self.count)
+        check_positive(count=self.count)
 
-    def __call__(self, scene: Scene) -> Histograms:
-        some = {name: self._some(activity.values, scene) for name, activity in scene.activity.items()}
-        return Histograms({name: values for name, values in some.items() if len(values)})
+    def __call__(self, context: ViewContext) -> Histograms:
+        samples = {name: self._sample(layer.values, context) for name, layer in context.activations.items()}
+        return Histograms({name: values for name, values in samples.items() if len(values)})
 
-    def _some(self, activations: Tensor, scene: Scene) -> Tensor:
+    def _sample(self, activations: Tensor, context: ViewContext) -> Tensor:
         flat = activations.flatten()
         if len(flat) > self.count:
-            flat = flat[torch.randint(len(flat), (self.count,), generator=scene.generator(), device=flat.device)]
-        return flat[flat.isfinite()].clamp(-BEYOND, BEYOND)
+            generator = context.make_generator()
+            flat = flat[torch.randint(len(flat), (self.count,), generator=generator, device=flat.device)]
+        return flat[flat.isfinite()].clamp(-MAX_HISTOGRAM_VALUE, MAX_HISTOGRAM_VALUE)
 
 
-def sheet(units: Tensor, frames: list[Colour | None] | None = None) -> Picture:
-    """Units [N, C, h, w] in rows of eight, or in a square where they are more than 64."""
-    columns = min(len(units), max(8, math.ceil(math.sqrt(len(units)))))
-    width = TILE if len(units) <= MANY else TILE // 2
-    tile = enlarged(units[:1], width).shape
-    return Picture(framed(grid(units, columns, gaps=WHITE, width=width), frames or [], (tile[2], tile[3]), columns))
+def draw_units(units: Tensor, frames: list[RGB | None] | None = None) -> Picture:
+    """Return pictures of units [N, C, h, w] in rows of eight, or in a square of more than 64, with optional frames."""
+    columns = min(len(units), max(MIN_COLUMNS, math.ceil(math.sqrt(len(units)))))
+    width = TILE_WIDTH if len(units) <= MAX_FULL_SIZE_UNITS else TILE_WIDTH // 2
+    tile_height, tile_width = enlarge(units[:1], width).shape[2:]
+    sheet = grid(units, columns, gaps=WHITE, width=width)
+    return Picture(draw_frames(sheet, frames or [], (tile_height, tile_width), columns))

@@ -3,8 +3,8 @@
 from experiments import Outcome
 from matching import check_matched
 
-from aetrain.directory import RunDirectory
-from aetrain.library import Trained
+from aetrain.api import Trained
+from aetrain.storage.run_directory import RunDirectory
 
 CLAIM = (
     "With a critic the codes of all test images together are close to the prior N(0, I), and draws from it are painted "

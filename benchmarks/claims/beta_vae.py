@@ -3,7 +3,7 @@
 from experiments import Outcome
 from matplotlib.figure import Figure
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = "A larger weight (beta) on the KL lowers the KL and raises the reconstruction's error, step by step."
 BETAS = (4, 0.5, 1, 2, 8)

@@ -4,7 +4,7 @@ from evidence import knn_accuracy, pca_of, pixels, splits_of, sse
 from experiments import Outcome
 from sheets import beside
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 from aetrain.views.scatter import scatter
 
 CLAIM = (

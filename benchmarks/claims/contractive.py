@@ -5,7 +5,7 @@ from evidence import unseen
 from experiments import Outcome
 from sheets import beside, unit_sheet
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 from aetrain.objective.contractive import Contractive
 
 CLAIM = (

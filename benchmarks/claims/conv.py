@@ -4,7 +4,7 @@ from evidence import one_of_each_class, pca_of, splits_of
 from experiments import Outcome
 from sheets import rows
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = "A convolutional autoencoder paints clothes with a smaller error than a dense one with as many weights."
 DENSE = ["experiment=conv", "model.hidden=[]", "model.code_activation=null", "views=none"]

@@ -6,7 +6,7 @@ from experiments import Outcome
 from sheets import rows
 from torch.nn import functional as F
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 from aetrain.model.records import Code
 
 CLAIM = (
@@ -25,7 +25,7 @@ def back_in_place(trained: Trained, x: torch.Tensor) -> float:
     """Of the maxima of 2x2 squares, found here by unfolding them, the share that unpooling puts at their place."""
     model, kept, count = trained.model, 0, 0
     out = model(x)
-    for maps, where in zip(out.hidden, out.code.where, strict=True):
+    for maps, where in zip(out.hidden, out.code.pool_indices, strict=True):
         pooled, size = F.max_pool2d(maps, 2, ceil_mode=True), maps.shape[2:]
         back = F.max_unpool2d(pooled, where, (2, 2), output_size=size)
         padded = [F.pad(m, (0, size[1] % 2, 0, size[0] % 2), value=-1.0) for m in (maps, back)]
@@ -44,14 +44,16 @@ def check(runs: dict[str, Trained]) -> Outcome:
     data = splits_of(unpool)
     x, shown = pixels(data.test, 2000), one_of_each_class(data.test)
     code = unpool.model.encode(x)
-    blind = Code(z=code.z.mean(0).expand_as(code.z), where=code.where)
-    bits = 2 * sum(where[0].numel() for where in code.where)
+    blind = Code(z=code.z.mean(0).expand_as(code.z), pool_indices=code.pool_indices)
+    bits = 2 * sum(where[0].numel() for where in code.pool_indices)
     figures = {
         "test SSE, unpooling with switches": unpool.metrics["test/sse"],
         "test SSE, repeating values": runs["nearest"].metrics["test/sse"],
         "test SSE, deconvolution": runs["transpose"].metrics["test/sse"],
         "test SSE, unpooling, code alone (each maximum to the top left)": unpool.metrics["test/code_sse"],
-        "test SSE, unpooling, switches alone (every image's code the mean code)": sse(unpool.model.paint(blind), x),
+        "test SSE, unpooling, switches alone (every image's code the mean code)": sse(
+            unpool.model.decode_pixels(blind), x
+        ),
         "share of maxima back in their place": back_in_place(unpool, x),
         "switches of an image, bits": bits,
     }

@@ -7,11 +7,11 @@ from sheets import rows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aetrain import library
-from aetrain.build import build
-from aetrain.experiment import checked
-from aetrain.library import Trained
+from aetrain import api
+from aetrain.api import Trained
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.runs.build import build
+from aetrain.runs.train import checked
 
 CLAIM = (
     "Deconvolution is a convolution of the map spread out with zeros. Its kernels overlap unevenly, which shows as a "
@@ -45,7 +45,7 @@ def checkerboard(pictures: Tensor) -> float:
 
 def untrained(trained: Trained) -> Autoencoder:
     """The run's model as its seed drew it."""
-    config, _, said = library.composed([f"run={trained.directory}", "device=cpu", "mode=eval"])
+    config, _, said = api.composed([f"run={trained.directory}", "device=cpu", "mode=eval"])
     return build(checked(config, said)).model.eval()
 
 

@@ -4,7 +4,7 @@ from experiments import Outcome
 from likeness import draws, likeness
 from sheets import beside
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 from aetrain.views.render import grid
 
 CLAIM = "A convolutional VAE reaches a better negative ELBO than a dense one with as many weights and units of code."

@@ -4,7 +4,7 @@ from evidence import one_of_each_class, pca_sse, splits_of
 from experiments import Outcome
 from sheets import rows
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = "784-256-128-256-784 with sigmoid units reconstructs test digits after 5 epochs, and better after 20."
 RUNS = {

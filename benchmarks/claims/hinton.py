@@ -4,7 +4,7 @@ from evidence import curve, one_of_each_class, pca_of, splits_of
 from experiments import Outcome
 from sheets import rows
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "784-1000-500-250-30 reconstructs digits better than PCA with 30 components (SSE 13.87), at the published 3.00; "

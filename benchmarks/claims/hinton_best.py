@@ -2,7 +2,7 @@
 
 from experiments import Outcome
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = "784-1000-500-250-30 gets to a test SSE of 2.45 or less; published in 2006: 3.00, the least known so far: 2.52."
 RUNS = {"best": ["experiment=hinton_best"]}

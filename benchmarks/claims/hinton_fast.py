@@ -3,7 +3,7 @@
 from evidence import curve
 from experiments import Outcome
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = "784-1000-500-250-30 gets to the published SSE of 3.00 in a few epochs; plain Adam is far from it by then."
 RUNS = {

@@ -4,7 +4,7 @@ from evidence import curve
 from experiments import Outcome
 from sheets import curves_picture
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "Initialised by a stack of RBMs, 784-1000-500-250-30 with sigmoid units starts lower than from a random start and "

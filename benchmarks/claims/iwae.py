@@ -2,7 +2,7 @@
 
 from experiments import Outcome
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "Trained for 5 epochs with 50 draws of the code an image, 784-200-200-50 gives test images a higher likelihood "

@@ -7,7 +7,7 @@ from likeness import codes_of_test, likeness, mnist
 from sheets import beside
 from torch import Tensor
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 from aetrain.views.codes import CodeGrid
 from aetrain.views.render import grid
 

@@ -2,7 +2,7 @@
 
 from experiments import Outcome
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = "A linear autoencoder with squared error is PCA: the same error, the same subspace."
 RUNS = {

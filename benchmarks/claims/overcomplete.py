@@ -5,8 +5,8 @@ from evidence import corrupted, splits_of, sse, unseen
 from experiments import Outcome
 from sheets import rows
 
+from aetrain.api import Trained
 from aetrain.data.noise import Replace
-from aetrain.library import Trained
 
 CLAIM = (
     "784-1000 without a penalty copies: given an image with gaps, it paints the gaps (noisy→clean no better than the "

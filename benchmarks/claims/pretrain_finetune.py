@@ -2,7 +2,7 @@
 
 from experiments import Outcome
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "784-1000-1000-500-10, all but its last layer pretrained as a stack of RBMs on images without labels and all of it "

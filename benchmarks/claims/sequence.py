@@ -4,7 +4,7 @@ from evidence import one_of_each_class, pca_of, pca_sse, pixels, splits_of
 from experiments import Outcome
 from sheets import rows
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = "An LSTM that reads a digit row by row keeps it in one vector, from which another LSTM writes it back."
 RUNS = {"sequence": ["experiment=sequence"]}

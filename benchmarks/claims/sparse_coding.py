@@ -6,9 +6,8 @@ from experiments import Outcome
 from sheets import beside, unit_sheet
 from torch import Tensor
 
-from aetrain.data.batches import in_order
-from aetrain.data.dataset import Prepare
-from aetrain.library import Trained
+from aetrain.api import Trained
+from aetrain.data.images import Prepare, in_order
 from aetrain.model.pca import PCA
 from aetrain.views.render import grid, signed_grey
 
@@ -37,10 +36,10 @@ def orientation(atoms: Tensor) -> float:
 def check(runs: dict[str, Trained]) -> Outcome:
     """Coherence of the atoms; error and L0 against PCA with as many directions as a patch has atoms."""
     learnt, drawn = runs["learnt"], runs["random"]
-    atoms = learnt.model.first_layer()
+    atoms = learnt.model.first_layer_weights()
     x = unseen(learnt, 5000)
     l0 = float((learnt.encode(x) != 0).sum(1).float().mean())
-    pca = PCA.fit(in_order(splits_of(learnt).train, 2000, Prepare(crop=x.shape[2])), 64)
+    pca = PCA.fit(in_order(splits_of(learnt).train, 2000, Prepare(random_crop=x.shape[2])), 64)
     as_many = PCA(pca.mean, pca.components[: round(l0)], pca.variances[: round(l0)])
     figures = {
         "atoms": float(len(atoms)),
@@ -52,7 +51,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "dead atoms": learnt.metrics["test/dead_units"],
         "orientation (coherence), atoms": orientation(atoms),
         "orientation (coherence), principal directions": orientation(pca.components.unflatten(1, x.shape[1:])),
-        "orientation (coherence), random dictionary": orientation(drawn.model.first_layer()),
+        "orientation (coherence), random dictionary": orientation(drawn.model.first_layer_weights()),
     }
     directions = signed_grey(pca.components.unflatten(1, x.shape[1:]), 0.9 / 12**0.5)
     picture = beside(

@@ -4,7 +4,7 @@ from evidence import corrupted, noise_of, sse, strokes, unseen
 from experiments import Outcome
 from sheets import rows
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "Trained on salt noise with the sparsity penalty, an autoencoder recovers the digit from a noisy image better than "

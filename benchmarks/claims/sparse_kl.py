@@ -5,7 +5,7 @@ from evidence import setting, smoothness, unseen
 from experiments import Outcome
 from sheets import beside, unit_sheet
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "With target 0.1 and weight 0.2 on cross-entropy, the mean activation of sigmoid units comes to the target; "
@@ -33,8 +33,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "test BCE, with": sparse.metrics["test/bce"],
         "test BCE, without": plain.metrics["test/bce"],
         "test BCE, with the penalty against sums over pixels": sums.metrics["test/bce"],
-        "correlation of neighbouring weights, with": smoothness(sparse.model.first_layer().detach()),
-        "correlation of neighbouring weights, without": smoothness(plain.model.first_layer().detach()),
+        "correlation of neighbouring weights, with": smoothness(sparse.model.first_layer_weights().detach()),
+        "correlation of neighbouring weights, without": smoothness(plain.model.first_layer_weights().detach()),
     }
     picture = beside(
         sparse.directory / "beside.png", [unit_sheet(plain), unit_sheet(sparse)], ["without the penalty", "with it"]

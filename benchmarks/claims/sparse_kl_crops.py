@@ -4,7 +4,7 @@ from evidence import setting, smoothness
 from experiments import Outcome
 from sheets import beside, unit_sheet
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "100 sigmoid units on 10x10 crops, held by the KL penalty at a mean activation of 0.01, are strokes; "
@@ -21,7 +21,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """The mean activation within 20 % of the target; the units smoother than those of the same run without it."""
     target = setting(runs["sparse"], "sparsity.target")
     mean = {name: run.metrics["test/code_mean"] for name, run in runs.items()}
-    smooth = {name: smoothness(run.model.first_layer().detach()) for name, run in runs.items()}
+    smooth = {name: smoothness(run.model.first_layer_weights().detach()) for name, run in runs.items()}
     said = {"sparse": "with the penalty", "plain": "without", "document": "the document's settings"}
     figures = {"target of the mean activation": target}
     figures |= {f"mean activation, {said[name]}": value for name, value in mean.items()}

@@ -5,7 +5,7 @@ from evidence import unseen
 from experiments import Outcome
 from sheets import beside, unit_sheet
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "L1 on the hidden layers makes them sparse, the more the larger its weight, at a small cost in error; "

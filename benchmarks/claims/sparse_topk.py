@@ -4,7 +4,7 @@ from evidence import setting
 from experiments import Outcome
 from sheets import beside, unit_sheet
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "Exactly k units of an image's code are active. Kept at k from the start, units stay dead; "

@@ -5,7 +5,7 @@ from evidence import setting, smoothness, unseen
 from experiments import Outcome
 from sheets import beside, unit_sheet
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "Each unit is active for the set share of a training batch, so that a code has rate x units active on average and "
@@ -37,8 +37,10 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "dead units of 500, no sparsity": plain["test/dead_units"],
         "test SSE, winner-take-all": wta["test/sse"],
         "test SSE, top-k": topk["test/sse"],
-        "correlation of neighbouring weights, winner-take-all": smoothness(run.model.first_layer().detach()),
-        "correlation of neighbouring weights, no sparsity": smoothness(runs["plain"].model.first_layer().detach()),
+        "correlation of neighbouring weights, winner-take-all": smoothness(run.model.first_layer_weights().detach()),
+        "correlation of neighbouring weights, no sparsity": smoothness(
+            runs["plain"].model.first_layer_weights().detach()
+        ),
     }
     picture = beside(
         run.directory / "beside.png",

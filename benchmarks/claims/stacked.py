@@ -4,7 +4,7 @@ from evidence import curve
 from experiments import Outcome
 from sheets import curves_picture
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "784-1000-1000-500-10 trained layer by layer, each stage an autoencoder on the last one's code, then fine-tuned, "

@@ -5,7 +5,7 @@ from evidence import one_of_each_class, splits_of
 from experiments import Outcome
 from sheets import rows
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 from aetrain.model.layers import TiedLinear
 
 CLAIM = (

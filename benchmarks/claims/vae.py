@@ -3,8 +3,8 @@
 from experiments import Outcome
 from likeness import draws, likeness
 
-from aetrain.directory import RunDirectory
-from aetrain.library import Trained
+from aetrain.api import Trained
+from aetrain.storage.run_directory import RunDirectory
 from aetrain.views.render import grid, write_png
 
 CLAIM = (

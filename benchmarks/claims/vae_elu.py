@@ -8,7 +8,7 @@ from experiments import Outcome
 from likeness import draws, likeness, mnist
 from torch.distributions import Normal
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 from aetrain.model.records import GaussianCode
 from aetrain.objective.penalties import GaussianKL
 from aetrain.views.render import grid, write_png

@@ -3,7 +3,7 @@
 from evidence import curve
 from experiments import Outcome
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = "784-400-20 gets to a negative ELBO of 104 nats on the test set, which the plain recipe is still short of."
 RUNS = {"fast": ["experiment=vae_fast"], "plain": ["experiment=vae", "epochs=15"]}

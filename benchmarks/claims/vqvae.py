@@ -7,7 +7,7 @@ from likeness import mnist
 from sheets import beside
 from torch import Tensor
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 from aetrain.model.bottlenecks import Quantized
 from aetrain.model.pca import PCA
 from aetrain.model.records import QuantizedCode
@@ -73,8 +73,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
     test = pixels(mnist().test)
     code = run.model.encode(test)
     assert isinstance(code, QuantizedCode)
-    exact = torch.equal(code.z.unflatten(1, (neck.groups, -1)), neck.book.weight[code.index])
-    words = neck.book.num_embeddings
+    exact = torch.equal(code.z.unflatten(1, (neck.groups, -1)), neck.codebook.weight[code.index])
+    words = neck.codebook.num_embeddings
     bits = neck.groups * (words - 1).bit_length()
     through_pca = rounded_pca(pixels(mnist().train), test, bits)
     pca_sse = float((through_pca - test).square().sum((1, 2, 3)).mean())

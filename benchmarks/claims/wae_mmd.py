@@ -3,7 +3,7 @@
 from experiments import Outcome
 from matching import check_matched
 
-from aetrain.library import Trained
+from aetrain.api import Trained
 
 CLAIM = (
     "With the MMD penalty the codes of all test images together are close to the prior N(0, I), and draws from it are "

@@ -1,0 +1,121 @@
+"""The overrides of the command line: quote paths, parse, name runs by them."""
+
+import hashlib
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from aetrain.config import renames
+from aetrain.config.errors import ConfigError, list_choices
+from aetrain.config.paths import groups
+from aetrain.config.settings import role_of
+
+SAVED = "saved"  # the option under which a group offers the section of a saved run
+MAX_NAME_LENGTH = 120
+DEFAULT_NAME = "default"  # of a run that overrides nothing
+
+NOT_AN_OPTION = (int, float, dict, list, type(None))  # types of values that cannot name an option
+
+# Settings whose value is a path.
+PATHS = ("run", "query", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir", "mode.out")
+
+# Modes that read run directories as they are: they start from no run's config and need no torch.
+READERS = ("board", "report")
+
+# Overrides with these keys may refer to a saved run.
+RUN_KEYS = ("mode", "run", "resume", "query")
+
+
+def register_resolvers() -> None:
+    """Make `${run_name:}` known to configs; it is used below `hydra:` alone."""
+    OmegaConf.register_new_resolver("run_name", _resolve_run_name, replace=True)
+
+
+def _resolve_run_name(*, _root_: DictConfig) -> str:
+    hydra = _root_.hydra
+    if hydra.mode != RunMode.MULTIRUN:
+        return run_name(task_overrides(hydra.overrides.task))
+    # The runs of a sweep are named by all settings that are swept, paths included.
+    return run_name(task_overrides(hydra.overrides.task), hydra.job.config.override_dirname.exclude_keys)
+
+
+def task_overrides(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of a job as the user typed them; Hydra's own list would resolve `${}` in them."""
+    return [str(text) for text in cast(list[Any], OmegaConf.to_container(cast(ListConfig, overrides)))]
+
+
+def run_name(overrides: Sequence[str], excluded: Collection[str] | None = None) -> str:
+    """Return a folder name that lists the overrides in their order: `model=vae,dataset=fashion`.
+
+    `excluded` keys are left out; None leaves out the settings that do not change the result. A digest follows where
+    the overrides do not fit into a name, so that no two of them share one.
+    """
+    keys = [(text.split("=")[0].lstrip("+~"), text) for text in overrides]
+    kept = [text for key, text in keys if (role_of(key).in_name if excluded is None else key not in excluded)]
+    text = ",".join(kept)
+    name = re.sub(r"[^\w.,=+~\-\[\]]+", "_", text).strip("_.")[:MAX_NAME_LENGTH]
+    if name == text:
+        return name or DEFAULT_NAME
+    return f"{name[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def normalize(overrides: Sequence[str], upgrade: bool = True) -> list[str]:
+    """Return overrides under current names, with paths in quotes: Hydra would interpret a bare `=` or `,` in them."""
+    old = any(text.partition("=")[0].lstrip("+~") in renames.SETTINGS or "norm=" in text for text in overrides)
+    current = renames.upgrade_overrides(overrides) if old and upgrade else overrides
+    return [_quote_path(text) for text in current]
+
+
+def _quote_path(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if key in PATHS and equals and not value:  # a shell variable that is not set, as in run=$RUN
+        raise ConfigError(f"{key}= is empty: give a path, or leave it out")
+    plain = re.fullmatch(r"[\w./\\~:@$ -]*", value)
+    sweep = "," in value and not Path(value).exists()
+    quoted = value[:1] in "'\""
+    return text if key not in PATHS or plain or sweep or quoted else f"{key}={literal(value)}"
+
+
+def literal(value: Any) -> str:
+    """Return a value of a root setting in Hydra's override grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "\\'") + "'"
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides as Hydra does. Raise ConfigError for those on which Hydra fails without a message."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for override in parsed:
+        if not override.key_or_group:
+            raise ConfigError(f"cannot read '{override.input_line}': there is no name before '='")
+        options, value = groups().get(override.key_or_group, []), override.value()
+        chosen = value if isinstance(value, list) else [] if value is None else [value]
+        if options and any(isinstance(item, NOT_AN_OPTION) for item in chosen):
+            raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {list_choices(options)}")
+    return parsed
+
+
+def constant_keys(overrides: Sequence[Override]) -> list[str]:
+    """Return the keys that are the same in every job of a sweep."""
+    return [override.key_or_group for override in overrides if not override.is_sweep_override()]
+
+
+def forget_saved_options() -> None:
+    """Remove the sections of a saved run that an earlier command of this process has offered as options."""
+    for options in ConfigStore.instance().repo.values():
+        if isinstance(options, dict):
+            options.pop(f"{SAVED}.yaml", None)
+
+
+def parse_assignments(overrides: Sequence[str]) -> dict[str, str]:
+    """Return the values of overrides by key, as text; deletions are left out."""
+    pairs = (text.partition("=") for text in overrides if "=" in text and not text.startswith("~"))
+    return {key.lstrip("+"): value for key, _, value in pairs}

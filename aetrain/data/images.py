@@ -1,0 +1,147 @@
+"""Images in memory: stored as bytes, on the device as a whole, prepared for a model one batch at a time.
+
+Shapes: N images, B batch, C channels, H height, W width.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """Stored images, and their classes where there are any."""
+
+    pixels: Tensor  # [N, C, H, W] uint8
+    labels: Tensor | None = None  # [N] int64
+    names: tuple[str, ...] = ()  # of the classes 0, 1, ...; empty where the classes are numbers only
+
+    @property
+    def classes(self) -> Tensor:
+        """The labels [N] of images that have them."""
+        assert self.labels is not None
+        return self.labels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: Tensor | slice) -> "Images":
+        return replace(self, pixels=self.pixels[index], labels=None if self.labels is None else self.labels[index])
+
+    def to(self, device: torch.device) -> "Images":
+        """Return the images on a device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint sets of images: for training, for choices among runs (may be empty), for the final metrics."""
+
+    train: Images
+    validation: Images
+    test: Images
+
+    @property
+    def held_out(self) -> tuple[str, Images]:
+        """The name and the images of the set evaluated during training: validation where there is one, else test."""
+        return ("validation", self.validation) if len(self.validation) else ("test", self.test)
+
+    def to(self, device: torch.device) -> "Splits":
+        """Return the sets on a device."""
+        return Splits(self.train.to(device), self.validation.to(device), self.test.to(device))
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Convert stored images to a model's input: pixels in [0, 1], cropped and binarised where these are set.
+
+    `dynamic` draws every pixel from its grey value at each call (Salakhutdinov & Murray 2008).
+    """
+
+    random_crop: int | None = None
+    dynamic: bool = False
+
+    @property
+    def random(self) -> bool:
+        """Whether a call draws random numbers."""
+        return self.random_crop is not None or self.dynamic
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return floats [B, C, h, w] for `pixels` uint8 [B, C, H, W]; draw from the global generator by default."""
+        if self.random_crop is not None:
+            pixels = random_crops(pixels, self.random_crop, generator)
+        x = pixels.to(torch.float32).div_(255)
+        return torch.bernoulli(x, generator=generator) if self.dynamic else x
+
+
+def random_crops(images: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """Return one square of `size` pixels from a random position of each image: [B, C, H, W] to [B, C, size, size]."""
+    count, _, height, width = images.shape
+    top = torch.randint(height - size + 1, (count, 1, 1), generator=generator, device=images.device)
+    left = torch.randint(width - size + 1, (count, 1, 1), generator=generator, device=images.device)
+    span = torch.arange(size, device=images.device)
+    index = torch.arange(count, device=images.device)[:, None, None]
+    # Advanced indices around the channel slice put the channels last.
+    return images[index, :, top + span[None, :, None], left + span[None, None, :]].permute(0, 3, 1, 2)
+
+
+class Batches:
+    """An epoch of shuffled batches of pixels in [0, 1], [B, C, H, W]; the last one may be smaller.
+
+    The order comes from the global generator, which the training loop seeds from (seed, epoch), so that an epoch can be
+    repeated. Raise ValueError where `batch_size` is below 1.
+    """
+
+    def __init__(self, images: Images, batch_size: int, prepare: Prepare) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} is too small: use 1 or more")
+        self.pixels = images.pixels
+        self.batch_size = batch_size
+        self.prepare = prepare
+
+    def __len__(self) -> int:
+        return num_batches(len(self.pixels), self.batch_size)
+
+    @property
+    def num_images(self) -> int:
+        """The number of images in an epoch."""
+        return len(self.pixels)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = torch.randperm(len(self.pixels), device=self.pixels.device)
+        for index in order.split(self.batch_size):
+            # index_select copies whole rows, and is faster than indexing.
+            yield self.prepare(self.pixels.index_select(0, index))
+
+
+def in_order(images: Images, batch_size: int, prepare: Prepare, seed: int = 0) -> Iterator[Tensor]:
+    """Yield the images once, in order, as batches [B, C, H, W] for evaluation.
+
+    The random numbers of `prepare` come from a generator of their own with seed `seed`.
+    """
+    generator = torch.Generator(images.pixels.device).manual_seed(seed)
+    for pixels in images.pixels.split(batch_size):
+        yield prepare(pixels, generator)
+
+
+def num_batches(count: int, batch_size: int) -> int:
+    """Return the number of batches in an epoch of `count` examples; the last one may be smaller."""
+    return -(-count // batch_size)
+
+
+@dataclass(frozen=True)
+class IndexBatches:
+    """An epoch of shuffled indices [B], which select images and their classes together."""
+
+    images: Images
+    batch_size: int
+
+    def __len__(self) -> int:
+        return num_batches(len(self.images), self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = torch.randperm(len(self.images), device=self.images.pixels.device)
+        return iter(order.split(self.batch_size))

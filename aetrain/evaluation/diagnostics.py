@@ -1,0 +1,237 @@
+"""Diagnostics: rules that find the common problems of a trained model, with evidence and settings to try.
+
+A rule is a function of metrics that every run has anyway, at the end of training and after each epoch. It finds nothing
+where its metrics are missing. A threshold lies where a model is clearly bad. For each rule a test trains a model with
+the problem, and models of every family without problems get no finding.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from aetrain.evaluation.finding import Finding
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.bottlenecks import Quantized
+
+MIN_LOSS_RISE = 0.05  # of the error before training: the least rise of the loss that counts as divergence
+MIN_KL = 0.5  # nats of a random code
+MIN_ACTIVE_SHARE = 0.1  # of the units of a random code
+MAX_DEAD_CODE_SHARE = 0.25  # of the units of a code
+MAX_DEAD_SPARSE_CODE_SHARE = 0.75  # of the units of a sparse code, in which dead units are partly intended
+MAX_DEAD_HIDDEN_SHARE = 0.75  # of the encoder's hidden units
+MAX_SATURATED_SHARE = 0.25  # of the sigmoid and tanh units
+MAX_COPIED_SHARE = 0.25  # error on shuffled pixels, as a share of the error of the mean image
+MIN_CODEBOOK_SHARE = 0.1  # perplexity of the codewords, as a share of their number
+MAX_CRITIC_ACCURACY = 0.95
+MAX_DARKEST, MIN_BRIGHTEST = 0.01, 0.99  # pixels that the decoder must be able to output
+MAX_MEAN_IMAGE_SHARE = 0.9  # squared error, as a share of the error of the mean image
+SETTING = re.compile(r"\w+(?:\.\w+)+")  # a dotted name such as `optimizer.lr` in an advice
+
+
+@dataclass(frozen=True)
+class DiagnosticInputs:
+    """The properties of a run that the rules read."""
+
+    metrics: Mapping[str, float]  # all standard metrics of the trained model, by name: `sse`, `kl`, ...
+    history: Sequence[Mapping[str, float]]  # metrics before training and after each epoch: `train/loss`, ...
+    code_dim: int
+    num_codewords: int | None  # None without a codebook
+    sparse: bool  # whether the code is meant to be sparse
+    output_range: tuple[float, float]  # lowest and highest pixel that the decoder can output; 0 is black, 1 is white
+    settings: Mapping[str, Any]  # of the run, by dotted name: `optimizer.lr`, ...
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate, if the optimizer has one."""
+        return self.settings.get("optimizer.lr")
+
+    def advice(self, *ideas: str) -> str:
+        """Return `try a, b or c` with the ideas whose settings exist in this run."""
+        known = [idea for idea in ideas if self.settings.keys() >= set(SETTING.findall(idea))]
+        if not known:
+            return "try other settings"
+        *others, last = known
+        return f"try {', '.join(others)} or {last}" if others else f"try {last}"
+
+    def share_of_mean_image_error(self, metric: str) -> float | None:
+        """Return a squared error divided by the error of the mean image; None where one of them is missing."""
+        error, mean_image_error = self.metrics.get(metric), self.metrics.get("mean_sse")
+        return None if error is None or not mean_image_error else error / mean_image_error
+
+
+def diagnostic_inputs(
+    model: Autoencoder,
+    metrics: Mapping[str, float],
+    history: Sequence[Mapping[str, float]],
+    settings: Mapping[str, Any],
+) -> DiagnosticInputs:
+    """Return the inputs of the rules for a trained model; for the other arguments see `DiagnosticInputs`."""
+    darkest, brightest = model.likelihood.mean(torch.tensor([-1e6, 1e6])).tolist()
+    bottleneck = model.bottleneck
+    return DiagnosticInputs(
+        metrics,
+        history,
+        code_dim=model.code_dim,
+        num_codewords=bottleneck.codebook.num_embeddings if isinstance(bottleneck, Quantized) else None,
+        sparse="sparsity" in metrics or not isinstance(model.sparsifier, nn.Identity),
+        output_range=(darkest, brightest),
+        settings=settings,
+    )
+
+
+def diagnose(inputs: DiagnosticInputs) -> list[Finding]:
+    """Return the findings, in the order of RULES; an empty list for a model without problems."""
+    return [finding for rule in RULES if (finding := rule(inputs)) is not None]
+
+
+def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
+    """Find a loss that ends far above its lowest value, or above its value before training."""
+    losses = [metrics["train/loss"] for metrics in inputs.history if "train/loss" in metrics]
+    initial_metrics = inputs.history[0] if inputs.history else {}
+    initial = initial_metrics.get("test/loss", initial_metrics.get("validation/loss"))
+    if initial is None or not losses:
+        return None
+    lowest = min(initial, *losses)
+    min_rise = max(abs(lowest), MIN_LOSS_RISE * max(abs(initial), inputs.metrics.get("mean_sse", 0.0)))
+    if losses[-1] - lowest < min_rise:
+        return None
+    current_lr = "" if inputs.lr is None else f" (it is {inputs.lr:g})"
+    return Finding(
+        "training diverges",
+        f"the loss is {losses[-1]:.4g} after {len(losses)} epochs, and its lowest value was {lowest:.4g}",
+        f"try a smaller optimizer.lr{current_lr}",
+    )
+
+
+def posterior_collapse(inputs: DiagnosticInputs) -> Finding | None:
+    """Find a random code that carries almost no information, or in which under 10 % of the units are active."""
+    kl, active = inputs.metrics.get("kl"), inputs.metrics.get("active_units")
+    if kl is None or active is None or (kl >= MIN_KL and active >= MIN_ACTIVE_SHARE * inputs.code_dim):
+        return None
+    return Finding(
+        "posterior collapse",
+        f"the code carries {kl:.3g} nats, and {active:.0f} of its {inputs.code_dim} units depend on the image",
+        inputs.advice("a smaller model.penalties.kl.weight", "more epochs", "a smaller optimizer.lr"),
+    )
+
+
+def codebook_collapse(inputs: DiagnosticInputs) -> Finding | None:
+    """Find a codebook of which under 10 % are in use."""
+    perplexity, used = inputs.metrics.get("perplexity"), inputs.metrics.get("used_codewords")
+    if perplexity is None or used is None or not inputs.num_codewords:
+        return None
+    if perplexity >= MIN_CODEBOOK_SHARE * inputs.num_codewords:
+        return None
+    return Finding(
+        "codebook collapse",
+        f"{used:.0f} of {inputs.num_codewords} codewords are used, with a perplexity of {perplexity:.1f}",
+        inputs.advice(
+            "a smaller model.bottleneck.reset_after", "a smaller optimizer.lr", "fewer model.bottleneck.num_codewords"
+        ),
+    )
+
+
+def critic_wins(inputs: DiagnosticInputs) -> Finding | None:
+    """Find a critic that separates codes from prior samples almost always, and so teaches the encoder nothing."""
+    last = inputs.history[-1] if inputs.history else {}
+    accuracies = {tag: value for tag, value in last.items() if re.fullmatch("train/.+_accuracy", tag)}
+    for tag, accuracy in accuracies.items():
+        if accuracy > MAX_CRITIC_ACCURACY:
+            penalty = "model.penalties." + tag.removeprefix("train/").removesuffix("_accuracy")
+            return Finding(
+                "the critic has won",
+                f"the critic tells {accuracy:.1%} of codes and prior samples apart, so codes do not follow the prior",
+                inputs.advice(f"a larger {penalty}.weight", f"a smaller {penalty}.units", "more epochs"),
+            )
+    return None
+
+
+def output_range_mismatch(inputs: DiagnosticInputs) -> Finding | None:
+    """Find an output activation of the decoder that cannot output black, or cannot output white."""
+    low, high = inputs.output_range
+    if low <= MAX_DARKEST and high >= MIN_BRIGHTEST:
+        return None
+    return Finding(
+        "the output's range does not fit",
+        f"the decoder can output pixels from {max(low, 0):.2g} to {min(high, 1):.2g}, and images need 0 to 1",
+        "choose likelihood.output and dataset.scale that go together: sigmoid and [0,1], tanh and [-1,1], or identity",
+    )
+
+
+def many_dead_units(inputs: DiagnosticInputs) -> Finding | None:
+    """Find units that are constant over images: over 25 % of the code, or over 75 % of the encoder's hidden units.
+
+    The threshold of hidden units is high because 45 to 59 % of the rectifiers are dead in good runs of model=vae and
+    model=vqvae on Fashion-MNIST.
+    """
+    groups = []
+    dead = inputs.metrics.get("dead_units", 0.0)
+    max_dead_share = MAX_DEAD_SPARSE_CODE_SHARE if inputs.sparse else MAX_DEAD_CODE_SHARE
+    # In a random code the prior makes units inactive: `posterior_collapse` judges those.
+    if "active_units" not in inputs.metrics and dead > max_dead_share * inputs.code_dim:
+        groups.append(f"{dead:.0f} of the code's {inputs.code_dim} units")
+    if (hidden := inputs.metrics.get("dead_hidden", 0.0)) > MAX_DEAD_HIDDEN_SHARE:
+        groups.append(f"{hidden:.0%} of the hidden units")
+    if not groups:
+        return None
+    return Finding(
+        "dead units",
+        f"{' and '.join(groups)} are constant over images",
+        inputs.advice(
+            "a smaller optimizer.lr", "a smaller sparsity.weight", "model.activation=leaky_relu", "fewer units"
+        ),
+    )
+
+
+def many_saturated_units(inputs: DiagnosticInputs) -> Finding | None:
+    """Find a model in which over 25 % of the sigmoid and tanh units stay near a bound, where gradients vanish."""
+    share = inputs.metrics.get("saturated")
+    if share is None or share <= MAX_SATURATED_SHARE or inputs.sparse:
+        return None
+    return Finding(
+        "saturated units",
+        f"{share:.0%} of the sigmoid and tanh units stay at an end of their range for nearly all images",
+        inputs.advice("a smaller optimizer.lr", "model.init=xavier", "model.activation=relu"),
+    )
+
+
+def code_copies(inputs: DiagnosticInputs) -> Finding | None:
+    """Find a network that reconstructs shuffled pixels, in which there is no structure to learn."""
+    share = inputs.share_of_mean_image_error("shuffled_sse")
+    if share is None or share >= MAX_COPIED_SHARE:
+        return None
+    return Finding(
+        "the code copies",
+        f"images with shuffled pixels are reconstructed, too, with {share:.1%} of the mean image's squared error",
+        inputs.advice(f"a smaller model.code_dim (it is {inputs.code_dim})", "noise=masking", "sparsity=topk"),
+    )
+
+
+def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
+    """Find reconstructions that are hardly better than the mean image."""
+    share = inputs.share_of_mean_image_error("sse")
+    if share is None or share < MAX_MEAN_IMAGE_SHARE:
+        return None
+    return Finding(
+        "no better than the mean image",
+        f"the squared error is {share:.0%} of the error of the mean image",
+        inputs.advice("another optimizer.lr", "more epochs", "a larger model.code_dim", "less weight on the penalties"),
+    )
+
+
+# The most telling first.
+RULES: Sequence[Callable[[DiagnosticInputs], Finding | None]] = (
+    training_diverges,
+    posterior_collapse,
+    codebook_collapse,
+    critic_wins,
+    output_range_mismatch,
+    many_dead_units,
+    many_saturated_units,
+    code_copies,
+    no_better_than_mean_image,
+)

@@ -1,0 +1,259 @@
+"""The standard metrics: the same definitions for every family of models and every training objective.
+
+A metric is a mean over images. Errors compare images in [0, 1] with the expected pixels, the mean of the likelihood.
+`nll`, `bce`, `kl` and `neg_elbo` are in nats per image.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aetrain.data.images import Images, Prepare, in_order
+from aetrain.data.noise import Noise
+from aetrain.evaluation.unit_stats import UnitStats
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.pca import PCA
+from aetrain.model.records import Code, Forward, GaussianCode, QuantizedCode
+from aetrain.objective.objective import Objective
+from aetrain.objective.penalties import GaussianKL
+
+Metrics = dict[str, float]
+BatchMetrics = dict[str, Tensor]  # per-image values [B], or one value [] that holds for the whole batch
+
+PIXEL_EPS = 1e-6  # distance from 0 and 1 that keeps the cross-entropy of a black or white reconstruction finite
+MIN_MSE = (0.5 / 255) ** 2  # half a grey level squared, which bounds the PSNR of an exact reconstruction
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
+SSIM_LUMINANCE, SSIM_CONTRAST = 0.01**2, 0.03**2  # C_1 and C_2 of Wang et al. (2004) for pixels in [0, 1]
+MAX_ANGLE_IMAGES = 5000  # reconstructions from which `pca_angle` is computed
+DEAD_CODE_STD = 1e-3  # below this standard deviation over images, a unit of the code is dead
+ACTIVE_UNIT_VARIANCE = 0.01  # above this variance of its mean, a unit of a Gaussian code is active
+
+
+def sse(expected: Tensor, x: Tensor) -> Tensor:
+    """Return the squared error summed over the pixels of each image, [B]."""
+    return (expected - x).square().flatten(1).sum(1)
+
+
+def bce(expected: Tensor, x: Tensor) -> Tensor:
+    """Return the cross-entropy of pixels in [0, 1] summed over each image, [B], in nats."""
+    p = expected.clamp(PIXEL_EPS, 1 - PIXEL_EPS)
+    # -x log p - (1 - x) log(1 - p). F.binary_cross_entropy does not vectorise its logarithms and takes 6 times as long.
+    return -torch.lerp((1 - p).log(), p.log(), x).flatten(1).sum(1)
+
+
+def entropy(x: Tensor) -> Tensor:
+    """Return the entropy of pixels as Bernoulli rates, summed over each image, [B], in nats: the lower bound of bce."""
+    return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)
+
+
+def psnr(expected: Tensor, x: Tensor) -> Tensor:
+    """Return 10 log10(1 / MSE) of each image, [B], in dB; the MSE is at least half a grey level squared."""
+    mse = (expected - x).square().flatten(1).mean(1)
+    return -10 * mse.clamp_min(MIN_MSE).log10()
+
+
+def ssim(reconstruction: Tensor, x: Tensor) -> Tensor:
+    """Return the structural similarity of each image, [B].
+
+    Wang et al. (2004), "Image quality assessment", eq. 13, with the constants and the window of section III.C (a
+    Gaussian of standard deviation 1.5 on 11 x 11 pixels), for pixels in [0, 1]. Images are mirrored at their edges. On
+    images below 11 pixels the window is the largest that fits, and below 4 pixels it is uniform. The values are those
+    of torchmetrics, whose import takes longer than all other imports together.
+    """
+    line = _ssim_window(min(x.shape[2:]), x.device)
+    window = len(line)
+    weights = torch.outer(line, line).to(x.dtype).expand(5, 1, -1, -1)
+    a, b = reconstruction.flatten(0, 1), x.flatten(0, 1)  # [B * C, H, W]
+    padded = F.pad(torch.stack([a, b, a * a, b * b, a * b], 1), 4 * [window // 2], "reflect")
+    mean_a, mean_b, aa, bb, ab = F.conv2d(padded, weights, groups=5).unbind(1)  # each [B * C, h, w]
+    luminance = (2 * mean_a * mean_b + SSIM_LUMINANCE) / (mean_a**2 + mean_b**2 + SSIM_LUMINANCE)
+    variances = (aa - mean_a**2).clamp_min(0) + (bb - mean_b**2).clamp_min(0)
+    structure = (2 * (ab - mean_a * mean_b) + SSIM_CONTRAST) / (variances + SSIM_CONTRAST)
+    return (luminance * structure).unflatten(0, x.shape[:2]).flatten(1).mean(1)
+
+
+def _ssim_window(side: int, device: torch.device) -> Tensor:
+    """Return the weights [K] of one axis of the window, for images whose shorter side has `side` pixels."""
+    window = min(SSIM_WINDOW, side - 1 + side % 2)
+    sigma = SSIM_SIGMA if window == SSIM_WINDOW else max(window - 1, 1) / 7
+    offsets = torch.arange(window, device=device) - window // 2
+    line = torch.exp(-0.5 * (offsets / sigma).square()) if window > 3 else torch.ones_like(offsets)
+    return line / line.sum()
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Compute the standard metrics of a model on one set of images, the same values at every call.
+
+    The model must be in evaluation mode. All random numbers (noise, samples of the code, dynamic binarisation) come
+    from generators that start from the same seed at every call.
+    """
+
+    images: Images
+    prepare: Prepare
+    noise: Noise
+    batch_size: int = 1000
+
+    def evaluate_epoch(self, model: Autoencoder, objective: Objective) -> Metrics:
+        """Return the metrics that are computed after every epoch."""
+
+        def epoch_metrics(x: Tensor, generator: torch.Generator) -> BatchMetrics:
+            return batch_metrics(model, objective, self.noise, model(x), generator)[0]
+
+        return self._mean(epoch_metrics)
+
+    def evaluate_full(self, model: Autoencoder, objective: Objective, pca: PCA | None = None) -> Metrics:
+        """Return all standard metrics, with statistics of the code; with `pca`, also the PCA baseline."""
+        unit_stats, code_stats = UnitStats(model), CodeStats()
+        reconstructions: list[Tensor] = []  # [B, C, H, W] each
+        num_angle_batches = max(1, MAX_ANGLE_IMAGES // self.batch_size)
+
+        def full_metrics(x: Tensor, generator: torch.Generator) -> BatchMetrics:
+            out = model(x)
+            unit_stats.update(out)
+            code_stats.update(out.code)
+            metrics, noisy = batch_metrics(model, objective, self.noise, out, generator)
+            expected = model.likelihood.mean(out.decoded)
+            metrics |= reconstruction_metrics(model, out, expected, metrics["bce"])
+            if noisy is not out:
+                metrics |= denoising_metrics(model, noisy)
+            if pca is not None:
+                metrics |= {"pca_sse": sse(pca.reconstruct(x), x), "mean_sse": sse(pca.mean.view_as(x[:1]), x)}
+                if len(reconstructions) < num_angle_batches:
+                    reconstructions.append(expected)
+            return metrics
+
+        metrics = self._mean(full_metrics)
+        metrics["shuffled_sse"] = self._shuffled_sse(model)
+        metrics |= unit_stats.metrics() | code_stats.metrics()
+        if pca is not None:
+            metrics["pca_angle"] = pca.angle_to(PCA.fit(reconstructions, model.code_dim))
+        return metrics
+
+    @torch.no_grad()
+    def _mean(self, metrics: Callable[[Tensor, torch.Generator], BatchMetrics]) -> Metrics:
+        """Return means over all images. A value of a whole batch counts once for each of its images."""
+        generator = torch.Generator(self.images.pixels.device).manual_seed(1)
+        totals: dict[str, Tensor] = {}
+        for x in self._batches():
+            for name, value in metrics(x, generator).items():
+                total = value.to(torch.float64).sum() if value.dim() else value.to(torch.float64) * len(x)
+                totals[name] = totals[name] + total if name in totals else total
+        means = torch.stack(list(totals.values())) / len(self.images)
+        return dict(zip(totals, means.tolist(), strict=True))
+
+    @torch.no_grad()
+    def _shuffled_sse(self, model: Autoencoder) -> float:
+        """Return the squared error on the first batch, with the pixels of all its images in one random order.
+
+        The decoder gets the code alone, without pool indices, because the question is how much the code can copy.
+        """
+        x = next(self._batches())
+        order = torch.randperm(x[0].numel(), generator=torch.Generator().manual_seed(1)).to(x.device)
+        shuffled = x.flatten(1)[:, order].view_as(x)
+        return float(sse(model.likelihood.mean(model.decode(model.encode(shuffled).z)), shuffled).mean())
+
+    def _batches(self) -> Iterator[Tensor]:
+        return in_order(self.images, self.batch_size, self.prepare)
+
+
+def batch_metrics(
+    model: Autoencoder, objective: Objective, noise: Noise, out: Forward, generator: torch.Generator
+) -> tuple[BatchMetrics, Forward]:
+    """Return the metrics of one batch, and the forward pass of its noisy images.
+
+    `out` is the forward pass of the clean images. It is returned as the noisy pass if there is no noise. The loss is
+    the training loss: of noisy images if there is noise, with a sample of the code if the code is random.
+    """
+    likelihood, x = model.likelihood, out.x
+    expected = likelihood.mean(out.decoded)
+    losses = objective.losses(model, out)
+    metrics = {"nll": losses["nll"], "sse": sse(expected, x), "bce": bce(expected, x)}
+    metrics["mse"] = metrics["sse"] / x[0].numel()
+    sampled = sample_code(model, out, generator)
+    x_in = noise(x, generator)
+    is_noisy = x_in is not x
+    training_losses = losses if sampled is out or is_noisy else objective.losses(model, sampled)
+    if isinstance(out.code, GaussianCode):
+        metrics["kl"] = GaussianKL()(model, out)
+        sampled_nll = likelihood.nll(sampled.decoded, x) if is_noisy else training_losses["nll"]
+        metrics["neg_elbo"] = sampled_nll + metrics["kl"]
+    metrics |= losses
+    noisy = out
+    if is_noisy:
+        noisy = model(x_in, x)
+        metrics["noisy_sse"] = sse(likelihood.mean(noisy.decoded), x)
+        training_losses = objective.losses(model, sample_code(model, noisy, generator))
+    metrics["loss"] = objective.reduce(model, training_losses)["loss"]
+    return metrics, noisy
+
+
+def sample_code(model: Autoencoder, out: Forward, generator: torch.Generator) -> Forward:
+    """Return the forward pass with a sample of its code, as in training; `out` itself if the code is not random."""
+    if not isinstance(out.code, GaussianCode):
+        return out
+    code = model.sample(out.code, generator)
+    return replace(out, code=code, decoded=model.decode(code))
+
+
+def reconstruction_metrics(model: Autoencoder, out: Forward, expected: Tensor, cross_entropy: Tensor) -> BatchMetrics:
+    """Return the metrics of clean images and their codes that are computed at the end of a run.
+
+    `expected` are the reconstructions [B, C, H, W] and `cross_entropy` is their `bce` [B].
+    """
+    x, z = out.x, out.code.z
+    metrics = {
+        "bce_excess": cross_entropy - entropy(x),
+        "psnr": psnr(expected, x),
+        "ssim": ssim(expected.clamp(0, 1), x),
+        "code_mean": z.mean(1),
+        "l0": (z != 0).sum(1),
+    }
+    if out.code.pool_indices:
+        metrics["code_sse"] = sse(model.likelihood.mean(model.decode(z)), x)
+    return metrics
+
+
+def denoising_metrics(model: Autoencoder, noisy: Forward) -> BatchMetrics:
+    """Return the metrics of noisy images, compared with the clean ones."""
+    denoised = model.likelihood.mean(noisy.decoded)
+    return {
+        "noisy_bce": bce(denoised, noisy.x),
+        "noisy_psnr": psnr(denoised, noisy.x),
+        "input_sse": sse(noisy.x_in, noisy.x),
+    }
+
+
+@dataclass
+class CodeStats:
+    """Accumulate codes over batches, for statistics that are not means over images."""
+
+    codes: list[Tensor] = field(default_factory=list)  # [B, D] each
+    means: list[Tensor] = field(default_factory=list)  # [B, D] each, of Gaussian codes
+    indices: list[Tensor] = field(default_factory=list)  # [B * G] each, of quantized codes
+
+    def update(self, code: Code) -> None:
+        """Add the codes of one batch."""
+        self.codes.append(code.z)
+        if isinstance(code, GaussianCode):
+            self.means.append(code.mean)
+        if isinstance(code, QuantizedCode):
+            self.indices.append(code.index.flatten())
+
+    def metrics(self) -> Metrics:
+        """Return the number of dead units, and statistics that only Gaussian or only quantized codes have.
+
+        `active_units` is defined as in Burda et al. (2016), arXiv:1509.00519.
+        """
+        metrics = {"dead_units": float((torch.cat(self.codes).std(0, correction=0) < DEAD_CODE_STD).sum())}
+        if self.means:
+            variances = torch.cat(self.means).var(0, correction=0)
+            metrics["active_units"] = float((variances > ACTIVE_UNIT_VARIANCE).sum())
+        if self.indices:
+            counts = torch.cat(self.indices).bincount()
+            metrics["used_codewords"] = float((counts > 0).sum())
+            metrics["perplexity"] = float(torch.distributions.Categorical(probs=counts).entropy().exp())
+        return metrics

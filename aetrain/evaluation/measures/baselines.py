@@ -1,0 +1,52 @@
+"""Feature sets: the code, and its baselines, which are raw pixels and as many principal components."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aetrain.data.images import Images, Prepare, in_order
+from aetrain.evaluation.measures.measure import EvalInputs, encode_all
+
+BATCH_SIZE = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Training and test images as rows of features."""
+
+    suffix: str  # of the names of metrics: empty for the code, _pixels or _pca for a baseline
+    train: Tensor  # [N, D]
+    test: Tensor  # [M, D]
+
+
+def feature_sets(inputs: EvalInputs, train: Images, test: Images) -> Iterator[FeatureSet]:
+    """Yield the features of images in the code, in raw pixels and in PCA with as many components.
+
+    A generator, so that one feature set at a time is in memory. PCA is left out if the images are too large for it.
+    """
+    model, prepare, pca = inputs.model, inputs.prepare, inputs.pca
+    yield FeatureSet("", encode_all(model, train, prepare), encode_all(model, test, prepare))
+    yield FeatureSet("_pixels", flatten_pixels(train, prepare), flatten_pixels(test, prepare))
+    if pca is not None:
+        components = [torch.cat([*map(pca.encode, in_order(part, BATCH_SIZE, prepare))]) for part in (train, test)]
+        yield FeatureSet("_pca", *components)
+
+
+def flatten_pixels(images: Images, prepare: Prepare) -> Tensor:
+    """Return the prepared pixels of all images in order, [N, C * H * W]."""
+    return torch.cat([x.flatten(1) for x in in_order(images, BATCH_SIZE, prepare)])
+
+
+def nearest_rows(queries: Tensor, rows: Tensor, count: int, batch_size: int = 500) -> Tensor:
+    """Return the indices [M, count] of the rows [N, D] nearest to each query [M, D] (Euclidean), nearest first."""
+    center = rows.mean(0)  # distances from the centre lose less to cancellation
+    queries, rows = queries - center, rows - center
+    squared_norms = rows.square().sum(1)
+    # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b. The norm |a| of a query does not change the order of its rows.
+    nearest = []
+    for batch in queries.split(batch_size):
+        distances = torch.addmm(squared_norms, batch, rows.t(), alpha=-2)
+        nearest.append(distances.topk(count, largest=False).indices)
+    return torch.cat(nearest)

@@ -1,0 +1,98 @@
+"""The log-likelihood of images under a variational autoencoder, estimated by importance sampling."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from aetrain.data.images import in_order
+from aetrain.evaluation.evaluator import Metrics
+from aetrain.evaluation.measures.measure import EvalInputs, Measure
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import GaussianCode
+from aetrain.objective.importance import log_weights
+
+log = logging.getLogger("aetrain")
+
+BATCH_SIZE = 100
+
+
+@final
+@dataclass(frozen=True)
+class ImportanceSampled(Measure):
+    """-log 1/K sum_k w_k in nats per image, for each K of `samples`: in expectation an upper bound of -log p(x).
+
+    Burda et al. (2016), arXiv:1509.00519, eq. 8 and theorem 1. The largest K is the number of sampled codes. For every
+    other K they are divided into groups of K, without the rest, and the estimates of the groups are averaged. K = 1
+    is therefore a mean of many estimates of the negative ELBO. If each K divides the next, the values decrease (by
+    Jensen's inequality). `count` is the number of test images, from the first; null for all.
+
+    The likelihood is that of the pixels that `dataset.binarize` makes: with likelihood=bernoulli, of black and white
+    pixels; with likelihood=gaussian, a density of pixels in [0, 1] with its constant. Grey pixels have no likelihood
+    under Bernoulli: the value is then the same bound for the cross-entropy on which the model was trained.
+    """
+
+    samples: Sequence[int] = (1, 5, 50, 500)
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.samples or min(self.samples) < 1:
+            raise ValueError(f"samples={list(self.samples)} must name 1 or more numbers of draws, each 1 or more")
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"count={self.count} measures nothing: use 1 or more, or null for all test images")
+
+    def check(self, model: Autoencoder) -> None:
+        """Raise ValueError if the code is not Gaussian, or if the decoder gets more of the image than the code."""
+        if not issubclass(model.bottleneck.emits, GaussianCode):
+            raise ValueError(
+                f"the code of {type(model.bottleneck).__name__} is not drawn from a normal distribution, so images "
+                "have no likelihood: use model=vae, conv_vae or iwae, or leave this measure out"
+            )
+        with torch.no_grad():
+            encoded = model.encoder(torch.zeros(1, *model.image_shape))
+        if encoded.pool_indices:
+            raise ValueError(
+                "the decoder gets the encoder's max-pool indices, which have no prior, so images have no likelihood: "
+                "use model.up=transpose or nearest"
+            )
+
+    @torch.no_grad()
+    def __call__(self, inputs: EvalInputs) -> Metrics:
+        """Return `is_nll_1`, `is_nll_5` and so on."""
+        model, images = inputs.model, inputs.splits.test[: self.count]
+        generator = torch.Generator(images.pixels.device).manual_seed(1)
+        totals = torch.zeros(len(self.samples), dtype=torch.float64, device=images.pixels.device)
+        is_grey = False
+        for x in in_order(images, BATCH_SIZE, inputs.prepare):
+            code = model.encode(x)
+            assert isinstance(code, GaussianCode)
+            weights = log_weights(model, x, code, max(self.samples), generator).to(torch.float64)  # [K, B]
+            totals += torch.stack([importance_bound(weights, samples).sum() for samples in self.samples])
+            is_grey = is_grey or not bool(((x == 0) | (x == 1)).all())
+        constant = model.likelihood.constant(math.prod(model.image_shape))
+        log.info("is_nll: %s", describe_pixels(is_grey, constant))
+        means = (totals / len(images) + constant).tolist()
+        return {f"is_nll_{samples}": value for samples, value in zip(self.samples, means, strict=True)}
+
+
+def importance_bound(log_weights: Tensor, samples: int) -> Tensor:
+    """Return -log of the mean weight of `samples` draws, averaged over groups of log weights [K, B]: [B], nats."""
+    groups = len(log_weights) // samples
+    log_sums = log_weights[: groups * samples].unflatten(0, (groups, samples)).logsumexp(1)  # [groups, B]
+    return math.log(samples) - log_sums.mean(0)
+
+
+def describe_pixels(is_grey: bool, constant: float) -> str:
+    """Return the log line that names the kind of pixels of the likelihood; `constant` is 0 under Bernoulli."""
+    if constant:
+        return f"density of pixels in [0, 1], including its constant of {constant:.2f} nats"
+    if is_grey:
+        return (
+            "the pixels are grey, and their cross-entropy is no likelihood: compare it only with values of grey pixels "
+            "(with dataset.binarize=static or dynamic it is a likelihood)"
+        )
+    return "likelihood of black and white pixels (dataset.binarize)"

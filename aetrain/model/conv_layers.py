@@ -1,0 +1,242 @@
+"""Convolutional autoencoders specified layer by layer, as papers and tutorials print them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.bottlenecks import Deterministic
+from aetrain.model.dense import MakeBottleneck
+from aetrain.model.layers import Activation, Init, decoder_taps, hidden_taps, initialise, make_activation
+from aetrain.model.likelihoods import Likelihood
+from aetrain.model.records import Code, Encoded, Tap
+
+Maps = tuple[int, int, int]  # channels, height, width
+
+
+class LayerSpec(Protocol):
+    """The specification of one layer, independent of the shape of its input."""
+
+    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
+        """Return the layer that reads maps of shape `maps`, in a model of images of `image_shape`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution. `channels: null` means the image's own number, for the last layer."""
+
+    channels: int | None
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 0
+
+    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
+        """Return the layer that reads maps of shape `maps`."""
+        return nn.Conv2d(maps[0], self.channels or image_shape[0], self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """A transposed convolution, the gradient of a convolution: it spreads each value by the kernel, `stride` apart."""
+
+    channels: int | None
+    kernel: int = 3
+    stride: int = 2
+    padding: int = 0
+
+    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
+        """Return the layer that reads maps of shape `maps`."""
+        return nn.ConvTranspose2d(maps[0], self.channels or image_shape[0], self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Max-pooling over squares of `kernel` pixels, or over the whole map where it is smaller."""
+
+    kernel: int = 2
+    stride: int = 2
+
+    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
+        """Return the layer that reads maps of shape `maps`."""
+        _, height, width = maps
+        return nn.MaxPool2d((min(self.kernel, height), min(self.kernel, width)), self.stride)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Every value repeated `factor` times in both directions."""
+
+    factor: int = 2
+
+    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
+        """Return the layer that reads maps of shape `maps`."""
+        return nn.Upsample(scale_factor=self.factor)
+
+
+def build_layers(
+    side: str, specs: Mapping[str, LayerSpec], maps: Maps, image_shape: Maps
+) -> tuple[nn.ModuleList, Maps]:
+    """Return the layers of one side, "encoder" or "decoder", and the shape of the maps after the last one.
+
+    Raise ValueError with the name of the first layer that cannot read its input.
+    """
+    layers = nn.ModuleList()
+    for name, spec in specs.items():
+        try:
+            layer = spec(maps, image_shape)
+            with torch.no_grad():
+                _, channels, height, width = layer(torch.zeros(1, *maps)).shape
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            shape = "x".join(map(str, maps))
+            raise ValueError(f"model.{side}.{name} cannot read maps of {shape}: {reason}") from error
+        maps = channels, height, width
+        layers.append(layer)
+    return layers, maps
+
+
+def is_convolution(layer: nn.Module) -> bool:
+    """Return whether the layer is a convolution or a transposed one: an activation follows these alone."""
+    return isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+
+
+class StackEncoder(nn.Module):
+    """Convolutions, each with an activation, and poolings; the features are the last maps, flattened.
+
+    Where the features are the code (`features_are_code`), the code's own activation replaces the last convolution's.
+    After a pooling it has the same effect as before: an activation that never falls keeps the maximum where it is.
+    """
+
+    def __init__(
+        self, layers: Sequence[nn.Module], activation: Activation, maps: Maps, features_are_code: bool
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.num_features = maps[0] * maps[1] * maps[2]
+        last = max(i for i, layer in enumerate(layers) if is_convolution(layer))
+        self.activated = [
+            is_convolution(layer) and not (features_are_code and i == last) for i, layer in enumerate(layers)
+        ]
+        self.activations = nn.ModuleList(
+            make_activation(activation) if activated else nn.Identity() for activated in self.activated
+        )
+
+    def forward(self, x: Tensor) -> Encoded:
+        """Return the hidden activations, each [B, channels, h, w], and the features of images x [B, C, H, W]."""
+        hidden = []
+        for layer, activation, activated in zip(self.layers, self.activations, self.activated, strict=True):
+            x = activation(layer(x))  # [B, channels, h, w]
+            if activated:
+                hidden.append(x)
+        return Encoded(hidden=tuple(hidden), features=x.flatten(1))
+
+    def first_layer_weights(self) -> Tensor:
+        """Return the kernels [units, C, kernel, kernel] of the first convolution."""
+        return cast(Tensor, next(layer.weight for layer in self.layers if is_convolution(layer)))
+
+    def taps(self) -> list[Tap]:
+        """Return the taps of the hidden layers; the first has weights where it reads pixels, not a pooling's maps."""
+        pairs = zip(self.activations, self.activated, strict=True)
+        hidden = [module for module, activated in pairs if activated]
+        reads_pixels = self.activated[0]
+        return hidden_taps(hidden, self.first_layer_weights() if reads_pixels else None)
+
+
+class StackDecoder(nn.Module):
+    """Map the code to maps by `expand`, then apply the layers, with no activation after the last one.
+
+    An output of another size than the image's is resized to it, bilinearly.
+    """
+
+    def __init__(
+        self, expand: nn.Module, layers: Sequence[nn.Module], activation: Activation, image_shape: Maps
+    ) -> None:
+        super().__init__()
+        self.expand = expand
+        self.layers = nn.ModuleList(layers)
+        self.activations = nn.ModuleList(
+            make_activation(activation) if is_convolution(layer) else nn.Identity() for layer in layers[:-1]
+        )
+        self.size = image_shape[1:]
+
+    def forward(self, code: Code) -> Tensor:
+        """Return the parameters of the likelihood [B, C, H, W]."""
+        x = self.expand(code.z)  # [B, channels, h, w]
+        for layer, activation in zip(self.layers[:-1], self.activations, strict=True):
+            x = activation(layer(x))
+        x = self.layers[-1](x)
+        return x if x.shape[2:] == self.size else F.interpolate(x, size=self.size, mode="bilinear")
+
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """The bias of the last layer, one number a channel."""
+        return cast(nn.Parameter, self.layers[-1].bias)
+
+    def taps(self) -> list[Tap]:
+        """Return the taps of the hidden layers: a dense layer's activation, if there is one, then the convolutions'."""
+        expanded = [self.expand[2]] if isinstance(self.expand, nn.Sequential) else []
+        pairs = zip(self.activations, self.layers[:-1], strict=True)
+        return decoder_taps([*expanded, *(module for module, layer in pairs if is_convolution(layer))])
+
+
+def conv_layers(
+    image_shape: Maps,
+    likelihood: Likelihood,
+    sparsifier: nn.Module,
+    scale: tuple[float, float],
+    encoder: Mapping[str, LayerSpec],
+    decoder: Mapping[str, LayerSpec],
+    code_dim: int | None = 32,
+    activation: Activation = "relu",
+    code_activation: Activation | None = None,
+    bottleneck: MakeBottleneck = Deterministic,
+    init: Init = "default",
+) -> Autoencoder:
+    """Return the model of the layers, in the order of their names. Without a `code_dim` the last maps are the code.
+
+    Raise ValueError where a layer cannot read its input, the encoder has no convolution, or the decoder does not end
+    in one with the image's channels.
+    """
+    encoder_layers, maps = build_layers("encoder", encoder, image_shape, image_shape)
+    decoder_layers, output_maps = build_layers("decoder", decoder, maps, image_shape)
+    check_convolutions(encoder_layers, decoder_layers, output_maps, image_shape)
+    stack_encoder = StackEncoder(list(encoder_layers), activation, maps, features_are_code=code_dim is None)
+    num_features = stack_encoder.num_features
+    code_layer = bottleneck(num_features, code_dim or num_features)
+    expand: nn.Module = nn.Unflatten(1, maps)
+    if code_dim is None:
+        code_layer.register_module("project", nn.Identity())  # the features are the code, or its mean
+    else:
+        expand = nn.Sequential(nn.Linear(code_dim, num_features), expand, make_activation(activation))
+    model = Autoencoder(
+        stack_encoder,
+        code_layer,
+        StackDecoder(expand, list(decoder_layers), activation, image_shape),
+        likelihood,
+        make_activation(code_activation or "identity"),
+        sparsifier,
+        image_shape,
+        scale,
+    )
+    initialise(model, init)
+    has_pooling = any(isinstance(layer, nn.MaxPool2d) for layer in encoder_layers)
+    # Max-pooling on a CPU is faster where a pixel's channels lie side by side in memory.
+    return model.to(memory_format=torch.channels_last) if has_pooling else model
+
+
+def check_convolutions(
+    encoder_layers: nn.ModuleList, decoder_layers: nn.ModuleList, output_maps: Maps, image_shape: Maps
+) -> None:
+    """Raise ValueError where the encoder has no convolution or the decoder does not end in one of images."""
+    if not any(map(is_convolution, encoder_layers)):
+        raise ValueError("model.encoder has no convolution: give it at least one")
+    if not decoder_layers or not is_convolution(decoder_layers[-1]) or output_maps[0] != image_shape[0]:
+        raise ValueError(
+            f"model.decoder must end in a convolution or a transposed one with the picture's {image_shape[0]} "
+            "channels: use channels: null there"
+        )

@@ -1,0 +1,218 @@
+"""Build the components that a config names, and check that they fit together, before any data is read."""
+
+import copy
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch.optim import Optimizer
+
+from aetrain.config.errors import ConfigError, error_context
+from aetrain.config.settings import Settings
+from aetrain.config.validate import locate
+from aetrain.data.augment import Augment
+from aetrain.data.dataset import Dataset
+from aetrain.data.noise import Noise
+from aetrain.evaluation.measures.measure import Measure
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.likelihoods import Likelihood
+from aetrain.objective.objective import Objective
+from aetrain.objective.penalties import Penalty
+from aetrain.objective.sparsity import Sparsity
+from aetrain.training.backend.precision import forward_pass
+from aetrain.training.optimizers import LBFGS
+from aetrain.training.pretraining.pretrain import Pretrain
+from aetrain.training.step import MakeOptimizer, OptimizerStep, TrainingStep, optimizer_steps
+from aetrain.training.weight_average import WeightAverage
+from aetrain.utils.compat import without_compiler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """The components of a run. No data has been read."""
+
+    dataset: Dataset
+    model: Autoencoder
+    objective: Objective
+    augment: Augment
+    noise: Noise
+    pretrain: Pretrain
+    optimizer_steps: Sequence[OptimizerStep]
+    make_optimizer: MakeOptimizer
+    weight_average: WeightAverage | None
+    views: Mapping[str, Any]
+    measures: Mapping[str, Measure]
+    device: torch.device
+    seed: int
+    make_untrained: Callable[[], Autoencoder]  # the model with its initial weights; seeds the global generator
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimizers of the steps, in their order."""
+        return [step.optimizer for step in self.optimizer_steps]
+
+
+def build(settings: Settings) -> Components:
+    """Build the components of a run. Raise ConfigError where they do not fit together."""
+    device = _select_device(settings.device)
+    dataset: Dataset = _make(settings, "dataset")
+    likelihood: Likelihood = _make(settings, "likelihood", scale=tuple(dataset.scale))
+    augment: Augment = _make(settings, "augment")
+    noise: Noise = _make(settings, "noise")
+    sparsity: Sparsity = _make(settings, "sparsity")
+    pretrain: Pretrain = _make(settings, "pretrain")
+    views = {name: _make(settings, f"views.{name}") for name in settings.views}
+    measures: dict[str, Measure] = {name: _make(settings, f"measures.{name}") for name in settings.measures}
+    _check_augment(augment, dataset)
+
+    make_model = _model_factory(settings, dataset, likelihood, sparsity)
+    model = make_model()
+    objective = Objective({**_make_penalties(settings, model), **sparsity.penalties})
+    _check_fit(model, objective, pretrain, measures)
+
+    model, objective = model.to(device), objective.to(device)
+    make_optimizer = _optimizer_factory(settings)
+    forward = forward_pass(settings.precision, device, model)
+    training_step = TrainingStep(model, objective, augment, noise, forward)
+    schedule = _make(settings, "schedule")
+    steps = optimizer_steps(training_step, make_optimizer, schedule, settings.clip_grad_norm)
+    return Components(
+        dataset=dataset,
+        model=model,
+        objective=objective,
+        augment=augment,
+        noise=noise,
+        pretrain=pretrain,
+        optimizer_steps=steps,
+        make_optimizer=make_optimizer,
+        weight_average=_average_weights(settings, model, steps),
+        views=views,
+        measures=measures,
+        device=device,
+        seed=settings.seed,
+        make_untrained=lambda: make_model().to(device),
+    )
+
+
+def _model_factory(
+    settings: Settings, dataset: Dataset, likelihood: Likelihood, sparsity: Sparsity
+) -> Callable[[], Autoencoder]:
+    """Return a function that draws the model's initial weights from the run's seed."""
+    node = {key: value for key, value in settings.model.items() if key != "penalties"}
+    code_activation = node.pop("code_activation", None)
+    if sparsity.code_activation is not None and code_activation not in (None, sparsity.code_activation):
+        raise ConfigError(
+            f"model.code_activation={code_activation} does not fit this sparsity, which needs "
+            f"{sparsity.code_activation} units: leave it null, or drop the sparsity"
+        )
+    with error_context("dataset"):
+        image_shape = dataset.image_shape
+
+    def make_model() -> Autoencoder:
+        torch.manual_seed(settings.seed)
+        model: Autoencoder = _instantiate(
+            "model",
+            node,
+            image_shape=image_shape,
+            likelihood=likelihood,
+            sparsifier=copy.deepcopy(sparsity.sparsifier),
+            scale=tuple(dataset.scale),
+            code_activation=sparsity.code_activation or code_activation,
+        )
+        return model
+
+    return make_model
+
+
+def _make_penalties(settings: Settings, model: Autoencoder) -> dict[str, Penalty]:
+    """Build the model's own penalties; one that asks for `code_dim` gets the model's."""
+    penalties: dict[str, Penalty] = {}
+    for name, node in (settings.model.get("penalties") or {}).items():
+        if "_target_" not in (node or {}):  # such as an experiment's setting of a penalty that another model has
+            raise ConfigError(f"model.penalties.{name} has no _target_: this model has no such penalty of its own")
+        parameters = inspect.signature(locate(node["_target_"])).parameters
+        arguments = {"code_dim": model.code_dim} if "code_dim" in parameters else {}
+        penalties[name] = _make(settings, f"model.penalties.{name}", **arguments)
+    return penalties
+
+
+def _check_augment(augment: Augment, dataset: Dataset) -> None:
+    if augment.blends and dataset.binarize != "none":
+        raise ConfigError(
+            f"augment={type(augment).__name__.lower()} would turn black and white pixels grey: use augment=none, or "
+            f"dataset.binarize=none (it is {dataset.binarize})"
+        )
+
+
+def _check_fit(model: Autoencoder, objective: Objective, pretrain: Pretrain, measures: Mapping[str, Measure]) -> None:
+    """Raise ConfigError where the objective, pretraining or a measure does not fit the model."""
+    with error_context("model"):
+        objective.check(model)
+    with error_context("pretrain"):
+        pretrain.check(model)
+    for name, measure in measures.items():
+        with error_context(f"measures.{name}"):
+            measure.check(model)
+
+
+def _optimizer_factory(settings: Settings) -> MakeOptimizer:
+    """Return a function from parameters to an optimizer."""
+    target = locate(settings.optimizer["_target_"])
+    if inspect.isclass(target) and issubclass(target, LBFGS):
+        for name, default in (("clip_grad_norm", None), ("accumulate_grad_batches", 1)):
+            if (value := getattr(settings, name)) != default:
+                raise ConfigError(
+                    f"{name}={value} does not fit optimizer=lbfgs, whose line search needs the gradient of one loss: "
+                    "use optimizer=adam"
+                )
+    make_optimizer = partial(_make, settings, "optimizer")
+    if inspect.isclass(target) and issubclass(target, Optimizer):
+        return partial(_instantiate, "optimizer", settings.optimizer, _class=without_compiler(target))
+    return make_optimizer
+
+
+def _average_weights(settings: Settings, model: Autoencoder, steps: Sequence[OptimizerStep]) -> WeightAverage | None:
+    """Return the moving average of the model's weights, updated after each of its steps; None where `ema` is null."""
+    if settings.ema is None:
+        return None
+    weight_average = WeightAverage(model, settings.ema)
+    steps[0].after_step.append(weight_average.update)
+    return weight_average
+
+
+def _make(settings: Settings, key: str, *arguments: Any, **named: Any) -> Any:
+    """Build the component at a dotted key with the arguments that a config cannot give."""
+    return _instantiate(key, settings.select(key), *arguments, **named)
+
+
+def _instantiate(
+    key: str, node: Mapping[str, Any], *arguments: Any, _class: Callable[..., Any] | None = None, **named: Any
+) -> Any:
+    """Build the component of a node, by `_class` in place of its target where given; errors name the key."""
+    with error_context(key, node):
+        try:
+            factory = instantiate({**node, "_partial_": True}, _convert_="all")
+            if _class is not None:
+                factory = partial(_class, **factory.keywords)
+            return factory(*arguments, **named)
+        except TypeError as error:
+            raise ConfigError(f"{key}: {error}") from error
+        except Exception as error:  # Hydra wraps the exception of a nested component
+            if isinstance(error.__cause__, ValueError):
+                raise error.__cause__ from None
+            raise
+
+
+def _select_device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch finds no CUDA device: use device=auto or device=cpu")
+    device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
+    if device.type == "cuda":  # sums in the same order each time, or no run could be resumed exactly
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.deterministic = True
+    return device

@@ -1,0 +1,131 @@
+"""One training run, in order: build the components, load the data, train, evaluate."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from aetrain.config.errors import error_context
+from aetrain.config.settings import Settings
+from aetrain.data.images import Splits, in_order
+from aetrain.evaluation.evaluator import Evaluator, Metrics
+from aetrain.evaluation.measures.measure import EvalInputs
+from aetrain.model.pca import PCA
+from aetrain.runs.build import Components, build
+from aetrain.runs.entry import with_original_overrides
+from aetrain.runs.request import RunRequest
+from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
+from aetrain.training.backend.compile import compile_steps
+from aetrain.training.backend.setup import backend
+from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
+
+log = logging.getLogger("aetrain")
+
+PCA_MAX_PIXELS = 4096  # the covariance of larger images takes longer than training
+PCA_BATCH_SIZE = 2048  # images of which moments are summed at a time
+
+
+def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
+    """Train a model from the start, or from the checkpoint in the run's directory; return the content of metrics.json."""
+    metrics = already_done(request, settings)
+    if metrics is not None:
+        return metrics
+    components = build(settings)
+    splits = load_data(components)
+    check_measures(components, splits)
+    request = claim_directory(request)
+    run_dir = request.run_dir
+    with run_dir.logging(), reporting_disk_errors(run_dir), backend():
+        training_run = TrainingRun(request, settings, components, splits)
+        with training_run.event_file():
+            training_run.prepare()
+            state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
+            if settings.compile and not state.is_last:
+                compile_steps(steps, (components.model, components.objective), batches)
+            bar = _progress_bar() if request.single else None
+            fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
+            with training_run.averaged_weights():
+                return training_run.finish(evaluate_components(components, splits))
+
+
+def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | None:
+    """Return the metrics of a run that is finished, or that failed in an earlier sweep; None where work is left.
+
+    Raise ConfigError where the directory holds another run.
+    """
+    run_dir = request.run_dir
+    run_dir.check_same_config(request.config)
+    status = run_dir.status
+    if status == "finished" and run_dir.metrics().get("epochs", 0) >= settings.epochs:
+        log.info("%s is finished: nothing to do (a larger epochs= continues it)", run_dir)
+    elif status == "failed" and not request.single and not settings.retry:
+        log.info("%s failed before: %s (retry=true trains it again)", run_dir, run_dir.metrics().get("cause"))
+    else:
+        return None
+    return run_dir.metrics()
+
+
+def claim_directory(request: RunRequest) -> RunRequest:
+    """Lock the run's directory; return the request with the overrides that the run began with."""
+    request = with_original_overrides(request)
+    request.run_dir.claim(request.config, request.overrides)
+    return request
+
+
+def load_data(components: Components) -> Splits:
+    """Return the data set on the device."""
+    with error_context("dataset"):
+        splits = components.dataset.load()
+    return splits.to(components.device)
+
+
+def check_measures(components: Components, splits: Splits) -> None:
+    """Raise ConfigError where a measure cannot be computed on these images."""
+    for name, measure in components.measures.items():
+        with error_context(f"measures.{name}"):
+            measure.check_images(splits)
+
+
+def evaluate_components(components: Components, splits: Splits, pca: PCA | None = None) -> Metrics:
+    """Return the standard metrics of the test images and the measures; `pca` avoids fitting the baseline again."""
+    prepare = components.dataset.prepare
+    evaluator = Evaluator(splits.test, prepare, components.noise)
+    pca = pca or fit_pca_baseline(components, splits)
+    metrics = evaluator.evaluate_full(components.model.eval(), components.objective, pca)
+    inputs = EvalInputs(
+        components.model,
+        components.objective,
+        components.noise,
+        splits,
+        prepare,
+        components.make_untrained,
+        components.seed,
+        pca,
+    )
+    for measure in components.measures.values():
+        metrics |= measure(inputs)
+    return {f"test/{name}": value for name, value in metrics.items()}
+
+
+def fit_pca_baseline(components: Components, splits: Splits) -> PCA | None:
+    """Fit PCA with as many components as the code has units; return None, and log it, where images are too large."""
+    channels, height, width = components.model.image_shape
+    if (pixels := channels * height * width) > PCA_MAX_PIXELS:
+        log.info("test/pca_sse is left out: images of %d pixels are too large for PCA", pixels)
+        return None
+    return PCA.fit(in_order(splits.train, PCA_BATCH_SIZE, components.dataset.prepare), components.model.code_dim)
+
+
+def _progress_bar() -> ProgressBar | None:
+    """Return a progress bar for each epoch on a terminal; None otherwise."""
+    if not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    def progress_bar(loader: EpochLoader, state: TrainState) -> Iterator[Tensor]:
+        text = f"epoch {state.epoch + 1}/{state.epochs}"
+        yield from tqdm(loader, desc=text, leave=False, mininterval=0.2)
+
+    return progress_bar

@@ -1,0 +1,240 @@
+"""The state of one training run and all that it writes: at its start, at the end of every epoch, at its end.
+
+Between `prepare` and `finish`, `fit` trains the weights and calls `record` after every epoch.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from aetrain.config.errors import ConfigError, error_context
+from aetrain.config.hparams import hparam_columns, hparams
+from aetrain.config.overrides import run_name
+from aetrain.config.settings import Settings
+from aetrain.data.images import Batches, Splits
+from aetrain.evaluation.console import epoch_line, metrics_table
+from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
+from aetrain.evaluation.evaluator import Evaluator, Metrics
+from aetrain.evaluation.finding import Finding
+from aetrain.runs.build import Components
+from aetrain.runs.request import RunRequest
+from aetrain.storage import checkpoint
+from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
+from aetrain.training.loop import TrainState, seed_epoch
+from aetrain.training.pretraining.pretrain import PretrainContext
+from aetrain.views.context import context_factory
+from aetrain.views.tensorboard import TensorBoardWriter
+from aetrain.views.tensorboard_link import tensorboard_command, tensorboard_link
+from aetrain.views.thumbnail_strip import write_thumbnail_strip
+
+log = logging.getLogger("aetrain")
+
+
+@contextmanager
+def reporting_disk_errors(run_dir: RunDirectory) -> Iterator[None]:
+    """Turn a damaged checkpoint, and a disk that cannot be written to, into a ConfigError."""
+    try:
+        with run_dir.reporting_write_errors():
+            yield
+    except checkpoint.CheckpointError as error:
+        raise ConfigError(str(error)) from error
+
+
+class TrainingRun:
+    """A run from the checkpoint in its directory, which must be claimed, or from the start."""
+
+    def __init__(self, request: RunRequest, settings: Settings, components: Components, splits: Splits) -> None:
+        model, prepare = components.model, components.dataset.prepare
+        self.request = request
+        self.run_dir = request.run_dir
+        self.settings = settings
+        self.components = components
+        self.config_yaml = OmegaConf.to_yaml(request.config)
+        self.batches = Batches(splits.train, settings.batch_size, prepare)
+        self.held_out_name, held_out = splits.held_out
+        self.evaluator = Evaluator(held_out, prepare, components.noise)
+        context = context_factory(model, held_out, prepare, components.noise)
+        self.tensorboard = TensorBoardWriter(self.run_dir.path, components.views, context)
+        self.training_state = checkpoint.TrainingState(
+            components.objective, components.optimizers, components.weight_average
+        )
+        self.state = TrainState(model, settings.seed, settings.epochs)
+        self.saved = self._load_checkpoint()
+        self.journal = [*self.saved.journal] if self.saved else []
+        self.num_parameters = sum(p.numel() for p in model.parameters())
+        self.start_time = time.perf_counter()
+        self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
+        counts = (self.run_dir, self.num_parameters, len(splits.train), components.device)
+        log.info("%s: %d weights, %d training images, %s", *counts)
+
+    def _load_checkpoint(self) -> checkpoint.Progress | None:
+        """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""
+        saved = checkpoint.resume(self.run_dir.path, self.components.model, self.training_state)
+        if saved is None:
+            return None
+        if self.components.weight_average is not None:  # the checkpoint's model has the averaged weights
+            self.components.weight_average.swap()
+        if saved.epoch > self.state.epochs:
+            raise ConfigError(
+                f"{self.run_dir} is at epoch {saved.epoch} already: use more epochs= than {self.state.epochs}"
+            )
+        self.state.epoch = saved.epoch
+        return saved
+
+    @contextmanager
+    def event_file(self) -> Iterator[None]:
+        """Open the run's event file inside."""
+        epoch = self.state.epoch if self.saved else None
+        with self.tensorboard.session(self.config_yaml, epoch, _curves(self.journal), last=self.state.epochs):
+            self.start_time = time.perf_counter()
+            yield
+
+    def prepare(self) -> None:
+        """Make the weights that training begins with and record them as epoch 0; do nothing in a resumed run."""
+        if self.saved is not None:
+            return
+        components, seed = self.components, self.state.seed
+        seed_epoch(seed, 0)
+        context = PretrainContext(
+            batches=self.batches,
+            noise=components.noise,
+            objective=components.objective,
+            make_optimizer=components.make_optimizer,
+            seed=seed,
+            record=self._record_pretraining,
+        )
+        with error_context("pretrain"):
+            components.pretrain(components.model, context)
+        if components.weight_average is not None:
+            components.weight_average.reset()
+        self.record(self.state)
+
+    def _record_pretraining(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record an epoch of pretraining in the journal and the event file."""
+        self.journal.append({"epoch": epoch, **metrics})
+        self.tensorboard.add_scalars(epoch, metrics)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Put the moving average of the weights into the model inside, where the run has one."""
+        average = self.components.weight_average
+        with nullcontext() if average is None else average.applied():
+            yield
+
+    def record(self, state: TrainState) -> None:
+        """Evaluate an epoch, write its metrics and pictures, and save a checkpoint; epoch 0 is before training."""
+        with self.averaged_weights():
+            self.show(state)
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint of the epoch that was shown last."""
+        progress = checkpoint.Progress(self.journal[-1]["epoch"], self.journal)
+        checkpoint.save(
+            self.run_dir.path,
+            self.components.model,
+            self.training_state,
+            progress,
+            self.config_yaml,
+            self.request.overrides,
+        )
+
+    def show(self, state: TrainState) -> None:
+        """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""
+        metrics = self._evaluate_epoch(state)
+        line = {"epoch": state.epoch, **metrics, "seconds": round(state.seconds, 4)}
+        self.journal.append(line)
+        self.run_dir.append_history(line)
+        self.tensorboard.add_scalars(state.epoch, metrics)
+        self.tensorboard.add_pictures(state.epoch, last=state.is_last)
+        log.info("%s", epoch_line(state, metrics, self.held_out_name, self.batches.num_images))
+
+    def _evaluate_epoch(self, state: TrainState) -> Metrics:
+        """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""
+        model = self.components.model.eval()
+        metrics = {f"train/{name}": value for name, value in state.metrics.items()}
+        if all(map(math.isfinite, metrics.values())):
+            held_out = self.evaluator.evaluate_epoch(model, self.components.objective)
+            metrics |= {f"{self.held_out_name}/{name}": value for name, value in held_out.items()}
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                lr = self.settings.optimizer.get("lr")
+                raise ConfigError(
+                    f"training diverged in epoch {state.epoch}: {name} is {value}; try a smaller optimizer.lr "
+                    f"(it is {lr}); the last good checkpoint is kept in {self.run_dir.path}"
+                )
+        return metrics
+
+    def finish(self, metrics: Metrics) -> dict[str, Any]:
+        """Write the final metrics, findings and pictures; return the content of metrics.json.
+
+        `metrics` are the standard metrics of the trained model and its measures.
+        """
+        run_dir, state = self.run_dir, self.state
+        settings = flatten({item.name: getattr(self.settings, item.name) for item in fields(self.settings)})
+        findings = self._diagnose(metrics, settings)
+        if lines := run_dir.history()[1:]:
+            metrics["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
+        if self.components.views:
+            write_thumbnail_strip(self.tensorboard.make_context(state.epoch), run_dir.path / "figures" / "strip")
+        self._close_event_file(metrics, findings, settings)
+        run_dir.write_findings([asdict(finding) for finding in findings])
+        content = {
+            "status": "finished",
+            "epochs": state.epoch,
+            "weights": self.num_parameters,
+            "seconds": round(time.perf_counter() - self.start_time, 3),
+            **metrics,
+        }
+        run_dir.write_metrics(content)
+        self._log_result(metrics, findings)
+        return content
+
+    def _diagnose(self, metrics: Metrics, settings: Mapping[str, Any]) -> list[Finding]:
+        by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
+        return diagnose(diagnostic_inputs(self.components.model, by_name, self.run_dir.history(), settings))
+
+    def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
+        """Write the findings and the run's row of the HParams table, and close the event file."""
+        overrides = self.request.overrides
+        text = "\n".join(f"- **{finding.what}**: {finding.evidence}; {finding.remedy}" for finding in findings)
+        self.tensorboard.add_note("diagnostics", text or "No findings.")
+        trial = run_name([text for text in overrides if not text.startswith(("seed=", "epochs="))])
+        columns = hparam_columns(overrides, self.request.single)
+        self.tensorboard.close(hparams(settings, overrides), metrics, trial, columns)
+
+    def _log_result(self, metrics: Metrics, findings: Sequence[Finding]) -> None:
+        log.info("%s", metrics_table(metrics))
+        for finding in findings:
+            log.warning("diagnostics: %s", finding)
+        log.info("pictures: %s/figures", self.run_dir)
+        if self.request.single:  # a sweep logs this once, at its end
+            log.info(
+                "compare:  %s\nthen at:  %s", tensorboard_command(_log_folder(self.run_dir.path)), tensorboard_link()
+            )
+
+
+def _is_training_epoch(line: checkpoint.JournalLine) -> bool:
+    """Return whether a line of the journal is an epoch of training, not of pretraining."""
+    return "seconds" in line
+
+
+def _curves(journal: Sequence[checkpoint.JournalLine]) -> list[tuple[int, dict[str, float]]]:
+    """Return the epochs of a journal, each with its metrics by tag, timings excluded."""
+    curves = []
+    for line in journal:
+        metrics = {tag: value for tag, value in line.items() if tag not in ("epoch", *TIMING_METRICS)}
+        curves.append((line["epoch"], metrics))
+    return curves
+
+
+def _log_folder(path: Path) -> Path:
+    """Return the folder to open TensorBoard on: the nearest parent called outputs, else the run's parent."""
+    return next((folder for folder in path.parents if folder.name == "outputs"), path.parent)

@@ -1,0 +1,1 @@
+"""The files of a run: directory, checkpoint, saved config, atomic writes, locks."""

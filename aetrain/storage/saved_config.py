@@ -1,0 +1,71 @@
+"""The config that a run directory holds: `.hydra/config.yaml`, or its copy in the checkpoint."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from aetrain.config.errors import ConfigError
+from aetrain.config.renames import upgrade_config
+from aetrain.storage.checkpoint_state import STATE_FILE, latest_state
+
+log = logging.getLogger("aetrain")
+
+
+def saved_config(run: Path, setting: str = "run") -> dict[str, Any]:
+    """Return the config of a run directory under current names, as plain data with its interpolations unresolved.
+
+    Where the file is lost or cut off, the copy in the checkpoint is returned. Raise ConfigError where the directory is
+    no run's; `setting` is the one that named it.
+    """
+    file, state = run / ".hydra" / "config.yaml", latest_state(run)
+    copy = _parse(state.config, file) if state and state.config else None
+    if not file.is_file() and copy is None:
+        problem = "is no directory"
+        if run.is_dir():
+            problem = "is not the directory of a run: it has no .hydra/config.yaml"
+        raise ConfigError(f"{setting}={run} {problem}{_suggest_run(run, setting)}")
+    try:
+        config = _parse(file.read_bytes(), file)
+        if copy is not None and _lacks(config, copy):
+            raise ConfigError(f"{file} lacks settings of the run")
+    except (OSError, ConfigError) as error:
+        if copy is None:
+            raise
+        log.warning("%s: using the copy in the checkpoint", str(error).partition("\n")[0])
+        config = copy
+    return upgrade_config(config)
+
+
+def _parse(text: str | bytes, file: Path) -> dict[str, Any]:
+    """Parse a run's config. Raise ConfigError where it is none."""
+    try:
+        decoded = text.decode() if isinstance(text, bytes) else text
+        config = OmegaConf.to_container(OmegaConf.create(decoded)) if decoded.strip() else None
+    except Exception as error:  # any that a YAML parser raises on a damaged file
+        raise ConfigError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, dict) or "model" not in config:
+        raise ConfigError(f"{file} is not the config of a run")
+    return {str(key): value for key, value in config.items()}
+
+
+def _lacks(config: dict[Any, Any], copy: dict[Any, Any]) -> bool:
+    """Return whether the copy has a setting that the config does not have."""
+    for key, value in copy.items():
+        if key not in config:
+            return True
+        if isinstance(value, dict) and (not isinstance(config[key], dict) or _lacks(config[key], value)):
+            return True
+    return False
+
+
+def _suggest_run(path: Path, setting: str) -> str:
+    """Return `; did you mean run=...?` for the run around a path, or for the latest one below it or below outputs/."""
+    around = [folder for folder in path.parents if (folder / ".hydra" / "config.yaml").is_file()]
+    top = path if path.is_dir() else Path("outputs")
+    below = [file.parent.parent for file in top.glob(f"**/checkpoint/{STATE_FILE}")]
+    runs = around[:1] or sorted(below, key=lambda run: (run / "checkpoint").stat().st_mtime)
+    if not runs:
+        return ": give a run directory, such as those below outputs/"
+    return f"; did you mean {setting}={runs[-1]}?"

@@ -1,0 +1,1 @@
+"""Launch the runs of a sweep and summarise them."""

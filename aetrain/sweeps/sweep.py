@@ -1,0 +1,111 @@
+"""The directory of a sweep: the outcomes of its runs, its table, its report."""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aetrain.config.errors import ConfigError
+from aetrain.report.groups import group_runs
+from aetrain.report.page import write_page
+from aetrain.report.runs import read_runs
+from aetrain.report.tables import main_metrics, metric_name, to_csv
+from aetrain.storage import atomic
+from aetrain.storage.run_directory import OUTCOMES, RunDirectory, display_path
+from aetrain.views.tensorboard_link import tensorboard_command, tensorboard_link
+
+log = logging.getLogger("aetrain")
+
+MAX_CAUSE_LENGTH = 100  # characters of a cause in the table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run of this sweep."""
+
+    name: str  # of the run's directory
+    status: str  # finished, failed, interrupted or refused
+    cause: str
+
+
+class Sweep:
+    """The directory of a sweep, from before its first run; it may hold runs of an earlier one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        shutil.rmtree(directory / OUTCOMES, ignore_errors=True)  # left by a killed command
+
+    def clean(self) -> None:
+        """Remove the recorded outcomes, and Hydra's multirun.yaml of a sweep without runs."""
+        shutil.rmtree(self.directory / OUTCOMES, ignore_errors=True)
+        if not self.runs():
+            (self.directory / "multirun.yaml").unlink(missing_ok=True)
+
+    def runs(self) -> list[RunDirectory]:
+        """Return the runs in the directory, by name."""
+        folders = [RunDirectory(folder.parent) for folder in sorted(self.directory.glob("*/.hydra"))]
+        return [run for run in folders if run.status != "new"]
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcomes of the runs of this sweep, by name."""
+        outcomes = []
+        for file in sorted((self.directory / OUTCOMES).glob("*")):
+            content = json.loads(file.read_text(encoding="utf-8"))
+            outcomes.append(Outcome(file.name, content["status"], content["cause"]))
+        return outcomes
+
+    def raise_failures(self) -> None:
+        """Raise ConfigError with the number of runs of this sweep that failed or were refused, if any were."""
+        outcomes = self.outcomes()
+        failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+        refused = [outcome for outcome in outcomes if outcome.status == "refused"]
+        if not failed and not refused:
+            return
+        where = f" (see {self.directory / failed[0].name / 'aetrain.log'})" if failed else ""
+        cause = _first_line(failed[0].cause) if failed else refused[0].cause
+        raise ConfigError(f"{len(failed) + len(refused)} of {len(outcomes)} runs failed{where}:\n  {cause}")
+
+    def summarise(self) -> None:
+        """Log a table of the runs, write all their metrics to sweep.csv and a page about them to report.html."""
+        runs = self.runs()
+        if not runs:
+            return
+        log.info("\n%s\n", _format_table(runs))
+        table, page = self.directory / "sweep.csv", self.directory / "report.html"
+        try:
+            groups = group_runs(read_runs(self.directory, self.directory))
+            atomic.replace_text(table, to_csv(groups))
+            log.info("table:   %s", table)
+            write_page(page, display_path(self.directory), groups, table.name)
+            log.info("report:  %s", page)
+        except Exception as error:  # a failed report must not fail the sweep
+            log.warning("report:  %s could not be written: %s: %s", page, type(error).__name__, error)
+        log.info("compare: %s\nthen at: %s", tensorboard_command(self.directory), tensorboard_link())
+
+
+def _format_table(runs: Sequence[RunDirectory]) -> str:
+    """Return a table with a row for each run: its name, main metrics and status."""
+    metrics = [run.metrics() for run in runs]
+    tags = main_metrics(tag for values in metrics for tag in values)
+    rows = [["run", *map(metric_name, tags), "status"]]
+    rows += [_table_row(run, values, tags) for run, values in zip(runs, metrics, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *middle, last in rows:
+        cells = map(str.rjust, middle, widths[1:-1])
+        lines.append("  ".join(["", first.ljust(widths[0]), *cells, last]))
+    return "\n".join(lines)
+
+
+def _table_row(run: RunDirectory, metrics: dict[str, Any], tags: Sequence[str]) -> list[str]:
+    cells = [f"{metrics[tag]:.4g}" if isinstance(metrics.get(tag), int | float) else "-" for tag in tags]
+    cause = f": {_first_line(str(metrics['cause']))}" if "cause" in metrics else ""
+    return [run.path.name, *cells, f"{run.status}{cause}"]
+
+
+def _first_line(cause: str) -> str:
+    line = cause.partition("\n")[0]
+    return line if len(line) <= MAX_CAUSE_LENGTH else line[: MAX_CAUSE_LENGTH - 3] + "..."

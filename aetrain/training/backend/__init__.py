@@ -1,0 +1,1 @@
+"""How torch computes: matrix products, memory, precision, compilation."""

@@ -1,0 +1,15 @@
+"""Set up the libraries below torch while a model is trained or evaluated."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aetrain.training.backend.malloc import keep_freed_memory
+from aetrain.training.backend.matmul import matmul_by_onednn
+
+
+@contextmanager
+def backend() -> Iterator[None]:
+    """Keep freed memory, and compute products with the faster library inside."""
+    keep_freed_memory()
+    with matmul_by_onednn():
+        yield

@@ -1,0 +1,1 @@
+"""Initialise or pretrain the weights before training."""

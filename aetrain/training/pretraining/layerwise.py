@@ -1,0 +1,131 @@
+"""Greedy layer-wise pretraining: each stage is an autoencoder that shares its layers with the model."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from aetrain.data.noise import Noise
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.bottlenecks import Deterministic
+from aetrain.model.dense import DenseDecoder, DenseEncoder
+from aetrain.model.likelihoods import Bernoulli, Gaussian, Likelihood
+from aetrain.model.records import LossDict
+from aetrain.objective.objective import Objective
+from aetrain.objective.penalties import Critic
+from aetrain.training.pretraining.layer_pairs import (
+    LayerInputBatches,
+    LayerPair,
+    activations_of,
+    layer_pairs,
+    layers_of,
+    train_stage,
+    units_below,
+)
+from aetrain.training.pretraining.pretrain import PretrainContext
+from aetrain.training.step import OptimizerStep, after_step_hooks
+
+
+@dataclass(frozen=True)
+class Layerwise:
+    """Train each pair of layers to reconstruct the output of the trained layers below for clean images.
+
+    Stage i minimises nll(decode_i(encode_i(noise(h_{i-1}))), h_{i-1}) with h_0 = x: Bengio et al. (2007), "Greedy
+    layer-wise training of deep networks", section 3; with the run's noise on every stage's input it is the stacked
+    denoising autoencoder of Vincent et al. (2010), section 3.5. The stage of the code has the model's bottleneck,
+    sparsifier and penalties, critics excluded. Each stage has a new optimizer of the run's kind, at a constant `lr`
+    where one is given.
+    """
+
+    epochs: int = 5
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs={self.epochs} trains no layer: use 1 or more, or pretrain=none")
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"lr={self.lr} is not positive: use a number above 0, or null for the optimizer's own")
+
+    def check(self, model: Autoencoder) -> None:
+        """Accept a model of fully connected layers with any activation."""
+        layers_of(model)
+
+    def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
+        """Train the layers from the pixels to the code."""
+        penalties = {name: p for name, p in context.objective.penalties.items() if not isinstance(p, Critic)}
+        for pair in layer_pairs(model):
+            stage = make_stage(model, pair)
+            objective = Objective(penalties if pair.is_code else {})
+            optimizer = context.make_optimizer(stage.parameters())
+            for group in optimizer.param_groups:
+                group["lr"] = group["lr"] if self.lr is None else self.lr
+            noise = context.noise if pair.number == 1 else HiddenNoise(context.noise)
+            losses = StageObjective(stage, objective, noise)
+            optimizer_step = OptimizerStep(losses, optimizer, after_step=after_step_hooks(stage))
+            loader = LayerInputBatches(context.batches, units_below(model, pair.number))
+            train_stage(stage, optimizer_step, loader, self.epochs, pair.number, context)
+
+
+def make_stage(model: Autoencoder, pair: LayerPair) -> Autoencoder:
+    """Return the autoencoder of one pair of layers, which reconstructs the input of the pair in the model."""
+    bottleneck, code_transform = model.bottleneck, model.code_transform
+    if not pair.is_code:
+        bottleneck = Deterministic(pair.encoder_layer.in_features, pair.encoder_layer.out_features)
+        bottleneck.project = pair.encoder_layer
+        code_transform = nn.Sequential(activations_of(model)[pair.number - 1])
+    reads_pixels = pair.number == 1
+    return Autoencoder(
+        encoder=DenseEncoder(pair.input_shape, (), "identity"),
+        bottleneck=bottleneck,
+        decoder=DenseDecoder(pair.input_shape, [pair.decoder_layer], ()),
+        likelihood=model.likelihood if reads_pixels else hidden_likelihood(activations_of(model)[pair.number - 2]),
+        code_activation=code_transform,
+        sparsifier=nn.Identity(),
+        image_shape=pair.input_shape,
+        scale=(model.low, model.high) if reads_pixels else (0.0, 1.0),
+    )
+
+
+def hidden_likelihood(activation: nn.Module) -> Likelihood:
+    """Return the likelihood of hidden units.
+
+    The cross-entropy for sigmoid units (Vincent et al. 2010, eq. 3), the squared error for all others (their eq. 4).
+    """
+    return Bernoulli() if isinstance(activation, nn.Sigmoid) else HiddenLikelihood(activation)
+
+
+class HiddenLikelihood(Gaussian):
+    """Squared error of hidden units, computed behind their activation."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.linear = isinstance(activation, nn.Identity)
+        self.output = activation
+
+    def inverse_mean(self, x: Tensor) -> Tensor:
+        """Raise NotImplementedError: not every activation has an inverse, and no stage needs it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class HiddenNoise:
+    """Noise on activations [B, units, 1, 1], rescaled so that a batch's smallest is 0 and its largest 1."""
+
+    noise: Noise
+
+    def __call__(self, x: Tensor) -> Tensor:
+        low, high = x.amin(), x.amax()
+        scaled = (x - low) / (high - low).clamp_min(1e-12)
+        noisy = self.noise(scaled)
+        return x if noisy is scaled else low + (high - low) * noisy
+
+
+@dataclass(frozen=True)
+class StageObjective:
+    """The losses of a stage."""
+
+    stage: Autoencoder
+    objective: Objective
+    noise: Noise | HiddenNoise
+
+    def __call__(self, x: Tensor) -> LossDict:
+        return self.objective(self.stage, self.stage(self.noise(x), x))

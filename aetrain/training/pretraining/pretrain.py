@@ -1,0 +1,105 @@
+"""Initialise the weights before training: as drawn, from the mean image, or by PCA."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from aetrain.data.images import Batches
+from aetrain.data.noise import Noise
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.pca import PCA
+from aetrain.objective.objective import Objective
+
+MEAN_BATCH_SIZE = 8192  # images of which moments are summed at a time
+
+
+@dataclass(frozen=True)
+class PretrainContext:
+    """The data and functions that pretraining may use."""
+
+    batches: Batches
+    noise: Noise
+    objective: Objective  # of the training that follows
+    make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    seed: int
+    record: Callable[[int, Mapping[str, float]], None]  # takes an epoch of a stage and its metrics by TensorBoard tag
+
+
+class Pretrain(Protocol):
+    """A method that prepares the weights of a model."""
+
+    def check(self, model: Autoencoder) -> None:
+        """Raise ValueError for a model that it cannot prepare; called before any data is read."""
+        ...
+
+    def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
+        """Change the weights of the model in place."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoPretraining:
+    """Keep the weights as they were drawn."""
+
+    def check(self, model: Autoencoder) -> None:
+        """Accept any model."""
+
+    def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class MeanImage:
+    """Set the decoder's last bias so that training begins with the mean image."""
+
+    def check(self, model: Autoencoder) -> None:
+        """Accept any model."""
+
+    @torch.no_grad()
+    def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
+        """Set the bias of each pixel, or of each channel to the channel's mean where there is one bias a channel."""
+        bias = model.decoder.output_bias
+        mean = mean_image(context.batches).flatten(1)  # [C, H * W]
+        per_bias = mean.flatten() if bias.numel() == mean.numel() else mean.mean(1)
+        bias.copy_(model.likelihood.inverse_mean(per_bias))
+
+
+@dataclass(frozen=True)
+class ExactPCA:
+    """Set the exact solution of a linear autoencoder: z = V (x - mean), x = V^T z + mean, V the principal directions."""
+
+    def check(self, model: Autoencoder) -> None:
+        """Accept a linear autoencoder with a linear output and a linear code."""
+        if model.encoder.first_layer_weights() is not None:
+            raise ValueError("pca needs a model without hidden layers: use model=linear, or model.hidden=[]")
+        if not model.likelihood.linear:
+            raise ValueError("pca needs the squared error of a linear output: use likelihood=gaussian")
+        if not all(isinstance(layer, nn.Identity) for layer in model.code_transform):
+            raise ValueError("pca needs a linear code: use sparsity=none and model.code_activation=null")
+
+    @torch.no_grad()
+    def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
+        """Set the weights."""
+        low, high = model.low, model.high
+        pixels = context.batches.pixels.split(MEAN_BATCH_SIZE)
+        pca = PCA.fit((low + (high - low) * context.batches.prepare(part) for part in pixels), model.code_dim)
+        directions = torch.zeros_like(
+            model.bottleneck.project.weight
+        )  # [D, P]; units beyond the number of directions stay 0
+        directions[: len(pca.components)] = pca.components
+        model.bottleneck.project.weight.copy_(directions)
+        model.bottleneck.project.bias.copy_(-directions @ pca.mean)
+        for weight in model.decoder.parameters():
+            if weight.dim() == 2:  # a tied layer has no matrix of its own
+                weight.copy_(directions.t())
+        model.decoder.output_bias.copy_(pca.mean)
+
+
+def mean_image(batches: Batches) -> Tensor:
+    """Return the mean of the prepared training images, [C, H, W] in [0, 1]."""
+    total = torch.stack([batches.prepare(part).sum(0) for part in batches.pixels.split(MEAN_BATCH_SIZE)]).sum(0)
+    return total / len(batches.pixels)

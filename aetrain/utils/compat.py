@@ -1,0 +1,92 @@
+"""Every use of a private interface of Hydra, torch or TensorBoard, and the workaround for each.
+
+`tests/test_compat.py` fails with a clear sentence where an upgrade of one of them removes an interface.
+"""
+
+import argparse
+import inspect
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+if TYPE_CHECKING:  # heavy imports
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from torch.optim import Optimizer
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def hydra_argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of Hydra's own flags, which Hydra 1.3 does not export."""
+    from hydra._internal.utils import get_args_parser
+
+    parser: argparse.ArgumentParser = get_args_parser()
+    return parser
+
+
+def cpu_has(feature: Literal["avx512_bf16", "amx_tile"]) -> bool:
+    """Return whether this CPU has bfloat16 instructions for vectors (avx512_bf16) or matrices (amx_tile).
+
+    False where torch does not say: the answer decides about speed alone.
+    """
+    import torch
+
+    is_supported = vars(torch.cpu).get(f"_is_{feature}_supported")
+    return callable(is_supported) and bool(is_supported())
+
+
+def event_writer(writer: "SummaryWriter") -> Any:
+    """Return the event file writer inside a SummaryWriter, whose `add_event` and `add_summary` take protobufs.
+
+    `add_image` makes RGB of grey images and takes five times as long.
+    """
+    return writer._get_file_writer()
+
+
+def add_summary(writer: "SummaryWriter", summary: "Summary", step: int | None = None) -> None:
+    """Write a Summary protobuf."""
+    event_writer(writer).add_summary(summary, step)
+
+
+def add_event(writer: "SummaryWriter", event: "Event") -> None:
+    """Write an Event protobuf under its own step and time."""
+    event_writer(writer).add_event(event, event.step, event.wall_time)
+
+
+def use_fast_checksums() -> None:
+    """Let TensorBoard compute the checksums of its records (CRC-32C) with google-crc32c, which is written in C.
+
+    TensorBoard's own are computed in Python byte by byte, in a thread beside training, and take as much time as
+    drawing the pictures.
+    """
+    import google_crc32c
+    from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
+
+    if google_crc32c.implementation == "c":
+        pywrap_tensorflow.crc32c = google_crc32c.value
+
+
+OptimizerT = TypeVar("OptimizerT", bound="Optimizer")
+
+
+@cache
+def without_compiler(optimizer_class: "type[OptimizerT]") -> "type[OptimizerT]":
+    """Return a subclass of a torch optimizer that does not import torch's compiler, which takes longer than torch.
+
+    torch wraps these methods so that the compiler does not trace them, and the wrappers import it at the first call.
+    The subclass has the functions inside the wrappers; nothing of torch is changed. `step` keeps `no_grad`. An
+    optimizer class of another package keeps its own `step`.
+    """
+    import torch
+    from torch.optim import Optimizer
+
+    base: Any = optimizer_class
+    members: dict[str, Any] = {}
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        if getattr(optimizer_class, name) is getattr(Optimizer, name):
+            members[name] = inspect.unwrap(getattr(Optimizer, name))
+    if optimizer_class.__module__.startswith("torch.optim."):
+        step = torch.no_grad()(inspect.unwrap(base.step))
+        step.hooked = True  # torch wraps a step for its profiler unless it is marked so
+        members["step"] = step
+    subclass: Any = type(base.__name__, (base,), members)
+    return cast("type[OptimizerT]", subclass)

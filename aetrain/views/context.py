@@ -1,0 +1,190 @@
+"""The input of all views: a model, the same images at every step, and one forward pass that the views share.
+
+Shapes: N images, C channels, H height, W width, D units of the code, U units of a layer, h x w pixels that a unit sees.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from aetrain.data.images import Images, Prepare
+from aetrain.data.noise import Noise
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import Forward, Tap
+from aetrain.views.render import bounding_box
+from aetrain.views.unit_activations import (
+    UnitActivations,
+    input_gradient,
+    max_activating_input,
+    record_activations,
+    single_unit_effect,
+)
+
+Norm = Literal["data_covariance", "pixels"]
+
+MIN_IMAGES = 100  # of a context, however large the images are
+MAX_PIXELS = 4_000_000  # of all images of a context, since the activations of all layers stay in memory for the views
+COVARIANCE_IMAGES = 256  # images whose covariance is the norm `data_covariance`
+RECEPTIVE_FIELD_UNITS = 16  # channels whose gradients together give the receptive field of a layer
+SEED = 1  # of the generators of noise, prior samples and crops
+
+
+@dataclass(frozen=True, eq=False)
+class ViewContext:
+    """A model in evaluation mode, images, and the noise that corrupts them.
+
+    Views do not change training: they keep no gradient, and their random numbers come from generators that start from
+    the same seed each time, never from the global generator.
+    """
+
+    model: Autoencoder
+    x: Tensor  # [N, C, H, W] in [0, 1]
+    labels: Tensor | None  # [N]
+    noise: Noise
+    epoch: int
+    class_names: tuple[str, ...] = ()
+    _cache: dict[tuple[str, ...], tuple[int, Tensor | None]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.model.eval()
+
+    @cached_property
+    def _forward(self) -> tuple[Forward, dict[str, UnitActivations]]:
+        return record_activations(self.model, self.x)
+
+    @property
+    def out(self) -> Forward:
+        """The forward pass over the clean images."""
+        return self._forward[0]
+
+    @property
+    def activations(self) -> dict[str, UnitActivations]:
+        """The activations of each layer's units in that pass, by the layer's name."""
+        return self._forward[1]
+
+    @cached_property
+    def unit_layers(self) -> list[Tap]:
+        """The layers of units, from the encoder's first layer to the decoder's last."""
+        return self.model.unit_layers()
+
+    @property
+    def z(self) -> Tensor:
+        """The codes [N, D] of the clean images: the mean code where the code is random."""
+        return self.out.code.z
+
+    @cached_property
+    def x_in(self) -> Tensor:
+        """The input of the encoder, [N, C, H, W]: images with noise, or the tensor `x` itself without noise."""
+        return self.noise(self.x, self.make_generator())
+
+    @cached_property
+    def mean_image(self) -> Tensor:
+        """The mean of the images, [C, H, W]."""
+        return self.x.mean(0)
+
+    def max_activating_input(self, tap: Tap, count: int, norm: Norm = "data_covariance") -> Tensor | None:
+        """Return the input of norm 1 that activates each of a layer's first units most: [U, C, h, w], U <= `count`.
+
+        The input is a change d of the mean image, as large as the mean distance of the images from their mean.
+        `pixels` measures d by |d|. `data_covariance` measures d by |A^-1 d|, where A A^T is the covariance of the
+        images: directions in which images vary cost less than directions in which no image varies. The result is cut
+        to the unit's receptive field. Return None where the unit has no gradient.
+        """
+        units = torch.arange(min(count, self.activations[tap.name].values.shape[1]), device=self.x.device)
+        return self._cached(
+            ("max_activating_input", tap.name, norm), units, lambda: self._max_activating_input(tap, units, norm)
+        )
+
+    def _max_activating_input(self, tap: Tap, units: Tensor, norm: Norm) -> Tensor | None:
+        if tap.weights is not None:
+            return max_activating_input(self.model, tap, units, self.mean_image, 1, ascent_direction=torch.clone)
+        field_of_view = self.receptive_field(tap)
+        deviations = (self.x - self.mean_image)[:, :, *field_of_view]  # [N, C, h, w]
+        radius = float(deviations.flatten(1).norm(dim=1).mean())
+        samples = deviations[:COVARIANCE_IMAGES].flatten(1)  # [M, C * h * w]
+
+        def ascent_direction(gradient: Tensor) -> Tensor:
+            if norm == "pixels":
+                return gradient
+            inside = gradient[:, :, *field_of_view]
+            direction = torch.zeros_like(gradient)
+            direction[:, :, *field_of_view] = (inside.flatten(1) @ samples.t() @ samples).view_as(inside)
+            return direction
+
+        pictures = max_activating_input(self.model, tap, units, self.mean_image, radius, ascent_direction)
+        return None if pictures is None else pictures[:, :, *field_of_view]
+
+    def single_unit_effect(self, tap: Tap, units: Tensor) -> Tensor:
+        """Return the change [U, C, H, W] of the decoded image when each of `units` [U] alone is active in its layer."""
+        return single_unit_effect(self.model, tap, self.activations[tap.name], units, self.mean_image)
+
+    def receptive_field(self, tap: Tap) -> tuple[slice, slice]:
+        """Return the rows and columns of the image that a unit sees; for feature maps, the unit in their middle."""
+        _, _, height, width = self.x.shape
+        if self.activations[tap.name].values.dim() < 4:
+            return slice(0, height), slice(0, width)
+        num_units = min(RECEPTIVE_FIELD_UNITS, self.activations[tap.name].values.shape[1])
+        units = torch.arange(num_units, device=self.x.device)
+        gradient = self._cached(
+            ("receptive_field", tap.name),
+            units,
+            lambda: input_gradient(self.model, tap, units, self.x[units % len(self.x)]),
+        )
+        if gradient is None:
+            return slice(0, height), slice(0, width)
+        return bounding_box((gradient != 0).flatten(0, 1).any(0)) or (slice(0, height), slice(0, width))
+
+    def _cached(self, key: tuple[str, ...], units: Tensor, compute: Callable[[], Tensor | None]) -> Tensor | None:
+        """Return the rows of a layer's first `units`; compute them where the cache has none, or has fewer units."""
+        if key not in self._cache or self._cache[key][0] < len(units):
+            self._cache[key] = len(units), compute()
+        result = self._cache[key][1]
+        return None if result is None else result[: len(units)]
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, or its number where it has no name."""
+        return self.class_names[label] if 0 <= label < len(self.class_names) else str(label)
+
+    @torch.no_grad()
+    def reconstruct(self, x_in: Tensor) -> Tensor:
+        """Return the reconstructions of images x_in [B, C, H, W], in [0, 1]."""
+        return self.model.reconstruct(x_in)
+
+    @torch.no_grad()
+    def decode_pixels(self, z: Tensor) -> Tensor:
+        """Return the images [B, C, H, W] in [0, 1] that the model decodes from codes z [B, D]."""
+        return self.model.decode_pixels(z)
+
+    @torch.no_grad()
+    def project_to_data_range(self, z: Tensor) -> Tensor:
+        """Return codes [B, D] near z [B, D] that the model could produce.
+
+        Each unit is clamped to its range over the images; then the model projects the code (sparse, or of codewords).
+        """
+        low, high = self.z.min(0).values, self.z.max(0).values
+        return self.model.project_to_code_space(z.to(self.z.dtype).clamp(low, high))
+
+    @torch.no_grad()
+    def sample_prior(self, count: int) -> Tensor | None:
+        """Return `count` codes [count, D] from the prior, the same at every call; None where the model has no prior."""
+        return self.model.prior(count, self.make_generator())
+
+    def make_generator(self) -> torch.Generator:
+        """Return a new random number generator with seed `SEED` on the device of the images."""
+        return torch.Generator(self.x.device).manual_seed(SEED)
+
+
+def context_factory(
+    model: Autoencoder, images: Images, prepare: Prepare, noise: Noise, count: int = 1000
+) -> Callable[[int], ViewContext]:
+    """Return the function that makes the context of an epoch from a model and the first `count` images.
+
+    The images are prepared once. Fewer of large images are used: `MAX_PIXELS` in all, but at least `MIN_IMAGES` images.
+    """
+    selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // images.pixels[0].numel()))]
+    x = prepare(selected.pixels, torch.Generator(selected.pixels.device).manual_seed(SEED))
+    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, selected.names)

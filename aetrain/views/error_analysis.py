@@ -1,0 +1,159 @@
+"""Views of errors: the worst reconstructions of each class, and the error under each kind and level of noise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor
+
+from aetrain.evaluation.evaluator import sse
+from aetrain.evaluation.measures.robustness import kinds
+from aetrain.views.context import ViewContext
+from aetrain.views.render import (
+    CAPTION_SIZE,
+    GAP,
+    INK,
+    PAPER,
+    SMALL_TILE_WIDTH,
+    bytes_to_picture,
+    grid,
+    to_pil_images,
+)
+from aetrain.views.view import Picture, check_positive
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+CELL_SIDE = 96  # of the images of a noise map, in pixels
+CELL_GAP = 2  # between the two images of a cell, in pixels
+CELL_STEP = CELL_SIDE + 2 * GAP  # from one column of a noise map to the next, in pixels
+CELL_HEIGHT = 2 * (CELL_SIDE + CELL_GAP) + CAPTION_SIZE + 3 * GAP  # with the error below the images, in pixels
+NOISE_MAP_FONT_SIZE = CAPTION_SIZE - 4
+MAX_REDNESS = 0.6  # share of green and blue that the colour of a large error lacks
+MIN_MEAN_IMAGE_SSE = 1e-9  # of images that are all alike, to divide by
+
+
+@final
+@dataclass(frozen=True)
+class Errors:
+    """A row for each class: its mean squared error (`sse`), and its `count` worst images with their reconstructions.
+
+    The first `classes` classes have a row. Without labels, there is one row.
+    """
+
+    count: int = 4
+    classes: int = 12
+
+    def __post_init__(self) -> None:
+        check_positive(count=self.count, classes=self.classes)
+
+    def __call__(self, context: ViewContext) -> Picture:
+        with torch.no_grad():
+            reconstructions = context.model.likelihood.mean(context.out.decoded)
+        errors = sse(reconstructions, context.x).nan_to_num(torch.inf)  # [N]
+        labels = torch.zeros_like(errors) if context.labels is None else context.labels
+        captions, rows = [], []
+        for label in labels.unique()[: self.classes].tolist():
+            members = (labels == label).nonzero().flatten()
+            worst = members[errors[members].argsort(descending=True, stable=True)[: self.count]]
+            worst = torch.cat([worst, worst[-1:].expand(self.count - len(worst))])  # repeat, in a class of few images
+            rows.append(torch.stack([context.x[worst], reconstructions[worst]], dim=1).flatten(0, 1))
+            prefix = "" if context.labels is None else f"{context.class_name(int(label))}: "
+            captions.append(f"{prefix}{float(errors[members].mean()):.3g}")
+        return Picture(grid(torch.cat(rows), 2 * self.count, captions, width=SMALL_TILE_WIDTH))
+
+
+@final
+@dataclass(frozen=True)
+class NoiseMap:
+    """A table of noise kinds (rows) and `levels` (columns): a noisy image, its reconstruction, and the mean error.
+
+    The number below the two images is the squared error from reconstructions of noisy images to the clean images
+    (`noisy_sse`), a mean over `count` images. Its background goes from white at 0 to red at the error of the mean
+    image, or more. A level is the standard deviation of gaussian noise, or the share of pixels that other noise
+    replaces. None for a model that is trained without noise.
+
+    Raises ValueError where a level is not from 0 to 1.
+    """
+
+    count: int = 100
+    levels: Sequence[float] = (0.0, 0.15, 0.3, 0.5, 0.7)
+
+    def __post_init__(self) -> None:
+        check_positive(count=self.count, levels=len(self.levels))
+        for level in self.levels:
+            if not 0 <= level <= 1:
+                raise ValueError(f"levels={list(self.levels)} has {level}: use numbers from 0 to 1")
+
+    def __call__(self, context: ViewContext) -> Picture | None:
+        if context.x_in is context.x:
+            return None
+        x = context.x[: self.count]
+        mean_image_sse = float(sse(context.mean_image.expand_as(x), x).mean())
+        headings = [f"{level:g}" for level in self.levels]
+        return Picture(draw_noise_map(self.compute_cells(context), headings, mean_image_sse))
+
+    def compute_cells(self, context: ViewContext) -> dict[str, list["Cell"]]:
+        """Return the cells of each row, by the name of its noise; all kinds and levels use the same random seed."""
+        x = context.x[: self.count]
+        rows: dict[str, list[Cell]] = {}
+        for level in self.levels:
+            for name, noise in kinds(float(level)).items():
+                noisy = noise(x, context.make_generator())
+                reconstructions = context.reconstruct(noisy)
+                cell = Cell(noisy[0], reconstructions[0], float(sse(reconstructions, x).mean()))
+                rows.setdefault(name.replace("_and_", ", "), []).append(cell)
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A cell of a noise map: one noisy image and its reconstruction, [C, H, W] each, and the mean error over images."""
+
+    noisy: Tensor
+    reconstruction: Tensor
+    error: float
+
+
+def draw_noise_map(rows: Mapping[str, Sequence[Cell]], headings: Sequence[str], mean_image_sse: float) -> Tensor:
+    """Return a table of cells as a picture [3, H, W], uint8; `rows` maps names to cells, one for each heading."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(NOISE_MAP_FONT_SIZE)
+    left = round(max(font.getlength(name) for name in rows)) + 3 * GAP
+    size = (left + len(headings) * CELL_STEP, CAPTION_SIZE + 2 * GAP + len(rows) * CELL_HEIGHT)
+    page = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(page)
+    for column, heading in enumerate(headings):
+        draw.text((left + column * CELL_STEP + CELL_SIDE / 2, 4), heading, fill=INK, font=font, anchor="mt")
+    for row, (name, cells) in enumerate(rows.items()):
+        top = CAPTION_SIZE + GAP + row * CELL_HEIGHT
+        draw.text((left - 2 * GAP, top + CELL_SIDE), name, fill=INK, font=font, anchor="rm")
+        for column, cell in enumerate(cells):
+            draw_cell(page, draw, font, cell, (left + column * CELL_STEP, top), mean_image_sse)
+    return bytes_to_picture(page.tobytes(), (page.height, page.width, 3))
+
+
+def draw_cell(
+    page: "Image",
+    draw: "ImageDraw",
+    font: "FreeTypeFont | ImageFont",
+    cell: Cell,
+    position: tuple[int, int],
+    mean_image_sse: float,
+) -> None:
+    """Draw a cell with its upper left corner at pixel `position` (x, y)."""
+    left, top = position
+    noisy, reconstruction = to_pil_images(torch.stack([cell.noisy, cell.reconstruction]), CELL_SIDE)
+    page.paste(noisy, (left, top))
+    page.paste(reconstruction, (left, top + CELL_SIDE + CELL_GAP))
+    relative_error = min(1.0, cell.error / max(mean_image_sse, MIN_MEAN_IMAGE_SSE))
+    green_and_blue = round(255 * (1 - relative_error * MAX_REDNESS))
+    text_top = top + 2 * (CELL_SIDE + CELL_GAP)
+    text_area = (left, text_top, left + CELL_SIDE - 1, text_top + CAPTION_SIZE)
+    draw.rectangle(text_area, fill=(255, green_and_blue, green_and_blue))
+    middle = (left + CELL_SIDE / 2, text_top + CAPTION_SIZE / 2)
+    draw.text(middle, f"{cell.error:.3g}", fill=INK, font=font, anchor="mm")

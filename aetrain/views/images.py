@@ -1,0 +1,69 @@
+"""Views of whole images: reconstructions, and samples from the prior."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aetrain.views.context import ViewContext
+from aetrain.views.render import grid
+from aetrain.views.view import Picture, check_positive
+
+SAMPLE_COLUMNS = 8
+
+
+@final
+@dataclass(frozen=True)
+class Reconstructions:
+    """Rows of clean images, of the encoder's noisy inputs where there is noise, and of the reconstructions.
+
+    With labels, the images are the first of each class in the order of the classes, then the second of each, and so on.
+    """
+
+    count: int = 10
+    columns: int = 5
+
+    def __post_init__(self) -> None:
+        check_positive(count=self.count, columns=self.columns)
+
+    def __call__(self, context: ViewContext) -> Picture:
+        chosen = interleave_classes(context.labels, len(context.x))[: self.count].to(context.x.device)
+        kinds = {"clean": context.x[chosen]}
+        if context.x_in is not context.x:
+            kinds["seen"] = context.x_in[chosen]
+        kinds["recon."] = context.reconstruct(context.x_in[chosen])
+        rows: list[Tensor] = []
+        for block in zip(*(images.split(self.columns) for images in kinds.values()), strict=True):
+            rows.extend(block)
+        captions = list(kinds) * (len(rows) // len(kinds))
+        return Picture(grid(torch.cat(rows), min(self.columns, len(chosen)), captions))
+
+
+@final
+@dataclass(frozen=True)
+class Samples:
+    """The images that the model decodes from codes of the prior, the same codes at every step; None without a prior."""
+
+    count: int = 64
+
+    def __post_init__(self) -> None:
+        check_positive(count=self.count)
+
+    def __call__(self, context: ViewContext) -> Picture | None:
+        z = context.sample_prior(self.count)
+        return None if z is None else Picture(grid(context.decode_pixels(z), min(SAMPLE_COLUMNS, self.count)))
+
+
+def interleave_classes(labels: Tensor | None, count: int) -> Tensor:
+    """Return an order [count] of images that alternates between the classes of `labels` [count].
+
+    The first image of each class comes first, then the second of each; 0, 1, 2, ... without labels.
+    """
+    if labels is None:
+        return torch.arange(count)
+    class_index = labels.cpu().unique(return_inverse=True)[1]  # [count] from 0
+    one_hot = F.one_hot(class_index)  # [count, classes]
+    rank_in_class = one_hot.cumsum(0)[torch.arange(count), class_index]  # [count] from 1
+    return (rank_in_class * one_hot.shape[1] + class_index).argsort()

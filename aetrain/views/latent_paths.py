@@ -1,0 +1,84 @@
+"""Views along paths through the code space: interpolations between images, and traversals of single units."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from aetrain.model.records import GaussianCode
+from aetrain.objective.penalties import gaussian_kl
+from aetrain.views.context import ViewContext
+from aetrain.views.images import interleave_classes
+from aetrain.views.render import SMALL_TILE_WIDTH, grid
+from aetrain.views.view import Picture, check_positive
+
+CLASSES_APART = 2  # from the first to the last image of an interpolation
+
+
+@final
+@dataclass(frozen=True)
+class Interpolations:
+    """Rows of `steps` images that the model decodes from the straight line between the codes of two images.
+
+    The two images are at the ends of a row, their reconstructions next to them. With labels, row i starts at the first
+    image of class i and ends at the first image of class i + 2; without labels, images i and i + 2.
+    """
+
+    count: int = 6
+    steps: int = 7
+
+    def __post_init__(self) -> None:
+        check_positive(count=self.count, steps=self.steps)
+
+    def __call__(self, context: ViewContext) -> Picture:
+        order = interleave_classes(context.labels, len(context.x)).to(context.x.device)
+        index = torch.arange(min(self.count, len(order)), device=order.device)
+        first, last = order[index], order[(index + CLASSES_APART) % len(order)]
+        weights = torch.linspace(0, 1, self.steps, device=context.z.device)[:, None]
+        begin, end = context.z[first][:, None], context.z[last][:, None]  # [rows, 1, D]
+        z = (begin + weights * (end - begin)).flatten(0, 1)  # [rows * steps, D]
+        decoded = context.decode_pixels(context.project_to_data_range(z)).unflatten(0, (len(index), self.steps))
+        rows = torch.cat([context.x[first][:, None], decoded, context.x[last][:, None]], dim=1)
+        return Picture(grid(rows.flatten(0, 1), self.steps + 2))
+
+
+@final
+@dataclass(frozen=True)
+class Traversals:
+    """A row for each of the `count` most informative units: the decoded images as the unit alone goes from low to high.
+
+    The units of a random code are ordered by their KL from the prior, a mean over images in nats; a unit at 0 has
+    collapsed (Bowman et al. 2016). The units of other codes are ordered by their variance over images. The caption
+    shows that value. All other units keep the values of the first image. The unit covers `limit` standard deviations on
+    each side of its mean over the images; for a random code, of the prior.
+    """
+
+    count: int = 10
+    steps: int = 9
+    limit: float = 2.5
+
+    def __post_init__(self) -> None:
+        check_positive(count=self.count, steps=self.steps, limit=self.limit)
+
+    def __call__(self, context: ViewContext) -> Picture:
+        code, z = context.out.code, context.z.nan_to_num(0, 0, 0)
+        mean, std = z.mean(0), z.std(0, correction=0)
+        information, suffix = z.var(0, correction=0), ""
+        first_image = interleave_classes(context.labels, len(z))[0]
+        if isinstance(code, GaussianCode):  # units before the code's activation, which the prior describes
+            information, suffix = gaussian_kl(code).mean(0), " nats"
+            mean, std, z = torch.zeros_like(mean), torch.ones_like(std), code.mean
+        units = information.argsort(descending=True, stable=True)[: self.count]
+        steps = torch.linspace(-self.limit, self.limit, self.steps, device=z.device)
+        rows = z[first_image].repeat(len(units), self.steps, 1)  # [units, steps, D]
+        for row, j in zip(rows, units.tolist(), strict=True):
+            row[:, j] = mean[j] + steps * std[j]
+        codes = rows.flatten(0, 1)
+        codes = context.model.code_transform(codes) if suffix else context.project_to_data_range(codes)
+        captions = [f"{j + 1}: {format_short(float(information[j]))}{suffix}" for j in units.tolist()]
+        return Picture(grid(context.decode_pixels(codes), self.steps, captions, width=SMALL_TILE_WIDTH))
+
+
+def format_short(value: float) -> str:
+    """Return a number with two or three significant digits, in at most seven characters."""
+    return f"{value:.2g}" if abs(value) < 0.1 or abs(value) >= 1000 else f"{value:.3g}"

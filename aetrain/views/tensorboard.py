@@ -1,0 +1,285 @@
+"""The TensorBoard event file of a run, which holds its config, curves, pictures and hyperparameters."""
+
+import io
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aetrain.storage import atomic
+from aetrain.storage.checkpoint_state import PICTURES
+from aetrain.utils import compat
+from aetrain.views.context import ViewContext
+from aetrain.views.view import View
+
+if TYPE_CHECKING:  # the import takes 0.2 s
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+# Metrics in the HParams table. TensorBoard reads the list from one of the compared runs, so every run lists all.
+HPARAM_METRICS = ("test/sse", "test/nll", "test/neg_elbo", "test/kl", "test/bce", "test/noisy_sse")
+
+MAX_CLOSE_SECONDS = 5.0  # to wait for the event file of a failed run to close
+
+Curves = Sequence[tuple[int, Mapping[str, float]]]  # an epoch, and its metrics by tag
+
+# Tags that each start of a run writes again; "doctor/" is the name of "diagnostics/" in runs of version 0.1.
+REWRITTEN_TAGS = ("config/", "diagnostics/", "doctor/", "custom_scalars__", "_hparams_/")
+
+
+class TensorBoardWriter:
+    """Writes a run's event file: `open`, then `add_scalars` and `add_pictures` at each epoch, then `close`.
+
+    `make_context` returns the context of an epoch for the views. It is not called where `views` is empty.
+    """
+
+    def __init__(self, directory: Path, views: Mapping[str, View], make_context: Callable[[int], ViewContext]) -> None:
+        self.directory = directory
+        self.views = views
+        self.make_context = make_context
+        self.epoch = 0
+        self.written_tags: set[str] = set()  # of scalars
+        self.has_charts = False
+
+    def open(self, config: str, epoch: int | None = None, curves: Curves = (), last: int | None = None) -> None:
+        """Begin the run's event file, with its config (YAML) as text.
+
+        A run that resumes after `epoch` of `last` epochs gets `curves`, the scalars up to that epoch, and the pictures
+        that an uninterrupted run would have by then, from the old event file or from the copies beside the checkpoint.
+        Nothing else of an earlier start is kept.
+        """
+        from torch.utils.tensorboard import SummaryWriter  # takes 0.2 s
+
+        compat.use_fast_checksums()
+        old_files = event_files(self.directory)
+        copies = sorted((self.directory / PICTURES).glob("*"))
+        replayed = [] if epoch is None else replayed_events([*copies, *old_files], epoch, curves, last)
+        # Without the suffix, two files of the same second and process would have one name.
+        self.writer = SummaryWriter(str(self.directory), filename_suffix=f".{len(old_files)}")
+        for event in replayed:
+            compat.add_event(self.writer, event)
+        self.writer.add_text("config", f"```yaml\n{config.rstrip()}\n```", 0)
+        for _, metrics in curves:
+            self.written_tags |= metrics.keys()
+            self._add_charts(metrics)
+        self.writer.flush()
+        replayed_steps = {str(event.step) for event in replayed}
+        for file in (*old_files, *(copy for copy in copies if copy.name not in replayed_steps)):
+            file.unlink()
+        if epoch is not None and epoch == last:  # figures/ may lack pictures that the event file has
+            self._draw_views(epoch, log=False, save=True)
+        self.epoch = epoch or 0
+
+    @contextmanager
+    def session(
+        self, config: str, epoch: int | None = None, curves: Curves = (), last: int | None = None
+    ) -> Iterator[None]:
+        """`open` the event file; where the block raises, close the file, so that no thread continues to write to it."""
+        self.open(config, epoch, curves, last)
+        try:
+            yield
+        except BaseException:
+            self._abort()
+            raise
+
+    def _abort(self) -> None:
+        """Close the event file, within `MAX_CLOSE_SECONDS`.
+
+        An interrupt (Ctrl-C) inside the queue of the writing thread may block the queue, so that `close` never returns.
+        """
+
+        def close() -> None:
+            with suppress(Exception):  # the failure may be that the file cannot be written
+                self.writer.close()
+
+        closing = threading.Thread(target=close, daemon=True)
+        closing.start()
+        closing.join(MAX_CLOSE_SECONDS)
+
+    def add_scalars(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of an epoch by tag, such as `train/nll` and `test/nll`."""
+        self.epoch = epoch
+        self.written_tags |= metrics.keys()
+        for tag, value in metrics.items():
+            self.writer.add_scalar(tag, value, epoch)
+        self._add_charts(metrics)
+        self.writer.flush()
+
+    def _add_charts(self, metrics: Mapping[str, float]) -> None:
+        """Add the page Custom Scalars, once: a chart for each metric that several splits have, with their curves."""
+        names = [tag.rpartition("/")[2] for tag in metrics]
+        shared = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if shared and not self.has_charts:
+            self.writer.add_custom_scalars({"curves": {name: ["Multiline", [rf"^\w+/{name}$"]] for name in shared}})
+            self.has_charts = True
+
+    def add_pictures(self, epoch: int, last: bool = False) -> None:
+        """Draw every view at epochs 0, 1, 2, 4, 8, ... and at the last, where pictures are also written to figures/."""
+        if not self.views or not (last or zero_or_power_of_two(epoch)):
+            return
+        with self._copy_events(epoch):
+            self._draw_views(epoch, log=True, save=last)
+        self.writer.flush()
+
+    def _draw_views(self, epoch: int, log: bool, save: bool) -> None:
+        """Draw every view; `log` the outputs to the event file, `save` them to figures/."""
+        if not self.views:
+            return
+        context = self.make_context(epoch)
+        writes: list[Future[None]] = []
+        # One thread compresses and writes outputs, in order, while this thread draws the next view.
+        with ThreadPoolExecutor(1) as executor:
+            for name, view in self.views.items():
+                output = view(context)
+                if output is not None and log:
+                    writes.append(executor.submit(output.log, self.writer, name, epoch))
+                if output is not None and save:
+                    writes.append(executor.submit(output.save, self.directory / "figures" / name))
+        for write in writes:
+            write.result()  # raises the thread's exception
+
+    def add_note(self, tag: str, text: str) -> None:
+        """Write a text (Markdown) on the page Text."""
+        self.writer.add_text(tag, text, self.epoch)
+
+    @contextmanager
+    def _copy_events(self, epoch: int) -> Iterator[None]:
+        """Copy the events that the block writes to a file of their own, from which a lost event file can be rebuilt.
+
+        The copy is on the disk before the epoch's checkpoint. It is a zip file, which has checksums like an event file.
+        """
+        contents: list[bytes] = []
+        event_writer = compat.event_writer(self.writer)
+        add_event = event_writer.add_event
+
+        def add_and_copy_event(event: "Event", *step_and_time: float | None) -> None:
+            add_event(event, *step_and_time)  # sets the event's step and time
+            contents.append(event.SerializeToString())
+
+        event_writer.add_event = add_and_copy_event
+        try:
+            yield
+        finally:
+            event_writer.add_event = add_event
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as copies:
+            for number, content in enumerate(contents):
+                copies.writestr(f"{number:04}", content)
+        atomic.replace(self.directory / PICTURES / str(epoch), archive.getvalue())
+
+    def close(
+        self,
+        hparams: Mapping[str, int | float | str | bool],
+        metrics: Mapping[str, float],
+        trial: str,
+        columns: Mapping[str, bool] | None = None,
+    ) -> None:
+        """Write the run's row of the HParams table, and close the file.
+
+        Runs with an equal `trial` are averaged in one row, so `trial` and `hparams` leave out the seed. `columns` are
+        the hyperparameters of the table, True for those that come first; by default all of `hparams`. The `metrics`, by
+        tag, that `HPARAM_METRICS` lists are columns, too. If no epoch has written such a metric, it is written here,
+        because its column would otherwise be empty.
+        """
+        from tensorboard.plugins.hparams import summary_v2 as hp
+
+        for tag in HPARAM_METRICS:
+            if tag in metrics and tag not in self.written_tags:
+                self.writer.add_scalar(tag, metrics[tag], self.epoch)
+        compat.add_summary(self.writer, _hparams_table(dict.fromkeys(hparams, False) if columns is None else columns))
+        compat.add_summary(self.writer, hp.hparams_pb(dict(hparams), trial_id=trial))
+        self.writer.close()
+
+
+def _hparams_table(columns: Mapping[str, bool]) -> "Summary":
+    """Return the layout of the HParams table; TensorBoard puts columns first that are marked as differing."""
+    from tensorboard.plugins.hparams import summary_v2 as hp
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    metrics = [hp.Metric(tag, display_name=tag.replace("/", " ")) for tag in HPARAM_METRICS]
+    summary: Summary = hp.hparams_config_pb(hparams=[hp.HParam(name) for name in columns], metrics=metrics)
+    (value,) = summary.value
+    table = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    for info in table.experiment.hparam_infos:
+        info.differs = columns[info.name]
+    value.metadata.plugin_data.content = table.SerializeToString()
+    return summary
+
+
+def zero_or_power_of_two(epoch: int) -> bool:
+    """Return whether `epoch` is one of 0, 1, 2, 4, 8, ..."""
+    return epoch & (epoch - 1) == 0
+
+
+def event_files(directory: Path) -> list[Path]:
+    """Return the event files of a run: one, or more where a run was killed."""
+    return sorted(file for file in directory.glob("events.out.tfevents.*") if file.is_file())
+
+
+def replayed_events(old_files: Sequence[Path], epoch: int, curves: Curves, last: int | None) -> list["Event"]:
+    """Return `curves` as events with their original times, and the pictures of `old_files` up to `epoch`, by step.
+
+    A picture in several files is taken from the last file.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    # A picture is in the event file and in its copy, and a kill may leave two event files: the key removes duplicates.
+    old_events = {event_key(event): event for file in old_files for event in read_events(file)}
+    times = {key: event.wall_time for key, event in old_events.items()}
+    points = [
+        Event(
+            step=step,
+            wall_time=times.get((step, (tag,)), time.time()),
+            summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)]),
+        )
+        for step, metrics in curves
+        for tag, value in metrics.items()
+    ]
+    pictures = [
+        event
+        for event in old_events.values()
+        if not _has_scalar(event) and event.step <= epoch and (zero_or_power_of_two(event.step) or event.step == last)
+    ]
+    return sorted([*points, *pictures], key=lambda event: event.step)
+
+
+def _has_scalar(event: "Event") -> bool:
+    return any(value.HasField("simple_value") for value in event.summary.value)
+
+
+def read_events(file: Path) -> Iterator["Event"]:
+    """Yield the scalars and pictures of an event file or of a copy, up to the first damaged record."""
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    try:
+        for content in _read_copies(file) if file.parent.name == PICTURES else _read_records(file):
+            event = Event.FromString(content)
+            if any(not value.tag.startswith(REWRITTEN_TAGS) for value in event.summary.value):
+                yield event
+    except (OSError, ValueError, DecodeError, zipfile.BadZipFile, zlib.error):
+        return
+
+
+def _read_records(file: Path) -> Iterator[bytes]:
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+
+    compat.use_fast_checksums()
+    yield from RawEventFileLoader(str(file)).Load()
+
+
+def _read_copies(file: Path) -> Iterator[bytes]:
+    with zipfile.ZipFile(file) as copies:
+        for name in copies.namelist():
+            yield copies.read(name)
+
+
+def event_key(event: "Event") -> tuple[int, tuple[str, ...]]:
+    """Return the step and the tags of an event, which no two events of a run share."""
+    return event.step, tuple(value.tag for value in event.summary.value)

@@ -1,0 +1,100 @@
+"""The protocols of views and of their outputs, and the outputs: a picture, a set of pictures, histograms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from aetrain.storage import atomic
+from aetrain.utils import compat
+from aetrain.views.context import ViewContext
+from aetrain.views.render import encode_png
+
+if TYPE_CHECKING:  # the import takes 0.2 s
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class ViewOutput(Protocol):
+    """The output of a view, which can add itself to an event file and save itself as a file."""
+
+    def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
+        """Add the output to the event file, under a tag that contains `tag`."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the output to files whose names begin with `path`, which has no suffix; do nothing without pictures."""
+        ...
+
+
+class View(Protocol):
+    """A function from a context to an output, or to None where the model or the data lacks what the view shows."""
+
+    def __call__(self, context: ViewContext) -> ViewOutput | None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image: tag `views/NAME`, file NAME.png."""
+
+    pixels: Tensor  # [1 or 3, H, W], floats in [0, 1] or uint8
+
+    @cached_property
+    def png(self) -> bytes:
+        """The content of the PNG file. Compression runs once, for the event file and the PNG file together."""
+        return encode_png(self.pixels)
+
+    def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
+        log_image(writer, f"views/{tag}", self, step)
+
+    def save(self, path: Path) -> None:
+        atomic.replace(path.with_name(path.name + ".png"), self.png)
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSet:
+    """Pictures by name, such as one of each layer: tags `views_NAME/LAYER`, files NAME-LAYER.png."""
+
+    pictures: Mapping[str, Picture]
+
+    def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
+        for name, picture in self.pictures.items():
+            log_image(writer, f"views_{tag}/{name}", picture, step)
+
+    def save(self, path: Path) -> None:
+        for name, picture in self.pictures.items():
+            picture.save(path.with_name(f"{path.name}-{name}"))
+
+
+@dataclass(frozen=True, eq=False)
+class Histograms:
+    """Sets of numbers by name, which TensorBoard shows as distributions: tags `views_NAME/LAYER`, no files."""
+
+    values: Mapping[str, Tensor]  # each [any number of finite values]
+
+    def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
+        # The tag group `views` would list all histograms before the pictures.
+        for name, values in self.values.items():
+            writer.add_histogram(f"views_{tag}/{name}", values.to(torch.float32).cpu().numpy(), step)
+
+    def save(self, path: Path) -> None:
+        pass
+
+
+def log_image(writer: "SummaryWriter", tag: str, picture: Picture, step: int) -> None:
+    """Add a picture to the event file, grey or RGB as it is."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    channels, height, width = picture.pixels.shape
+    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=picture.png)
+    compat.add_summary(writer, Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+
+def check_positive(**settings: float) -> None:
+    """Raise a ValueError for the first setting of a view that is not above 0, with which the view would be empty."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value} shows nothing: use a number above 0")

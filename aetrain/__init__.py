@@ -10,7 +10,7 @@ __all__ = ["load", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `aetrain.load` and `aetrain.run` on first use: they import torch, which help and completion do not need."""
+    """Import `aetrain.load` and `aetrain.run` on first use: they import torch, which `--help` does not need."""
     if name not in __all__:
         raise AttributeError(f"module 'aetrain' has no attribute '{name}'")
     from aetrain import api

@@ -1,32 +1,33 @@
 """The check that the denoising experiments share."""
 
-from evidence import corrupted, noise_of, smoothness, sse, unseen
 from experiments import Outcome
-from sheets import beside, unit_sheet
+from measurements import corrupted, noise_of, smoothness, sse, unseen
+from pictures import beside, unit_sheet
 
 from aetrain.api import Trained
 
 
 def check_denoising(runs: dict[str, Trained]) -> Outcome:
-    """Noise off both the denoising and the plain autoencoder's input: which comes nearer to the clean image?"""
+    """Check that the denoising autoencoder comes nearer to the clean image than the plain one, and has smoother units."""
     denoising, plain = runs["denoising"], runs["plain"]
     x, noise = unseen(denoising), noise_of(denoising)
     x_in = corrupted(noise, x)
-    cleaned, by_plain = (sse(run.reconstruct(x_in), x) for run in (denoising, plain))
-    smooth, noisy = (smoothness(run.model.first_layer_weights().detach(), apart=2) for run in (denoising, plain))
+    denoising_sse, plain_sse = sse(denoising.reconstruct(x_in), x), sse(plain.reconstruct(x_in), x)
+    denoising_weights, plain_weights = (run.model.first_layer_weights().detach() for run in (denoising, plain))
+    denoising_smoothness, plain_smoothness = smoothness(denoising_weights, apart=2), smoothness(plain_weights, apart=2)
     figures = {
         "SSE of the noisy image itself": sse(x_in, x),
-        "noisy→clean SSE, plain": by_plain,
-        "noisy→clean SSE, denoising": cleaned,
+        "noisy→clean SSE, plain": plain_sse,
+        "noisy→clean SSE, denoising": denoising_sse,
         "clean→clean SSE, plain": plain.metrics["test/sse"],
         "clean→clean SSE, denoising": denoising.metrics["test/sse"],
-        "correlation of weights two pixels apart, plain": noisy,
-        "correlation of weights two pixels apart, denoising": smooth,
+        "correlation of weights two pixels apart, plain": plain_smoothness,
+        "correlation of weights two pixels apart, denoising": denoising_smoothness,
     }
     picture = beside(
         denoising.directory / "beside.png",
         [unit_sheet(plain), unit_sheet(denoising)],
         ["units, trained without noise", "units, trained with noise"],
     )
-    holds = cleaned < by_plain and cleaned < sse(x_in, x) and smooth > noisy
+    holds = denoising_sse < plain_sse and denoising_sse < sse(x_in, x) and denoising_smoothness > plain_smoothness
     return Outcome(figures, holds, picture)

@@ -1,8 +1,8 @@
 """Make the pictures of the README and docs/gallery.md: `python benchmarks/gallery.py [headline] [sweep] [shots]`.
 
-`headline` trains `model=vae dataset=fashion` and pastes three views. `sweep` trains four families, three seeds each.
-`shots` looks at that sweep in a headless Chromium (which must be there): its report, and TensorBoard's pages. Without a
-word, all three. What is trained already is used as it is.
+`headline` trains `model=vae dataset=fashion` and combines three views. `sweep` trains four families with three seeds
+each. `shots` photographs that sweep in a headless Chromium, which must be installed: its report, and TensorBoard's
+pages. Without an argument, the script does all three. Finished runs are not trained again.
 """
 
 import socket
@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from browser import Page, browser, found
+from browser import NO_BROWSER, Page, browser, find_browser
+from pages import combine
 from PIL import Image
 
 import aetrain
-from aetrain.storage.run_directory import tensorboard_link
+from aetrain.views.tensorboard_link import tensorboard_link
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures"
@@ -28,51 +29,44 @@ SWEEP = (
     "views=[default,projector]",
 )
 FAMILIES = OUTPUTS / "families"
-LAPTOP = (1280, 800)
-LARGEST = 300_000  # bytes of a picture
+WINDOW_SIZE = (1280, 800)  # pixels
+MAX_FILE_BYTES = 300_000  # of a picture
 
 
-def main(wanted: list[str]) -> None:
-    """Do what was asked for, in order."""
+def main(names: list[str]) -> None:
+    """Run the parts of these names in order, or all; SystemExit for an unknown name or a missing browser."""
     parts = {"headline": headline, "sweep": sweep, "shots": shots}
-    unknown = set(wanted) - set(parts)
+    unknown = set(names) - set(parts)
     if unknown:
-        sys.exit(f"no part {', '.join(sorted(unknown))}: choose from {', '.join(parts)}")
-    if "shots" in (wanted or parts) and not found():
-        sys.exit("screenshots need Chromium or Chrome on the path (Debian and Ubuntu: apt install chromium)")
+        sys.exit(f"there is no part {', '.join(sorted(unknown))}: use {', '.join(parts)}")
+    if "shots" in (names or parts) and not find_browser():
+        sys.exit(NO_BROWSER)
     for name, part in parts.items():
-        if name in (wanted or parts):
+        if name in (names or parts):
             part()
 
 
 def headline() -> None:
-    """Train, paste the pictures side by side, write docs/figures/headline.png."""
+    """Train the run, and write docs/figures/headline.png."""
     run = aetrain.run(["model=vae", "dataset=fashion", f"hydra.run.dir={OUTPUTS / 'vae-fashion'}"])
     pictures = [Image.open(run.directory / "figures" / f"{name}.png").convert("RGB") for name in VIEWS]
-    height = 480
-    scaled = [picture.resize((picture.width * height // picture.height, height)) for picture in pictures]
-    gap = 16
-    sheet = Image.new("RGB", (sum(p.width for p in scaled) + gap * (len(scaled) - 1), height), "white")
-    left = 0
-    for picture in scaled:
-        sheet.paste(picture, (left, 0))
-        left += picture.width + gap
+    sheet = combine(pictures, height=480, gap=16)
     sheet.save(FIGURES / "headline.png")
     print(FIGURES / "headline.png")
 
 
 def sweep() -> None:
-    """Train what the screenshots show; runs that are finished are left as they are."""
-    said = [sys.executable, "-m", "aetrain", "-m", *SWEEP, f"hydra.sweep.dir={FAMILIES}"]
-    subprocess.run(said, cwd=ROOT, check=True)
+    """Train the sweep of the screenshots."""
+    command = [sys.executable, "-m", "aetrain", "-m", *SWEEP, f"hydra.sweep.dir={FAMILIES}"]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def shots() -> None:
-    """Look at the sweep, write docs/figures/report*.png and those of TensorBoard."""
+    """Photograph the sweep's report and TensorBoard; write the pictures to docs/figures/."""
     if not FAMILIES.is_dir():
-        sys.exit(f"{FAMILIES} is not there: python benchmarks/gallery.py sweep makes it")
-    aetrain_report = [sys.executable, "-m", "aetrain", "mode=report", f"run={FAMILIES.relative_to(ROOT)}"]
-    subprocess.run(aetrain_report, cwd=ROOT, check=True)
+        sys.exit(f"{FAMILIES} does not exist: run python benchmarks/gallery.py sweep")
+    command = [sys.executable, "-m", "aetrain", "mode=report", f"run={FAMILIES.relative_to(ROOT)}"]
+    subprocess.run(command, cwd=ROOT, check=True)
     with browser(webgl=True) as page:
         report_shots(page, (FAMILIES / "report.html").as_uri())
         with board() as port:
@@ -80,56 +74,56 @@ def shots() -> None:
 
 
 def report_shots(page: Page, url: str) -> None:
-    """The top of the report, and its pictures and curves."""
-    page.open(url, *LAPTOP)
-    keep(page, "report")
+    """Photograph the top of the report, and its pictures and curves."""
+    page.open(url, *WINDOW_SIZE)
+    save_shot(page, "report")
     for name in ("images", "curves", "units"):
-        page.open(url, LAPTOP[0], 1000)
+        page.open(url, WINDOW_SIZE[0], 1000)
         page.run(f"document.getElementById('{name}').scrollIntoView()")
-        keep(page, f"report_{name}")
+        save_shot(page, f"report_{name}")
 
 
 def board_shots(page: Page, port: int) -> None:
-    """TensorBoard's pages, each once it has drawn itself."""
-    page.open(tensorboard_link(port=port), *LAPTOP)
-    page.until("document.querySelectorAll('scalar-card svg').length > 1")
+    """Photograph TensorBoard's pages, each when it is drawn completely."""
+    page.open(tensorboard_link(port=port), *WINDOW_SIZE)
+    page.wait_for("document.querySelectorAll('scalar-card svg').length > 1")
     page.run("document.querySelector('[aria-label=\"Close side pane\"]').click()")
-    keep(page, "timeseries", 6)
-    where = f"http://localhost:{port}/"
-    page.open(f"{where}#images&tagFilter=reconstructions&regexInput=seed%3D0", *LAPTOP)
-    keep(page, "images", 10)
-    page.open(f"{where}#hparams", *LAPTOP)
-    keep(page, "hparams", 8)
-    page.open(f"{where}#projector", *LAPTOP)
-    keep(page, "projector", 25)
+    save_shot(page, "timeseries", 6)
+    url = f"http://localhost:{port}/"
+    page.open(f"{url}#images&tagFilter=reconstructions&regexInput=seed%3D0", *WINDOW_SIZE)
+    save_shot(page, "images", 10)
+    page.open(f"{url}#hparams", *WINDOW_SIZE)
+    save_shot(page, "hparams", 8)
+    page.open(f"{url}#projector", *WINDOW_SIZE)
+    save_shot(page, "projector", 25)
 
 
-def keep(page: Page, name: str, seconds: float = 1) -> None:
-    """A picture of what is there after a while, small enough for a repository."""
+def save_shot(page: Page, name: str, seconds: float = 1) -> None:
+    """Wait, photograph the window, and reduce the file to `MAX_FILE_BYTES` if possible."""
     time.sleep(seconds)
-    target = page.shot(FIGURES / f"{name}.png")
-    picture = Image.open(target).convert("RGB")
-    picture.save(target, optimize=True)
+    path = page.screenshot(FIGURES / f"{name}.png")
+    picture = Image.open(path).convert("RGB")
+    picture.save(path, optimize=True)
     for colours in (256, 64):
-        if target.stat().st_size > LARGEST:
-            picture.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(target)
-    print(target, f"{target.stat().st_size // 1000} kB")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            picture.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path)
+    print(path, f"{path.stat().st_size // 1000} kB")
 
 
 @contextmanager
 def board() -> Iterator[int]:
-    """TensorBoard on the sweep, at the port that comes out, until the end."""
+    """Run TensorBoard on the sweep inside the block, at the port that is yielded."""
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    said = [sys.executable, "-m", "aetrain", "mode=board", f"run={FAMILIES.relative_to(ROOT)}", f"mode.port={port}"]
-    server = subprocess.Popen(said, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "aetrain", "mode=board", f"run={FAMILIES.relative_to(ROOT)}", f"mode.port={port}"]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(240):
             with socket.socket() as probe:
                 if probe.connect_ex(("localhost", port)) == 0:
                     break
             time.sleep(0.25)
-        time.sleep(5)  # it reads the event files
+        time.sleep(5)  # until TensorBoard has read the event files
         yield port
     finally:
         server.terminate()

@@ -1,4 +1,4 @@
-"""Make the pictures of docs/views.md: `python benchmarks/pages.py` trains three small runs and pastes their figures."""
+"""Make the pictures of docs/views.md: `python benchmarks/pages.py` trains three small runs and combines their pictures."""
 
 from pathlib import Path
 
@@ -17,25 +17,28 @@ SHEETS = {
     "atlas": ["deep/atlas-hidden2", "conv/atlas-hidden2", "vae/units_sorted-hidden1"],
     "code": ["vae/traversals", "vae/noise_map", "vae/errors"],
 }
-HEIGHT = 640
+HEIGHT = 640  # pixels
 
 
 def main() -> None:
-    """Train, paste side by side, write docs/figures/views_*.png."""
-    home = ROOT / "outputs" / "pages"
+    """Train the runs, and write docs/figures/views_*.png."""
+    outputs = ROOT / "outputs" / "pages"
     for name, overrides in RUNS.items():
-        aetrain.run([*overrides, f"hydra.run.dir={home / name}"])  # nothing to do where that is done
-    for sheet, names in SHEETS.items():
-        files = [home / name.partition("/")[0] / "figures" / f"{name.partition('/')[2]}.png" for name in names]
-        target = ROOT / "docs" / "figures" / f"views_{sheet}.png"
-        pasted([Image.open(file).convert("RGB") for file in files]).quantize(64).save(target)
-        print(target)
+        aetrain.run([*overrides, f"hydra.run.dir={outputs / name}"])  # a finished run is not trained again
+    for sheet, pictures in SHEETS.items():
+        files = []
+        for picture in pictures:
+            run, _, name = picture.partition("/")
+            files.append(outputs / run / "figures" / f"{name}.png")
+        path = ROOT / "docs" / "figures" / f"views_{sheet}.png"
+        combine([Image.open(file).convert("RGB") for file in files], HEIGHT).quantize(64).save(path)
+        print(path)
 
 
-def pasted(pictures: list[Image.Image], gap: int = 12) -> Image.Image:
-    """Pictures side by side at one height."""
-    scaled = [picture.resize((picture.width * HEIGHT // picture.height, HEIGHT)) for picture in pictures]
-    sheet = Image.new("RGB", (sum(p.width + gap for p in scaled) - gap, HEIGHT), "white")
+def combine(pictures: list[Image.Image], height: int, gap: int = 12) -> Image.Image:
+    """Return the pictures side by side, scaled to one height in pixels."""
+    scaled = [picture.resize((picture.width * height // picture.height, height)) for picture in pictures]
+    sheet = Image.new("RGB", (sum(picture.width + gap for picture in scaled) - gap, height), "white")
     left = 0
     for picture in scaled:
         sheet.paste(picture, (left, 0))

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from contestants import DENSE, FLOOR, NEEDS, OVERRIDES, WAYS
+from trainers import DENSE, FLOOR, NEEDS, OVERRIDES, WAYS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCUMENT = ROOT / "docs" / "speed.json", ROOT / "docs" / "speed.md"

@@ -15,13 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from evidence import dataset_of, noise_of
+from measurements import dataset_of, noise_of
 from experiments import DOCS, ROOT
 from omegaconf import OmegaConf
 
 import aetrain
 from aetrain.evaluation.measures import probes
-from aetrain.views.context import view_contexts
+from aetrain.views.context import context_factory
 from aetrain.views.neighbours import Neighbours
 
 RECORDS = DOCS / "uses"
@@ -120,7 +120,7 @@ def like_images(outputs: Path) -> None:
         return
     run = aetrain.load(place)
     dataset = dataset_of(run.config)
-    context = view_contexts(run.model, dataset.load().test, dataset.prepare, noise_of(run))(0)
+    context = context_factory(run.model, dataset.load().test, dataset.prepare, noise_of(run))(0)
     Neighbours(count=4)(context).save(DOCS / "figures" / "uses")
 
 

@@ -20,7 +20,7 @@ from aetrain.runs import train
 from aetrain.runs.build import build
 from aetrain.training.backend.setup import set_up
 from aetrain.training.loop import Run, fit
-from aetrain.views.context import view_contexts
+from aetrain.views.context import context_factory
 from aetrain.views.tensorboard import TensorBoardWriter, zero_or_power_of_two
 
 EPOCHS = 10
@@ -60,7 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         books = {
             views: TensorBoardWriter(
-                Path(folder) / views, of_views.views, view_contexts(parts.model, splits.test, prepare, parts.noise)
+                Path(folder) / views, of_views.views, context_factory(parts.model, splits.test, prepare, parts.noise)
             )
             for views, of_views in built.items()
         }
@@ -69,8 +69,8 @@ def main() -> None:
         for _ in range(asked.rounds):
             seconds["epoch"].append(timed(epoch))
             for views, book in books.items():
-                seconds[views].append(timed(lambda book=book: book.pictures(1)))
-                seconds[f"{views}, last"].append(timed(lambda book=book: book.pictures(EPOCHS, last=True)))
+                seconds[views].append(timed(lambda book=book: book.add_pictures(1)))
+                seconds[f"{views}, last"].append(timed(lambda book=book: book.add_pictures(EPOCHS, last=True)))
         for book in books.values():
             book.writer.close()
     middle = {name: statistics.median(values) for name, values in seconds.items()}

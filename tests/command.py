@@ -1,4 +1,4 @@
-"""The command as a user meets it: in this process, which saves the imports, or in one of its own."""
+"""Run the command `aetrain`: in this process, which saves the imports, or in a new process."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from aetrain import cli
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left on the terminal, and its exit code."""
+    """The exit code of a command and its output on the terminal."""
 
     code: int
     out: str
@@ -26,19 +26,19 @@ class Outcome:
 
 
 def command(arguments: Sequence[str], folder: Path) -> Outcome:
-    """`aetrain arguments...` in a folder, in this process."""
+    """Run `aetrain arguments...` in a folder, in this process."""
     out, err = io.StringIO(), io.StringIO()
     code: object = 0
-    with pytest.MonkeyPatch.context() as patch, _own_logging():
+    with pytest.MonkeyPatch.context() as patch, _restored_logging():
         patch.setattr(sys, "argv", ["aetrain", *arguments])
         patch.chdir(folder)
         GlobalHydra.instance().clear()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 cli.main()
-            except SystemExit as end:
-                code = end.code or 0
-    if isinstance(code, str):  # as the interpreter does
+            except SystemExit as error:
+                code = error.code or 0
+    if isinstance(code, str):  # the interpreter prints it and exits with 1
         err.write(code + "\n")
         code = 1
     assert isinstance(code, int)
@@ -46,19 +46,19 @@ def command(arguments: Sequence[str], folder: Path) -> Outcome:
 
 
 @contextlib.contextmanager
-def _own_logging() -> Iterator[None]:
-    root, loud = logging.getLogger(), logging.raiseExceptions
+def _restored_logging() -> Iterator[None]:
+    root, raise_exceptions = logging.getLogger(), logging.raiseExceptions
     handlers, level = root.handlers[:], root.level
     try:
         yield
     finally:
-        root.handlers[:], logging.raiseExceptions = handlers, loud
+        root.handlers[:], logging.raiseExceptions = handlers, raise_exceptions
         root.setLevel(level)
 
 
 def process(arguments: Sequence[str], folder: Path, *, program: Sequence[str] = (), **environment: str) -> Outcome:
-    """`aetrain arguments...` in a folder, in a process of its own."""
-    ended = subprocess.run(
+    """Run `aetrain arguments...` in a folder, in a new process."""
+    completed = subprocess.run(
         [*(program or aetrain()), *arguments],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
@@ -66,14 +66,18 @@ def process(arguments: Sequence[str], folder: Path, *, program: Sequence[str] = 
         text=True,
         timeout=120,
     )
-    return Outcome(ended.returncode, ended.stdout, ended.stderr)
+    return Outcome(completed.returncode, completed.stdout, completed.stderr)
 
 
 def aetrain() -> list[str]:
-    """The console script of the interpreter that runs the tests."""
+    """Return the console script of the interpreter that runs the tests."""
     return [str(Path(sys.executable).with_name("aetrain"))]
 
 
 def everything_in(folder: Path) -> dict[str, bytes | None]:
-    """Every file and folder below `folder`, with what the files hold."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+    """Return the content of every file below `folder` by its relative path; None for a folder."""
+    return {str(path.relative_to(folder)): _content(path) for path in sorted(folder.rglob("*"))}
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None

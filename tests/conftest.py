@@ -1,4 +1,4 @@
-"""What tests share: composing a config, running an experiment in this process, and where the real data is."""
+"""Fixtures that tests share: run an experiment in this process, and the folder of the real data."""
 
 import atexit
 import os
@@ -6,13 +6,15 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from aetrain import api
-from aetrain.runs import train
+from aetrain.model.autoencoder import Decoder, Encoder
+from aetrain.runs import entry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,7 +23,7 @@ TINY = ("dataset=digits", "dataset.subset=64", "epochs=1", "batch_size=32", "vie
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_and_no_hydra_left() -> Iterator[None]:
+def _one_thread_and_no_hydra_instance() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     GlobalHydra.instance().clear()
@@ -29,20 +31,20 @@ def _one_thread_and_no_hydra_left() -> Iterator[None]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Path]:
-    """Runs overrides in this process and returns the run's directory."""
+    """Return a function that runs overrides in this process and returns the directory of the run."""
 
     def run(*overrides: str, name: str = "run") -> Path:
-        directory = tmp_path / name
-        config, where, said = api.composed([f"hydra.run.dir='{directory}'", *overrides])
-        train.run(config, where, said)
-        return where
+        run_dir = f"hydra.run.dir='{tmp_path / name}'"
+        config, directory, full_overrides = api.compose_config([run_dir, *overrides])
+        entry.run(config, directory, full_overrides)
+        return directory
 
     return run
 
 
 @pytest.fixture
 def tiny(run: Callable[..., Path]) -> Callable[..., Path]:
-    """Like `run`, on a few of the embedded digits for one epoch."""
+    """Return a function like `run`, on a few of the embedded digits for one epoch."""
 
     def tiny(*overrides: str, name: str = "run") -> Path:
         return run(*TINY, *overrides, name=name)
@@ -50,36 +52,49 @@ def tiny(run: Callable[..., Path]) -> Callable[..., Path]:
     return tiny
 
 
-def linked_archives() -> Path | None:
-    """A folder of this test run's own with links to the real archives; None where there are none.
+def layers_of(half: Encoder | Decoder) -> list[Any]:
+    """Return the layers with weights of an encoder or a decoder: linear, convolutional or recurrent ones."""
+    return [*cast(Any, half).layers]
 
-    They are looked for in AETRAIN_DATA, then in ../shared/data. What tests read is cached beside the links, never
-    where the archives are.
+
+# A file in the folder of links: it tells a process that a test starts that the folder is already such a copy.
+LINKS_MARKER = "links-of-a-test-run"
+
+
+def linked_archives() -> Path | None:
+    """Return a folder of this test run with links to the real archives; None where there are no archives.
+
+    The archives are looked for in AETRAIN_DATA, then in ../shared/data. Tests write their caches beside the links,
+    never into the folder of the archives.
     """
-    for place in (os.environ.get("AETRAIN_DATA"), ROOT.parent / "shared" / "data"):
-        if not place or not (Path(place) / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").is_file():
+    for candidate in (os.environ.get("AETRAIN_DATA"), ROOT.parent / "shared" / "data"):
+        if not candidate or not (Path(candidate) / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").is_file():
             continue
-        if (Path(place) / MINE).is_file():  # made by the process that has started this one
-            return Path(place)
-        folder = Path(tempfile.mkdtemp(prefix="aetrain-archives-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        (folder / MINE).touch()
-        for file in Path(place).resolve().glob("*/raw/*.gz"):
-            link = folder / file.relative_to(Path(place).resolve())
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(file)
-        return folder
+        if (Path(candidate) / LINKS_MARKER).is_file():
+            return Path(candidate)
+        return link_archives(Path(candidate).resolve())
     return None
 
 
-MINE = "links-of-a-test-run"
+def link_archives(source: Path) -> Path:
+    """Return a new temporary folder with links to the archives below `source`; it is removed when Python exits."""
+    folder = Path(tempfile.mkdtemp(prefix="aetrain-archives-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / LINKS_MARKER).touch()
+    for file in source.glob("*/raw/*.gz"):
+        link = folder / file.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    return folder
+
+
 if ARCHIVES := linked_archives():
-    os.environ["AETRAIN_DATA"] = str(ARCHIVES)  # of every process that a test starts, too
+    os.environ["AETRAIN_DATA"] = str(ARCHIVES)  # also for every process that a test starts
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """A data folder with the real archives in it; tests that need it are skipped where there are none."""
+    """Return a data folder with the real archives; skip the test where there are none."""
     if ARCHIVES is None:
         pytest.skip("no MNIST archives in AETRAIN_DATA or ../shared/data")
     return ARCHIVES

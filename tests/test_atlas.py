@@ -30,16 +30,16 @@ from aetrain.model.records import GaussianCode, QuantizedCode, Tap
 from aetrain.objective.penalties import gaussian_kl
 from aetrain.runs import train
 from aetrain.runs.build import build
-from aetrain.views.atlas import best, histograms, share, strokes
-from aetrain.views.codes import CodeGrid, axes_of
+from aetrain.views.atlas import top_images, compute_histograms, format_rate, crop_changes
+from aetrain.views.codes import CodeGrid, code_plane
 from aetrain.views.context import ViewContext
 from aetrain.views.error_analysis import Errors, NoiseMap
-from aetrain.views.latent_paths import Interpolations, Traversals, short
-from aetrain.views.projector import Embedding, Projector, thumbnails
-from aetrain.views.render import DEAD, GAP, SATURATED, framed, grid
+from aetrain.views.latent_paths import Interpolations, Traversals, format_short
+from aetrain.views.projector import Embedding, Projector, thumbnail_sheet
+from aetrain.views.render import DEAD_COLOUR, GAP, SATURATED_COLOUR, draw_frames, grid
 from aetrain.views.scatter import scatter
-from aetrain.views.unit_activations import Activity, slope_at
-from aetrain.views.units import Units, marks, ordered, seriated
+from aetrain.views.unit_activations import UnitActivations, input_gradient
+from aetrain.views.units import Units, frame_colours, order_units, seriate
 
 vae = partial(dense, hidden=[16], bottleneck=Gaussian)
 SIDE = 80  # of a small tile of 8 pixels
@@ -50,8 +50,8 @@ def tap_of(context: ViewContext, name: str) -> Tap:
     return next(tap for tap in context.unit_layers if tap.name == name)
 
 
-def activity_of(values: Tensor, module: nn.Module | None = None, fired: Tensor | None = None) -> Activity:
-    return Activity(Tap(name="some", module=module or nn.ReLU()), values, values != 0 if fired is None else fired)
+def activity_of(values: Tensor, module: nn.Module | None = None, fired: Tensor | None = None) -> UnitActivations:
+    return UnitActivations(Tap(name="some", module=module or nn.ReLU()), values, values != 0 if fired is None else fired)
 
 
 # --- every option of configs/model ---
@@ -75,9 +75,9 @@ def test_an_event_file_shows_the_units_of_every_layer(model: str, tiny: Callable
 
 @pytest.mark.parametrize("model", groups()["model"])
 def test_layers_are_where_the_models_own_record_has_them(model: str) -> None:
-    config, _, said = api.composed([f"model={model}", "dataset=digits", "device=cpu"])
-    context = scene_of(build(train.checked(config, said)).model, some_images(count=20))
-    seen = {name: activity.values for name, activity in context.activity.items()}
+    config, _, said = api.compose_config([f"model={model}", "dataset=digits", "device=cpu"])
+    context = scene_of(build(entry.check(config, said)).model, some_images(count=20))
+    seen = {name: activity.values for name, activity in context.activations.items()}
     hidden = [values for name, values in seen.items() if name.startswith("hidden")]
     assert len(hidden) == len(context.out.hidden)
     for ours, theirs in zip(hidden, context.out.hidden, strict=True):
@@ -122,7 +122,7 @@ def test_the_ascent_finds_the_closed_form_of_linear_units() -> None:
 def test_what_is_found_excites_more_than_images_do_and_is_found_again(make: Callable[..., Autoencoder]) -> None:
     model = built(make, code_dim=16)
     context = scene_of(model, some_images())
-    size = float((context.x - context.mean).flatten(1).norm(dim=1).mean())
+    size = float((context.x - context.mean_image).flatten(1).norm(dim=1).mean())
     for tap in context.unit_layers:
         found = context.max_activating_input(tap, 4, "pixels")
         assert found is not None
@@ -130,9 +130,9 @@ def test_what_is_found_excites_more_than_images_do_and_is_found_again(make: Call
         assert again is not None
         assert torch.equal(found, again)
         excited = scene_of(model, some_images())
-        object.__setattr__(excited, "x", context.mean + size * found)
-        ours = excited.activity[tap.name].per_image.diagonal()
-        assert (ours > context.activity[tap.name].per_image[:, :4].mean(0)).all(), tap.name
+        object.__setattr__(excited, "x", context.mean_image + size * found)
+        ours = excited.activations[tap.name].per_image.diagonal()
+        assert (ours > context.activations[tap.name].per_image[:, :4].mean(0)).all(), tap.name
 
 
 def test_fewer_units_are_the_first_of_more() -> None:
@@ -175,7 +175,7 @@ def test_a_unit_alone_paints_its_weights_times_its_greatest_activation() -> None
         model.bottleneck.project.weight.abs_().mul_(0.1)
         model.decoder.layers[0].weight.mul_(0.1)  # type: ignore[attr-defined]
     context = scene_of(model, some_images())
-    painted = context.alone(tap_of(context, "code"), torch.tensor([0, 2]))
+    painted = context.single_unit_effect(tap_of(context, "code"), torch.tensor([0, 2]))
     columns = model.decoder.layers[0].weight.detach().t()  # type: ignore[attr-defined]
     for ours, unit in zip(painted.flatten(1), (0, 2), strict=True):
         torch.testing.assert_close(ours, context.z[:, unit].max() * columns[unit], rtol=0, atol=1e-6)
@@ -189,7 +189,7 @@ def test_a_hidden_unit_alone_is_painted_by_all_that_comes_after_it() -> None:
     active[0, unit] = hidden[:, unit].max()
     with torch.no_grad():
         alone, none = model.decode_pixels(model.bottleneck(active).z)
-        painted = context.alone(tap_of(context, "hidden2"), torch.tensor([unit]))
+        painted = context.single_unit_effect(tap_of(context, "hidden2"), torch.tensor([unit]))
     torch.testing.assert_close(painted[0], alone - none)
 
 
@@ -200,23 +200,23 @@ def test_a_codeword_alone_stands_in_every_group() -> None:
     assert isinstance(bottleneck, Quantized)
     with torch.no_grad():
         pictures = model.decode_pixels(bottleneck.codebook.weight.repeat(1, 2))  # [6, C, H, W]
-        painted = context.alone(tap_of(context, "codebook"), torch.arange(6))
+        painted = context.single_unit_effect(tap_of(context, "codebook"), torch.arange(6))
     torch.testing.assert_close(painted, pictures - pictures.mean(0))
     code = context.out.code
     assert isinstance(code, QuantizedCode)
     counted = code.index.flatten().bincount(minlength=6) / code.index.numel()
-    torch.testing.assert_close(context.activity["codebook"].rate, counted)
-    assert torch.equal(context.activity["codebook"].dead, counted == 0)
+    torch.testing.assert_close(context.activations["codebook"].rate, counted)
+    assert torch.equal(context.activations["codebook"].dead, counted == 0)
 
 
 def test_strokes_are_cut_out_of_what_is_empty_around_them_and_faint_ones_stay_faint() -> None:
     changes = torch.zeros(2, 1, 20, 20)
     changes[0, 0, 9:12, 8:11] = 1.0
     changes[1, 0, 10, 10] = 0.01
-    shown = strokes(changes)
+    shown = crop_changes(changes)
     assert shown.shape == (2, 1, 3, 3)
     torch.testing.assert_close(shown.flatten(1).norm(dim=1), torch.tensor([1.0, 0.2]))
-    assert strokes(torch.zeros(2, 1, 20, 20)).shape == (2, 1, 20, 20)
+    assert crop_changes(torch.zeros(2, 1, 20, 20)).shape == (2, 1, 20, 20)
 
 
 # --- how it fires ---
@@ -233,25 +233,25 @@ def test_rates_and_dead_and_saturated_units() -> None:
     logistic = activity_of(torch.cat([middle, both, high], 1), nn.Sigmoid())
     assert logistic.saturated.tolist() == [False, True, False], "the last is dead"
     assert logistic.dead.tolist() == [False, False, True]
-    assert marks(logistic, torch.tensor([2, 1, 0])) == [DEAD, SATURATED, None]
+    assert frame_colours(logistic, torch.tensor([2, 1, 0])) == [DEAD_COLOUR, SATURATED_COLOUR, None]
     assert Tap(name="", module=nn.Sequential(nn.Tanh(), nn.Identity())).bounds == (-1.0, 1.0)
 
 
 def test_a_unit_that_is_never_zero_fires_above_the_middle() -> None:
     context = scene_of(built(deep), some_images())
-    hidden = context.activity["hidden1"]
+    hidden = context.activations["hidden1"]
     torch.testing.assert_close(hidden.rate, (hidden.values > 0.5).float().mean(0))
-    sparse = scene_of(built(partial(dense, hidden=[16], activation="relu")), some_images()).activity["hidden1"]
+    sparse = scene_of(built(partial(dense, hidden=[16], activation="relu")), some_images()).activations["hidden1"]
     torch.testing.assert_close(sparse.rate, (sparse.values > 0).float().mean(0))
-    linear = scene_of(built(dense), some_images()).activity["code"]
+    linear = scene_of(built(dense), some_images()).activations["code"]
     torch.testing.assert_close(linear.rate, (linear.values > 0).float().mean(0))
 
 
 def test_best_images_are_the_best() -> None:
     context = scene_of(built(deep), some_images())
-    images, _, _ = context.activity["code"].top(torch.tensor([2]), 3)
+    images, _, _ = context.activations["code"].top_positions(torch.tensor([2]), 3)
     assert images[0].tolist() == context.z[:, 2].argsort(descending=True)[:3].tolist()
-    assert torch.equal(best(context, context.activity["code"], torch.tensor([2]), 3)[0], context.x[images[0]])
+    assert torch.equal(top_images(context, context.activations["code"], torch.tensor([2]), 3)[0], context.x[images[0]])
 
 
 @pytest.mark.parametrize("down", ["stride", "maxpool"])
@@ -259,8 +259,8 @@ def test_best_images_are_the_best() -> None:
 def test_best_patches_are_what_the_kernel_answered_to(down: Any, shape: tuple[int, int, int]) -> None:
     model = built(partial(conv, channels=(4,), down=down, up="nearest"), shape)
     context = scene_of(model, some_images(shape))
-    activity = context.activity["hidden1"]
-    patches = best(context, activity, torch.arange(4), 2)  # [4, 2, C, 3, 3]
+    activity = context.activations["hidden1"]
+    patches = top_images(context, activity, torch.arange(4), 2)  # [4, 2, C, 3, 3]
     conv2d = model.encoder.layers[0]  # type: ignore[attr-defined]
     answers = torch.einsum("ukcyx,ucyx->uk", patches, conv2d.weight) + conv2d.bias[:, None]
     torch.testing.assert_close(answers[:, 0].relu(), activity.values.transpose(0, 1).flatten(1).amax(1))
@@ -268,23 +268,23 @@ def test_best_patches_are_what_the_kernel_answered_to(down: Any, shape: tuple[in
 
 def test_histograms_share_a_scale_and_count_everything() -> None:
     activity = activity_of(torch.tensor([[0.0, 4.0], [0.0, 2.0], [1.0, 2.0], [1.0, 2.0]]))
-    heights, low, high = histograms(activity, torch.arange(2))
+    heights, low, high = compute_histograms(activity, torch.arange(2))
     assert (low, high) == (0, 4)
     torch.testing.assert_close(heights.square().sum(1), torch.ones(2))
     assert heights[0].nonzero().flatten().tolist() == [0, 7]
     assert float(heights[1, 14] ** 2) == pytest.approx(0.75)
-    assert [share(rate) for rate in (0, 0.0004, 0.031, 0.5, 1)] == ["0 %", "0.0 %", "3.1 %", "50 %", "100 %"]
+    assert [format_rate(rate) for rate in (0, 0.0004, 0.031, 0.5, 1)] == ["0 %", "0.0 %", "3.1 %", "50 %", "100 %"]
 
 
 def test_units_are_sorted_by_rate_and_by_likeness() -> None:
     place = torch.randperm(12, generator=torch.Generator().manual_seed(2))
     columns = (torch.linspace(-1, 12, 500)[:, None] > place).float()  # unit j is active from `place[j]` on
-    found = place[seriated(columns)].tolist()
+    found = place[seriate(columns)].tolist()
     assert found in (list(range(12)), list(range(11, -1, -1)))
     values = torch.tensor([[0.0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 1, 2]])
     activity = activity_of(values)
-    assert ordered(activity, torch.arange(4), "rate").tolist() == [2, 1, 3, 0]
-    assert ordered(activity, torch.arange(4), "similarity").tolist()[2:] == [0, 2], "those that nothing moves come last"
+    assert order_units(activity, torch.arange(4), "rate").tolist() == [2, 1, 3, 0]
+    assert order_units(activity, torch.arange(4), "similarity").tolist()[2:] == [0, 2], "those that nothing moves come last"
     context = scene_of(built(deep), some_images())
     plain, moved = (layer(Units(order=order)(context), "hidden1") for order in ("number", "rate"))
     assert plain.shape == moved.shape
@@ -293,9 +293,9 @@ def test_units_are_sorted_by_rate_and_by_likeness() -> None:
 
 def test_frames_are_around_their_tiles_alone() -> None:
     sheet = grid(torch.zeros(4, 1, 4, 4), 2, gaps=1.0)
-    assert framed(sheet, [None] * 4, (112, 112), 2) is sheet
-    shown = framed(sheet, [None, DEAD, None, None], (112, 112), 2)
-    red = (shown == torch.tensor(DEAD)[:, None, None] / 255).all(0).nonzero()
+    assert draw_frames(sheet, [None] * 4, (112, 112), 2) is sheet
+    shown = draw_frames(sheet, [None, DEAD_COLOUR, None, None], (112, 112), 2)
+    red = (shown == torch.tensor(DEAD_COLOUR)[:, None, None] / 255).all(0).nonzero()
     assert red.amin(0).tolist() == [GAP // 2, GAP + 112 + GAP // 2]
     assert red.amax(0).tolist() == [GAP + 112 + GAP // 2 - 1, 2 * GAP + 2 * 112 + GAP // 2 - 1]
     assert torch.equal(shown[:, GAP : GAP + 112, GAP : GAP + 112], torch.zeros(3, 112, 112))
@@ -309,7 +309,7 @@ def test_no_slope_is_no_picture() -> None:
     model = built(deep)
     model.code_transform[0] = Opaque()
     context = scene_of(model, some_images())
-    assert slope_at(model, tap_of(context, "decoder1"), torch.arange(2), context.x[:2]) is None
+    assert input_gradient(model, tap_of(context, "decoder1"), torch.arange(2), context.x[:2]) is None
     assert "decoder1" not in Units()(context).pictures
     assert "hidden2" in Units()(context).pictures
 
@@ -319,13 +319,13 @@ def test_no_slope_is_no_picture() -> None:
 
 def test_the_grid_lies_in_the_plane_of_the_map() -> None:
     context = scene_of(built(deep, code_dim=6), some_images())
-    middle, axes = axes_of(context)
+    middle, axes = code_plane(context)
     torch.testing.assert_close(axes.t() @ axes, torch.eye(2, dtype=axes.dtype))
     view = CodeGrid(side=5, limit=0.1)  # so near to the mean that no unit leaves its range
-    shown = (view.of_plane(context).double() - middle) @ axes
+    shown = (view.codes_in_plane(context).double() - middle) @ axes
     spread = ((context.z.double() - middle) @ axes).std(0, correction=0)
-    torch.testing.assert_close(shown, view.codes().double() * spread, rtol=0, atol=1e-6)
-    wide = CodeGrid(side=5, limit=50.0).of_plane(context)
+    torch.testing.assert_close(shown, view.coordinates().double() * spread, rtol=0, atol=1e-6)
+    wide = CodeGrid(side=5, limit=50.0).codes_in_plane(context)
     assert (wide >= context.z.min(0).values).all()
     assert (wide <= context.z.max(0).values).all()
 
@@ -333,10 +333,10 @@ def test_the_grid_lies_in_the_plane_of_the_map() -> None:
 def test_codes_that_are_made_up_are_such_as_the_family_makes() -> None:
     sparse = built(partial(dense, hidden=[16]), code_dim=8)
     sparse.code_transform[1] = TopK(2)
-    assert ((CodeGrid().of_plane(scene_of(sparse, some_images())) != 0).sum(1) <= 2).all()
+    assert ((CodeGrid().codes_in_plane(scene_of(sparse, some_images())) != 0).sum(1) <= 2).all()
     words = built(partial(dense, bottleneck=partial(Quantized, groups=2, num_codewords=6)), code_dim=4)
     book = words.bottleneck.codebook.weight  # type: ignore[union-attr]
-    codes = CodeGrid().of_plane(scene_of(words, some_images())).unflatten(1, (2, 2))
+    codes = CodeGrid().codes_in_plane(scene_of(words, some_images())).unflatten(1, (2, 2))
     assert (codes[:, :, None] == book).all(3).any(2).all()
     with torch.no_grad():
         z = words.encode(torch.rand(5, 1, 8, 8)).z
@@ -377,7 +377,7 @@ def test_traversals_move_one_unit_each_the_most_telling_first() -> None:
     base[0, :, 1], base[1, :, 0] = torch.tensor([-2.0, 0.0, 2.0]), torch.tensor([-2.0, 0.0, 2.0])
     with torch.no_grad():
         torch.testing.assert_close(tiles, model.decode_pixels(base.flatten(0, 1)).view(2, 3, 8, 8))
-    assert [short(value) for value in (0, 0.0123, 2.267, 31.46, 4321)] == ["0", "0.012", "2.27", "31.5", "4.3e+03"]
+    assert [format_short(value) for value in (0, 0.0123, 2.267, 31.46, 4321)] == ["0", "0.012", "2.27", "31.5", "4.3e+03"]
 
 
 def test_kl_by_unit_is_that_of_torchs_distributions() -> None:
@@ -407,14 +407,14 @@ def test_the_map_of_noise_is_of_denoising_models_and_says_the_rulers_error() -> 
     model, images = built(vae), some_images()
     assert NoiseMap()(scene_of(model, images)) is None
     context = scene_of(model, images, Replace(p=0.3, white=0.0))
-    cells = NoiseMap(count=50, levels=[0.0, 0.4]).cells(context)
+    cells = NoiseMap(count=50, levels=[0.0, 0.4]).compute_cells(context)
     assert list(cells) == ["gaussian", "masking", "salt", "salt, pepper"]
     x = context.x[:50]
     for each in cells.values():
         assert each[0].error == pytest.approx(float(sse(context.reconstruct(x), x).mean())), "no noise at level 0"
-    masked = Replace(p=0.4, white=0.0)(x, context.generator())
+    masked = Replace(p=0.4, white=0.0)(x, context.make_generator())
     assert cells["masking"][1].error == pytest.approx(float(sse(context.reconstruct(masked), x).mean()))
-    assert torch.equal(cells["masking"][1].seen, masked[0])
+    assert torch.equal(cells["masking"][1].noisy, masked[0])
 
 
 # --- the projector ---
@@ -446,11 +446,11 @@ def test_tensorboard_finds_codes_classes_and_thumbnails(labelled: bool, tmp_path
 
 def test_thumbnails_fit_into_what_a_browser_can_show() -> None:
     for count, shape in ((1000, (1, 28, 28)), (40, (3, 200, 100)), (5, (1, 1, 1))):
-        sheet, size = thumbnails(torch.rand(count, *shape))
+        sheet, size = thumbnail_sheet(torch.rand(count, *shape))
         assert max(sheet.shape[1:]) <= 8192
         assert max(size) <= 64
         assert sheet.shape[0] == shape[0]
-    assert thumbnails(torch.rand(2, 2, 8, 8))[0].shape[0] == 1
+    assert thumbnail_sheet(torch.rand(2, 2, 8, 8))[0].shape[0] == 1
     Embedding(torch.full((1, 2), torch.nan), torch.rand(1, 1, 8, 8), [])
 
 
@@ -462,9 +462,9 @@ def test_classes_have_names_where_the_data_has_them() -> None:
     images = Images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), ("cat", "dog"))
     assert images[:2].names == images.to(torch.device("cpu")).names == ("cat", "dog")
     context = scene_of(built(vae), images)
-    assert [context.named(label) for label in (0, 1, 2)] == ["cat", "dog", "2"]
+    assert [context.class_name(label) for label in (0, 1, 2)] == ["cat", "dog", "2"]
     points = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
-    assert scatter(points, images.labels, named=context.named).shape[2] > scatter(points, images.labels).shape[2]
+    assert scatter(points, images.labels, class_name=context.class_name).shape[2] > scatter(points, images.labels).shape[2]
 
 
 def test_folders_name_the_classes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The link that compares runs, and the mode that serves them."""
+"""The link to the page that compares runs, and the mode that starts TensorBoard."""
 
 import json
 import os
@@ -16,23 +16,24 @@ import pytest
 from command import aetrain, command
 from conftest import TINY
 
-from aetrain.config.hparams import hparam_columns, hparams, said
-from aetrain.storage.run_directory import MAIN_TAGS, tensorboard_link
+from aetrain.config.hparams import hparam_columns, hparams
+from aetrain.config.overrides import parse_assignments
+from aetrain.views.tensorboard_link import MAIN_TAGS, tensorboard_link
 
 
 def colour_of(run: str) -> tuple[str | None, ...]:
-    """What TensorBoard groups a run by: the groups of the link's expression."""
+    """Return the groups of the link's regular expression: TensorBoard gives runs with equal groups one colour."""
     (rule,) = parse_qs(urlsplit(tensorboard_link()).query)["runColorGroup"]
     match = re.search(rule.removeprefix("regex:"), run)
     assert match, run
     return match.groups()
 
 
-def test_link_is_in_the_words_that_tensorboard_understands() -> None:
+def test_the_link_has_the_parameters_of_tensorboard() -> None:
     link = urlsplit(tensorboard_link(port=7007))
     assert (link.scheme, link.netloc, link.fragment) == ("http", "localhost:7007", "timeseries")
     assert set(parse_qs(link.query)) == {"smoothing", "tagFilter", "runColorGroup"}
-    assert not re.search(r"[\s|^()\\\"'<>]", tensorboard_link()), "a terminal would break it there"
+    assert not re.search(r"[\s|^()\\\"'<>]", tensorboard_link()), "a terminal ends the link at these characters"
 
 
 def test_seeds_share_a_colour_and_settings_do_not() -> None:
@@ -41,59 +42,60 @@ def test_seeds_share_a_colour_and_settings_do_not() -> None:
     assert colour_of("model=vae,seed=0,noise=none") == colour_of("model=vae,seed=1,noise=none")
     assert colour_of("model=vae,seed=0,noise=none") != colour_of("model=vae,seed=0,noise=gaussian")
     assert colour_of("model=vae,seed=0") != colour_of("model=deep,seed=0")
-    one, other = (f"model=vae/2026112{day}-101010-000001" for day in (0, 1))
-    assert colour_of(one) == colour_of(other) != colour_of("model=deep/20261120-101010-000001")
+    first, second = (f"model=vae/2026112{day}-101010-000001" for day in (0, 1))
+    assert colour_of(first) == colour_of(second) != colour_of("model=deep/20261120-101010-000001")
     assert colour_of("sweeps/20261120-101010-000001/model=vae") != colour_of("sweeps/20261120-101010-000001/model=deep")
 
 
 @pytest.mark.parametrize("tag", ["train/loss", "test/neg_elbo", "test/sse", "views/reconstructions"])
-def test_main_tags_are_shown(tag: str) -> None:
+def test_main_tags_pass_the_filter(tag: str) -> None:
     assert re.search(MAIN_TAGS, tag)
     assert not re.search(MAIN_TAGS, "test/noisy_sse")
 
 
-def test_hparams_begin_with_what_was_said() -> None:
+def test_hparams_begin_with_the_overrides() -> None:
     flat = {"optimizer.lr": 0.01, "optimizer._target_": "x", "model.hidden": [4, 2], "seed": 3, "views.units.count": 1}
-    own = hparams(flat, ["model=vae", "optimizer.lr=0.01", "seed=3", "~views.units"])
-    assert list(own)[:2] == ["model", "optimizer.lr"]
-    assert own["model"] == "vae"
-    assert own["dataset"] == "mnist", "what is chosen where nothing is said"
-    assert own["model.hidden"] == "[4, 2]"
-    assert not {"seed", "views.units.count", "optimizer._target_"} & own.keys()
-    assert "dataset" not in hparams(flat, ["experiment=vae"]), "the experiment chooses it"
+    values = hparams(flat, ["model=vae", "optimizer.lr=0.01", "seed=3", "~views.units"])
+    assert list(values)[:2] == ["model", "optimizer.lr"]
+    assert values["model"] == "vae"
+    assert values["dataset"] == "mnist", "the default option"
+    assert values["model.hidden"] == "[4, 2]"
+    assert not {"seed", "views.units.count", "optimizer._target_"} & values.keys()
+    assert "dataset" not in hparams(flat, ["experiment=vae"]), "the option that the experiment chooses"
     overrides = ["model=vae", "optimizer.lr=0.01", "seed=3", "~views.units"]
-    assert hparam_columns(overrides, alone=False) == {"model": True, "optimizer.lr": True}
-    columns = hparam_columns(overrides, alone=True)
-    assert {"noise.p", "model.penalties.kl.weight", "dataset"} < set(columns), "what other runs may have said"
+    assert hparam_columns(overrides, single=False) == {"model": True, "optimizer.lr": True}
+    columns = hparam_columns(overrides, single=True)
+    assert {"noise.p", "model.penalties.kl.weight", "dataset"} < set(columns), "settings that other runs may have"
     assert [name for name, first in columns.items() if first] == ["model", "optimizer.lr"]
-    assert said(["+a=1", "b.c=x=y", "~d", "~e=2"]) == {"a": "1", "b.c": "x=y"}
+    assert parse_assignments(["+a=1", "b.c=x=y", "~d", "~e=2"]) == {"a": "1", "b.c": "x=y"}
 
 
 @pytest.mark.slow
-def test_board_serves_the_runs_until_it_is_stopped(tiny: Callable[..., Path], tmp_path: Path) -> None:
+def test_board_serves_the_runs_until_sigterm(tiny: Callable[..., Path], tmp_path: Path) -> None:
     tiny("model=linear", name="runs/one")
-    with socket.create_server(("localhost", 0)) as free:
-        port = free.getsockname()[1]
-        taken = command(["mode=board", "run=runs", f"mode.port={port}"], tmp_path)
-        assert taken.code == 1
-        assert f"mode.port={port}" in taken.err
+    with socket.create_server(("localhost", 0)) as server_socket:
+        port = server_socket.getsockname()[1]
+        refused = command(["mode=board", "run=runs", f"mode.port={port}"], tmp_path)
+        assert refused.code == 1
+        assert f"mode.port={port}" in refused.err
     arguments = [*aetrain(), "mode=board", "run=runs", f"mode.port={port}"]
     server = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        end = time.monotonic() + 90
-        while answer(port) != ["one"]:
-            assert time.monotonic() < end, "it does not answer"
+        deadline = time.monotonic() + 90
+        while served_runs(port) != ["one"]:
+            assert time.monotonic() < deadline, "TensorBoard does not answer"
             time.sleep(0.3)
     finally:
         server.send_signal(signal.SIGTERM)
     out, _ = server.communicate(timeout=60)
     assert server.returncode == 143
     assert tensorboard_link(port=port) in out
-    assert answer(port) is None, "TensorBoard has ended with it"
+    assert served_runs(port) is None, "TensorBoard ends with the command"
     assert not (tmp_path / "outputs").exists()
 
 
-def answer(port: int) -> object:
+def served_runs(port: int) -> object:
+    """Return the names of the runs that TensorBoard serves; None where it does not answer."""
     try:
         return json.loads(urllib.request.urlopen(f"http://localhost:{port}/data/runs", timeout=5).read())
     except OSError:
@@ -101,7 +103,7 @@ def answer(port: int) -> object:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
         (["run=nowhere"], ["run=nowhere is no directory"]),
         (["run=.", "mode.port=70000"], ["mode.port=70000"]),
@@ -109,14 +111,14 @@ def answer(port: int) -> object:
         (["run=.", "epochs=2"], ["drop epochs="]),
     ],
 )
-def test_mistakes(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+def test_mistakes_are_explained(arguments: list[str], expected: list[str], tmp_path: Path) -> None:
     outcome = command(["mode=board", *arguments], tmp_path)
     assert outcome.code == 1
-    assert all(word in outcome.err for word in words), outcome.err
+    assert all(text in outcome.err for text in expected), outcome.err
     assert os.listdir(tmp_path) == []
 
 
-def test_a_run_says_where_it_can_be_compared(tmp_path: Path) -> None:
+def test_a_run_prints_the_link(tmp_path: Path) -> None:
     outcome = command([*TINY, "model=linear"], tmp_path)
     assert outcome.code == 0, outcome.err
     assert tensorboard_link() in outcome.out

@@ -1,13 +1,14 @@
-"""The command as a whole: answers without torch, sweeps, evaluations, interruptions, a user's own configs."""
+"""The command as a whole: answers without torch, sweeps, evaluations, interruptions, configs of the user."""
 
 import csv
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +17,23 @@ from command import Outcome, aetrain, command, everything_in, process
 from conftest import TINY
 
 from aetrain import api
-from aetrain.config.compose import MAX_NAME, run_name
+from aetrain.config.overrides import MAX_NAME_LENGTH, run_name
 from aetrain.config.paths import groups
 
 LINEAR = (*TINY, "model=linear")
 
 
-def fine(arguments: Sequence[str], folder: Path) -> Outcome:
-    """A command that has to succeed, in this process."""
+def run_cleanly(arguments: Sequence[str], folder: Path) -> Outcome:
+    """Run a command that must succeed without a warning, in this process."""
     outcome = command(arguments, folder)
     assert outcome.code == 0, outcome.err
     assert not outcome.err
     return outcome
 
 
-def trained(folder: Path, *overrides: str, name: str = "run") -> Path:
-    """A run in `folder`."""
-    fine([*LINEAR, f"hydra.run.dir={name!r}", *overrides], folder)
+def train_linear(folder: Path, *overrides: str, name: str = "run") -> Path:
+    """Train a linear model and return its directory in `folder`."""
+    run_cleanly([*LINEAR, f"hydra.run.dir={name!r}", *overrides], folder)
     return folder / name
 
 
@@ -41,11 +42,11 @@ def only_sweep(folder: Path) -> Path:
     return sweep
 
 
-def names(sweep: Path) -> set[str]:
+def run_names(sweep: Path) -> set[str]:
     return {path.name for path in sweep.iterdir() if path.is_dir()}
 
 
-def rows(sweep: Path) -> dict[str, dict[str, str]]:
+def table_rows(sweep: Path) -> dict[str, dict[str, str]]:
     with (sweep / "sweep.csv").open() as file:
         return {row["run"]: row for row in csv.DictReader(file)}
 
@@ -61,7 +62,7 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from aetrain.cli impor
 
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"], ["--info", "defaults"], ["-m", "--version"]])
 def test_answers_need_no_torch(flags: list[str], tmp_path: Path) -> None:
-    """An import of torch fails in this process."""
+    """An import of torch fails in the process of the command."""
     outcome = process(flags, tmp_path, program=[sys.executable, "-c", WITHOUT_TORCH])
     assert outcome.code == 0, outcome.err
     assert outcome.out
@@ -77,36 +78,38 @@ def test_completion_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_help_lists_groups_options_settings_and_examples(tmp_path: Path) -> None:
-    text = fine(["--help"], tmp_path).out
+    text = run_cleanly(["--help"], tmp_path).out
     for group, options in groups().items():
         assert f"{group}: {', '.join(options)}" in text
-    for said in ("code_dim: 32", "epochs: 10", "aetrain -m model=deep,vae", "mode=eval run="):
-        assert said in text
+    for expected in ("code_dim: 32", "epochs: 10", "aetrain -m model=deep,vae", "mode=eval run="):
+        assert expected in text
 
 
-def test_overrides_and_flags_come_in_any_order(tmp_path: Path) -> None:
-    text = fine(["model=vae", "--cfg", "job", "-p", "model", "model.code_dim=3"], tmp_path).out
+def test_overrides_and_flags_can_come_in_any_order(tmp_path: Path) -> None:
+    text = run_cleanly(["model=vae", "--cfg", "job", "-p", "model", "model.code_dim=3"], tmp_path).out
     assert "code_dim: 3" in text
     assert "GaussianKL" in text
 
 
-@pytest.mark.parametrize("arguments", [["--help"], [*LINEAR, "hydra.run.dir=run"]])
-def test_head_that_takes_one_line_gets_no_traceback(arguments: list[str], tmp_path: Path) -> None:
-    running = subprocess.Popen(
+@pytest.mark.parametrize(
+    "arguments", [["--help"], pytest.param([*LINEAR, "hydra.run.dir=run"], marks=pytest.mark.slow)]
+)
+def test_closed_pipe_of_the_output_gives_no_traceback(arguments: list[str], tmp_path: Path) -> None:
+    started = subprocess.Popen(
         [*aetrain(), *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert running.stdout is not None
-    assert running.stderr is not None
-    with running:
-        running.stdout.readline()
-        running.stdout.close()
-        assert not running.stderr.read()
-    assert running.returncode == 0
+    assert started.stdout is not None
+    assert started.stderr is not None
+    with started:
+        started.stdout.readline()
+        started.stdout.close()  # what `| head -1` does
+        assert not started.stderr.read()
+    assert started.returncode == 0
     if arguments != ["--help"]:
         assert metrics_of(tmp_path / "run")["status"] == "finished"
 
 
-def test_python_m_aetrain_is_aetrain(tmp_path: Path) -> None:
+def test_python_m_aetrain_is_the_command(tmp_path: Path) -> None:
     outcome = process(["epoch=3"], tmp_path, program=[sys.executable, "-m", "aetrain"])
     assert outcome.code == 1
     assert outcome.err.startswith("aetrain: no setting or group 'epoch'; did you mean 'epochs'?")
@@ -115,74 +118,77 @@ def test_python_m_aetrain_is_aetrain(tmp_path: Path) -> None:
 # --- Sweeps -----------------------------------------------------------------------------------------------------------
 
 
-def test_sweep_names_its_runs_by_what_differs_and_writes_a_table(tmp_path: Path) -> None:
-    swept = ["-m", "model=linear,deep", "noise=none,gaussian", "seed=0,1"]
-    outcome = fine([*swept, *TINY, "model.code_dim=4"], tmp_path)
+@pytest.mark.slow
+def test_sweep_names_its_runs_by_their_differences_and_writes_a_table(tmp_path: Path) -> None:
+    arguments = ["-m", "model=linear,deep", "noise=none,gaussian", "seed=0,1"]
+    outcome = run_cleanly([*arguments, *TINY, "model.code_dim=4"], tmp_path)
     sweep = only_sweep(tmp_path)
-    wanted = {f"model={m},noise={n},seed={s}" for m in ("linear", "deep") for n in ("none", "gaussian") for s in "01"}
-    assert names(sweep) == wanted
-    table = rows(sweep)
-    assert set(table) == wanted
+    choices = itertools.product(("linear", "deep"), ("none", "gaussian"), (0, 1))
+    expected = {f"model={model},noise={noise},seed={seed}" for model, noise, seed in choices}
+    assert run_names(sweep) == expected
+    table = table_rows(sweep)
+    assert set(table) == expected
     for name, row in table.items():
         assert name in outcome.out
         assert row["status"] == "finished"
         assert float(row["test/sse"]) == metrics_of(sweep / name)["test/sse"]
         assert row["seed"] == name[-1]
-    assert "model.code_dim" not in next(iter(table.values())), "it is the same in all"
+    assert "model.code_dim" not in next(iter(table.values())), "a setting that is the same in all runs is no column"
 
 
-def check_failing_sweep(outcome: Outcome, sweep: Path) -> None:
+def check_failed_sweep(outcome: Outcome, sweep: Path) -> None:
     cause = "sparsity.k=500 is larger than model.code_dim=32"
     assert outcome.code == 1
     assert outcome.err.startswith("aetrain: 1 of 2 runs failed")
     assert cause in outcome.err
     assert len(outcome.err.splitlines()) <= 3, outcome.err
-    assert names(sweep) == {"sparsity.k=500", "sparsity.k=5"}
+    assert run_names(sweep) == {"sparsity.k=500", "sparsity.k=5"}
     failed, finished = sweep / "sparsity.k=500", sweep / "sparsity.k=5"
     assert cause in (failed / "aetrain.log").read_text()
     assert metrics_of(failed)["status"] == "failed"
     assert cause in str(metrics_of(failed)["cause"])
     assert metrics_of(finished)["status"] == "finished"
-    assert rows(sweep)["sparsity.k=500"]["status"] == "failed"
-    assert cause in rows(sweep)["sparsity.k=500"]["cause"]
+    assert table_rows(sweep)["sparsity.k=500"]["status"] == "failed"
+    assert cause in table_rows(sweep)["sparsity.k=500"]["cause"]
     assert f"failed: {cause}" in outcome.out
 
 
-def test_failing_run_leaves_its_cause_and_lets_the_others_finish(tmp_path: Path) -> None:
+def test_failed_run_records_its_cause_and_the_others_finish(tmp_path: Path) -> None:
     outcome = command(["-m", *LINEAR, "sparsity=topk", "sparsity.k=500,5"], tmp_path)
-    check_failing_sweep(outcome, only_sweep(tmp_path))
+    check_failed_sweep(outcome, only_sweep(tmp_path))
 
 
-def test_failing_run_of_a_parallel_sweep(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_failed_run_of_a_parallel_sweep(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     arguments = ["-m", *LINEAR, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "sparsity=topk", "sparsity.k=500,5"]
-    check_failing_sweep(process(arguments, tmp_path), only_sweep(tmp_path))
+    check_failed_sweep(process(arguments, tmp_path), only_sweep(tmp_path))
 
 
-def test_seed_alone_swept(tmp_path: Path) -> None:
-    """Named after nothing but the seed, and inside of the sweep's own directory."""
-    fine(["-m", *LINEAR, "seed=0,1"], tmp_path)
-    assert names(only_sweep(tmp_path)) == {"seed=0", "seed=1"}
+def test_sweep_over_the_seed_only(tmp_path: Path) -> None:
+    """The runs are named by the seed, and are in the directory of the sweep."""
+    run_cleanly(["-m", *LINEAR, "seed=0,1"], tmp_path)
+    assert run_names(only_sweep(tmp_path)) == {"seed=0", "seed=1"}
     assert set(os.listdir(tmp_path)) == {"outputs"}
 
 
-def test_swept_values_that_are_no_folder_names_keep_their_runs_apart(tmp_path: Path) -> None:
+def test_swept_values_that_are_no_folder_names_get_different_directories(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for seed, name in enumerate(("a/b", "a_b")):
         np.savez(tmp_path / f"{name}.npz", images=np.random.default_rng(seed).random((40, 8, 8)))
-    shown = [override for override in LINEAR if not override.startswith("dataset")]
-    fine(["-m", *shown, "dataset=npz", "dataset.path=a/b.npz,a_b.npz"], tmp_path)
-    table = rows(only_sweep(tmp_path))
+    linear = [override for override in LINEAR if not override.startswith("dataset")]
+    run_cleanly(["-m", *linear, "dataset=npz", "dataset.path=a/b.npz,a_b.npz"], tmp_path)
+    table = table_rows(only_sweep(tmp_path))
     assert {row["dataset.path"] for row in table.values()} == {"a/b.npz", "a_b.npz"}
     assert len({row["test/sse"] for row in table.values()}) == 2
     assert all(name.startswith("dataset.path=a_b.npz") for name in table)
 
 
-def test_name_of_many_overrides_is_short_and_their_own() -> None:
+def test_name_of_many_overrides_is_short_and_unique() -> None:
     many = [f"model.penalties.number_{i}.weight={i}" for i in range(40)]
     name, other = run_name(many), run_name([*many, "seed=1"])
-    assert len(name) <= MAX_NAME
-    assert len(other) <= MAX_NAME
+    assert len(name) <= MAX_NAME_LENGTH
+    assert len(other) <= MAX_NAME_LENGTH
     assert name != other
     assert run_name([]) == run_name(["device=cpu"]) == "default"
     assert "/" not in run_name(["model=a/b"])
@@ -197,84 +203,88 @@ def test_refused_sweep_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_run_directory_with_signs_in_its_path(tmp_path: Path) -> None:
-    run = trained(tmp_path, name="outputs/model=linear,noise=none/[1] it's (mine)")
-    outcome = fine(["mode=eval", f"run={run.relative_to(tmp_path)}"], tmp_path)
+    run = train_linear(tmp_path, name="outputs/model=linear,noise=none/[1] it's (mine)")
+    outcome = run_cleanly(["mode=eval", f"run={run.relative_to(tmp_path)}"], tmp_path)
     assert "test/sse" in outcome.out
 
 
-def test_evaluation_without_conditions_gives_the_same_figures(tmp_path: Path) -> None:
-    run = trained(tmp_path, "noise=masking")
+def test_evaluation_without_conditions_gives_the_same_metrics(tmp_path: Path) -> None:
+    run = train_linear(tmp_path, "noise=masking")
     before = metrics_of(run)
-    fine(["mode=eval", "run=run"], tmp_path)
+    run_cleanly(["mode=eval", "run=run"], tmp_path)
     assert metrics_of(run) == before
     assert not (run / "eval").exists()
 
 
-def test_evaluation_under_conditions_leaves_the_run_alone(tmp_path: Path) -> None:
-    run = trained(tmp_path)
+def test_evaluation_under_conditions_does_not_change_the_run(tmp_path: Path) -> None:
+    run = train_linear(tmp_path)
     before = everything_in(run)
-    fine(["mode=eval", "run=run", "noise=gaussian", "noise.std=0.2"], tmp_path)
+    run_cleanly(["mode=eval", "run=run", "noise=gaussian", "noise.std=0.2"], tmp_path)
     after = everything_in(run)
     assert before.items() <= after.items()
     assert {name.split(os.sep)[0] for name in after.keys() - before.keys()} == {"eval"}
-    there = run / "eval" / "noise=gaussian,noise.std=0.2"
-    metrics = metrics_of(there)
+    metrics = metrics_of(run / "eval" / "noise=gaussian,noise.std=0.2")
     assert metrics["status"] == "finished"
     assert metrics["test/sse"] == metrics_of(run)["test/sse"]
     assert "test/noisy_sse" in metrics
     assert "test/noisy_sse" not in metrics_of(run)
 
 
+@pytest.mark.slow
 def test_sweep_of_evaluations(tmp_path: Path) -> None:
-    run = trained(tmp_path)
-    fine(["-m", "mode=eval", "run=run", "noise=gaussian,masking"], tmp_path)
-    assert names(run / "eval") == {"noise=gaussian", "noise=masking"}
-    assert {row["status"] for row in rows(run / "eval").values()} == {"finished"}
+    run = train_linear(tmp_path)
+    run_cleanly(["-m", "mode=eval", "run=run", "noise=gaussian,masking"], tmp_path)
+    assert run_names(run / "eval") == {"noise=gaussian", "noise=masking"}
+    assert {row["status"] for row in table_rows(run / "eval").values()} == {"finished"}
 
 
-def test_failure_of_an_earlier_sweep_is_not_this_ones(tmp_path: Path) -> None:
-    trained(tmp_path)
+@pytest.mark.slow
+def test_failure_of_an_earlier_sweep_does_not_fail_the_next(tmp_path: Path) -> None:
+    train_linear(tmp_path)
     assert command(["-m", "mode=eval", "run=run", "noise=gaussian", "noise.std=-1,0.5"], tmp_path).code == 1
-    assert "noise.std=-1" in fine(["-m", "mode=eval", "run=run", "noise=gaussian,masking"], tmp_path).out
+    assert "noise.std=-1" in run_cleanly(["-m", "mode=eval", "run=run", "noise=gaussian,masking"], tmp_path).out
 
 
-def test_library_and_command_do_the_same(tmp_path: Path) -> None:
-    run = trained(tmp_path)
-    again = api.run([*LINEAR, f"hydra.run.dir={tmp_path / 'again'}"])
-    ours, theirs = metrics_of(run), again.metrics
-    timed = {"seconds", "train/seconds_per_epoch"}
-    assert {k: v for k, v in ours.items() if k not in timed} == {k: v for k, v in theirs.items() if k not in timed}
+def test_api_and_command_give_the_same_metrics(tmp_path: Path) -> None:
+    run = train_linear(tmp_path)
+    from_python = api.run([*LINEAR, f"hydra.run.dir={tmp_path / 'again'}"])
+    assert without_times(metrics_of(run)) == without_times(from_python.metrics)
+
+
+def without_times(metrics: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in metrics.items() if name not in ("seconds", "train/seconds_per_epoch")}
 
 
 # --- Interruption -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_can_be_loaded(tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = [*LINEAR, "epochs=100000", "hydra.run.dir=run"]
-    running = subprocess.Popen(
+    started = subprocess.Popen(
         [*aetrain(), *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
-    with running:
+    with started:
         deadline = time.monotonic() + 60
         while not (run / "checkpoint").is_dir() and time.monotonic() < deadline:
             time.sleep(0.05)
-        running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=60)
-    assert running.returncode == 130
+        started.send_signal(signal.SIGINT)
+        _, err = started.communicate(timeout=60)
+    assert started.returncode == 130
     assert b"Traceback" not in err
     assert metrics_of(run)["status"] == "interrupted"
     assert api.load(run).config.epochs == 100000
 
 
-# --- A user's own -----------------------------------------------------------------------------------------------------
+# --- Configs and components of the user -------------------------------------------------------------------------------
 
 MODULE = '''
 from aetrain.data.noise import NoNoise
 
 
-class Inverted(Clean):
-    """Black is white; `times` over."""
+class Inverted(NoNoise):
+    """Exchange black and white, `times` times."""
 
     def __init__(self, times: int) -> None:
         if times < 1:
@@ -289,8 +299,8 @@ class Inverted(Clean):
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a module and a config folder of the user's own."""
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a module and a config folder of the user."""
     (tmp_path / "own_noises.py").write_text(MODULE)
     for group, option, text in (
         ("model", "wide", "# Wide.\ndefaults: [deep, _self_]\nhidden: [96]\n"),
@@ -302,29 +312,29 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_own_configs_and_components(own: Path) -> None:
+def test_configs_and_components_of_the_user(user_folder: Path) -> None:
     chosen = ["model=wide", "noise=inverted", "hydra.run.dir=run"]
-    fine(["--config-dir", "mine", *TINY, *chosen], own)
-    metrics = metrics_of(own / "run")
+    run_cleanly(["--config-dir", "mine", *TINY, *chosen], user_folder)
+    metrics = metrics_of(user_folder / "run")
     assert metrics["weights"] == 64 * 96 + 96 + 96 * 32 + 32 + 32 * 96 + 96 + 96 * 64 + 64
     assert "test/noisy_sse" in metrics
 
 
-def test_own_options_are_listed_in_help_and_errors(own: Path) -> None:
-    assert "wide" in fine(["--config-dir", "mine", "--help"], own).out
-    assert "wide" in command(["--config-dir", "mine", "model=wdie"], own).err
+def test_options_of_the_user_are_listed_in_help_and_errors(user_folder: Path) -> None:
+    assert "wide" in run_cleanly(["--config-dir", "mine", "--help"], user_folder).out
+    assert "wide" in command(["--config-dir", "mine", "model=wdie"], user_folder).err
     assert (
         "noise.times=0 does nothing"
-        in command(["--config-dir", "mine", *TINY, "noise=inverted", "noise.times=0"], own).err
+        in command(["--config-dir", "mine", *TINY, "noise=inverted", "noise.times=0"], user_folder).err
     )
     assert (
         "noise.times=x is not a whole number"
-        in command(["--config-dir=mine", "noise=inverted", "noise.times=x"], own).err
+        in command(["--config-dir=mine", "noise=inverted", "noise.times=x"], user_folder).err
     )
 
 
-def test_run_with_own_components_is_evaluated_once_trusted(own: Path) -> None:
-    fine(["--config-dir", "mine", *LINEAR, "noise=inverted", "hydra.run.dir=run"], own)
-    refused = command(["mode=eval", "run=run"], own)
+def test_run_with_components_of_the_user_is_evaluated_if_trusted(user_folder: Path) -> None:
+    run_cleanly(["--config-dir", "mine", *LINEAR, "noise=inverted", "hydra.run.dir=run"], user_folder)
+    refused = command(["mode=eval", "run=run"], user_folder)
     assert "trust=true" in refused.err
-    fine(["mode=eval", "run=run", "trust=true"], own)
+    run_cleanly(["mode=eval", "run=run", "trust=true"], user_folder)

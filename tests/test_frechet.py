@@ -1,4 +1,4 @@
-"""The Frechet distance against scipy, and what it says of pictures that are real, blurred, mean or noise."""
+"""The Frechet distance against scipy, and its order of real images, blurred images, the mean image and noise."""
 
 import json
 import math
@@ -18,8 +18,8 @@ from aetrain.data.digits import Digits
 from aetrain.data.images import Images, Prepare
 from aetrain.evaluation.measures import feature_classifier
 from aetrain.evaluation.measures.feature_classifier import load_or_train_classifier
-from aetrain.evaluation.measures.frechet import distance
-from aetrain.runs import train
+from aetrain.evaluation.measures.frechet import frechet_distance
+from aetrain.runs import entry
 from aetrain.runs.build import build
 
 
@@ -28,84 +28,82 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "STEPS", 250)
+def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_classifier, "NUM_STEPS", 250)
 
 
-def test_distance_is_that_of_scipy_s_matrix_root() -> None:
+def test_the_distance_is_that_with_the_matrix_root_of_scipy() -> None:
     a, b = normal(200, 6) @ normal(6, 6, seed=1), normal(150, 6, seed=2) @ normal(6, 6, seed=3) + 0.7
     cov_a, cov_b = np.cov(a.numpy().T), np.cov(b.numpy().T)
     root = scipy.linalg.sqrtm(cov_a @ cov_b)
-    known = float(((a.mean(0) - b.mean(0)) ** 2).sum()) + np.trace(cov_a + cov_b - 2 * root.real)
-    assert distance(a, b) == pytest.approx(known, rel=1e-8)
-    assert distance(b, a) == pytest.approx(known, rel=1e-8)
+    expected = float(((a.mean(0) - b.mean(0)) ** 2).sum()) + np.trace(cov_a + cov_b - 2 * root.real)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-8)
 
 
-def test_distance_of_normal_distributions_that_commute_and_of_a_set_to_itself() -> None:
+def test_the_distance_of_covariances_that_commute_and_of_a_set_to_itself() -> None:
     a = normal(5000, 3)
-    assert distance(a, a) == pytest.approx(0, abs=1e-9)
-    assert distance(a, 2 * a + 1) == pytest.approx(
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(a, 2 * a + 1) == pytest.approx(
         float(((a.mean(0) + 1) ** 2).sum()) + float(a.t().cov().trace()), rel=1e-8
-    )  # (2 - 1)^2 times the variance, and the shift m + 1
-    few = normal(3, 8)  # fewer than units: a covariance without full rank
-    assert math.isfinite(distance(few, normal(4, 8, seed=1)))
+    )  # (2 - 1)^2 times the variance, and the shift of the mean, m + 1
+    few = normal(3, 8)  # fewer images than features: the covariance has no full rank
+    assert math.isfinite(frechet_distance(few, normal(4, 8, seed=1)))
 
 
-def test_noise_is_further_from_images_than_the_mean_image_and_images_are_near(tmp_path: Path) -> None:
+def test_blurred_images_are_nearer_than_the_mean_image_and_noise(tmp_path: Path) -> None:
     train, test = Digits().read()
-    known = load_or_train_classifier(train, Prepare(), tmp_path)
-    x, others = (images.pixels.float() / 255 for images in (test, train[: len(test)]))
+    classifier = load_or_train_classifier(train, Prepare(), tmp_path)
+    x, train_x = (images.pixels.float() / 255 for images in (test, train[: len(test)]))
     with torch.no_grad():
-        real = known.features(x)
-        floor = distance(real, known.features(others))
-        blurred = distance(real, known.features(torch.nn.functional.avg_pool2d(x, 3, 1, 1)))
-        mean = distance(real, known.features(x.mean(0, keepdim=True).expand_as(x)))
-        noise = distance(real, known.features(torch.rand_like(x)))
-        right = (known(x).argmax(1) == test.labels).float().mean()
-    assert right > 0.9
+        real = classifier.features(x)
+        floor = frechet_distance(real, classifier.features(train_x))
+        blurred = frechet_distance(real, classifier.features(torch.nn.functional.avg_pool2d(x, 3, 1, 1)))
+        mean = frechet_distance(real, classifier.features(x.mean(0, keepdim=True).expand_as(x)))
+        noise = frechet_distance(real, classifier.features(torch.rand_like(x)))
+        accuracy = (classifier(x).argmax(1) == test.labels).float().mean()
+    assert accuracy > 0.9
     assert floor < blurred < mean
     assert 5 * floor < min(mean, noise)
 
 
-def test_a_judge_is_trained_once_and_leaves_the_global_generator_alone(
+def test_a_classifier_is_trained_once_and_does_not_change_the_global_generator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, _ = Digits().read()
     before = torch.get_rng_state()
-    first = load_or_train_classifier(train, Prepare(), tmp_path / "judges").state_dict()
+    first = load_or_train_classifier(train, Prepare(), tmp_path / "classifiers").state_dict()
     assert torch.equal(torch.get_rng_state(), before)
-    (file,) = (tmp_path / "judges").iterdir()
+    (file,) = (tmp_path / "classifiers").iterdir()
 
-    def again(*_: object) -> None:
-        raise AssertionError("trained again")
+    def fail(*_: object) -> None:
+        raise AssertionError("trained a second time")
 
-    trained = feature_classifier.train
-    monkeypatch.setattr(classifier, "train", again)
-    second = load_or_train_classifier(train, Prepare(), tmp_path / "judges").state_dict()
+    train_classifier = feature_classifier.train_classifier
+    monkeypatch.setattr(feature_classifier, "train_classifier", fail)
+    second = load_or_train_classifier(train, Prepare(), tmp_path / "classifiers").state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    monkeypatch.setattr(classifier, "train", trained)
+    monkeypatch.setattr(feature_classifier, "train_classifier", train_classifier)
     file.write_bytes(file.read_bytes()[:100])
-    third = load_or_train_classifier(train, Prepare(), tmp_path / "judges").state_dict()
-    assert all(torch.equal(first[name], third[name]) for name in first), (
-        "a damaged file is replaced by the same classifier"
-    )
+    third = load_or_train_classifier(train, Prepare(), tmp_path / "classifiers").state_dict()
+    assert all(torch.equal(first[name], third[name]) for name in first), "the same classifier replaces a damaged file"
     assert file.stat().st_size > 1000
 
 
-def test_other_images_have_a_judge_of_their_own() -> None:
+def test_other_images_have_another_classifier() -> None:
     train, _ = Digits().read()
     assert train.labels is not None
-    names = {
-        feature_classifier.digest(train, Prepare()),
-        feature_classifier.digest(train, Prepare(dynamic=True)),
-        feature_classifier.digest(train[1:], Prepare()),
-        feature_classifier.digest(Images(train.pixels, train.labels.flip(0)), Prepare()),
+    digests = {
+        feature_classifier.classifier_digest(train, Prepare()),
+        feature_classifier.classifier_digest(train, Prepare(dynamic=True)),
+        feature_classifier.classifier_digest(train[1:], Prepare()),
+        feature_classifier.classifier_digest(Images(train.pixels, train.labels.flip(0)), Prepare()),
     }
-    assert len(names) == 4
+    assert len(digests) == 4
 
 
-def test_a_folder_that_is_read_only_is_left_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "judges"
+def test_a_read_only_folder_is_not_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "classifiers"
     folder.mkdir()
     folder.chmod(0o555)
     load_or_train_classifier(Digits().read()[0][:200], Prepare(), folder)
@@ -114,14 +112,14 @@ def test_a_folder_that_is_read_only_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("binarize", ["none", "static"])
-def test_it_is_measured_of_reconstructions_and_samples(binarize: str, run: Callable[..., Path], tmp_path: Path) -> None:
-    words = ("dataset=digits", "views=none", "device=cpu", "measures=frechet", f"data_dir='{tmp_path}'")
-    directory = run(*words, "model=vae", "epochs=1", f"dataset.binarize={binarize}")
+def test_reconstructions_and_samples_have_a_distance(binarize: str, run: Callable[..., Path], tmp_path: Path) -> None:
+    overrides = ("dataset=digits", "views=none", "device=cpu", "measures=frechet", f"data_dir='{tmp_path}'")
+    directory = run(*overrides, "model=vae", "epochs=1", f"dataset.binarize={binarize}")
     metrics = json.loads((directory / "metrics.json").read_text())
-    values = [metrics[f"test/frechet_{name}"] for name in ("floor", "reconstructions", "samples")]
-    assert all(math.isfinite(value) for value in values)
-    assert 0 < values[0] < min(values[1:])
-    assert len([*(tmp_path / "judges").glob("*.safetensors")]) == 1
+    floor, *distances = [metrics[f"test/frechet_{name}"] for name in ("floor", "reconstructions", "samples")]
+    assert all(math.isfinite(value) for value in (floor, *distances))
+    assert 0 < floor < min(distances)
+    assert len([*(tmp_path / "classifiers").glob("*.safetensors")]) == 1
 
 
 def test_a_model_without_a_prior_has_no_samples(tiny: Callable[..., Path], tmp_path: Path) -> None:
@@ -135,5 +133,5 @@ def test_images_without_classes_are_refused_before_training(run: Callable[..., P
     with pytest.raises(ConfigError, match=r"measures\.frechet: .*have no classes"):
         run("dataset=npz", f"dataset.path='{tmp_path / 'mine.npz'}'", "views=none", "measures=frechet")
     assert not (tmp_path / "run" / "checkpoint").exists()
-    config, _, words = api.composed([*TINY, "measures=frechet"])
-    assert build(train.checked(config, words)).measures
+    config, _, overrides = api.compose_config([*TINY, "measures=frechet"])
+    assert build(entry.check(config, overrides)).measures

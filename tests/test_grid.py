@@ -1,9 +1,10 @@
-"""Every option composes with every other and trains; the axes are read from the folders under configs/."""
+"""Every option composes with every other and trains; the options are read from the folders under configs/."""
 
+import inspect
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,56 +13,60 @@ from conftest import TINY
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.config.paths import groups
-from aetrain.runs import train
+from aetrain.config.paths import CONFIG_DIR, groups, option_config
+from aetrain.config.validate import locate
+from aetrain.runs import entry
 from aetrain.runs.build import build
 
 GROUPS = groups()
 
-# Data sets that need files of the user's own or archives; they are the others' equal once loaded.
-ELSEWHERE = {"dataset": {"mnist", "fashion", "folder", "npz"}}
+# Data sets that need files of the user or archives; once loaded, they do not differ from the others.
+NEED_FILES = {"dataset": {"mnist", "fashion", "folder", "npz"}}
 
 AXES = {
-    name: [option for option in options if option not in ELSEWHERE.get(name, ())]
+    name: [option for option in options if option not in NEED_FILES.get(name, ())]
     for name, options in GROUPS.items()
     if name not in ("mode", "experiment", "views", "measures")
 }
 
 
-# Options that are the solution of one kind of model only, and what they need beside them.
+# Options that work with one kind of model only, and the overrides that they need.
 NEEDS = {
     "pretrain=pca": ("model=linear", "likelihood=gaussian"),
     "pretrain=rbm": ("model.activation=sigmoid",),
 }
 
 
-def step(overrides: Sequence[str]) -> dict[str, float]:
-    """Build what the overrides say and take one step; the terms before it, by name."""
-    config, _, said = api.composed([*TINY, *overrides])
-    plain = train.checked(config, said)
-    parts = build(plain)
-    x = torch.rand(8, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
-    update = parts.updates[0]
-    parts.model.train()
-    terms = {name: value.item() for name, value in update.step(x).items()}
-    after = {name: value.item() for name, value in update.step(x).items()}
-    assert all(math.isfinite(value) for value in [*terms.values(), *after.values()]), (terms, after)
-    return terms
+def take_two_steps(overrides: Sequence[str]) -> None:
+    """Build the components of overrides and check that the losses are finite before and after an optimizer step."""
+    config, _, full_overrides = api.compose_config([*TINY, *overrides])
+    components = build(entry.check(config, full_overrides))
+    x = torch.rand(8, *components.model.image_shape, generator=torch.Generator().manual_seed(0))
+    optimizer_step = components.optimizer_steps[0]
+    components.model.train()
+    before = {name: value.item() for name, value in optimizer_step(x).items()}
+    after = {name: value.item() for name, value in optimizer_step(x).items()}
+    assert all(math.isfinite(value) for value in [*before.values(), *after.values()]), (before, after)
+
+
+def options_of(groups: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Return all pairs of a group and one of its options."""
+    return [(group, option) for group, options in groups.items() for option in options]
 
 
 @pytest.mark.parametrize("model", AXES["model"])
 def test_model_with_every_noise_sparsity_and_likelihood(model: str) -> None:
     for noise, sparsity, likelihood in itertools.product(AXES["noise"], AXES["sparsity"], AXES["likelihood"]):
-        step([f"model={model}", f"noise={noise}", f"sparsity={sparsity}", f"likelihood={likelihood}"])
+        take_two_steps([f"model={model}", f"noise={noise}", f"sparsity={sparsity}", f"likelihood={likelihood}"])
 
 
 @pytest.mark.parametrize("model", AXES["model"])
 def test_model_with_every_optimizer_and_schedule(model: str) -> None:
     for optimizer, schedule in itertools.product(AXES["optimizer"], AXES["schedule"]):
-        step([f"model={model}", f"optimizer={optimizer}", f"schedule={schedule}"])
+        take_two_steps([f"model={model}", f"optimizer={optimizer}", f"schedule={schedule}"])
 
 
-@pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in AXES.items() for o in options])
+@pytest.mark.parametrize(("group", "option"), options_of(AXES))
 def test_option_trains_to_the_end(group: str, option: str, tiny: Callable[..., Path]) -> None:
     directory = tiny(f"{group}={option}", *NEEDS.get(f"{group}={option}", ()))
     metrics = json.loads((directory / "metrics.json").read_text())
@@ -69,28 +74,20 @@ def test_option_trains_to_the_end(group: str, option: str, tiny: Callable[..., P
     assert math.isfinite(metrics["test/sse"])
 
 
-@pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in GROUPS.items() for o in options])
+@pytest.mark.parametrize(("group", "option"), options_of(GROUPS))
 def test_yaml_names_every_setting_of_its_target(group: str, option: str) -> None:
-    """A setting that a YAML leaves out could only be given with `+`, which nobody guesses."""
-    import inspect
-
-    from omegaconf import OmegaConf
-
-    from aetrain.config.paths import CONFIG_DIR
-    from aetrain.config.validate import locate
-
+    """A setting that is absent from the YAML could only be set with `+`, which users do not expect."""
     file = CONFIG_DIR / group / f"{option}.yaml"
-    assert file.read_text().startswith("# "), "the first line says what the option is"
-    node = OmegaConf.to_container(OmegaConf.load(file))
-    assert isinstance(node, dict)
+    assert file.read_text().startswith("# "), "the first line describes the option"
+    node = option_config(group, option)
     if "_target_" not in node or group == "mode":
         return
     target = locate(node["_target_"])
     if target.__module__.startswith("torch."):
-        return  # torch's optimizers have settings that nobody here needs
-    given_by_the_experiment = {"image_shape", "likelihood", "sparsifier", "scale", "params"} - set(node)
-    settings = set(inspect.signature(target).parameters) - given_by_the_experiment
-    assert settings <= set(node), f"{file.name} leaves out {settings - set(node)}"
+        return  # not every setting of torch's optimizers is offered
+    set_by_the_builder = {"image_shape", "likelihood", "sparsifier", "scale", "params"} - set(node)
+    settings = set(inspect.signature(target).parameters) - set_by_the_builder
+    assert settings <= set(node), f"{file.name} lacks {settings - set(node)}"
 
 
 def test_combination_without_meaning_names_both_settings() -> None:
@@ -105,5 +102,5 @@ def test_combination_without_meaning_names_both_settings() -> None:
         ),
     ]:
         with pytest.raises(ConfigError) as refused:
-            step(overrides)
+            take_two_steps(overrides)
         assert all(name in str(refused.value) for name in names), str(refused.value)

@@ -1,4 +1,4 @@
-"""The wheel: built from the checkout, installed elsewhere, used from a third place."""
+"""The wheel: build it from the checkout, install it in one folder, use it from another."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ pytest.importorskip("hatchling")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the wheel is installed in."""
+    """Return a folder in which the wheel is installed."""
     wheels, site = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("site")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
@@ -31,7 +31,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(site: Path, tmp_path: Path) -> Callable[..., Outcome]:
-    """Runs Python with the installed copy before the dependencies, and without the checkout: -S reads no .pth file."""
+    """Return a function that runs Python with the installed copy and the dependencies, without the checkout.
+
+    The flag -S skips the .pth file of the checkout.
+    """
     paths = os.pathsep.join([str(site), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
 
     def installed(*arguments: str) -> Outcome:
@@ -43,29 +46,29 @@ def installed(site: Path, tmp_path: Path) -> Callable[..., Outcome]:
     return installed
 
 
-def test_package_and_configs_are_the_installed_ones(site: Path, installed: Callable[..., Outcome]) -> None:
-    asked = "import aetrain; from aetrain.config.paths import CONFIG_DIR; print(aetrain.__file__); print(CONFIG_DIR)"
-    package, configs = installed("-c", asked).out.split()
+def test_package_and_configs_are_those_of_the_wheel(site: Path, installed: Callable[..., Outcome]) -> None:
+    program = "import aetrain; from aetrain.config.paths import CONFIG_DIR; print(aetrain.__file__); print(CONFIG_DIR)"
+    package, configs = installed("-c", program).out.split()
     assert Path(package) == site / "aetrain" / "__init__.py"
     assert Path(configs) == site / "aetrain" / "configs"
 
 
-def test_wheel_has_every_config_and_no_strangers(site: Path) -> None:
+def test_wheel_has_every_config_and_no_other_files(site: Path) -> None:
     def yaml_files(folder: Path) -> Sequence[str]:
         return sorted(str(file.relative_to(folder)) for file in folder.rglob("*.yaml"))
 
     assert yaml_files(site / "aetrain" / "configs") == yaml_files(ROOT / "configs")
-    strangers = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
-    assert strangers == {"aetrain", "bin", "hydra_plugins"}
+    packages = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
+    assert packages == {"aetrain", "bin", "hydra_plugins"}
     assert [path.name for path in (site / "hydra_plugins").iterdir()] == ["aetrain_packed.py"]
 
 
-def test_console_script_helps(site: Path, installed: Callable[..., Outcome]) -> None:
+def test_console_script_prints_its_help(site: Path, installed: Callable[..., Outcome]) -> None:
     text = installed(str(site / "bin" / "aetrain"), "--help").out
     assert f"model: {', '.join(groups()['model'])}" in text
 
 
-def test_module_trains_with_configs_of_ones_own(tmp_path: Path, installed: Callable[..., Outcome]) -> None:
+def test_module_trains_with_configs_of_the_user(tmp_path: Path, installed: Callable[..., Outcome]) -> None:
     wide = tmp_path / "mine" / "model" / "wide.yaml"
     wide.parent.mkdir(parents=True)
     wide.write_text("# Wide.\ndefaults: [deep, _self_]\nhidden: [96]\n")

@@ -54,8 +54,8 @@ def inputs(model: Autoencoder, x: Tensor) -> EvalInputs:
 
 
 def parts_of(*overrides: str) -> Components:
-    config, _, words = api.composed([*TINY, *overrides])
-    return build(train.checked(config, words))
+    config, _, words = api.compose_config([*TINY, *overrides])
+    return build(entry.check(config, words))
 
 
 def log_weights_by_hand(model: Autoencoder, x: Tensor, code: GaussianCode, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Mistakes that users make: one short message with the likely fix, exit code 1, nothing left behind."""
+"""Mistakes that users make: one short message with the likely fix, exit code 1, no file written."""
 
 import gzip
 import shutil
@@ -16,11 +16,11 @@ from PIL import Image
 import aetrain
 from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.runs import train
+from aetrain.runs import entry
 
-MOST_LINES = 8
+MAX_LINES = 8
 
-# A command line, its arguments separated by two spaces, and what its message has to say.
+# A command line, its arguments separated by two spaces, and texts that its message must contain.
 MISTAKES: list[tuple[str, list[str]]] = [
     # Keys
     ("epoch=3", ["no setting or group 'epoch'", "did you mean 'epochs'?"]),
@@ -36,17 +36,17 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("optimizer.momentum=0.9", ["no setting 'optimizer.momentum'", "optimizer=sgd"]),
     ("schedule.warmup_fraction=0.1", ["'schedule.warmup_fraction'", "schedule=cosine"]),
     ("hydra.sweep.dri=x", ["'hydra.sweep.dri'", "did you mean 'hydra.sweep.dir'?"]),
-    # Keys with a plus, which Hydra takes whatever they are
+    # Keys with a plus, which Hydra always accepts
     ("+foo=1", ["no setting or group 'foo'", "epochs"]),
     ("+epoch=3", ["'epoch'", "did you mean 'epochs'?"]),
     ("+model.foo=1", ["no setting 'model.foo'", "hidden"]),
     ("++model.foo=1", ["no setting 'model.foo'"]),
-    ("+model.image_shape=[1,2,3]", ["no setting 'model.image_shape'"]),  # the experiment gives it
+    ("+model.image_shape=[1,2,3]", ["no setting 'model.image_shape'"]),  # the builder sets it
     ("+optimizer.lrr=1", ["no setting 'optimizer.lrr'", "did you mean 'optimizer.lr'?"]),
     ("+optimizer.amsgrad=abc", ["optimizer.amsgrad=abc", "true or false"]),
     ("+epochs=3", ["write epochs="]),
     ("+model=vae", ["write model=vae"]),
-    # Things dropped
+    # Deletions
     ("~model", ["model is missing", "changed"]),
     ("~epochs", ["epochs is missing"]),
     ("~views.nothing", ["~views.nothing", "nothing to drop"]),
@@ -102,7 +102,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("dataset=digits  dataset.subset=0", ["dataset.subset=0", "at least 1"]),
     ("dataset=digits  dataset.validation=999999", ["dataset.validation=999999", "1438"]),
     ("dataset=digits  dataset.random_crop=50", ["dataset.random_crop=50", "8x8"]),
-    # What is not the grammar's
+    # Syntax
     ("vae", ["'vae'", "no '='", "model=vae"]),
     ("epochs  3", ["'epochs'", "no '='", "epochs=..."]),
     ("=3", ["'=3'", "no name"]),
@@ -113,7 +113,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("--cfg  jobb", ["jobb", "job"]),
     ("epochs=${foo}", ["foo", "not found"]),
     # Paths
-    ("dataset=folder", ["dataset.path", "must be given"]),
+    ("dataset=folder", ["dataset.path is required", "dataset.path=..."]),
     ("dataset=folder  dataset.path=nowhere", ["dataset.path='nowhere'", "does not exist"]),
     ("dataset=folder  dataset.path=images/none", ["images/none", "no images"]),
     ("dataset=folder  dataset.path=images/corrupt", ["1 of 3 images", "bad.png", "remove it"]),
@@ -130,7 +130,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("dataset=digits  hydra.run.dir=a_file/run", ["a_file/run", "hydra.run.dir"]),
     ("dataset=digits  hydra.run.dir=runs/good", ["runs/good", "another config", "model.code_dim: 5 there, 32 here"]),
     ("--config-dir  missing", ["missing", "no folder"]),
-    # The user's own configs
+    # Configs of the user
     ("--config-dir  mine  model=broken", ["broken.yaml", "line 3", "not YAML"]),
     ("--config-dir  mine  model=slip", ["no setting 'model.code_dmi'", "did you mean 'model.code_dim'?"]),
     ("--config-dir  mine  model=absent", ["model._target_=nowhere.Net", "cannot be imported"]),
@@ -164,32 +164,32 @@ MISTAKES: list[tuple[str, list[str]]] = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs, images and configs, good and broken; it is shared, as mistakes leave it as it is."""
-    place = tmp_path_factory.mktemp("place")
-    (place / "outputs").mkdir()
-    (place / "a_file").write_text("nothing to see")
-    _data(place)
-    _configs(place / "mine" / "model")
-    _runs(place)
-    return place
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with valid and broken runs, images and configs; tests share it, as no mistake may change it."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    (folder / "outputs").mkdir()
+    (folder / "a_file").write_text("a text")
+    _write_data(folder)
+    _write_configs(folder / "mine" / "model")
+    _write_runs(folder)
+    return folder
 
 
-def _data(place: Path) -> None:
-    for folder in ("empty_data", "images/none", "images/corrupt"):
-        (place / folder).mkdir(parents=True)
+def _write_data(folder: Path) -> None:
+    for name in ("empty_data", "images/none", "images/corrupt"):
+        (folder / name).mkdir(parents=True)
     for name in ("one", "two"):
-        Image.new("L", (9, 9)).save(place / "images" / "corrupt" / f"{name}.png")
-    (place / "images" / "corrupt" / "bad.png").write_bytes(b"\x89PNG no more")
-    np.savez(place / "wrong.npz", pictures=np.zeros((3, 8, 8), np.uint8))
-    whole = gzip.compress(bytes(16 + 60000 * 784), compresslevel=1)
-    for folder, name, archive in (("truncated", "MNIST", whole[:5000]), ("altered", "FashionMNIST", whole)):
-        raw = place / folder / name / "raw"
+        Image.new("L", (9, 9)).save(folder / "images" / "corrupt" / f"{name}.png")
+    (folder / "images" / "corrupt" / "bad.png").write_bytes(b"\x89PNG no more")
+    np.savez(folder / "wrong.npz", pictures=np.zeros((3, 8, 8), np.uint8))
+    complete = gzip.compress(bytes(16 + 60000 * 784), compresslevel=1)
+    for damage, name, archive in (("truncated", "MNIST", complete[:5000]), ("altered", "FashionMNIST", complete)):
+        raw = folder / damage / name / "raw"
         raw.mkdir(parents=True)
         (raw / "train-images-idx3-ubyte.gz").write_bytes(archive)
 
 
-def _configs(models: Path) -> None:
+def _write_configs(models: Path) -> None:
     models.mkdir(parents=True)
     wide = "defaults: [deep, _self_]\nhidden: [64]\n"
     (models / "wide.yaml").write_text(wide)
@@ -198,65 +198,77 @@ def _configs(models: Path) -> None:
     (models / "absent.yaml").write_text("_target_: nowhere.Net\ncode_dim: 3\n")
 
 
-def _runs(place: Path) -> None:
-    good = place / "runs" / "good"
-    config, directory, said = api.composed([*TINY, f"hydra.run.dir={good}", "model.hidden=[]", "model.code_dim=5"])
-    train.run(config, directory, said)
+def _write_runs(folder: Path) -> None:
+    good = folder / "runs" / "good"
+    overrides = [*TINY, f"hydra.run.dir={good}", "model.hidden=[]", "model.code_dim=5"]
+    entry.run(*api.compose_config(overrides))
+    _write_runs_with_wrong_config(good)
+    _write_runs_with_wrong_checkpoint(good)
+    shutil.copytree(good, folder / "below" / "this" / "run")
+
+
+def _write_runs_with_wrong_config(good: Path) -> None:
     config_file = Path(".hydra", "config.yaml")
     saved = (good / config_file).read_text()
-    clean = "_target_: aetrain.data.noise.Clean"
-    assert clean in saved
+    no_noise = "_target_: aetrain.data.noise.NoNoise"
+    assert no_noise in saved
     for name, text in {
         "broken_config": "model: [",
         "no_config": "- 1\n- 2\n",
-        "foreign": saved.replace(clean, "_target_: os.system\n  command: touch was_here"),
-        "listed": saved.replace(clean, f"{clean}\n  hidden:\n  - - _target_: os.system\n      command: touch was_here"),
-        "shell": saved.replace(clean, "_target_: torch.utils.collect_env.run\n  command: touch was_here"),
+        "foreign": saved.replace(no_noise, "_target_: os.system\n  command: touch was_here"),
+        "listed": saved.replace(
+            no_noise, f"{no_noise}\n  hidden:\n  - - _target_: os.system\n      command: touch was_here"
+        ),
+        "shell": saved.replace(no_noise, "_target_: torch.utils.collect_env.run\n  command: touch was_here"),
     }.items():
-        copy = Path(shutil.copytree(good, place / "runs" / name))
-        (copy / config_file).write_text(text)
-        if name in ("broken_config", "no_config"):  # its copy in the checkpoint would stand in for it
-            for folder in copy.glob("checkpoint*"):
-                shutil.rmtree(folder)
-    shutil.copytree(good, place / "below" / "this" / "run")
-    for name in ("no_checkpoint", "truncated", "flipped"):
-        copy = Path(shutil.copytree(good, place / "runs" / name))
-        for weights in copy.glob("checkpoint*/model.safetensors"):
-            whole = weights.read_bytes()
-            flipped = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
-            weights.write_bytes(whole[: len(whole) // 2] if name == "truncated" else flipped)
-        if name == "no_checkpoint":
-            for folder in copy.glob("checkpoint*"):
-                shutil.rmtree(folder)
+        run = Path(shutil.copytree(good, good.with_name(name)))
+        (run / config_file).write_text(text)
+        if name in ("broken_config", "no_config"):  # the copy of the config in the checkpoint would be read instead
+            _remove_checkpoints(run)
+
+
+def _write_runs_with_wrong_checkpoint(good: Path) -> None:
+    _remove_checkpoints(Path(shutil.copytree(good, good.with_name("no_checkpoint"))))
+    for name in ("truncated", "flipped"):
+        run = Path(shutil.copytree(good, good.with_name(name)))
+        for weights in run.glob("checkpoint*/model.safetensors"):
+            content = weights.read_bytes()
+            flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+            weights.write_bytes(content[: len(content) // 2] if name == "truncated" else flipped)
+
+
+def _remove_checkpoints(run: Path) -> None:
+    for checkpoint in run.glob("checkpoint*"):
+        shutil.rmtree(checkpoint)
 
 
 @pytest.fixture(autouse=True)
-def _no_network_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: object) -> NoReturn:
+def _no_network_and_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NoReturn:
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     monkeypatch.delenv("AETRAIN_DATA", raising=False)
 
 
-def short(err: str) -> str:
-    """The message without `aetrain: `, once it is known to be one."""
+def message_in(err: str) -> str:
+    """Return the message without `aetrain: `, after a check that it is one short message."""
     assert err.startswith("aetrain: "), err
     assert "Traceback" not in err
-    assert "To append" not in err, "Hydra's advice makes a setting that is then refused"
-    assert "HYDRA_FULL_ERROR" not in err, "an error that nobody has thought of"
-    assert len(err.splitlines()) <= MOST_LINES, err
+    assert "To append" not in err, "Hydra's advice adds a setting that is refused later"
+    assert "HYDRA_FULL_ERROR" not in err, "an error without a message of its own"
+    assert len(err.splitlines()) <= MAX_LINES, err
     return err.removeprefix("aetrain: ").rstrip("\n")
 
 
-@pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[mistake[0] for mistake in MISTAKES])
-def test_mistake_gets_one_short_message_and_leaves_nothing(arguments: str, says: list[str], place: Path) -> None:
-    before = everything_in(place)
-    outcome = command(arguments.split("  "), place)
+@pytest.mark.parametrize(("arguments", "texts"), MISTAKES, ids=[mistake[0] for mistake in MISTAKES])
+def test_mistake_gets_one_short_message_and_no_file(arguments: str, texts: list[str], folder: Path) -> None:
+    before = everything_in(folder)
+    outcome = command(arguments.split("  "), folder)
     assert outcome.code == 1, outcome
-    message = short(outcome.err)
-    assert all(fragment in message for fragment in says), message
-    assert everything_in(place) == before
+    message = message_in(outcome.err)
+    assert all(text in message for text in texts), message
+    assert everything_in(folder) == before
 
 
 def test_there_are_enough_mistakes() -> None:
@@ -264,37 +276,37 @@ def test_there_are_enough_mistakes() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["epoch=3", "dataset=digits  sparsity=topk  sparsity.k=100", "model=vea"])
-def test_mistake_in_a_process_of_its_own(arguments: str, tmp_path: Path) -> None:
+def test_mistake_in_a_new_process(arguments: str, tmp_path: Path) -> None:
     outcome = process(arguments.split("  "), tmp_path)
     assert outcome.code == 1
     assert not outcome.out
-    says = next(says for known, says in MISTAKES if known in arguments)
-    assert all(fragment in short(outcome.err) for fragment in says), outcome.err
+    texts = next(texts for known, texts in MISTAKES if known in arguments)
+    assert all(text in message_in(outcome.err) for text in texts), outcome.err
     assert not everything_in(tmp_path)
 
 
-def test_no_cuda_is_said_before_anything_else(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cuda_is_refused_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    before = everything_in(place)
-    assert "device=cpu" in short(command(["device=cuda"], place).err)
-    assert everything_in(place) == before
+    before = everything_in(folder)
+    assert "device=cpu" in message_in(command(["device=cuda"], folder).err)
+    assert everything_in(folder) == before
 
 
-def test_whole_traceback_on_demand(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_traceback_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ConfigError, match="epochs=-1"):
-        command(["epochs=-1"], place)
+        command(["epochs=-1"], folder)
 
 
-def test_folder_that_was_there_stays(tmp_path: Path) -> None:
-    """Also an empty one, such as an outputs/ that somebody made."""
+def test_existing_folder_is_not_removed(tmp_path: Path) -> None:
+    """This includes an empty one, such as an outputs/ that the user made."""
     (tmp_path / "outputs" / "mine").mkdir(parents=True)
     assert command(["epochs=-1", "hydra.run.dir=outputs/mine/new"], tmp_path).code == 1
     assert list(everything_in(tmp_path)) == ["outputs", "outputs/mine"]
 
 
-def test_component_of_others_that_refuses_a_setting_is_named(place: Path) -> None:
-    assert "lr=-1, betas=[0.9, 0.999]" in command(["optimizer.lr=-1"], place).err
+def test_third_party_component_that_refuses_a_setting_is_named(folder: Path) -> None:
+    assert "lr=-1, betas=[0.9, 0.999]" in command(["optimizer.lr=-1"], folder).err
 
 
 @pytest.mark.parametrize(
@@ -312,28 +324,30 @@ def test_component_of_others_that_refuses_a_setting_is_named(place: Path) -> Non
         "~views.nothing",
     ],
 )
-def test_library_raises_what_the_command_prints(arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    printed = short(command(arguments.split("  "), place).err)
-    monkeypatch.chdir(place)
-    before = everything_in(place)
+def test_api_raises_the_message_that_the_command_prints(
+    arguments: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = message_in(command(arguments.split("  "), folder).err)
+    monkeypatch.chdir(folder)
+    before = everything_in(folder)
     with pytest.raises(ConfigError) as refused:
         aetrain.run(arguments.split("  "))
     assert str(refused.value) == printed
-    assert everything_in(place) == before
+    assert everything_in(folder) == before
 
 
 @pytest.mark.parametrize(
-    ("run", "says"), [("nonexistent", "no directory"), ("runs/flipped", "damaged"), ("runs/shell", "trust=true")]
+    ("run", "text"), [("nonexistent", "no directory"), ("runs/flipped", "damaged"), ("runs/shell", "trust=true")]
 )
-def test_load_refuses_what_is_no_run(run: str, says: str, place: Path) -> None:
-    with pytest.raises(ConfigError, match=says):
-        aetrain.load(place / run)
+def test_load_refuses_a_directory_that_is_no_valid_run(run: str, text: str, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=text):
+        aetrain.load(folder / run)
 
 
-def test_section_of_an_earlier_run_is_forgotten(place: Path) -> None:
-    """A run's own sections are options of their groups while it is looked at, and no longer."""
-    aetrain.load(place / "runs" / "good")
+def test_sections_of_an_earlier_run_are_forgotten(folder: Path) -> None:
+    """The sections of a saved run are options of their groups only during the command that reads the run."""
+    aetrain.load(folder / "runs" / "good")
     GlobalHydra.instance().clear()
-    message = command(["noise=saved"], place).err
+    message = command(["noise=saved"], folder).err
     assert "no noise named 'saved'" in message
     assert message.count("saved") == 1

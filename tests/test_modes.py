@@ -1,4 +1,4 @@
-"""What is done with a finished run: programs that need no aetrain, and codes for other tools."""
+"""Modes that use a finished run: mode=export, whose programs need no aetrain, and mode=encode."""
 
 import json
 import os
@@ -18,12 +18,12 @@ import aetrain
 from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import groups
-from aetrain.modes.export import Decode, Encode, program
-from aetrain.runs import train
+from aetrain.modes.export import Decode, Encode, export_module
+from aetrain.runs import entry
 from aetrain.runs.build import build
 from aetrain.training.backend.matmul import matmul_by_onednn
 
-ALONE = """
+PROGRAM = """
 import sys
 import torch
 class Refuse:
@@ -38,71 +38,72 @@ torch.save(outputs, "out.pt")
 """
 
 
-def elsewhere(directory: Path, x: Tensor, z: Tensor) -> list[Tensor]:
-    """What the exported programs make of x and z, in a process that cannot import aetrain."""
+def run_exported_programs(directory: Path, x: Tensor, z: Tensor) -> list[Tensor]:
+    """Return the outputs of the exported programs for x and z, from a process that cannot import aetrain."""
     torch.save((x, z), directory / "in.pt")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    call = [sys.executable, "-I", "-c", ALONE]
-    done = subprocess.run(call, cwd=directory, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    made: list[Tensor] = torch.load(directory / "out.pt", weights_only=True)
-    return made
+    call = [sys.executable, "-I", "-c", PROGRAM]
+    completed = subprocess.run(call, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+    outputs: list[Tensor] = torch.load(directory / "out.pt", weights_only=True)
+    return outputs
 
 
-def test_exported_programs_do_the_same_without_aetrain(tiny: Callable[..., Path]) -> None:
-    words = ("model=conv_unpool", "dataset.scale=[-1,1]", "likelihood=gaussian", "likelihood.output=tanh")
+def test_exported_programs_give_the_same_outputs_without_aetrain(tiny: Callable[..., Path]) -> None:
+    overrides = ("model=conv_unpool", "dataset.scale=[-1,1]", "likelihood=gaussian", "likelihood.output=tanh")
     gaussian = ("model.bottleneck._target_=aetrain.model.bottlenecks.Gaussian", "sparsity=topk", "sparsity.k=3")
-    directory = tiny(*words, *gaussian)
+    directory = tiny(*overrides, *gaussian)
     api.run([f"run={directory}", "mode=export"])
     run = aetrain.load(directory)
     x = torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     z = run.encode(x)
-    codes, pixels, one_code, one_picture, again = elsewhere(directory, x, z)
+    codes, pixels, one_code, one_image, reconstructions = run_exported_programs(directory, x, z)
     torch.testing.assert_close(codes, z)
     torch.testing.assert_close(pixels, run.decode(z))
     torch.testing.assert_close(one_code, z[:1])
-    torch.testing.assert_close(one_picture, run.decode(z)[:1])
-    torch.testing.assert_close(again, run.decode(z))
-    about = json.loads((directory / "export" / "export.json").read_text())
-    assert about["pixels"]["shape"] == ["batch", 1, 8, 8]
-    assert about["code"]["shape"] == ["batch", z.shape[1]]
+    torch.testing.assert_close(one_image, run.decode(z)[:1])
+    torch.testing.assert_close(reconstructions, run.decode(z))
+    description = json.loads((directory / "export" / "export.json").read_text())
+    assert description["pixels"]["shape"] == ["batch", 1, 8, 8]
+    assert description["code"]["shape"] == ["batch", z.shape[1]]
     assert json.loads((directory / "metrics.json").read_text())["status"] == "finished"
 
 
-SETTINGS = {"sparse_coding": ("model.bottleneck.steps=3",)}  # each step is written out
+SETTINGS = {"sparse_coding": ("model.bottleneck.steps=3",)}  # each step is a part of the program
 
 
 @pytest.mark.parametrize("model", groups()["model"])
 def test_every_model_can_be_exported(model: str) -> None:
-    config, _, words = api.composed([*TINY, f"model={model}", *SETTINGS.get(model, ())])
-    network = build(train.checked(config, words)).model.eval()
+    config, _, overrides = api.compose_config([*TINY, f"model={model}", *SETTINGS.get(model, ())])
+    network = build(entry.check(config, overrides)).model.eval()
     x = torch.rand(4, *network.image_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         z = network.encode(x).z
-        torch.testing.assert_close(program("encoder", Encode(network), x).module()(x[:2]), z[:2], rtol=1e-4, atol=1e-5)
-        pictures = program("decoder", Decode(network), z).module()(z[:2])
-    torch.testing.assert_close(pictures, network.decode_pixels(z[:2]), rtol=1e-4, atol=1e-5)
+        codes = export_module("encoder", Encode(network), x).module()(x[:2])
+        pixels = export_module("decoder", Decode(network), z).module()(z[:2])
+    torch.testing.assert_close(codes, z[:2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pixels, network.decode_pixels(z[:2]), rtol=1e-4, atol=1e-5)
 
 
-def test_an_exported_program_names_no_kernel_of_the_machine_it_was_made_on() -> None:
-    with matmul_by_onednn():  # as every mode works
-        made = program("encoder", nn.Linear(784, 400), torch.rand(3, 784))
-    assert {node.target.namespace for node in made.graph.nodes if node.op == "call_function"} == {"aten"}
+def test_exported_program_names_no_kernel_of_its_machine() -> None:
+    with matmul_by_onednn():  # every mode uses it
+        exported = export_module("encoder", nn.Linear(784, 400), torch.rand(3, 784))
+    assert {node.target.namespace for node in exported.graph.nodes if node.op == "call_function"} == {"aten"}
 
 
-class Stubborn(nn.Module):
+class Untraceable(nn.Module):
     """A layer that cannot be traced."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * float(x.detach().numpy().sum())
 
 
-def test_a_model_that_torch_cannot_trace_is_refused_in_a_sentence() -> None:
-    with pytest.raises(ConfigError, match=r"mode=export: torch\.export cannot make a program of this model's encoder"):
-        program("encoder", Stubborn(), torch.ones(3, 2))
+def test_model_that_torch_cannot_trace_is_refused_with_a_message() -> None:
+    with pytest.raises(ConfigError, match=r"mode=export: torch\.export cannot export this model's encoder"):
+        export_module("encoder", Untraceable(), torch.ones(3, 2))
 
 
-def test_images_of_another_size_are_refused_with_theirs(tiny: Callable[..., Path]) -> None:
+def test_images_of_another_size_are_refused_with_their_size(tiny: Callable[..., Path]) -> None:
     directory = tiny()
     with pytest.raises(ConfigError, match=r"another model's weights(.|\n)*these images are 1x1x3"):
         api.run([f"run={directory}", "mode=encode", "dataset=toy"])
@@ -114,22 +115,22 @@ def test_export_needs_a_run() -> None:
         api.run(["mode=export"])
 
 
-def test_codes_are_those_of_load_in_the_order_of_the_data_set(tiny: Callable[..., Path]) -> None:
+def test_encode_gives_the_codes_of_load_in_the_order_of_the_data_set(tiny: Callable[..., Path]) -> None:
     directory = tiny("model=vae", "model.code_activation=tanh", "dataset.validation=10")
     api.run([f"run={directory}", "mode=encode"])
-    found = np.load(directory / "codes.npz")
-    config, _, words = api.composed([*TINY, "dataset.validation=10"])
-    splits = build(train.checked(config, words)).dataset.load()
-    assert set(found) == {f"{name}{what}" for name in ("train", "validation", "test") for what in ("", "_labels")}
+    saved = np.load(directory / "codes.npz")
+    config, _, overrides = api.compose_config([*TINY, "dataset.validation=10"])
+    splits = build(entry.check(config, overrides)).dataset.load()
+    assert set(saved) == {f"{name}{suffix}" for name in ("train", "validation", "test") for suffix in ("", "_labels")}
     for name, images in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
         z = aetrain.load(directory).encode(images.pixels.float() / 255)
-        np.testing.assert_allclose(found[name], z.numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(saved[name], z.numpy(), rtol=1e-5, atol=1e-6)
         assert images.labels is not None
-        np.testing.assert_array_equal(found[f"{name}_labels"], images.labels.numpy())
+        np.testing.assert_array_equal(saved[f"{name}_labels"], images.labels.numpy())
 
 
 @pytest.mark.parametrize("subset", ["null", "5"])
-def test_codes_of_a_folder_stand_beside_the_names_of_its_files(
+def test_encode_of_a_folder_saves_the_file_names(
     subset: str, tiny: Callable[..., Path], tmp_path: Path
 ) -> None:
     images = {}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from aetrain import api
-from aetrain.runs import train
+from aetrain.runs import entry
 from aetrain.runs.training_run import Attempt
 from aetrain.sweeps.launch import Asked
 from aetrain.sweeps.packed import packed_training
@@ -25,7 +25,7 @@ from aetrain.views.tensorboard import event_files, events, key
 # The last batch is smaller than the others.
 SHARED = (*TINY, "dataset.subset=50", "batch_size=20", "epochs=2")
 
-SEEN = "{_target_: aetrain.views.images.Reconstructions, count: 4, columns: 2}"
+SEEN = "{_target_: aetrain.views.image_grids.Reconstructions, count: 4, columns: 2}"
 
 CASES = {
     "vae": (
@@ -60,7 +60,7 @@ def asked(folder: Path, common: Sequence[str], each: Sequence[str]) -> list[Aske
     found = []
     for text in each:
         where = f"hydra.run.dir='{folder / text.replace(' ', ',')}'"
-        config, directory, said = api.composed([*SHARED, *common, *text.split(), where])
+        config, directory, said = api.compose_config([*SHARED, *common, *text.split(), where])
         found.append(Asked(config, directory, [word for word in said if not word.startswith("hydra.")]))
     return found
 
@@ -158,8 +158,8 @@ def test_interrupted_pack_is_taken_up_together_or_by_resume(tmp_path: Path, monk
     stood = [json.loads((run.directory / "checkpoint" / "state.json").read_text())["epoch"] for run in runs]
     assert stood == [3, 2, 3]
     assert {metrics(run.directory)["status"] for run in runs} == {"interrupted"}
-    config, where, said = api.composed([f"resume={runs[2].directory}"])
-    train.run(config, where, said)
+    config, directory, overrides = api.compose_config([f"resume={runs[2].directory}"])
+    entry.run(config, directory, overrides)
     written = (runs[2].directory / "metrics.json").read_text()
     assert packed(runs) == [2, 0, 1]
     assert (runs[2].directory / "metrics.json").read_text() == written, "the finished one is left as it is"

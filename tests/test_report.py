@@ -1,4 +1,4 @@
-"""The report: what it says is what the runs say, nothing in a run directory can break it, and it stands alone."""
+"""The report: its numbers are those of the runs, no damage in a run directory breaks it, and it needs no other file."""
 
 import base64
 import csv
@@ -21,141 +21,147 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 from aetrain import api
-from aetrain.report.charts import number, ticks
-from aetrain.report.groups import grouped
+from aetrain.report.charts import format_number, tick_values
+from aetrain.report.groups import group_runs
 from aetrain.report.html import el, join
 from aetrain.report.page import write_report
-from aetrain.report.runs import entries
-from aetrain.report.tables import best, main_figures
+from aetrain.report.runs import read_runs
+from aetrain.report.tables import best_group, main_metrics
 from aetrain.sweeps.sweep import Sweep
 
-EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"
+HOSTILE_TEXT = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"
 
 
-class Reader(HTMLParser):
-    """What a page holds, as a browser would take it."""
+class ParsedPage(HTMLParser):
+    """The elements, scripts and text of a page, parsed as HTML."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
-        self.inside = ""
+        self.open_tag = ""
         self.scripts: list[str] = []
-        self.words: list[str] = []
+        self.texts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, {key: value or "" for key, value in attrs}))
-        self.inside = tag
+        self.open_tag = tag
 
     def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
+        self.open_tag = ""
 
     def handle_data(self, data: str) -> None:
-        (self.scripts if self.inside == "script" else self.words).append(data)
+        (self.scripts if self.open_tag == "script" else self.texts).append(data)
 
     @property
     def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
+        return re.sub(r"\s+", " ", " ".join(self.texts))
 
 
 @cache
-def composed(overrides: tuple[str, ...]) -> str:
-    """The config that overrides make."""
-    return OmegaConf.to_yaml(api.composed(overrides)[0])
+def config_text(overrides: tuple[str, ...]) -> str:
+    """Return the config of overrides as YAML."""
+    return OmegaConf.to_yaml(api.compose_config(overrides)[0])
 
 
-def a_run(folder: Path, *overrides: str, metrics: dict[str, Any] | None = None, epochs: int = 3, **more: Any) -> Path:
-    """A run's directory as training leaves it, but for the training."""
+def write_run(
+    folder: Path, *overrides: str, metrics: dict[str, Any] | None = None, epochs: int = 3, findings: Any = ()
+) -> Path:
+    """Write a run directory as training does, without training, and return it."""
     folder.mkdir(parents=True)
     (folder / ".hydra").mkdir()
-    (folder / ".hydra" / "config.yaml").write_text(composed(overrides))
+    (folder / ".hydra" / "config.yaml").write_text(config_text(overrides))
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
-    seen = {"status": "finished", "epochs": epochs, "weights": 1000, "train/seconds_per_epoch": 0.5} | (metrics or {})
-    (folder / "metrics.json").write_text(json.dumps(seen))
-    lines = [
-        {"epoch": e, "test/loss": 9.0 - e, "test/sse": 8.0 - e, "seconds": 0.5} | ({"train/loss": 9.5 - e} if e else {})
-        for e in range(epochs + 1)
-    ]
-    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "findings.json").write_text(json.dumps(more.get("findings", [])))
+    defaults = {"status": "finished", "epochs": epochs, "weights": 1000, "train/seconds_per_epoch": 0.5}
+    (folder / "metrics.json").write_text(json.dumps(defaults | (metrics or {})))
+    lines = [json.dumps(history_line(epoch)) + "\n" for epoch in range(epochs + 1)]
+    (folder / "history.jsonl").write_text("".join(lines))
+    (folder / "findings.json").write_text(json.dumps(list(findings)))
     (folder / "aetrain.log").write_text("")
     return folder
 
 
-FIGURES = {("vae", 0): 10.0, ("vae", 1): 10.4, ("vae", 2): 10.8, ("deep", 0): 8.0, ("deep", 1): 9.0}
+def history_line(epoch: int) -> dict[str, float]:
+    """Return the metrics of an epoch; the losses fall by 1 an epoch, and epoch 0 has no training loss."""
+    line = {"epoch": epoch, "test/loss": 9.0 - epoch, "test/sse": 8.0 - epoch, "seconds": 0.5}
+    return line | {"train/loss": 9.5 - epoch} if epoch else line
+
+
+TEST_SSE = {("vae", 0): 10.0, ("vae", 1): 10.4, ("vae", 2): 10.8, ("deep", 0): 8.0, ("deep", 1): 9.0}
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five runs that finished, one that failed."""
-    place = tmp_path_factory.mktemp("template") / "sweep"
-    for (model, seed), sse in FIGURES.items():
+    """Return a sweep of five finished runs and one failed run."""
+    folder = tmp_path_factory.mktemp("template") / "sweep"
+    for (model, seed), sse in TEST_SSE.items():
         kl = {"test/kl": 4.0 + seed, "test/neg_elbo": 100.0 + seed} if model == "vae" else {}
-        said = [f"model={model}", f"seed={seed}", "dataset=digits"]
-        a_run(place / ",".join(said[:2]), *said, metrics={"test/sse": sse, "test/ssim": 0.5, **kl})
+        overrides = [f"model={model}", f"seed={seed}", "dataset=digits"]
+        write_run(folder / ",".join(overrides[:2]), *overrides, metrics={"test/sse": sse, "test/ssim": 0.5, **kl})
     failed = {"status": "failed", "cause": "RuntimeError: no\nmore memory"}
-    a_run(place / "broken", "model=deep", "seed=2", "dataset=digits", metrics=failed, epochs=0)
-    return place
+    write_run(folder / "broken", "model=deep", "seed=2", "dataset=digits", metrics=failed, epochs=0)
+    return folder
 
 
 @pytest.fixture
 def sweep(template: Path, tmp_path: Path) -> Path:
-    """The same, to be changed."""
+    """Return a copy of the template that a test may change."""
     return Path(shutil.copytree(template, tmp_path / "sweep"))
 
 
-def page_of(place: Path) -> Reader:
-    file, count = write_report(place, place)
-    assert count
-    return Reader(file.read_text())
+def report_on(folder: Path) -> ParsedPage:
+    """Write the report on a folder and return its page."""
+    file, num_runs = write_report(folder, folder)
+    assert num_runs
+    return ParsedPage(file.read_text())
 
 
 def test_means_and_spreads_over_seeds(sweep: Path) -> None:
-    groups = {group.label: group for group in grouped(entries(sweep, sweep))}
+    groups = {group.label: group for group in group_runs(read_runs(sweep, sweep))}
     assert set(groups) == {"vae", "deep"}
-    spread = groups["vae"].figure("test/sse")
+    spread = groups["vae"].metric("test/sse")
     assert spread is not None
-    values = [FIGURES["vae", seed] for seed in range(3)]
+    values = [TEST_SSE["vae", seed] for seed in range(3)]
     assert spread.mean == pytest.approx(sum(values) / 3)
     assert spread.deviation == pytest.approx(statistics.stdev(values))
     assert spread.count == 3
-    assert groups["deep"].figure("test/kl") is None
-    text = page_of(sweep).text
+    assert groups["deep"].metric("test/kl") is None
+    text = report_on(sweep).text
     assert "10.40 ± 0.40" in text
     assert re.search(r"8\.50 +± 0\.71", text)
-    assert "2 of 3" in text, "runs of model=deep that finished"
+    assert "2 of 3" in text, "finished runs of model=deep"
 
 
 def test_only_settings_that_vary_are_columns(sweep: Path) -> None:
-    a_run(sweep / "more", "model=vae", "optimizer.lr=0.01", "dataset=digits", metrics={"test/sse": 1.0})
-    groups = grouped(entries(sweep, sweep))
-    assert {tuple(group.cells) for group in groups} == {("model", "optimizer.lr")}
-    assert {tuple(group.cells.values()) for group in groups} == {("vae", "0.001"), ("deep", "0.001"), ("vae", "0.01")}
+    write_run(sweep / "more", "model=vae", "optimizer.lr=0.01", "dataset=digits", metrics={"test/sse": 1.0})
+    groups = group_runs(read_runs(sweep, sweep))
+    assert {tuple(group.differences) for group in groups} == {("model", "optimizer.lr")}
+    assert {tuple(group.differences.values()) for group in groups} == {("vae", "0.001"), ("deep", "0.001"), ("vae", "0.01")}
 
 
-def test_runs_that_only_a_config_file_tells_apart_are_not_averaged(tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_the_saved_config_are_not_averaged(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        a_run(tmp_path / name, "model=vae", "dataset=digits", metrics={"test/sse": 1.0})
+        write_run(tmp_path / name, "model=vae", "dataset=digits", metrics={"test/sse": 1.0})
     file = tmp_path / "old" / ".hydra" / "config.yaml"
     file.write_text(file.read_text().replace("lr: 0.001", "lr: 0.002"))
-    groups = grouped(entries(tmp_path, tmp_path))
-    assert [group.cells for group in groups] == [{"optimizer.lr": "0.001"}, {"optimizer.lr": "0.002"}]
+    groups = group_runs(read_runs(tmp_path, tmp_path))
+    assert [group.differences for group in groups] == [{"optimizer.lr": "0.001"}, {"optimizer.lr": "0.002"}]
 
 
-def test_the_table_holds_every_run(sweep: Path) -> None:
-    page_of(sweep)
+def test_table_has_every_run(sweep: Path) -> None:
+    report_on(sweep)
     rows = list(csv.DictReader((sweep / "report.csv").read_text().splitlines(keepends=True)))
     assert [row["run"] for row in rows] == sorted(path.name for path in sweep.iterdir() if path.is_dir())
-    known = {(row["model"], int(row["seed"])): row for row in rows}
-    assert {key: float(known[key]["test/sse"]) for key in FIGURES} == FIGURES
-    assert known["deep", 2]["status"] == "failed"
-    assert "no\nmore memory" in known["deep", 2]["cause"]
+    row_of = {(row["model"], int(row["seed"])): row for row in rows}
+    assert {key: float(row_of[key]["test/sse"]) for key in TEST_SSE} == TEST_SSE
+    assert row_of["deep", 2]["status"] == "failed"
+    assert "no\nmore memory" in row_of["deep", 2]["cause"]
 
 
-def test_the_page_says_what_failed_and_what_the_doctor_found(sweep: Path) -> None:
+def test_page_shows_failures_and_findings(sweep: Path) -> None:
     finding = {"what": "posterior collapse", "evidence": "the code carries 0 nats", "remedy": "try less weight"}
     (sweep / "model=vae,seed=1" / "findings.json").write_text(json.dumps([finding]))
-    text = page_of(sweep).text
+    text = report_on(sweep).text
     assert "RuntimeError: no" in text
     assert "posterior collapse - vae (1 of 3 runs) The code carries 0 nats. Try less weight." in text
     assert "1 of 6 runs did not finish" in text
@@ -163,8 +169,8 @@ def test_the_page_says_what_failed_and_what_the_doctor_found(sweep: Path) -> Non
     assert "Learning curves" in text
 
 
-def test_it_needs_nothing_from_elsewhere_and_runs_no_script_but_its_own(sweep: Path) -> None:
-    page = page_of(sweep)
+def test_page_loads_no_other_file_and_runs_only_its_own_script(sweep: Path) -> None:
+    page = report_on(sweep)
     (policy,) = [a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
     (script,) = page.scripts
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -175,42 +181,47 @@ def test_it_needs_nothing_from_elsewhere_and_runs_no_script_but_its_own(sweep: P
         assert attributes.get("src", "data:").startswith("data:")
 
 
-def test_what_strangers_put_into_a_run_is_text(sweep: Path) -> None:
-    bad = a_run(
-        sweep / EVIL.replace("/", "").replace("\0", ""),
+def test_hostile_text_in_a_run_is_shown_as_text(sweep: Path) -> None:
+    hostile_run = write_run(
+        sweep / HOSTILE_TEXT.replace("/", "").replace("\0", ""),
         *("model=vae", "dataset=digits"),
-        metrics={"status": "failed", "cause": EVIL, EVIL: 1.0, f"test/{EVIL}": 2.0},
-        findings=[{"what": EVIL, "evidence": EVIL, "remedy": EVIL}],
+        metrics={"status": "failed", "cause": HOSTILE_TEXT, HOSTILE_TEXT: 1.0, f"test/{HOSTILE_TEXT}": 2.0},
+        findings=[{"what": HOSTILE_TEXT, "evidence": HOSTILE_TEXT, "remedy": HOSTILE_TEXT}],
     )
-    OmegaConf.save(OmegaConf.create([f"model={EVIL[:-1]}", f"x={EVIL[:-1]}"]), bad / ".hydra" / "overrides.yaml")
-    (bad / "history.jsonl").write_text(json.dumps({"epoch": 1, f"test/{EVIL}": 1.0}) + "\n")
-    (bad / "figures").mkdir()
-    (bad / "figures" / "units<script>.png").write_bytes(b"\x89PNG no picture")
-    page = page_of(sweep)
+    OmegaConf.save(OmegaConf.create([f"model={HOSTILE_TEXT[:-1]}", f"x={HOSTILE_TEXT[:-1]}"]), hostile_run / ".hydra" / "overrides.yaml")
+    (hostile_run / "history.jsonl").write_text(json.dumps({"epoch": 1, f"test/{HOSTILE_TEXT}": 1.0}) + "\n")
+    (hostile_run / "figures").mkdir()
+    (hostile_run / "figures" / "units<script>.png").write_bytes(b"\x89PNG no picture")
+    page = report_on(sweep)
     assert len(page.scripts) == 1
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert not [a for _, a in page.tags if any(key.startswith("on") for key in a)]
-    assert "<script>alert(1)</script>" in page.text, "it is told, as text"
+    assert "<script>alert(1)</script>" in page.text, "the text is shown"
 
 
-HARM: dict[str, Callable[[Path], object]] = {
-    "gone": lambda file: file.unlink(),
+def _replace_by_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "missing": lambda file: file.unlink(),
     "empty": lambda file: file.write_text(""),
     "cut off": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
     "not text": lambda file: file.write_bytes(bytes(range(256))),
     "a list": lambda file: file.write_text("[1, [2], {}]"),
     "deep": lambda file: file.write_text("[" * 100_000),
-    "strange numbers": lambda file: file.write_text('{"test/sse": NaN, "test/kl": 1e400, "epochs": "x", "status": 3}'),
+    "invalid numbers": lambda file: file.write_text('{"test/sse": NaN, "test/kl": 1e400, "epochs": "x", "status": 3}'),
     "huge numbers": lambda file: file.write_text('{"test/sse": 1' + "0" * 5000 + ', "status": "finished"}'),
-    "a folder": lambda file: (file.unlink(), file.mkdir()),
+    "a folder": _replace_by_folder,
 }
 
 
-@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", [".hydra/config.yaml", ".hydra/overrides.yaml", "metrics.json", "history.jsonl"])
-def test_damage_in_one_run_leaves_the_rest_as_it_is(name: str, harm: str, sweep: Path) -> None:
-    HARM[harm](sweep / "model=vae,seed=1" / name)
-    text = page_of(sweep).text
+def test_damage_in_one_run_does_not_change_the_rest(name: str, damage: str, sweep: Path) -> None:
+    DAMAGES[damage](sweep / "model=vae,seed=1" / name)
+    text = report_on(sweep).text
     assert "6 runs" in text
     assert "8.000" in text
     assert "RuntimeError: no" in text
@@ -222,7 +233,7 @@ def test_damaged_findings_and_pictures_are_left_out(sweep: Path) -> None:
     (run / "figures").mkdir()
     for name in ("units", "strip"):
         (run / "figures" / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50)
-    page = page_of(sweep)
+    page = report_on(sweep)
     assert not [tag for tag, _ in page.tags if tag == "img"]
 
 
@@ -231,10 +242,10 @@ def test_pictures_are_side_by_side(run: Callable[..., Path], tmp_path: Path) -> 
 
     from PIL import Image
 
-    few = ("dataset=digits", "dataset.subset=64", "epochs=1", "device=cpu", "~views.code", "~views.activations")
+    tiny = ("dataset=digits", "dataset.subset=64", "epochs=1", "device=cpu", "~views.code", "~views.activations")
     for noise in ("none", "masking"):
-        run(*few, f"noise={noise}", name=f"all/{noise}")
-    page = page_of(tmp_path / "all")
+        run(*tiny, f"noise={noise}", name=f"all/{noise}")
+    page = report_on(tmp_path / "all")
     images = {a["alt"]: a["src"] for tag, a in page.tags if tag == "img"}
     units = {f"units-hidden1 of {noise}" for noise in ("none", "masking")}
     assert {"test images", "with noise", "reconstructed by masking", *units} <= set(images)
@@ -245,63 +256,63 @@ def test_pictures_are_side_by_side(run: Callable[..., Path], tmp_path: Path) -> 
     assert images["with noise"] != images["test images"]
 
 
-def test_evaluations_of_a_run_are_not_runs_of_their_own(tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", "model=vae", "dataset=digits", metrics={"test/sse": 1.0})
-    a_run(run / "eval" / "noise=gaussian", "mode=eval", "model=vae", "dataset=digits", metrics={"test/sse": 2.0})
-    a_run(run / "eval" / "codes", "mode=encode", "model=vae", "dataset=digits")
-    assert [entry.path for entry in entries(tmp_path, tmp_path)] == [run]
-    assert "1 run " in page_of(run).text, "a run alone is reported on, too"
+def test_evaluations_of_a_run_are_not_counted_as_runs(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "model=vae", "dataset=digits", metrics={"test/sse": 1.0})
+    write_run(run / "eval" / "noise=gaussian", "mode=eval", "model=vae", "dataset=digits", metrics={"test/sse": 2.0})
+    write_run(run / "eval" / "codes", "mode=encode", "model=vae", "dataset=digits")
+    assert [summary.path for summary in read_runs(tmp_path, tmp_path)] == [run]
+    assert "1 run " in report_on(run).text, "the folder may be that of a single run"
 
 
-def test_figures_of_different_images_are_not_ranked(tmp_path: Path) -> None:
+def test_metrics_on_different_images_are_not_ranked(tmp_path: Path) -> None:
     for name, error in (("digits", 1.0), ("toy", 2.0)):
-        a_run(tmp_path / name, f"dataset={name}", metrics={"test/sse": error, "train/seconds_per_epoch": error})
-    groups = grouped(entries(tmp_path, tmp_path))
-    assert best("test/sse", groups) is None
-    assert best("train/seconds_per_epoch", groups) is not None
-    assert best("test/sse", groups[:1] * 2) is not None
+        write_run(tmp_path / name, f"dataset={name}", metrics={"test/sse": error, "train/seconds_per_epoch": error})
+    groups = group_runs(read_runs(tmp_path, tmp_path))
+    assert best_group("test/sse", groups) is None
+    assert best_group("train/seconds_per_epoch", groups) is not None
+    assert best_group("test/sse", groups[:1] * 2) is not None
 
 
-def test_what_measures_found_is_compared(tmp_path: Path) -> None:
+def test_metrics_of_measures_are_compared(tmp_path: Path) -> None:
     for size, share in ((8, 90.0), (16, 95.0)):
-        figures = {"sse": 1.0, "probe_linear": share, "probe_linear_pixels": 99.0, "is_nll_50": 90.0}
-        metrics = {f"test/{name}": value for name, value in figures.items()}
-        a_run(tmp_path / str(size), f"model.code_dim={size}", metrics=metrics)
-    groups = grouped(entries(tmp_path, tmp_path))
-    known = {tag for group in groups for run in group.finished for tag in run.figures}
-    shown = ["test/sse", "test/probe_linear", "test/is_nll_50", "train/seconds_per_epoch"]
-    assert main_figures(known) == shown
-    leader = best("test/probe_linear", groups)
+        values = {"sse": 1.0, "probe_linear": share, "probe_linear_pixels": 99.0, "is_nll_50": 90.0}
+        metrics = {f"test/{name}": value for name, value in values.items()}
+        write_run(tmp_path / str(size), f"model.code_dim={size}", metrics=metrics)
+    groups = group_runs(read_runs(tmp_path, tmp_path))
+    finished = [run for group in groups for run in group.finished]
+    tags = {tag for run in finished for tag in run.metrics}
+    assert main_metrics(tags) == ["test/sse", "test/probe_linear", "test/is_nll_50", "train/seconds_per_epoch"]
+    leader = best_group("test/probe_linear", groups)
     assert leader is not None
-    assert leader.cells["model.code_dim"] == "16"
+    assert leader.differences["model.code_dim"] == "16"
 
 
-def test_the_command(sweep: Path) -> None:
+def test_command(sweep: Path) -> None:
     outcome = command(["mode=report", f"run={sweep.name}"], sweep.parent)
     assert outcome.code == 0, outcome.err
     assert "report: sweep/report.html (6 runs)" in outcome.out
-    elsewhere = command(["mode=report", f"run={sweep.name}", "mode.out=pages"], sweep.parent)
-    assert elsewhere.code == 0, elsewhere.err
-    page = Reader((sweep.parent / "pages" / "report.html").read_text())
+    with_out = command(["mode=report", f"run={sweep.name}", "mode.out=pages"], sweep.parent)
+    assert with_out.code == 0, with_out.err
+    page = ParsedPage((sweep.parent / "pages" / "report.html").read_text())
     links = {a["href"] for tag, a in page.tags if tag == "a"}
     assert "../sweep/model%3Dvae%2Cseed%3D0/" in links
-    assert not (sweep.parent / "outputs").exists(), "no directory of its own is left"
+    assert not (sweep.parent / "outputs").exists(), "a report creates no run directory"
 
 
-def test_a_sweep_ends_with_its_report(sweep: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_sweep_ends_with_its_report(sweep: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "aetrain")
     Sweep(sweep).summarise()
-    assert "6 runs" in Reader((sweep / "report.html").read_text()).text
-    assert len((sweep / "sweep.csv").read_text().splitlines()) == 8, "a cause of two lines"
+    assert "6 runs" in ParsedPage((sweep / "report.html").read_text()).text
+    assert len((sweep / "sweep.csv").read_text().splitlines()) == 8, "the cause of the failed run has two lines"
     (sweep / "report.html").unlink()
     (sweep / "report.html").mkdir()
     Sweep(sweep).summarise()
-    assert "report.html could not be written" in caplog.text, "and the sweep goes on"
+    assert "report.html could not be written" in caplog.text, "the sweep continues"
     assert caplog.text.count("table: ") == 2
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "texts"),
     [
         (["run=nowhere"], ["run=nowhere holds no runs"]),
         ([], ["run=outputs holds no runs"]),
@@ -312,11 +323,11 @@ def test_a_sweep_ends_with_its_report(sweep: Path, caplog: pytest.LogCaptureFixt
         (["run=sweep", "mode.out=a_file/x"], ["a_file", "mode.out="]),
     ],
 )
-def test_mistakes(arguments: list[str], words: list[str], sweep: Path) -> None:
+def test_mistakes(arguments: list[str], texts: list[str], sweep: Path) -> None:
     (sweep.parent / "a_file").write_text("")
     outcome = command(["mode=report", *arguments], sweep.parent)
     assert outcome.code == 1
-    assert all(word in outcome.err for word in words), outcome.err
+    assert all(text in outcome.err for text in texts), outcome.err
     assert "Traceback" not in outcome.err
 
 
@@ -326,11 +337,11 @@ def test_torch_is_not_imported(sweep: Path) -> None:
         f"sys.argv = ['aetrain', 'mode=report', 'run={sweep}']\n"
         "main(); sys.exit('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    completed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
 
 
-def test_text_is_escaped_wherever_it_enters() -> None:
+def test_text_is_escaped_everywhere() -> None:
     assert el("p", "<b>&", title='"<') == '<p title="&quot;&lt;">&lt;b&gt;&amp;</p>'
     assert el("p", el("b", "x"), ["<", el("i")]) == "<p><b>x</b>&lt;<i></i></p>"
     assert join("a\x00\x1b\ud800b") == "a?b"
@@ -339,19 +350,19 @@ def test_text_is_escaped_wherever_it_enters() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(0, "0"), (12.3456, "12.35"), (0.012345, "0.01235"), (1234567.0, "1.23e+06"), (-3.0, "-3.000")]
 )
-def test_numbers_have_four_digits_that_count(value: float, text: str) -> None:
-    assert number(value) == text
+def test_numbers_have_four_significant_digits(value: float, text: str) -> None:
+    assert format_number(value) == text
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3, 250), (1e-9, 2e-9), (5, 5), (99.7, 100.1)])
 def test_ticks_are_round_and_inside(low: float, high: float) -> None:
-    marks = ticks(low, high)
-    assert 1 <= len(marks) <= 11
-    assert all(low - 1e-9 * abs(low) <= mark <= high + 1e-9 * abs(high) for mark in marks)
+    values = tick_values(low, high)
+    assert 1 <= len(values) <= 11
+    assert all(low - 1e-9 * abs(low) <= value <= high + 1e-9 * abs(high) for value in values)
 
 
 @pytest.mark.slow
-def test_in_a_browser_it_sorts_and_complains_of_nothing(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_sorts_and_filters_in_a_browser(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import browser
 

@@ -116,7 +116,7 @@ def test_looking_at_a_run_does_not_change_it(tmp_path: Path) -> None:
 def test_directory_that_is_being_written_to_is_refused(tmp_path: Path) -> None:
     fine([*LINEAR, "hydra.run.dir=run"], tmp_path)
     home = RunDirectory(tmp_path / "run")
-    config, _, said = api.composed([*LINEAR, f"hydra.run.dir={home.path}"])
+    config, _, overrides = api.compose_config([*LINEAR, f"hydra.run.dir={home.path}"])
     home.claim(config, said)
     before = everything_in(tmp_path)
     try:

@@ -1,4 +1,4 @@
-"""The map of errors under noise, against the ruler's figure and against numpy."""
+"""The errors under each kind and level of noise, against the standard metric and against numpy."""
 
 import json
 from collections.abc import Callable
@@ -11,41 +11,41 @@ from conftest import TINY
 from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.data.digits import Digits
-from aetrain.evaluation.console import explained
 from aetrain.evaluation.measures.robustness import kinds
-from aetrain.runs import train
+from aetrain.evaluation.metric_descriptions import metric_key
+from aetrain.runs import entry
 from aetrain.runs.build import build
 
 
-def test_a_cell_is_the_ruler_s_figure_under_that_noise(tiny: Callable[..., Path]) -> None:
+def test_the_error_at_a_level_is_the_standard_metric_under_that_noise(tiny: Callable[..., Path]) -> None:
     directory = tiny("noise=masking", "measures=robustness", "measures.robustness.levels=[0.2,0.6]")
     metrics = json.loads((directory / "metrics.json").read_text())
-    cells = [name for name in metrics if name.startswith("test/noisy_sse_")]
-    assert len(cells) == 2 * len(kinds(0.0))
-    assert explained(cells[0]) == "noisy_sse_NOISE_LEVEL"
+    noisy_errors = [name for name in metrics if name.startswith("test/noisy_sse_")]
+    assert len(noisy_errors) == 2 * len(kinds(0.0))
+    assert metric_key(noisy_errors[0]) == "noisy_sse_NOISE_LEVEL"
     for noise, level in (("masking", "noise.p=0.6"), ("gaussian", "noise.std=0.6"), ("salt_and_pepper", "noise.p=0.6")):
         api.run([f"run={directory}", "mode=eval", f"noise={noise}", level])
-        direct = json.loads((directory / "eval" / f"noise={noise},{level}" / "metrics.json").read_text())
-        assert metrics[f"test/noisy_sse_{noise}_0.6"] == pytest.approx(direct["test/noisy_sse"], rel=1e-6)
+        expected = json.loads((directory / "eval" / f"noise={noise},{level}" / "metrics.json").read_text())
+        assert metrics[f"test/noisy_sse_{noise}_0.6"] == pytest.approx(expected["test/noisy_sse"], rel=1e-6)
 
 
-def test_more_noise_is_further_from_the_image_and_masking_removes_what_it_hits(tiny: Callable[..., Path]) -> None:
-    words = ("measures=robustness", "measures.robustness.levels=[0,0.3,1]", "dataset.subset=null", "epochs=0")
-    metrics = json.loads((tiny(*words) / "metrics.json").read_text())
+def test_more_noise_has_a_larger_error_and_masking_removes_its_pixels(tiny: Callable[..., Path]) -> None:
+    overrides = ("measures=robustness", "measures.robustness.levels=[0,0.3,1]", "dataset.subset=null", "epochs=0")
+    metrics = json.loads((tiny(*overrides) / "metrics.json").read_text())
     x = Digits().read()[1].pixels.numpy().astype(np.float64) / 255
-    whole = float(np.square(x).sum() / len(x))
+    energy = float(np.square(x).sum() / len(x))
     for kind in kinds(0.0):
         errors = [metrics[f"test/input_sse_{kind}_{level}"] for level in ("0", "0.3", "1")]
         assert errors[0] == 0
         assert errors == sorted(errors)
         assert metrics[f"test/noisy_sse_{kind}_0"] == pytest.approx(metrics["test/sse"], rel=1e-5)
-    assert metrics["test/input_sse_masking_1"] == pytest.approx(whole, rel=1e-5)
-    assert metrics["test/input_sse_masking_0.3"] == pytest.approx(0.3 * whole, rel=0.05)
+    assert metrics["test/input_sse_masking_1"] == pytest.approx(energy, rel=1e-5)
+    assert metrics["test/input_sse_masking_0.3"] == pytest.approx(0.3 * energy, rel=0.05)
     assert metrics["test/input_sse_salt_1"] == pytest.approx(float(np.square(1 - x).sum() / len(x)), rel=1e-5)
 
 
 @pytest.mark.parametrize("setting", ["levels=[]", "levels=[2]", "count=0"])
-def test_what_measures_nothing_is_refused(setting: str) -> None:
-    config, _, words = api.composed([*TINY, "measures=robustness", f"measures.robustness.{setting}"])
+def test_settings_that_measure_nothing_are_refused(setting: str) -> None:
+    config, _, overrides = api.compose_config([*TINY, "measures=robustness", f"measures.robustness.{setting}"])
     with pytest.raises(ConfigError, match=r"measures\.robustness\." + setting.partition("=")[0]):
-        build(train.checked(config, words))
+        build(entry.check(config, overrides))

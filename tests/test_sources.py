@@ -221,7 +221,7 @@ def test_images_outlive_the_cache(originals: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "shapes", "dtype", "labels", "names", "a folder"])
 def test_broken_cache_is_rebuilt(built: Path, originals: Path, tmp_path: Path, damage: str) -> None:
     linked(originals, tmp_path)
-    stamps = json.dumps(mnist.stamps(tmp_path / "MNIST" / "raw"))
+    stamps = json.dumps(mnist.file_stamps(tmp_path / "MNIST" / "raw"))
     good, cache = built / "MNIST" / CACHE, tmp_path / "MNIST" / CACHE
     tensors = load_file(good)
     match damage:
@@ -319,7 +319,7 @@ def test_nothing_there_and_no_network(tmp_path: Path, offline: None) -> None:
 def test_silent_network_is_not_waited_for(
     tmp_path: Path, online: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist, "PATIENCE", 0.1)
+    monkeypatch.setattr(mnist, "NETWORK_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes calls, never answers
         online(f"http://127.0.0.1:{mute.getsockname()[1]}/")
         start = time.perf_counter()

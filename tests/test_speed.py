@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from aetrain import api
 from aetrain.config.paths import groups
 from aetrain.evaluation import evaluator
-from aetrain.runs import train
+from aetrain.runs import entry
 from aetrain.runs.build import Components, build
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 from aetrain.training.backend import compile, matmul, precision
@@ -27,9 +27,9 @@ BFLOAT16 = precision.cpu_has("avx512_bf16") or precision.cpu_has("amx_tile")
 fast_here = pytest.mark.skipif(not BFLOAT16, reason="this processor has no bfloat16 arithmetic")
 
 
-def parts_of(*overrides: str) -> Components:
-    config, _, said = api.composed([*TINY, *overrides])
-    return build(train.checked(config, said))
+def build_components(*overrides: str) -> Components:
+    config, _, overrides = api.compose_config([*TINY, *overrides])
+    return build(entry.check(config, overrides))
 
 
 # --- Products ---------------------------------------------------------------------------------------------------------
@@ -90,11 +90,11 @@ def test_fast_trains_every_model_near_to_float32(model: str, monkeypatch: pytest
     monkeypatch.setattr(precision, "_why_not", lambda device, model: "")  # also where it is slow
     losses = []
     for word in ("float32", "fast"):
-        parts = parts_of(f"model={model}", f"precision={word}")
+        parts = build_components(f"model={model}", f"precision={word}")
         x = torch.rand(32, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
         parts.model.train()
         torch.manual_seed(1)
-        losses.append([terms["loss"].item() for terms in (parts.updates[0].step(x) for _ in range(3))])
+        losses.append([terms["loss"].item() for terms in (parts.optimizer_steps[0].step(x) for _ in range(3))])
         assert all(weight.dtype == torch.float32 for weight in parts.model.parameters())
     exact, fast = losses
     assert fast != exact, "precision=fast changes nothing"
@@ -121,7 +121,7 @@ def test_fast_where_there_is_no_bfloat16_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has", lambda feature: False)
-    parts_of("precision=fast")
+    build_components("precision=fast")
     assert "precision=fast is float32 here" in caplog.text
 
 
@@ -160,12 +160,12 @@ def _written_down(monkeypatch: pytest.MonkeyPatch) -> None:
 def stepped(parts: Components, compiled: bool, batches: list[Tensor]) -> list[Tensor]:
     """LossDict, weights and buffers of a few steps."""
     if compiled:
-        compile_updates(parts.updates, (parts.model, parts.objective), batches)
+        compile_updates(parts.optimizer_steps, (parts.model, parts.objective), batches)
     parts.model.train()
     torch.manual_seed(1)
     found = []
     for number, x in enumerate(batches):
-        for update in parts.updates:
+        for update in parts.optimizer_steps:
             for hook in update.before_step:
                 hook(number / len(batches))
             found += update.step(x).values()
@@ -191,13 +191,13 @@ def test_program_takes_the_steps_that_autograd_takes(said: list[str], caplog: py
     """But for rounding, what is drawn at random included; the last batch is smaller than what was compiled for."""
     found = []
     for compiled in (False, True):
-        parts = parts_of(*said)
+        parts = build_components(*said)
         generator = torch.Generator().manual_seed(0)
         batches = [torch.rand(count, *parts.model.image_shape, generator=generator) for count in (8, 8, 8, 5)]
         with caplog.at_level("INFO"):
             found.append(stepped(parts, compiled, batches))
     if said[0].removeprefix("model=") not in NO_PROGRAM:
-        assert caplog.text.count("compiled in") == len(parts.updates), caplog.text
+        assert caplog.text.count("compiled in") == len(parts.optimizer_steps), caplog.text
     for plain, program in zip(*found, strict=True):
         torch.testing.assert_close(program, plain, rtol=1e-5, atol=1e-5)
 
@@ -209,22 +209,22 @@ def test_only_batches_of_the_size_that_was_compiled_use_the_program(monkeypatch:
         return lambda x: seen.append(len(x)) or graph(x)
 
     monkeypatch.setattr(compile, "_compiled", watched)
-    parts = parts_of("model=linear")
+    parts = build_components("model=linear")
     batches = [torch.rand(count, *parts.model.image_shape) for count in (8, 5, 8)]
-    compile_updates(parts.updates, (parts.model, parts.objective), batches)
+    compile_updates(parts.optimizer_steps, (parts.model, parts.objective), batches)
     assert all(weight.grad is None for weight in parts.model.parameters())
     seen.clear()
     for x in batches:
-        parts.updates[0].step(x)
+        parts.optimizer_steps[0].step(x)
     assert seen == [8, 8]
 
 
 @pytest.mark.parametrize("name", ["conv", "conv_unpool", "aae"])
 def test_gradients_of_a_program_lie_as_the_weights_do(name: str) -> None:
     """A fused optimizer goes through both in one order. Pooling networks have their channels side by side."""
-    parts = parts_of(f"model={name}")
+    parts = build_components(f"model={name}")
     parts.model.train()
-    for update in parts.updates:
+    for update in parts.optimizer_steps:
         graph, weights = compile.trace_forward_backward(update, torch.rand(4, *parts.model.image_shape))
         gradients, _ = graph(torch.rand(4, *parts.model.image_shape))
         assert [g.stride() for g in gradients] == [w.stride() for w in weights]
@@ -242,11 +242,11 @@ def test_gradients_of_a_program_lie_as_the_weights_do(name: str) -> None:
 def test_what_a_step_does_beside_computing_is_not_lost(
     said: list[str], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts = parts_of(*said)
+    parts = build_components(*said)
     with caplog.at_level("INFO"):
         stepped(parts, True, [torch.rand(8, *parts.model.image_shape)])
     assert reason in caplog.text
-    assert all(update.gradients == update.by_autograd for update in parts.updates)
+    assert all(update.gradients == update.by_autograd for update in parts.optimizer_steps)
 
 
 class Lazy(nn.Module):
@@ -264,7 +264,7 @@ class Lazy(nn.Module):
 def test_what_is_made_once_and_kept_is_no_memory(caplog: pytest.LogCaptureFixture) -> None:
     found = []
     for compiled in (False, True):
-        parts = parts_of("model=deep")
+        parts = build_components("model=deep")
         parts.model.code_transform[0] = Lazy()
         x = torch.rand(8, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
         with caplog.at_level("INFO"):
@@ -287,11 +287,11 @@ class Remembering(nn.Module):
 
 
 def test_a_buffer_that_is_replaced_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
-    parts = parts_of("model=deep")
+    parts = build_components("model=deep")
     parts.model.code_transform[0] = memory = Remembering()
     before = memory.mean
     with caplog.at_level("INFO"):
-        compile_updates(parts.updates, [parts.model], [torch.rand(8, *parts.model.image_shape)])
+        compile_updates(parts.optimizer_steps, [parts.model], [torch.rand(8, *parts.model.image_shape)])
     assert "Remembering remembers (mean)" in caplog.text
     assert memory.mean is before
     assert memory.mean == 0
@@ -349,7 +349,7 @@ def test_torchs_compiler_does_what_autograd_does(caplog: pytest.LogCaptureFixtur
     said = ["model=vae", "model.hidden=[16]", "augment=affine", "noise=gaussian"]
     batches = [torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     with caplog.at_level("INFO"):
-        found = [stepped(parts_of(*said), compiled, batches) for compiled in (False, True)]
+        found = [stepped(build_components(*said), compiled, batches) for compiled in (False, True)]
     if "compiled in" not in caplog.text:
         pytest.skip(caplog.text)
     for plain, program in zip(*found, strict=True):
@@ -380,10 +380,10 @@ def test_optimizers_step_as_torch_says(monkeypatch: pytest.MonkeyPatch) -> None:
             with monkeypatch.context() as patch:
                 if wrapped:
                     patch.setattr("aetrain.training.loop.step_of", lambda optimizer: optimizer.step)
-                parts = parts_of("model=linear", f"optimizer={name}")
+                parts = build_components("model=linear", f"optimizer={name}")
             x = torch.rand(16, *parts.model.image_shape, generator=torch.Generator().manual_seed(0))
             for _ in range(3):
-                parts.updates[0].step(x)
+                parts.optimizer_steps[0].step(x)
             found.append([*parts.model.parameters()])
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True)), name
 
@@ -444,6 +444,6 @@ def test_an_epoch_holds_no_second_copy_of_the_images() -> None:
 
     batches = Batches(images, 32, Watched())
     assert batches.pixels.data_ptr() == images.pixels.data_ptr()
-    parts = parts_of("model=linear")
-    fit(Run(parts.model, 0, 1), parts.updates, batches)
+    parts = build_components("model=linear")
+    fit(Run(parts.model, 0, 1), parts.optimizer_steps, batches)
     assert max(sizes) == 32 * 64

@@ -30,15 +30,15 @@ from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.records import Tap
 from aetrain.views import unit_activations
 from aetrain.views.atlas import Atlas
-from aetrain.views.codes import CodeGrid, CodeMap, plane, turn
-from aetrain.views.context import SPREAD, ViewContext, view_contexts
+from aetrain.views.codes import CodeGrid, CodeMap, principal_coordinates, procrustes_rotation
+from aetrain.views.context import COVARIANCE_IMAGES, ViewContext, context_factory
 from aetrain.views.error_analysis import Errors, NoiseMap
-from aetrain.views.images import Reconstructions, Samples, interleave_classes
+from aetrain.views.image_grids import Reconstructions, Samples, interleave_classes
 from aetrain.views.latent_paths import Interpolations, Traversals
 from aetrain.views.neighbours import Neighbours
 from aetrain.views.projector import Embedding, Projector
-from aetrain.views.render import GAP, GREY, WHITE, grid, png, signed_grey, write_png
-from aetrain.views.scatter import frame, palette, scatter, ticks
+from aetrain.views.render import GAP, GREY, WHITE, grid, encode_png, signed_grey, write_png
+from aetrain.views.scatter import frame_corners, palette, scatter, ticks
 from aetrain.views.tensorboard import TensorBoardWriter, zero_or_power_of_two
 from aetrain.views.units import Activations, DecoderUnits, Units
 from aetrain.views.view import Histograms, Picture, PictureSet, View
@@ -82,7 +82,7 @@ def some_images(shape: Shape = (1, 8, 8), count: int = 60, labelled: bool = True
 
 
 def scene_of(model: Autoencoder, images: Images, noise: Noise | None = None, epoch: int = 0) -> ViewContext:
-    return view_contexts(model, images, Prepare(), noise or NoNoise())(epoch)
+    return context_factory(model, images, Prepare(), noise or NoNoise())(epoch)
 
 
 def model_layers(context: ViewContext) -> list[Tap]:
@@ -158,7 +158,7 @@ def test_signed_grey_is_symmetric_about_the_middle() -> None:
 def test_png_is_read_back_as_it_was() -> None:
     for mode, channels in (("L", 1), ("RGB", 3)):
         pixels = torch.randint(256, (channels, 5, 7))
-        image = Image.open(io.BytesIO(png(pixels / 255)))
+        image = Image.open(io.BytesIO(encode_png(pixels / 255)))
         assert (image.mode, image.size) == (mode, (7, 5))
         assert np.array_equal(np.asarray(image).reshape(5, 7, channels), pixels.permute(1, 2, 0).numpy())
 
@@ -199,7 +199,7 @@ def test_scatter_has_a_legend_only_for_classes_and_colours_for_many() -> None:
 def test_ticks_are_round_and_inside() -> None:
     assert ticks(-2.9, 3.3) == [-2, 0, 2]
     assert ticks(0.011, 0.099) == pytest.approx([0.02, 0.04, 0.06, 0.08])
-    low, high = frame(torch.tensor([[0.0, 0.0], [10.0, 1.0]], dtype=torch.float64))
+    low, high = frame_corners(torch.tensor([[0.0, 0.0], [10.0, 1.0]], dtype=torch.float64))
     assert float(high[0] - low[0]) == pytest.approx(float(high[1] - low[1])), "one scale for both axes"
 
 
@@ -282,7 +282,7 @@ def test_samples_are_of_generative_models_alone_and_the_same_at_every_look() -> 
 def test_plane_holds_the_largest_variances() -> None:
     rows = torch.randn(200, 6, generator=torch.Generator().manual_seed(1)) * torch.tensor([1, 5, 1, 9, 1, 1.0])
     singular = torch.linalg.svdvals((rows - rows.mean(0)).double())
-    torch.testing.assert_close(plane(rows).norm(dim=0).flip(0), singular[:2])
+    torch.testing.assert_close(principal_coordinates(rows).norm(dim=0).flip(0), singular[:2])
 
 
 def test_the_map_of_codes_does_not_turn_or_flip() -> None:
@@ -292,7 +292,7 @@ def test_the_map_of_codes_does_not_turn_or_flip() -> None:
     rotation = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
     for mirror in (torch.tensor([1.0, 1.0]), torch.tensor([-1.0, 1.0])):
         moved = 3 * reference @ rotation * mirror
-        torch.testing.assert_close(moved @ turn(moved, reference), 3 * reference)
+        torch.testing.assert_close(moved @ procrustes_rotation(moved, reference), 3 * reference)
     model, images = built(partial(dense, hidden=[32]), code_dim=6), some_images(count=200)
     before = picture(CodeMap()(scene_of(model, images)))
     with torch.no_grad():  # the same code, with its units negated and in another order
@@ -359,9 +359,9 @@ def test_views_of_a_diverged_model_can_be_drawn(worth: float, tmp_path: Path) ->
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(worth)
-    book = TensorBoardWriter(tmp_path, VIEWS, view_contexts(model, some_images(), Prepare(), NoNoise()))
+    book = TensorBoardWriter(tmp_path, VIEWS, context_factory(model, some_images(), Prepare(), NoNoise()))
     book.open("a: 1")
-    book.pictures(0)
+    book.add_pictures(0)
     book.close({}, {}, "diverged")
 
 
@@ -371,14 +371,14 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     book = TensorBoardWriter(
         tmp_path,
         VIEWS,
-        view_contexts(model.train(), some_images(), Prepare(random_crop=8, dynamic=True), GaussianNoise()),
+        context_factory(model.train(), some_images(), Prepare(random_crop=8, dynamic=True), GaussianNoise()),
     )
     torch.manual_seed(11)
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002  # the global one is the point
     book.open("a: 1")
-    book.scalars(0, {"test/nll": 1.0})
-    book.pictures(0)
-    book.pictures(1, last=True)
+    book.add_scalars(0, {"test/nll": 1.0})
+    book.add_pictures(0)
+    book.add_pictures(1, last=True)
     book.close({"a": 1}, {"test/nll": 1.0}, "a")
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
@@ -413,7 +413,7 @@ def test_the_configs_offer_every_view_with_its_defaults() -> None:
     from hydra.utils import instantiate
 
     def views(said: str) -> dict[str, Any]:
-        return dict(api.composed([f"views={said}"])[0].views)
+        return dict(api.compose_config([f"views={said}"])[0].views)
 
     assert {name: instantiate(node, _convert_="all") for name, node in views("all").items()} == {
         **VIEWS,
@@ -432,8 +432,8 @@ def test_the_configs_offer_every_view_with_its_defaults() -> None:
 def test_the_docs_say_what_each_view_shows() -> None:
     text = (ROOT / "docs" / "views.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == set(VIEWS)
-    assert f"{unit_activations.STEPS} steps, each {unit_activations.PACE:g} of the way" in text.replace("six", "6")
-    assert f"the covariance of {SPREAD} images" in text
+    assert f"{unit_activations.ASCENT_STEPS} steps, each {unit_activations.STEP_FRACTION:g} of the way" in text.replace("six", "6")
+    assert f"the covariance of {COVARIANCE_IMAGES} images" in text
 
 
 # --- the tensorboard ---
@@ -457,15 +457,15 @@ LAYERS = ("hidden1", "code", "decoder1")  # of the model below
 def a_run(directory: Path, views: Mapping[str, View] = VIEWS, epochs: int = 10) -> None:
     """Ten epochs of a model that learns, slowly, to paint white."""
     model = built(vae)
-    book = TensorBoardWriter(directory, views, view_contexts(model, some_images(), Prepare(), GaussianNoise()))
+    book = TensorBoardWriter(directory, views, context_factory(model, some_images(), Prepare(), GaussianNoise()))
     book.open("model:\n  code_dim: 5\n")
-    book.scalars(0, {"test/nll": 50.0})
-    book.pictures(0)
+    book.add_scalars(0, {"test/nll": 50.0})
+    book.add_pictures(0)
     for epoch in range(1, epochs + 1):
         with torch.no_grad():
             model.decoder.layers[-1].bias += 0.1  # type: ignore[attr-defined]
-        book.scalars(epoch, {"train/nll": 50.0 - epoch, "test/nll": 51.0 - epoch, "train/kl": 0.5, "test/kl": 0.6})
-        book.pictures(epoch, last=epoch == epochs)
+        book.add_scalars(epoch, {"train/nll": 50.0 - epoch, "test/nll": 51.0 - epoch, "train/kl": 0.5, "test/kl": 0.6})
+        book.add_pictures(epoch, last=epoch == epochs)
     book.close(
         {"model": "vae", "model.code_dim": 5, "optimizer.lr": 1e-3, "dataset.binarize": False},
         {"test/nll": 51.0 - epochs, "test/kl": 0.6, "test/bce": 41.5, "test/unheard_of": 1.0},
@@ -546,9 +546,9 @@ def test_without_views_no_scene_is_set(tmp_path: Path) -> None:
 
     book = TensorBoardWriter(tmp_path, {}, never)
     book.open("a: 1")
-    book.pictures(0)
-    book.scalars(1, {"train/nll": 1.0})
-    book.pictures(1, last=True)
+    book.add_pictures(0)
+    book.add_scalars(1, {"train/nll": 1.0})
+    book.add_pictures(1, last=True)
     book.close({}, {}, "bare")
     assert read(kept(tmp_path)).Tags()["images"] == []
     assert not (tmp_path / "figures").exists()
@@ -556,11 +556,11 @@ def test_without_views_no_scene_is_set(tmp_path: Path) -> None:
 
 def test_what_is_written_can_be_read_before_the_run_ends(tmp_path: Path) -> None:
     book = TensorBoardWriter(
-        tmp_path, {"units": Units()}, view_contexts(built(vae), some_images(), Prepare(), NoNoise())
+        tmp_path, {"units": Units()}, context_factory(built(vae), some_images(), Prepare(), NoNoise())
     )
     book.open("a: 1")
-    book.scalars(1, {"train/nll": 1.0})
-    book.pictures(1)
+    book.add_scalars(1, {"train/nll": 1.0})
+    book.add_pictures(1)
     log = read(kept(tmp_path))
     assert [e.value for e in log.Scalars("train/nll")] == [1.0]
     assert len(log.Images("views_units/hidden1")) == 1
@@ -572,12 +572,12 @@ def test_a_run_taken_up_again_goes_on_in_one_file(tmp_path: Path, cut: int) -> N
     a_run(tmp_path, epochs=6)
     old = kept(tmp_path)
     old.write_bytes(old.read_bytes()[: -cut or None])  # as a kill may leave it
-    book = TensorBoardWriter(tmp_path, VIEWS, view_contexts(built(vae), some_images(), Prepare(), NoNoise()))
+    book = TensorBoardWriter(tmp_path, VIEWS, context_factory(built(vae), some_images(), Prepare(), NoNoise()))
     told = [(epoch, {"train/nll": 100.0 - epoch, "test/nll": 50.0 - max(epoch - 1, 0)}) for epoch in range(5)]
     book.open("a: 2", epoch=4, curves=told, last=6)
     for epoch in (5, 6):
-        book.scalars(epoch, {"train/nll": 7.0, "test/nll": 8.0})
-        book.pictures(epoch, last=epoch == 6)
+        book.add_scalars(epoch, {"train/nll": 7.0, "test/nll": 8.0})
+        book.add_pictures(epoch, last=epoch == 6)
     book.close({"a": 2}, {"test/nll": 8.0}, "again")
     log = read(kept(tmp_path))
     assert [(e.step, e.value) for e in log.Scalars("test/nll")] == [
@@ -603,12 +603,12 @@ def test_pictures_are_drawn_at_powers_of_two() -> None:
 
 def test_a_writer_that_ctrl_c_has_broken_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when it strikes amid the queue of the thread that writes, which then never empties."""
-    monkeypatch.setattr("aetrain.views.tensorboard.PATIENCE", 0.05)
+    monkeypatch.setattr("aetrain.views.tensorboard.MAX_CLOSE_SECONDS", 0.05)
     never_told = threading.Event()
-    book = TensorBoardWriter(tmp_path, {}, view_contexts(built(vae), some_images(), Prepare(), NoNoise()))
+    book = TensorBoardWriter(tmp_path, {}, context_factory(built(vae), some_images(), Prepare(), NoNoise()))
 
     def struck() -> None:
-        with book.opened("a: 1"):
+        with book.session("a: 1"):
             monkeypatch.setattr(book.writer, "close", never_told.wait)
             raise KeyboardInterrupt
 

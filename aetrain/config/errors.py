@@ -29,10 +29,11 @@ def error_context(name: str, settings: Mapping[str, Any] | None = None) -> Itera
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(_with_context(str(error), name, settings or {})) from error
+        raise ConfigError(add_context(str(error), name, settings or {})) from error
 
 
-def _with_context(text: str, name: str, settings: Mapping[str, Any]) -> str:
+def add_context(text: str, name: str, settings: Mapping[str, Any]) -> str:
+    """Return a component's message with the name of its node before it, and `settings` where it names none."""
     named = re.match(r"([\w.]+)=", text)
     if named is None:
         values = [f"{key}={value}" for key, value in settings.items() if not key.startswith("_")]
@@ -59,7 +60,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 
 def list_choices(words: Collection[str], word: str = "") -> str:
-    """Return `a, b or c`: the words that `word` may be a misspelling of first, then the others in alphabetical order."""
+    """Return `a, b or c`: those that `word` may be a misspelling of first, then the others by name."""
     matches = close_matches(word, words)
     *most, last = [*matches, *sorted(set(words) - set(matches))]
     return f"{', '.join(most)} or {last}" if most else last

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aetrain.config import renames
 from aetrain.config.errors import ConfigError, list_choices
-from aetrain.config.paths import groups
+from aetrain.config.paths import GROUPS
 from aetrain.config.settings import role_of
 
 SAVED = "saved"  # the option under which a group offers the section of a saved run
@@ -96,7 +96,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     for override in parsed:
         if not override.key_or_group:
             raise ConfigError(f"cannot read '{override.input_line}': there is no name before '='")
-        options, value = groups().get(override.key_or_group, []), override.value()
+        options, value = GROUPS.get(override.key_or_group, []), override.value()
         chosen = value if isinstance(value, list) else [] if value is None else [value]
         if options and any(isinstance(item, NOT_AN_OPTION) for item in chosen):
             raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {list_choices(options)}")

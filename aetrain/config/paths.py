@@ -12,17 +12,22 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 CONFIG_DIR = next(d for d in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if (d / "config.yaml").is_file())
 
 
-@cache
-def groups() -> dict[str, list[str]]:
-    """Return the project's own options by group, such as {"noise": ["gaussian", "masking", ...]}.
-
-    Hydra's groups are left out. A base, from which options inherit settings, is a file outside of the groups' folders.
-    """
+def _list_options() -> dict[str, list[str]]:
     options: dict[str, list[str]] = {}
     for folder in sorted(CONFIG_DIR.iterdir()):
         if folder.is_dir() and folder.name != "hydra":
             options[folder.name] = sorted(file.stem for file in folder.glob("*.yaml"))
     return options
+
+
+# The project's own options by group: {"noise": ["gaussian", "masking", ...], ...}. Hydra's groups are left out. A base,
+# from which options inherit settings, is a file outside of the groups' folders.
+GROUPS = _list_options()
+
+
+def groups() -> dict[str, list[str]]:
+    """Return `GROUPS`."""
+    return GROUPS
 
 
 @cache

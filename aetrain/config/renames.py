@@ -30,7 +30,7 @@ MODULES = {
     "aetrain.training.pretrain": "aetrain.training.pretraining.pretrain",
     "aetrain.training.layerwise": "aetrain.training.pretraining.layerwise",
     "aetrain.training.rbm": "aetrain.training.pretraining.rbm",
-    "aetrain.views.pictures": "aetrain.views.images",
+    "aetrain.views.pictures": "aetrain.views.image_grids",
     "aetrain.views.retrieval": "aetrain.views.neighbours",
     "aetrain.views.errors": "aetrain.views.error_analysis",
     "aetrain.views.journeys": "aetrain.views.latent_paths",

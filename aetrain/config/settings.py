@@ -1,9 +1,9 @@
 """The settings at the root of a config: their names, their types and the roles that they play, in one place."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 Node = Mapping[str, Any]  # a section of a config as plain data: a component has `_target_` in it
 
@@ -22,15 +22,16 @@ class Role:
     same_in_pack: bool = True  # runs that are trained as one vectorised model share its value
 
 
-def setting(**roles: bool) -> Any:
-    """Declare a field of `Settings` whose role differs from the default."""
-    return field(metadata={"role": Role(**roles)})
+# Says where or how to work and does not change the result of a run.
+LOCATION = Role(identity=False, in_name=False, hparam=False, compared=False, same_in_pack=False)
+RUN_LOCATION = replace(LOCATION, listed=False)
+SHARED_LOCATION = replace(LOCATION, same_in_pack=True)
 
+# Says what is shown or measured beside the training.
+OUTPUT = Role(identity=False, hparam=False, compared=False, listed=False, same_in_pack=False)
 
-def location(same_in_pack: bool = False, **roles: bool) -> Any:
-    """Declare a setting that says where or how to work and does not change the result of a run."""
-    off = {"identity": False, "in_name": False, "hparam": False, "compared": False}
-    return setting(**off, same_in_pack=same_in_pack, **roles)
+# Changes the training of a run, and may differ between the runs of a vectorised model.
+PER_RUN = Role(same_in_pack=False)
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -40,34 +41,34 @@ class Settings:
     The fields are everything that may stand at the root. The settings of a group are the signature of its `_target_`.
     """
 
-    mode: Node = location(same_in_pack=True, listed=False)
+    mode: Annotated[Node, replace(SHARED_LOCATION, listed=False)]
     dataset: Node
     model: Node
     likelihood: Node
     augment: Node
     noise: Node
     sparsity: Node
-    optimizer: Node = setting(same_in_pack=False)
-    schedule: Node = setting(same_in_pack=False)
-    pretrain: Node = setting(same_in_pack=False)
-    views: Node = setting(identity=False, hparam=False, compared=False, listed=False, same_in_pack=False)
-    measures: Node = setting(identity=False, hparam=False, compared=False, listed=False, same_in_pack=False)
+    optimizer: Annotated[Node, PER_RUN]
+    schedule: Annotated[Node, PER_RUN]
+    pretrain: Annotated[Node, PER_RUN]
+    views: Annotated[Node, OUTPUT]
+    measures: Annotated[Node, OUTPUT]
 
-    epochs: int = setting(identity=False, hparam=False)
+    epochs: Annotated[int, Role(identity=False, hparam=False)]
     batch_size: int
-    seed: int = setting(hparam=False, compared=False, same_in_pack=False)
+    seed: Annotated[int, Role(hparam=False, compared=False, same_in_pack=False)]
     clip_grad_norm: float | None
     ema: float | None
     accumulate_grad_batches: int
-    device: Literal["auto", "cpu", "cuda"] = location(same_in_pack=True)
+    device: Annotated[Literal["auto", "cpu", "cuda"], SHARED_LOCATION]
     precision: Literal["float32", "fast"]
     compile: bool
-    data_dir: str = location(same_in_pack=True)
-    run: str | None = location(listed=False)
-    query: str | None = location(listed=False)
-    resume: str | None = location(listed=False)
-    retry: bool = location()
-    trust: bool = location()
+    data_dir: Annotated[str, SHARED_LOCATION]
+    run: Annotated[str | None, RUN_LOCATION]
+    query: Annotated[str | None, RUN_LOCATION]
+    resume: Annotated[str | None, RUN_LOCATION]
+    retry: Annotated[bool, LOCATION]
+    trust: Annotated[bool, LOCATION]
 
     def __post_init__(self) -> None:
         if self.resume is not None:
@@ -107,9 +108,9 @@ def role_of(key: str) -> Role:
     if key in _OTHER_ROLES:
         return _OTHER_ROLES[key]
     root = key.partition(".")[0]
-    declared = {item.name: item.metadata.get("role", Role()) for item in fields(Settings)}
-    role: Role = declared.get(root) or _OTHER_ROLES.get(root, Role())
-    return role
+    hint = get_type_hints(Settings, include_extras=True).get(root)
+    roles = [role for role in getattr(hint, "__metadata__", ()) if isinstance(role, Role)]
+    return roles[0] if roles else _OTHER_ROLES.get(root, Role())
 
 
 def root_settings() -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from aetrain.config.errors import ConfigError, did_you_mean, list_choices, unknown_setting
-from aetrain.config.paths import groups, targets
+from aetrain.config.paths import GROUPS, targets
 from aetrain.config.settings import Node, Settings, root_settings
 
 # Code that an untrusted run directory may name, beside the targets of aetrain's own configs. Not all of torch:
@@ -46,7 +46,7 @@ def validate(config: Node, untrusted: Callable[[str], bool] = lambda key: False)
 def _problems_of_root(config: Node) -> Iterator[str]:
     names = root_settings()
     missing = [f"{key} is missing: it can be changed, but not deleted" for key in names if key not in config]
-    sections = {key for key in names if key in groups() and not isinstance(config.get(key, {}), Mapping)}
+    sections = {key for key in names if key in GROUPS and not isinstance(config.get(key, {}), Mapping)}
     not_sections = [f"{key} must be a section with settings: it is {_format(config[key])}" for key in sections]
     rest = {key: value for key, value in config.items() if key not in sections}
     problems = [*sorted(missing), *sorted(not_sections), *_problems_of_signature("", rest, Settings)]

@@ -54,13 +54,16 @@ def output_directory(request: RunRequest, source: RunDirectory, epoch: int) -> I
 
 
 def load_trained(request: RunRequest, settings: Settings, mode: str) -> tuple[RunDirectory, Components, int]:
-    """Return the run that `run=` names, its components with the weights of its checkpoint, and the checkpoint's epoch."""
+    """Return the run that `run=` names, its components with the weights of its checkpoint, and their epoch."""
     if settings.run is None:
         raise ConfigError(f"mode={mode} needs a run: run=outputs/...")
     source = RunDirectory(Path(settings.run))
     components = build(settings)
     try:
-        epoch = checkpoint.load(source.path, components.model).epoch
+        # A critic's weights are in the objective; most objectives have none.
+        objective = components.objective if components.objective.state_dict() else None
+        training = checkpoint.TrainingState(objective) if objective is not None else None
+        epoch = checkpoint.load(source.path, components.model, training).epoch
     except checkpoint.CheckpointError as error:
         text = str(error)
         if any(word.startswith("dataset=") and not word.endswith(f"={SAVED}") for word in request.overrides):

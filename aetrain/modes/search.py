@@ -110,7 +110,4 @@ def format_table(train: Images, indices: list[int], distances: list[float]) -> s
     for index, distance in zip(indices, distances, strict=True):
         label = [] if train.labels is None else [str(int(train.labels[index]))]
         rows.append([str(index), *label, f"{distance:.3f}"])
-    lines = []
-    for row in rows:
-        lines.append("  " + "  ".join(f"{cell:>8}" for cell in row))
-    return "\n".join(lines)
+    return "\n".join(f"  {'  '.join(cell.rjust(8) for cell in row)}" for row in rows)

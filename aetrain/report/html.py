@@ -52,3 +52,8 @@ def _clean(text: str) -> str:
     """Remove characters that HTML does not allow: control characters and lone surrogates, as in damaged names."""
     text = text.encode("utf-8", "replace").decode()
     return "".join(c for c in text if c in "\n\t" or (c.isprintable() or c == "\xa0"))
+
+
+def section(title: str, name: str, *children: Html | None) -> Html:
+    """Return a section with a heading; `name` is its id, None is left out."""
+    return el("section", el("h2", title), [child for child in children if child is not None], id=name)

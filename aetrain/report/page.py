@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from aetrain.report import sections
+from aetrain.report import picture_sections, sections
 from aetrain.report.groups import RunGroup, group_runs
 from aetrain.report.html import Html, el, join
 from aetrain.report.runs import RunSummary, read_runs
@@ -47,10 +47,10 @@ def page_text(title: str, groups: Sequence[RunGroup], csv_name: str) -> str:
         ("glance", "metrics", sections.overview(groups)),
         ("failures", "failures", sections.failures(groups)),
         ("diagnostics", "diagnostics", sections.diagnostics(groups)),
-        ("images", "images", sections.reconstructions(groups)),
+        ("images", "images", picture_sections.reconstructions(groups)),
         ("curves", "curves", sections.learning_curves(groups)),
         ("rates", "rate", sections.rates(groups)),
-        ("units", "units", sections.unit_pictures(groups)),
+        ("units", "units", picture_sections.unit_pictures(groups)),
         ("speed", "speed", sections.speed(groups)),
         ("details", "details", sections.details(groups, runs, csv_name)),
     ]

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.utils import instantiate
 from torch.optim import Optimizer
 
-from aetrain.config.errors import ConfigError, error_context
+from aetrain.config.errors import ConfigError, add_context, error_context
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate
 from aetrain.data.augment import Augment
@@ -162,7 +162,7 @@ def _check_fit(model: Autoencoder, objective: Objective, pretrain: Pretrain, mea
 
 def _optimizer_factory(settings: Settings) -> MakeOptimizer:
     """Return a function from parameters to an optimizer."""
-    target = locate(settings.optimizer["_target_"])
+    target: Any = locate(settings.optimizer["_target_"])
     if inspect.isclass(target) and issubclass(target, LBFGS):
         for name, default in (("clip_grad_norm", None), ("accumulate_grad_batches", 1)):
             if (value := getattr(settings, name)) != default:
@@ -170,10 +170,9 @@ def _optimizer_factory(settings: Settings) -> MakeOptimizer:
                     f"{name}={value} does not fit optimizer=lbfgs, whose line search needs the gradient of one loss: "
                     "use optimizer=adam"
                 )
-    make_optimizer = partial(_make, settings, "optimizer")
     if inspect.isclass(target) and issubclass(target, Optimizer):
-        return partial(_instantiate, "optimizer", settings.optimizer, _class=without_compiler(target))
-    return make_optimizer
+        return partial(_instantiate, "optimizer", settings.optimizer, _class=without_compiler(cast(Any, target)))
+    return partial(_make, settings, "optimizer")
 
 
 def _average_weights(settings: Settings, model: Autoencoder, steps: Sequence[OptimizerStep]) -> WeightAverage | None:
@@ -194,18 +193,20 @@ def _instantiate(
     key: str, node: Mapping[str, Any], *arguments: Any, _class: Callable[..., Any] | None = None, **named: Any
 ) -> Any:
     """Build the component of a node, by `_class` in place of its target where given; errors name the key."""
-    with error_context(key, node):
-        try:
-            factory = instantiate({**node, "_partial_": True}, _convert_="all")
-            if _class is not None:
-                factory = partial(_class, **factory.keywords)
-            return factory(*arguments, **named)
-        except TypeError as error:
-            raise ConfigError(f"{key}: {error}") from error
-        except Exception as error:  # Hydra wraps the exception of a nested component
-            if isinstance(error.__cause__, ValueError):
-                raise error.__cause__ from None
-            raise
+    try:
+        factory = instantiate({**node, "_partial_": True}, _convert_="all")
+        if _class is not None:
+            factory = partial(_class, **factory.keywords)
+        return factory(*arguments, **named)
+    except ConfigError:
+        raise
+    except TypeError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error  # Hydra wraps a nested one's
+        if isinstance(cause, ConfigError) or not isinstance(cause, ValueError):
+            raise cause from None
+        raise ConfigError(add_context(str(cause), key, node)) from cause
 
 
 def _select_device(name: str) -> torch.device:

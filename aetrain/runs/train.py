@@ -28,7 +28,7 @@ PCA_BATCH_SIZE = 2048  # images of which moments are summed at a time
 
 
 def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
-    """Train a model from the start, or from the checkpoint in the run's directory; return the content of metrics.json."""
+    """Train a model from the start or from the run's checkpoint; return the content of metrics.json."""
     metrics = already_done(request, settings)
     if metrics is not None:
         return metrics
@@ -57,14 +57,15 @@ def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | No
     """
     run_dir = request.run_dir
     run_dir.check_same_config(request.config)
-    status = run_dir.status
-    if status == "finished" and run_dir.metrics().get("epochs", 0) >= settings.epochs:
+    metrics = run_dir.metrics()
+    status = metrics.get("status")
+    if status == "finished" and metrics.get("epochs", 0) >= settings.epochs:
         log.info("%s is finished: nothing to do (a larger epochs= continues it)", run_dir)
     elif status == "failed" and not request.single and not settings.retry:
-        log.info("%s failed before: %s (retry=true trains it again)", run_dir, run_dir.metrics().get("cause"))
+        log.info("%s failed before: %s (retry=true trains it again)", run_dir, metrics.get("cause"))
     else:
         return None
-    return run_dir.metrics()
+    return metrics
 
 
 def claim_directory(request: RunRequest) -> RunRequest:

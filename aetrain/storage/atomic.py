@@ -1,4 +1,4 @@
-"""Write files so that a reader sees the old content or the new, never half of it, and so that they survive a power cut."""
+"""Write files so that a reader sees the old content or the new, never half of it, also after a power cut."""
 
 import os
 from contextlib import suppress

@@ -44,14 +44,14 @@ class TrainingState:
     """The modules and optimizers whose state training needs beside the model's."""
 
     objective: nn.Module
-    optimizers: Sequence[Optimizer] = ()
+    optimizers: Sequence[Optimizer] | None = None  # None where a trained model is only evaluated
     weight_average: nn.Module | None = None  # the exponential moving average of the weights, where there is one
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states by name."""
         state: dict[str, Any] = {
             "objective": self.objective.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers or ()],
         }
         if self.weight_average is not None:
             state["weight_average"] = self.weight_average.state_dict()
@@ -60,8 +60,9 @@ class TrainingState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the states; any exception where they are of other modules."""
         self.objective.load_state_dict(state["objective"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        if self.optimizers is not None:
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
         if self.weight_average is not None:
             self.weight_average.load_state_dict(state["weight_average"])
 

@@ -11,7 +11,7 @@ def sha256(content: bytes) -> str:
 
 
 def digest(*content: Any) -> str:
-    """Return a digest of values, 64 hexadecimal characters: equal exactly where types, shapes and contents are equal."""
+    """Return a digest of values, 64 hexadecimal characters: equal where types, shapes and contents are equal."""
     sha = hashlib.sha256()
     for item in content:
         _update(sha, item)

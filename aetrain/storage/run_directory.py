@@ -90,9 +90,10 @@ class RunDirectory:
     def check_same_config(self, config: DictConfig) -> None:
         """Raise ConfigError, naming the differences, where the directory holds a run of another config.
 
-        A run without a checkpoint does not count: nothing would be lost.
+        An unfinished run without a checkpoint does not count: nothing would be lost.
         """
-        if self.status != "finished" and not any(self.path.glob("checkpoint*/state.json")):
+        has_checkpoint = any(self.path.glob("checkpoint*/state.json"))
+        if not has_checkpoint and self.metrics().get("status") != "finished":
             return
         here, there = flatten(OmegaConf.to_container(config)), flatten(saved_config(self.path))
         differences = [

@@ -3,24 +3,27 @@
 `tests/test_compat.py` fails with a clear sentence where an upgrade of one of them removes an interface.
 """
 
-import argparse
 import inspect
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from hydra._internal.utils import get_args_parser as hydra_argument_parser
+
+__all__ = [
+    "add_event",
+    "add_summary",
+    "cpu_has",
+    "event_writer",
+    "hydra_argument_parser",  # the parser of Hydra's own flags, which Hydra 1.3 does not export
+    "use_fast_checksums",
+    "without_compiler",
+]
 
 if TYPE_CHECKING:  # heavy imports
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.optim import Optimizer
     from torch.utils.tensorboard import SummaryWriter
-
-
-def hydra_argument_parser() -> argparse.ArgumentParser:
-    """Return the parser of Hydra's own flags, which Hydra 1.3 does not export."""
-    from hydra._internal.utils import get_args_parser
-
-    parser: argparse.ArgumentParser = get_args_parser()
-    return parser
 
 
 def cpu_has(feature: Literal["avx512_bf16", "amx_tile"]) -> bool:

@@ -8,7 +8,7 @@ import torch
 from aetrain.model.records import GaussianCode
 from aetrain.objective.penalties import gaussian_kl
 from aetrain.views.context import ViewContext
-from aetrain.views.images import interleave_classes
+from aetrain.views.image_grids import interleave_classes
 from aetrain.views.render import SMALL_TILE_WIDTH, grid
 from aetrain.views.view import Picture, check_positive
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aetrain.evaluation.measures.baselines import nearest_rows
 from aetrain.views.context import ViewContext
-from aetrain.views.images import interleave_classes
+from aetrain.views.image_grids import interleave_classes
 from aetrain.views.render import grid
 from aetrain.views.view import Picture, check_positive
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.views.context import ViewContext
-from aetrain.views.images import interleave_classes
+from aetrain.views.image_grids import interleave_classes
 from aetrain.views.render import GREY, write_png
 
 MAX_IMAGES = 10

@@ -1,12 +1,14 @@
-"""The tutorial's convolutional network on Fashion-MNIST, against dense networks with as many weights."""
+"""The tutorial's convolutional network on Fashion-MNIST, compared with dense networks of as many weights."""
 
-from evidence import one_of_each_class, pca_of, splits_of
+from measurements import one_of_each_class, pca_of, splits_of
 from experiments import Outcome
-from sheets import rows
+from pictures import rows
 
 from aetrain.api import Trained
 
-CLAIM = "A convolutional autoencoder paints clothes with a smaller error than a dense one with as many weights."
+CLAIM = "A convolutional autoencoder reconstructs clothes with a smaller error than a dense one with as many weights."
+LESSON = "Convolutions reach a lower error than dense layers with as many weights."
+RESULT = "SSE {test SSE, convolutional}, dense {test SSE, dense 784-3-784}"
 DENSE = ["experiment=conv", "model.hidden=[]", "model.code_activation=null", "views=none"]
 RUNS = {
     "conv": ["experiment=conv"],
@@ -16,7 +18,7 @@ RUNS = {
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """A smaller test error than the dense network of nearest size and than the larger tied one."""
+    """Check that the test error is smaller than that of the dense network of nearest size and of the larger tied one."""
     conv, dense, tied = (runs[name].metrics for name in ("conv", "dense", "tied"))
     figures = {
         "test SSE, convolutional": conv["test/sse"],
@@ -42,8 +44,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
     )
     note = (
         "The convolutional network has 5,729 weights and a code of 8 x 2 x 2 = 32 units. A dense network of that size "
-        "affords 3 units (5,491 weights; with 4 it has 7,060), one with tied weights 7 (6,279, more than the "
-        "convolutional one has); both descend the same loss by the same optimizer: the document's mean over pixels, "
-        "to whose gradient its weight decay of 1e-5 is added."
+        "has 3 units (5,491 weights; with 4 it has 7,060), one with tied weights 7 (6,279, more than the "
+        "convolutional one). All minimise the same loss with the same optimizer: the document's mean over pixels, to "
+        "whose gradient its weight decay of 1e-5 is added."
     )
     return Outcome(figures, holds, picture, note)

@@ -1,21 +1,27 @@
-"""Odena et al. (2016), doi:10.23915/distill.00003: repeating values and convolving, beside deconvolution."""
+"""Odena et al. (2016), doi:10.23915/distill.00003: upsampling and convolution, compared with deconvolution."""
 
 import torch
-from evidence import one_of_each_class, pixels, splits_of
+from measurements import one_of_each_class, pixels, splits_of
 from experiments import Outcome
-from sheets import rows
+from pictures import rows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aetrain import api
-from aetrain.api import Trained
+from aetrain.api import Trained, compose_config
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.decoders import Decoder
 from aetrain.runs.build import build
-from aetrain.runs.train import checked
+from aetrain.runs.entry import check as check_config
 
 CLAIM = (
-    "Deconvolution is a convolution of the map spread out with zeros. Its kernels overlap unevenly, which shows as a "
-    "checkerboard; repeating each value and convolving reconstructs as well and has none by construction."
+    "Deconvolution is a convolution of the map with zeros between its values. Its kernels overlap unevenly, which "
+    "shows as a checkerboard. Repeating each value and convolving reconstructs as well and has no checkerboard by "
+    "construction."
+)
+LESSON = "Transposed convolution draws a checkerboard; upsampling and convolution does not."
+RESULT = (
+    "checkerboard before training: deconvolution {checkerboard before training, deconvolution}, upsampling "
+    "{checkerboard before training, repeating values}"
 )
 RUNS = {
     "nearest": ["experiment=conv_upsample"],
@@ -24,18 +30,19 @@ RUNS = {
 
 
 def as_convolution(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """Zeros between the values, then an ordinary convolution with the kernel turned by 180 degrees."""
-    stride, kernel, padding, more = layer.stride[0], layer.kernel_size[0], layer.padding[0], layer.output_padding
+    """Return the layer's output for maps x [B, C, H, W], computed as a convolution of x with zeros between its values."""
+    stride, kernel, padding = layer.stride[0], layer.kernel_size[0], int(layer.padding[0])
+    extra_height, extra_width = layer.output_padding[:2]
     batch, channels, height, width = x.shape
     spread = x.new_zeros(batch, channels, (height - 1) * stride + 1, (width - 1) * stride + 1)
     spread[:, :, ::stride, ::stride] = x
     edge = kernel - 1 - padding
-    spread = F.pad(spread, (edge, edge + more[1], edge, edge + more[0]))
+    spread = F.pad(spread, (edge, edge + extra_width, edge, edge + extra_height))
     return F.conv2d(spread, layer.weight.flip(2, 3).transpose(0, 1), layer.bias)
 
 
 def checkerboard(pictures: Tensor) -> float:
-    """The power at the period of two pixels, along rows or columns, over the mean power of all other frequencies."""
+    """Return the mean power of pictures [N, C, H, W] at a period of two pixels over that of all other frequencies."""
     power = torch.fft.fft2(pictures - pictures.mean((2, 3), keepdim=True)).abs().square().mean((0, 1))  # [H, W]
     height, width = power.shape
     alternating = torch.zeros_like(power, dtype=torch.bool)
@@ -44,22 +51,22 @@ def checkerboard(pictures: Tensor) -> float:
 
 
 def untrained(trained: Trained) -> Autoencoder:
-    """The run's model as its seed drew it."""
-    config, _, said = api.composed([f"run={trained.directory}", "device=cpu", "mode=eval"])
-    return build(checked(config, said)).model.eval()
+    """Return the run's model with the initial weights of its seed."""
+    config, _, overrides = compose_config([f"run={trained.directory}", "device=cpu", "mode=eval"])
+    return build(check_config(config, overrides)).model.eval()
 
 
-def stretched(decoded: Tensor) -> Tensor:
-    """Each picture from its own darkest to its own lightest value."""
+def stretch_contrast(decoded: Tensor) -> Tensor:
+    """Return pictures [N, C, H, W] scaled so that each has values from 0 to 1."""
     low, high = decoded.amin((1, 2, 3), True), decoded.amax((1, 2, 3), True)
     return (decoded - low) / (high - low)
 
 
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Equal to a convolution; at the start a checkerboard only with deconvolution; errors within a fifth."""
+    """Check that deconvolution is that convolution, that only it has a checkerboard, and that errors differ by a fifth."""
     nearest, transpose = runs["nearest"], runs["transpose"]
-    fresh = {name: untrained(run) for name, run in runs.items()}
+    initial = {name: untrained(run) for name, run in runs.items()}
     data = splits_of(nearest)
     x, shown = pixels(data.test, 1000), one_of_each_class(data.test)
     layer = transpose.model.decoder.layers[-1]
@@ -70,8 +77,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "largest difference between deconvolution and convolution": (
             (layer(maps) - as_convolution(layer, maps)).abs().max().item()
         ),
-        "checkerboard before training, repeating values": checkerboard(fresh["nearest"](x).decoded),
-        "checkerboard before training, deconvolution": checkerboard(fresh["transpose"](x).decoded),
+        "checkerboard before training, repeating values": checkerboard(initial["nearest"](x).decoded),
+        "checkerboard before training, deconvolution": checkerboard(initial["transpose"](x).decoded),
         "checkerboard of the error after training, repeating values": checkerboard(nearest.reconstruct(x) - x),
         "checkerboard of the error after training, deconvolution": checkerboard(transpose.reconstruct(x) - x),
     }
@@ -87,13 +94,13 @@ def check(runs: dict[str, Trained]) -> Outcome:
             "clean": shown,
             "repeat": nearest.reconstruct(shown),
             "deconv.": transpose.reconstruct(shown),
-            "repeat, untrained": stretched(fresh["nearest"](shown).decoded),
-            "deconv., untrained": stretched(fresh["transpose"](shown).decoded),
+            "repeat, untrained": stretch_contrast(initial["nearest"](shown).decoded),
+            "deconv., untrained": stretch_contrast(initial["transpose"](shown).decoded),
         },
     )
     note = (
-        "Checkerboard: the power at the period of two pixels over the mean power of all other frequencies, of what the "
-        "decoder paints before it has learnt anything, and of the error after training, by when deconvolution has "
-        "unlearnt its own."
+        "Checkerboard: the power at the period of two pixels over the mean power of all other frequencies, of the "
+        "decoder's output before training, and of the error after training. Deconvolution has unlearnt its checkerboard "
+        "by then."
     )
     return Outcome(figures, holds, picture, note)

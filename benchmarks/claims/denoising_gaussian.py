@@ -1,13 +1,15 @@
-"""Vincent et al. (2008, 2010): trained to undo noise, an autoencoder does, and its units become strokes."""
+"""Vincent et al. (2008, 2010): an autoencoder learns to remove noise, and its units become strokes."""
 
 from denoising import check_denoising as check
 
-__all__ = ["CLAIM", "RUNS", "check"]
+__all__ = ["CLAIM", "LESSON", "RESULT", "RUNS", "check"]
 
 CLAIM = (
-    "Trained on images with gaussian noise and asked for the clean ones, an autoencoder cleans noisy test images "
+    "Trained with gaussian noise on the input and the clean image as target, an autoencoder cleans noisy test images "
     "better than one trained without noise, and its first-layer units are smoother: strokes."
 )
+LESSON = "Training on gaussian noise teaches its removal."
+RESULT = "noisy→clean SSE {noisy→clean SSE, denoising}, plain {noisy→clean SSE, plain}"
 RUNS = {
     "denoising": ["experiment=denoising_gaussian"],
     "plain": ["experiment=denoising_gaussian", "noise=none"],

@@ -1,11 +1,13 @@
-"""The published SSE of 3.00 soonest: how long the recipe takes, beside the plain one in as many epochs."""
+"""The fastest recipe for the published SSE of 3.00, compared with plain Adam for as many epochs."""
 
-from evidence import curve
+from measurements import curve
 from experiments import Outcome
 
 from aetrain.api import Trained
 
-CLAIM = "784-1000-500-250-30 gets to the published SSE of 3.00 in a few epochs; plain Adam is far from it by then."
+CLAIM = "784-1000-500-250-30 reaches the published SSE of 3.00 in a few epochs; plain Adam is far from it at that time."
+LESSON = "The recipe of `hinton`, on squared error and in bfloat16, reaches the published error in 12 epochs."
+RESULT = "SSE {test SSE}, plain Adam {plain: test SSE}, published 3.00"
 RUNS = {
     "fast": ["experiment=hinton_fast"],
     "plain": ["model=deep", "model.hidden=[1000,500,250]", "model.code_dim=30", "epochs=12"],
@@ -14,7 +16,7 @@ TARGET = 3.00
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """At most 3.00 at the end, the plain recipe above it."""
+    """Check that the final error is at most 3.00, and that of the plain recipe above it."""
     fast, plain = runs["fast"], runs["plain"]
     seconds, plain_seconds = (sum(curve(run, "seconds")) for run in (fast, plain))
     figures = {

@@ -1,10 +1,10 @@
-"""The course's two-unit code: an L2 penalty gathers the codes around 0, and what lies between them is a digit, too."""
+"""The course's two-unit code: an L2 penalty gathers the codes around 0, and codes between them decode into digits."""
 
 import torch
-from evidence import pixels
+from measurements import pixels
 from experiments import Outcome
-from likeness import codes_of_test, likeness, mnist
-from sheets import beside
+from generated_images import codes_of_test, mnist, vote_digits
+from pictures import beside
 from torch import Tensor
 
 from aetrain.api import Trained
@@ -12,9 +12,14 @@ from aetrain.views.codes import CodeGrid
 from aetrain.views.render import grid
 
 CLAIM = (
-    "With an L2 penalty on a code of two units, a grid of codes around 0 is decoded smoothly into all ten digits, its "
-    "cells as near to a training image as test images are. Without the penalty the same grid misses digits, and one "
-    "that spans the codes changes in larger steps."
+    "With an L2 penalty on a code of two units, a grid of codes around 0 is decoded smoothly into all ten digits, and "
+    "its cells are as near to a training image as test images are. Without the penalty the same grid misses digits, "
+    "and a grid that spans the codes changes in larger steps."
+)
+LESSON = "An L2 penalty makes the plane of codes dense and smooth."
+RESULT = (
+    "digits on a grid of codes {digits on the grid, with the penalty}, without penalty {digits on the grid, without, "
+    "the same grid}"
 )
 RUNS = {
     "latent_grid": ["experiment=latent_grid"],
@@ -23,8 +28,8 @@ RUNS = {
 SIDE = 20
 
 
-def jumps(pictures: Tensor) -> Tensor:
-    """The squared change between neighbours, right and down, of a grid's pictures [SIDE * SIDE, 1, 28, 28]."""
+def cell_changes(pictures: Tensor) -> Tensor:
+    """Return the squared differences between a grid's pictures [SIDE * SIDE, 1, 28, 28] and their right or lower neighbours."""
     cells = pictures.flatten(1).unflatten(0, (SIDE, SIDE))
     return torch.cat([cells.diff(dim=d).square().sum(2).flatten() for d in (0, 1)])
 
@@ -36,39 +41,40 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """
     widths = {name: 2 * float(codes_of_test(run).square().mean().sqrt()) for name, run in runs.items()}
     figures: dict[str, float] = {}
-    sheets, judged, jump = {}, {}, {}
+    sheets, votes, jump = {}, {}, {}
     for title, name, width in (
         ("with the penalty", "latent_grid", widths["latent_grid"]),
         ("without, the same grid", "without", widths["latent_grid"]),
         ("without, as wide as its codes", "without", widths["without"]),
     ):
-        pictures = runs[name].decode(CodeGrid(SIDE, width).codes())
-        judged[title], jump[title] = likeness(pictures), jumps(pictures)
+        pictures = runs[name].decode(CodeGrid(SIDE, width).coordinates())
+        votes[title], jump[title] = vote_digits(pictures), cell_changes(pictures)
         sheets[f"{title}: ±{width:.1f}"] = grid(pictures, columns=SIDE)
         figures |= {
             f"half the grid's width, {title}": width,
-            f"digits on the grid, {title}": judged[title].classes,
+            f"digits on the grid, {title}": votes[title].classes,
             f"mean squared change from cell to cell, {title}": float(jump[title].mean()),
             f"largest squared change from cell to cell, {title}": float(jump[title].max()),
-            f"squared distance of a cell to the nearest training image, {title}": float(judged[title].distance.mean()),
+            f"squared distance of a cell to the nearest training image, {title}": float(votes[title].distance.mean()),
             f"share of cells with 8 of the 10 nearest training images of one digit, {title}": float(
-                (judged[title].agreement >= 0.8).float().mean()
+                (votes[title].agreement >= 0.8).float().mean()
             ),
         }
-    written = float(likeness(pixels(mnist().test, 500)).distance.mean())
+    written = float(vote_digits(pixels(mnist().test, 500)).distance.mean())
     figures["squared distance of a test image to the nearest training image"] = written
     figures |= {f"test SSE, {name}": run.metrics["test/sse"] for name, run in runs.items()}
-    ours, same, wide = judged
+    ours, same, wide = votes
     holds = bool(
-        judged[ours].classes == 10
-        and judged[same].classes < 10
-        and judged[ours].distance.mean() < written
+        votes[ours].classes == 10
+        and votes[same].classes < 10
+        and votes[ours].distance.mean() < written
         and jump[ours].mean() < jump[wide].mean()
         and jump[ours].max() < jump[wide].max()
     )
     note = (
-        "Not found: that cells are no digits without the penalty. On a grid as wide as its codes they are (the share "
-        "of cells whose neighbours agree is no smaller than with the penalty), but in islands with abrupt borders."
+        "Not confirmed: that cells are no digits without the penalty. On a grid as wide as its codes they are digits "
+        "(the share of cells whose neighbours agree is no smaller than with the penalty), but in islands with abrupt "
+        "borders."
     )
     picture = beside(runs["latent_grid"].directory / "figures" / "grids.png", sheets.values(), sheets)
     return Outcome(figures, holds, picture, note)

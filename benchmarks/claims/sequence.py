@@ -1,17 +1,19 @@
-"""An LSTM reads an image row by row into one vector, another writes it back (Srivastava et al. 2015)."""
+"""An LSTM reads an image row by row into one vector, another writes the rows (Srivastava et al. 2015)."""
 
-from evidence import one_of_each_class, pca_of, pca_sse, pixels, splits_of
+from measurements import one_of_each_class, pca_of, pca_sse, pixels, splits_of
 from experiments import Outcome
-from sheets import rows
+from pictures import rows
 
 from aetrain.api import Trained
 
-CLAIM = "An LSTM that reads a digit row by row keeps it in one vector, from which another LSTM writes it back."
+CLAIM = "An LSTM that reads a digit row by row stores it in one vector, from which another LSTM writes the rows."
+LESSON = "An LSTM codes an image row by row into one vector."
+RESULT = "SSE {test SSE} with 32 units, PCA-32 {test SSE of PCA-32}"
 RUNS = {"sequence": ["experiment=sequence"]}
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """The error is below that of PCA with half as many units, and the vector is all that the writer is given."""
+    """Check that the error is below that of PCA with half as many units, and that the vector is the decoder's only input."""
     run = runs["sequence"]
     data = splits_of(run)
     x, shown = pixels(data.test, 1000), one_of_each_class(data.test)

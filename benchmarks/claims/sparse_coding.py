@@ -1,9 +1,9 @@
-"""Olshausen & Field (1996): a dictionary learnt for sparse codes holds oriented, local edges."""
+"""Olshausen & Field (1996): a dictionary for sparse codes consists of oriented, local edges."""
 
 import torch
-from evidence import splits_of, sse, unseen
+from measurements import splits_of, sse, unseen
 from experiments import Outcome
-from sheets import beside, unit_sheet
+from pictures import beside, unit_sheet
 from torch import Tensor
 
 from aetrain.api import Trained
@@ -12,9 +12,11 @@ from aetrain.model.pca import PCA
 from aetrain.views.render import grid, signed_grey
 
 CLAIM = (
-    "Alternating codes and dictionary on patches makes oriented edges of the atoms, and a patch is painted from few of "
-    "them with less error than from as many principal directions."
+    "Alternating optimisation of codes and dictionary on patches turns the atoms into oriented edges, and a patch is "
+    "reconstructed from few atoms with less error than from as many principal directions."
 )
+LESSON = "Sparse coding of patches finds oriented edges."
+RESULT = "SSE {test SSE} with {active atoms of a patch (L0)} atoms, PCA {test SSE of PCA with as many directions}"
 RUNS = {
     "learnt": ["experiment=sparse_coding"],
     "random": ["experiment=sparse_coding", "epochs=0"],
@@ -22,7 +24,7 @@ RUNS = {
 
 
 def orientation(atoms: Tensor) -> float:
-    """Median over atoms [D, 1, h, w] of the coherence of the structure tensor: 0 without a direction, 1 with one alone.
+    """Return the median over atoms [D, 1, h, w] of the structure tensor's coherence: 0 without a direction, 1 with one.
 
     (l1 - l2) / (l1 + l2) of the eigenvalues of sum grad grad^T (Bigun & Granlund 1987).
     """
@@ -34,8 +36,8 @@ def orientation(atoms: Tensor) -> float:
 
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Coherence of the atoms; error and L0 against PCA with as many directions as a patch has atoms."""
-    learnt, drawn = runs["learnt"], runs["random"]
+    """Check the coherence of the atoms, and the error against PCA with as many directions as a patch has active atoms."""
+    learnt, random = runs["learnt"], runs["random"]
     atoms = learnt.model.first_layer_weights()
     x = unseen(learnt, 5000)
     l0 = float((learnt.encode(x) != 0).sum(1).float().mean())
@@ -46,12 +48,12 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "active atoms of a patch (L0)": l0,
         "test SSE": sse(learnt.model.likelihood.mean(learnt.model(x).decoded), x),
         "test SSE of PCA with as many directions": sse(as_many.reconstruct(x), x),
-        "test SSE, random dictionary": sse(drawn.model.likelihood.mean(drawn.model(x).decoded), x),
-        "active atoms of a patch (L0), random dictionary": float((drawn.encode(x) != 0).sum(1).float().mean()),
+        "test SSE, random dictionary": sse(random.model.likelihood.mean(random.model(x).decoded), x),
+        "active atoms of a patch (L0), random dictionary": float((random.encode(x) != 0).sum(1).float().mean()),
         "dead atoms": learnt.metrics["test/dead_units"],
         "orientation (coherence), atoms": orientation(atoms),
         "orientation (coherence), principal directions": orientation(pca.components.unflatten(1, x.shape[1:])),
-        "orientation (coherence), random dictionary": orientation(drawn.model.first_layer_weights()),
+        "orientation (coherence), random dictionary": orientation(random.model.first_layer_weights()),
     }
     directions = signed_grey(pca.components.unflatten(1, x.shape[1:]), 0.9 / 12**0.5)
     picture = beside(

@@ -1,15 +1,17 @@
-"""The document's finding: with a sparse code, a denoising autoencoder brings back detail in the digit better."""
+"""The document's result: a denoising autoencoder with a sparse code recovers more detail of the digit."""
 
-from evidence import corrupted, noise_of, sse, strokes, unseen
+from measurements import corrupted, noise_of, sse, strokes, unseen
 from experiments import Outcome
-from sheets import rows
+from pictures import rows
 
 from aetrain.api import Trained
 
 CLAIM = (
-    "Trained on salt noise with the sparsity penalty, an autoencoder recovers the digit from a noisy image better than "
-    "without: the error inside the strokes is smaller."
+    "Trained on salt noise with the sparsity penalty, an autoencoder recovers the digit from a noisy image better "
+    "than without the penalty: the error inside the strokes is smaller."
 )
+LESSON = "Sparsity helps to recover digits from salt noise."
+RESULT = "SSE inside the strokes {SSE inside the strokes, sparse code}, no penalty {SSE inside the strokes, no penalty}"
 RUNS = {
     "sparse": ["experiment=sparse_denoising"],
     "plain": ["experiment=sparse_denoising", "sparsity=none", "model.code_activation=sigmoid"],
@@ -17,21 +19,21 @@ RUNS = {
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Squared error an image, noisy to clean, inside the strokes (x > 0.5 and the pixels beside) and in the rest."""
+    """Check the squared error per noisy image inside the strokes (pixels above 0.5 and their neighbours) and outside."""
     x, noise = unseen(runs["sparse"], 5000), noise_of(runs["sparse"])
     x_in, ink = corrupted(noise, x), strokes(x)
-    painted = {"noisy image itself": x_in} | {
+    outputs = {"noisy image itself": x_in} | {
         text: runs[name].reconstruct(x_in) for name, text in (("plain", "no penalty"), ("sparse", "sparse code"))
     }
     figures = {}
-    for text, y in painted.items():
+    for text, y in outputs.items():
         figures[f"SSE inside the strokes, {text}"] = sse(y * ink, x * ink)
         figures[f"SSE outside of them, {text}"] = sse(y * ~ink, x * ~ink)
     figures["mean activation, no penalty"] = runs["plain"].metrics["test/code_mean"]
     figures["mean activation, sparse code"] = runs["sparse"].metrics["test/code_mean"]
     picture = rows(
         runs["sparse"].directory / "rows.png",
-        {"clean": x, "noisy": x_in, "no penalty": painted["no penalty"], "sparse": painted["sparse code"]},
+        {"clean": x, "noisy": x_in, "no penalty": outputs["no penalty"], "sparse": outputs["sparse code"]},
     )
     holds = figures["SSE inside the strokes, sparse code"] < figures["SSE inside the strokes, no penalty"]
     return Outcome(figures, holds, picture)

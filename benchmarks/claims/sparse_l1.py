@@ -1,15 +1,20 @@
-"""A price on absolute activations silences most units of the layers it is put on."""
+"""An L1 penalty on the activations of a layer turns most of its units off."""
 
 import torch
-from evidence import unseen
+from measurements import unseen
 from experiments import Outcome
-from sheets import beside, unit_sheet
+from pictures import beside, unit_sheet
 
 from aetrain.api import Trained
 
 CLAIM = (
-    "L1 on the hidden layers makes them sparse, the more the larger its weight, at a small cost in error; "
-    "units that nothing moves are counted."
+    "L1 on the hidden layers makes them sparse, the more so the larger its weight, at a small cost in error. Dead "
+    "units are counted."
+)
+LESSON = "L1 makes hidden layers sparse at a small cost."
+RESULT = (
+    "active units {active hidden units (L0) of 256, L1} of 256, no penalty {active hidden units (L0) of 256, no "
+    "penalty}"
 )
 RUNS = {
     "sparse": ["experiment=sparse_l1"],
@@ -20,15 +25,15 @@ RUNS = {
 
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Active units of the hidden layer, which is rectified, and those that no test image wakes."""
+    """Check the active units of the hidden layer (ReLU); count the units that no test image activates."""
     figures = {}
-    said = {"plain": "no penalty", "sparse": "L1", "strong": "L1, weight 0.2"}
-    for name, text in said.items():
+    titles = {"plain": "no penalty", "sparse": "L1", "strong": "L1, weight 0.2"}
+    for name, text in titles.items():
         active = runs[name].model(unseen(runs[name])).hidden[0] > 0  # [N, units]
         figures[f"active hidden units (L0) of 256, {text}"] = float(active.float().sum(1).mean())
         figures[f"dead hidden units of 256, {text}"] = float((~active.any(0)).sum())
         figures[f"test SSE, {text}"] = runs[name].metrics["test/sse"]
-    l0 = [figures[f"active hidden units (L0) of 256, {said[name]}"] for name in ("strong", "sparse", "plain")]
+    l0 = [figures[f"active hidden units (L0) of 256, {titles[name]}"] for name in ("strong", "sparse", "plain")]
     picture = beside(
         runs["sparse"].directory / "beside.png",
         [unit_sheet(runs["plain"]), unit_sheet(runs["sparse"])],

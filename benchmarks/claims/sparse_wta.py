@@ -1,16 +1,18 @@
-"""Makhzani & Frey (2015): lifetime sparsity makes every unit win some images, so that none is dead."""
+"""Makhzani & Frey (2015): with lifetime sparsity every unit is active for some images, and none is dead."""
 
 import torch
-from evidence import setting, smoothness, unseen
+from measurements import setting, smoothness, unseen
 from experiments import Outcome
-from sheets import beside, unit_sheet
+from pictures import beside, unit_sheet
 
 from aetrain.api import Trained
 
 CLAIM = (
-    "Each unit is active for the set share of a training batch, so that a code has rate x units active on average and "
-    "no unit is dead, where top-k with as many active leaves units dead; the units are strokes."
+    "Each unit is active for the set fraction of a training batch: a code has rate x units active on average and no "
+    "unit is dead, while top-k with as many active units leaves units dead. The units are strokes."
 )
+LESSON = "Winner-take-all leaves no unit dead."
+RESULT = "dead units of 500: {dead units of 500, winner-take-all}, top-k {dead units of 500, top-k with as many active}"
 RUNS = {
     "wta": ["experiment=sparse_wta"],
     "topk": ["experiment=sparse_wta", "sparsity=topk", "sparsity.k=25", "model.code_activation=relu"],
@@ -20,7 +22,7 @@ RUNS = {
 
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
-    """L0 while training as set, dead units of both kinds of sparsity."""
+    """Check the L0 in training, and the dead units of both kinds of sparsity."""
     wta, topk, plain = (runs[name].metrics for name in ("wta", "topk", "plain"))
     run, rate = runs["wta"], setting(runs["wta"], "sparsity.rate")
     size = int(setting(run, "batch_size"))
@@ -47,11 +49,11 @@ def check(runs: dict[str, Trained]) -> Outcome:
         [unit_sheet(runs["plain"]), unit_sheet(run)],
         ["units, no sparsity", "units, winner-take-all"],
     )
-    as_set = abs(figures["active units (L0) while training, of 500"] / (rate * 500) - 1) < 0.05
-    holds = as_set and wta["test/dead_units"] == 0 and topk["test/dead_units"] > 0
+    l0_as_set = abs(figures["active units (L0) while training, of 500"] / (rate * 500) - 1) < 0.05
+    holds = l0_as_set and wta["test/dead_units"] == 0 and topk["test/dead_units"] > 0
     note = (
-        "The test keeps every unit, as the paper does to read features; the decoder has learnt to paint from the "
-        "winners alone, so the test's reconstructions are overpainted "
+        "The test keeps every unit, as the paper does to read features. The decoder has learnt to decode the winners "
+        "alone, so the test's reconstructions are too bright "
         f"(SSE {wta['test/sse']:.1f}) and no measure of the method."
     )
     return Outcome(figures, holds, picture, note)

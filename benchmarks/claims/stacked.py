@@ -1,24 +1,28 @@
-"""Bengio et al. (2007): greedy layer-wise training gives a deep network a start from which it can be trained."""
+"""Bengio et al. (2007): greedy layer-wise training gives initial weights that train a deep network."""
 
-from evidence import curve
+from measurements import curve
 from experiments import Outcome
-from sheets import curves_picture
+from pictures import curves_picture
 
 from aetrain.api import Trained
 
 CLAIM = (
-    "784-1000-1000-500-10 trained layer by layer, each stage an autoencoder on the last one's code, then fine-tuned, "
-    "is better than the same network trained from a random start for as many epochs."
+    "784-1000-1000-500-10 trained layer by layer, each stage as an autoencoder on the previous code, and then "
+    "fine-tuned, is better than the same network trained from random weights for as many epochs."
+)
+LESSON = "Layer-wise pretraining gives a better start than random weights."
+RESULT = (
+    "SSE after 6 epochs {test SSE after 6 epochs, layer by layer}, random start {test SSE after 6 epochs, random start}"
 )
 RUNS = {
     "layer by layer first": ["experiment=stacked"],
-    # As long as the stages and the fine-tuning of the first, every epoch through the whole network.
+    # As many epochs as the stages and the fine-tuning of the first run together, each on the whole network.
     "random start": ["experiment=stacked", "pretrain=none", "epochs=9"],
 }
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Lower before fine-tuning and after each of its epochs, and than the random start given the stages' epochs too."""
+    """Check that the error is lower before and after each epoch of fine-tuning, and below the random start's last."""
     curves = {name: curve(run, "test/sse") for name, run in runs.items()}
     first, random = curves.values()
     epochs = len(first) - 1

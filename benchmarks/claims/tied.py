@@ -1,17 +1,19 @@
 """Tied weights: the decoder's layers are the encoder's, transposed."""
 
 import torch
-from evidence import one_of_each_class, splits_of
+from measurements import one_of_each_class, splits_of
 from experiments import Outcome
-from sheets import rows
+from pictures import rows
 
 from aetrain.api import Trained
 from aetrain.model.layers import TiedLinear
 
 CLAIM = (
-    "With the encoder's weights transposed in the decoder, one storage after training, saving and loading, half the "
+    "With the encoder's weights transposed in the decoder (one storage after training, saving and loading), half the "
     "weights give an error close to that of free weights."
 )
+LESSON = "Tied weights halve the parameters at the same error."
+RESULT = "SSE tied {test SSE, tied}, free {test SSE, free}"
 RUNS = {
     "tied": ["experiment=tied"],
     "free": ["experiment=tied", "model.tied=false"],
@@ -19,7 +21,7 @@ RUNS = {
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Shared in the loaded model, where a change of one is a change of the other; error at most 15 % above."""
+    """Check that the loaded model shares its weights, and that the error is at most 15 % above that of free weights."""
     tied, free = runs["tied"], runs["free"]
     x = one_of_each_class(splits_of(tied).test)
     picture = rows(
@@ -35,12 +37,12 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "weights in matrices, tied": matrices[0],
         "weights in matrices, free": matrices[1],
     }
-    return Outcome(figures, one_storage(tied) and 2 * matrices[0] == matrices[1] and ratio < 1.15, picture)
+    return Outcome(figures, shares_weights(tied) and 2 * matrices[0] == matrices[1] and ratio < 1.15, picture)
 
 
 @torch.no_grad()
-def one_storage(trained: Trained) -> bool:
-    """Whether every layer of the loaded decoder changes with the layer of the encoder that it mirrors."""
+def shares_weights(trained: Trained) -> bool:
+    """Return whether each layer of the decoder changes with its layer of the encoder."""
     model = trained.model
     encoder = [*model.encoder.layers, model.bottleneck.project]
     same = []

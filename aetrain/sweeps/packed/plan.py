@@ -38,13 +38,11 @@ def plan(requests: Sequence[RunRequest], size: int) -> tuple[list[int], list[lis
     trainable = trainable_runs(requests)
     idle = [i for i in range(len(requests)) if i not in trainable]
     numbers = list(trainable)
-    groups = []
-    for members in group_by(list(trainable.values()), pack_settings).values():
-        groups.append([numbers[i] for i in members])
-    single = [members[0] for members in groups if len(members) == 1]
+    groups = list(group_by(list(trainable.values()), pack_settings).values())
+    single = [numbers[members[0]] for members in groups if len(members) == 1]
     for i in single:
         log.info("run individually: %s: %s", trainable[i].request.run_dir, _describe_difference(i, trainable))
-    pack = next((members for members in groups if len(members) > 1), [])
+    pack = next(([numbers[i] for i in members] for members in groups if len(members) > 1), [])
     cores = 1 if pack and _uses_gpu(trainable[pack[0]]) else torch.get_num_threads()
     processes = max(1, min(cores, len(pack) // 2))
     pack = pack[: size * processes]

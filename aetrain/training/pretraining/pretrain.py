@@ -70,7 +70,7 @@ class MeanImage:
 
 @dataclass(frozen=True)
 class ExactPCA:
-    """Set the exact solution of a linear autoencoder: z = V (x - mean), x = V^T z + mean, V the principal directions."""
+    """Set the exact solution of a linear autoencoder: z = V (x - mean), x = V^T z + mean, V the components."""
 
     def check(self, model: Autoencoder) -> None:
         """Accept a linear autoencoder with a linear output and a linear code."""

@@ -74,10 +74,10 @@ class StackedRBMs:
     """Train each layer as an RBM on the hidden probabilities of the one below, then unroll the stack.
 
     Hinton & Salakhutdinov (2006), with the settings of their program as defaults: a linear code has a smaller
-    learning rate, momentum rises from its first value to its second after `momentum_switch_epoch` epochs, weights alone are decayed
-    by `weight_decay`, and they begin as normal draws of deviation `init_std`, biases at zero. The decoder begins with the
-    transposed weights and the visible biases. The run's noise, sparsity and penalties belong to the training that
-    follows.
+    learning rate, momentum rises from its first value to its second after `momentum_switch_epoch` epochs,
+    `weight_decay` applies to the weights alone, which begin as normal draws of deviation `init_std`, and biases begin
+    at zero. The decoder begins with the transposed weights and the visible biases. The run's noise, sparsity and
+    penalties belong to the training that follows.
     """
 
     epochs: int = 10

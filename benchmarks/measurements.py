@@ -1,4 +1,4 @@
-"""What claims need to know of trained runs: the data they saw, and what is measured beside what is in their metrics."""
+"""Data and measurements that several claims need of a trained run, beside the metrics of the run."""
 
 from collections.abc import Callable
 
@@ -17,73 +17,73 @@ from aetrain.model.pca import PCA
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.views.images import interleave_classes
 
-COUNT = 2000  # test images that are measured
+NUM_IMAGES = 2000  # test images of a measurement
 
 
 def dataset_of(config: DictConfig) -> Dataset:
-    """The data set that a config names, unread. The global generator is left alone, so a claim may draw from it."""
+    """Return the data set that a config names, before it is read. The global generator is not used."""
     return instantiate(config.dataset, _convert_="all")
 
 
 def splits_of(run: Trained) -> Splits:
-    """The images that a run was trained and tested on, as they are stored."""
+    """Return the images of the run's training and test, as they are stored."""
     return dataset_of(run.config).load()
 
 
 def pixels(images: Images, count: int | None = None) -> Tensor:
-    """The first stored images, or all, whole: [count, C, H, W] in [0, 1]."""
+    """Return the first `count` stored images, or all, as pixels [N, C, H, W] in [0, 1], without crops."""
     return images.pixels[:count].to(torch.float32) / 255
 
 
-def unseen(run: Trained, count: int = COUNT) -> Tensor:
-    """The first test images as the run's model is shown them, [N, C, H, W]; the same ones at every call."""
+def unseen(run: Trained, count: int = NUM_IMAGES) -> Tensor:
+    """Return the first test images as the run's model gets them, [N, C, H, W]; the same at every call."""
     dataset = dataset_of(run.config)
     return dataset.prepare(dataset.load().test[:count].pixels, torch.Generator().manual_seed(1))
 
 
 def one_of_each_class(images: Images, count: int = 10) -> Tensor:
-    """The first image of each class, in the classes' order, [count, C, H, W] in [0, 1]."""
+    """Return the first image of each class, in the order of the classes, [count, C, H, W] in [0, 1]."""
     return pixels(images[interleave_classes(images.labels, len(images))[:count]])
 
 
 def noise_of(run: Trained) -> Noise:
-    """The noise that a run was trained with."""
+    """Return the noise of the run's training."""
     return instantiate(run.config.noise, _convert_="all")
 
 
 def corrupted(noise: Noise, x: Tensor) -> Tensor:
-    """The same noisy images at every call."""
+    """Return noisy images of x [N, C, H, W]; the same at every call."""
     return noise(x, torch.Generator().manual_seed(2))
 
 
 def setting(run: Trained, key: str) -> float:
-    """A number from a run's config."""
+    """Return a number of the run's config."""
     return float(OmegaConf.select(run.config, key))
 
 
 def curve(run: Trained, name: str) -> list[float]:
-    """A figure at every epoch, the model before training first."""
+    """Return a metric at every epoch; the first value is that of the model before training."""
     return [line[name] for line in RunDirectory(run.directory).history()]
 
 
 def sse(a: Tensor, b: Tensor) -> float:
-    """Squared error summed over an image's pixels, mean over the images."""
+    """Return the squared error summed over an image's pixels, mean over the images."""
     return evaluator.sse(a, b).mean().item()
 
 
 def pca_of(images: Images, k: int) -> PCA:
-    """The first k principal directions of whole images."""
+    """Fit the first k principal directions of stored images."""
     return PCA.fit(pixels(images).split(8192), k)
 
 
 def pca_sse(data: Splits, k: int) -> float:
-    """Test error of PCA with k components."""
+    """Return the test error of PCA with k components."""
     x = pixels(data.test)
     return sse(pca_of(data.train, k).reconstruct(x), x)
 
 
 def knn_accuracy(encode: Callable[[Tensor], Tensor], data: Splits, k: int = 10) -> float:
-    """Share of test images whose k nearest training codes (Euclidean) vote for their class."""
+    """Return the fraction of test images that the k nearest training codes (Euclidean) classify correctly."""
     from sklearn.neighbors import KNeighborsClassifier
 
     assert data.train.labels is not None
@@ -94,16 +94,16 @@ def knn_accuracy(encode: Callable[[Tensor], Tensor], data: Splits, k: int = 10) 
 
 
 def strokes(x: Tensor, reach: int = 1) -> Tensor:
-    """Where there is ink (above one half) or a pixel beside it, as bools like x."""
+    """Return the mask, like x [N, C, H, W], of pixels above one half and of those within `reach` pixels of one."""
     return F.max_pool2d((x > 0.5).float(), 2 * reach + 1, stride=1, padding=reach) > 0
 
 
 def smoothness(weights: Tensor, apart: int = 1) -> float:
-    """Mean over units of the correlation between weights so many pixels apart, [units, C, h, w].
+    """Return the correlation between weights [units, C, h, w] that are `apart` pixels from each other, mean over units.
 
-    0 for noise, towards 1 for strokes and blots that are wider than that.
+    It is 0 for noise, and near 1 for patterns that are wider than this distance.
     """
     w = weights - weights.mean((2, 3), keepdim=True)
-    along = (w[..., :, apart:] * w[..., :, :-apart]).flatten(1).mean(1)
-    down = (w[..., apart:, :] * w[..., :-apart, :]).flatten(1).mean(1)
-    return float(((along + down) / 2 / w.square().flatten(1).mean(1).clamp_min(1e-12)).mean())
+    horizontal = (w[..., :, apart:] * w[..., :, :-apart]).flatten(1).mean(1)
+    vertical = (w[..., apart:, :] * w[..., :-apart, :]).flatten(1).mean(1)
+    return float(((horizontal + vertical) / 2 / w.square().flatten(1).mean(1).clamp_min(1e-12)).mean())

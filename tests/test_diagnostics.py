@@ -1,0 +1,175 @@
+"""Diagnostics: settings that cause each problem lead to its finding, and good runs have no findings."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, layers_of
+from torch import Tensor
+
+import aetrain
+from aetrain.config.errors import ConfigError
+from aetrain.data.digits import Digits
+from aetrain.data.images import Images, Prepare, in_order
+from aetrain.data.noise import NoNoise
+from aetrain.evaluation.diagnostics import RULES, DiagnosticInputs, diagnose
+from aetrain.evaluation.evaluator import Evaluator, Metrics
+from aetrain.evaluation.unit_stats import UnitStats
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.pca import PCA
+from aetrain.objective.objective import Objective
+from aetrain.storage.run_directory import flatten
+from aetrain.storage.saved_config import saved_config
+
+DIGITS = ("dataset=digits", "views=none", "device=cpu", "batch_size=64")
+
+# Each problem by its name in a finding: a text of the evidence, and settings that cause the problem.
+CAUSES = {
+    "training diverges": ("lowest value was 45", "model.activation=sigmoid", "optimizer.lr=1", "epochs=1"),
+    "posterior collapse": ("0 of its 20 units", "model=vae", "model.penalties.kl.weight=50", "epochs=3"),
+    "codebook collapse": (
+        "of 128 codewords",
+        *("model=vqvae", "model.bottleneck.reset_after=1000000", "optimizer.lr=0.1", "epochs=2"),
+    ),
+    "the critic has won": (
+        "apart",
+        *("model=aae", "model.penalties.critic.weight=0", "optimizer.lr=0.003", "epochs=4"),
+    ),
+    "the output's range does not fit": (
+        "from 0.5 to 1",
+        *("likelihood=gaussian", "likelihood.output=sigmoid", "dataset.scale=[-1,1]", "epochs=1"),
+    ),
+    "dead units": ("of the hidden units", "optimizer.lr=0.03", "epochs=2"),
+    "saturated units": ("stay at an end", "model.activation=tanh", "optimizer.lr=1", "epochs=2"),
+    "the code copies": (
+        "shuffled",
+        *("model=tied", "model.hidden=[]", "likelihood=gaussian", "model.code_dim=512"),
+        *("model.init=orthogonal", "optimizer.lr=0.003", "epochs=2"),
+    ),
+    "no better than the mean image": ("%", "optimizer=sgd", "optimizer.lr=1e-6", "epochs=1"),
+}
+
+GOOD_RUNS = {
+    "deep": ("model=deep", "epochs=5"),
+    "tied": ("model=tied", "epochs=5"),
+    "vae": ("model=vae", "epochs=8"),
+    "vqvae": ("model=vqvae", "epochs=5"),
+    "wae": ("model=wae", "epochs=4"),
+    "conv_unpool": ("model=conv_unpool", "epochs=5"),
+    "denoising": ("noise=masking", "epochs=6"),
+    "sparse": ("sparsity=l1", "epochs=5"),
+}
+
+
+def findings(directory: Path) -> list[dict[str, str]]:
+    return [dict(item) for item in json.loads((directory / "findings.json").read_text())]
+
+
+@pytest.mark.parametrize("what", CAUSES)
+def test_a_problem_is_found(what: str, run: Callable[..., Path]) -> None:
+    evidence, *overrides = CAUSES[what]
+    directory = run(*DIGITS, *overrides)
+    by_name = {item["what"]: item for item in findings(directory)}
+    assert what in by_name
+    assert evidence in by_name[what]["evidence"]
+    assert "try" in by_name[what]["remedy"] or "choose" in by_name[what]["remedy"]
+    settings = flatten(saved_config(directory))
+    assert set(re.findall(r"[a-z_]+(?:\.[a-z_]+)+", by_name[what]["remedy"])) <= settings.keys(), (
+        "a setting that the run lacks"
+    )
+
+
+def test_advice_names_only_settings_of_the_run() -> None:
+    inputs = DiagnosticInputs({}, [], 8, None, sparse=False, output_range=(0.0, 1.0), settings={"optimizer.lr": 1.0})
+    assert inputs.advice("a smaller optimizer.lr", "less model.penalties.kl.weight", "more epochs") == (
+        "try a smaller optimizer.lr or more epochs"
+    )
+
+
+def test_recurrent_units_with_a_closed_gate_are_dead(run: Callable[..., Path]) -> None:
+    """Each unit counts once, not once per step: the output gate of 12 of 16 units is closed at all steps."""
+    model = aetrain.load(run(*DIGITS, "model=lstm", "model.hidden=[16]", "epochs=0")).model
+    (layer,) = layers_of(model.encoder)
+    with torch.no_grad():
+        layer.bias_ih_l0.view(4, 16)[3, :12] = -100  # the bias of the output gate
+        layer.weight_ih_l0.view(4, 16, -1)[3, :12] = 0
+        layer.weight_hh_l0.view(4, 16, -1)[3, :12] = 0
+    images = Images(Digits().load().test.pixels)
+    metrics = Evaluator(images, Prepare(), NoNoise()).evaluate_full(model, Objective({}))
+    assert metrics["dead_hidden"] == 12 / 16
+
+
+def test_unit_stats_of_feature_maps_and_of_sparse_codes(run: Callable[..., Path]) -> None:
+    loaded = aetrain.load(run(*DIGITS, "model=conv_layers", "model.activation=sigmoid", "epochs=0"))
+    unit_stats = UnitStats(loaded.model)
+    with torch.no_grad():
+        unit_stats.update(loaded.model(torch.rand(20, 1, 8, 8)))
+    assert {*unit_stats._near_bounds} == {tap.name for tap in loaded.model.encoder.taps()}, "without the pooling layers"
+    sparse = aetrain.load(run(*DIGITS, "sparsity=topk", "model.code_activation=sigmoid", "epochs=0", name="sparse"))
+    with torch.no_grad():
+        UnitStats(sparse.model).update(sparse.model(torch.rand(20, 1, 8, 8)))
+    (code,) = (tap for tap in sparse.model.unit_layers() if tap.name == "code")
+    assert code.bounds is None, "a unit that the sparsifier sets to 0 is not saturated"
+
+
+def test_every_rule_has_a_cause() -> None:
+    assert len(RULES) == len(CAUSES)
+
+
+@pytest.mark.parametrize("family", GOOD_RUNS)
+def test_good_runs_have_no_findings(family: str, run: Callable[..., Path]) -> None:
+    assert findings(run(*DIGITS, *GOOD_RUNS[family])) == []
+
+
+def test_rules_find_nothing_without_metrics() -> None:
+    assert diagnose(DiagnosticInputs({}, [], 8, 128, sparse=False, output_range=(0.0, 1.0), settings={})) == []
+
+
+def test_a_run_that_reaches_nan_fails_with_advice(run: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"try a smaller optimizer\.lr \(it is 1000"):
+        run(*DIGITS, "optimizer.lr=1e9", "epochs=2")
+
+
+def test_findings_are_in_the_log_and_in_tensorboard(run: Callable[..., Path]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    directory = run(*TINY, "optimizer.lr=1e-9")
+    assert "WARNING diagnostics: no better than the mean image: the squared" in (directory / "aetrain.log").read_text()
+    log = EventAccumulator(str(directory))
+    log.Reload()
+    (event,) = log.Tensors("diagnostics/text_summary")
+    assert "**no better than the mean image**" in event.tensor_proto.string_val[0].decode()
+
+
+@pytest.fixture
+def evaluated(run: Callable[..., Path]) -> tuple[Autoencoder, Tensor, Metrics]:
+    """Return a trained model with sigmoid units, the test images [N, 1, 8, 8], and the model's metrics."""
+    loaded = aetrain.load(run(*DIGITS, "model.activation=sigmoid", "optimizer.lr=0.3", "epochs=1"))
+    pixels = Digits().load().test.pixels
+    images = Images(pixels)
+    pca = PCA.fit(in_order(images, 100, Prepare()), 8)
+    metrics = Evaluator(images, Prepare(), NoNoise(), batch_size=100).evaluate_full(loaded.model, Objective({}), pca)
+    return loaded.model, pixels.float() / 255, metrics
+
+
+def test_metrics_computed_a_second_way(evaluated: tuple[Autoencoder, Tensor, Metrics]) -> None:
+    model, x, metrics = evaluated
+    pixels = x.flatten(1).double().numpy()
+    assert metrics["mean_sse"] == pytest.approx(pixels.var(0).sum(), rel=1e-5)
+    with torch.no_grad():
+        hidden = [h.double().numpy() for h in model(x).hidden]
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+        shuffled = torch.stack([image.flatten()[order].view(1, 8, 8) for image in x[:100]])
+        reconstruction = model.likelihood.mean(model.decode(model.encode(shuffled).z))
+    assert metrics["shuffled_sse"] == pytest.approx(float(((reconstruction - shuffled) ** 2).sum()) / 100, rel=1e-5)
+    dead = np.concatenate([h.std(0) <= 1e-3 * h.std(0).max() for h in hidden])
+    assert metrics["dead_hidden"] == pytest.approx(dead.mean(), abs=0.01)
+    saturated = np.concatenate([(np.minimum(h, 1 - h) < 0.01).mean(0) >= 0.95 for h in hidden])
+    assert metrics["saturated"] == pytest.approx(saturated.mean(), abs=0.01)
+    assert 0 < metrics["saturated"] <= 1
+    assert math.isfinite(metrics["shuffled_sse"])

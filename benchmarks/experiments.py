@@ -1,16 +1,17 @@
-"""Run every experiment in full, check the claim its document makes, and write docs/experiments.md.
+"""Train the runs of every experiment, check the claim of its document, and write docs/experiments.md.
 
-    python benchmarks/experiments.py [NAME ...] [--seeds 3] [--data data] [--smoke]
+    python benchmarks/experiments.py [NAME ...] [--seeds 3] [--outputs DIR] [--anew] [--smoke]
 
-Each file in benchmarks/claims/ says for one experiment: the CLAIM in a sentence, the RUNS it takes (names to
-overrides), and `check`, which turns the trained runs of one seed into figures and says whether the claim holds. Runs go
-to outputs/experiments/ and finished ones are not run again. `--smoke` trains one epoch on a few images, to see that
-everything runs; its figures mean nothing and are not written down.
+Each file in benchmarks/claims/ belongs to one experiment. It has the CLAIM in a sentence, the LESSON and the RESULT of
+its row in the table of lessons, the RUNS (names to overrides), and `check`, which computes the metrics of the trained
+runs of one seed and checks the claim. Runs go to outputs/experiments/, and finished runs are not trained again.
+`--smoke` trains one epoch on a few images, to test that everything runs; its metrics mean nothing and are not recorded.
 """
 
 import argparse
 import importlib.util
 import json
+import re
 import shutil
 import statistics
 import sys
@@ -30,43 +31,51 @@ DOCS = ROOT / "docs"
 RESULTS = DOCS / "experiments"
 HEAD = """# Experiments
 
-Every system of the course notes as a config with the document's own architecture and settings, and a check of what the
-document says of it, on the real data. `aetrain experiment=NAME` runs one, `aetrain -m 'experiment=glob(*)'` all;
-`python benchmarks/experiments.py NAME --seeds 3` trains what a claim compares, checks it and writes this page. Metrics
-are on the test images, mean and standard deviation over seeds. What stands behind each name is in
-`configs/experiment/`, what exactly is checked in `benchmarks/claims/`.
+Every system of the course notes as a config with the document's own architecture and settings, and a check of the
+document's claim on the real data. `aetrain experiment=NAME` runs one experiment, `aetrain -m 'experiment=glob(*)'`
+runs all. `python benchmarks/experiments.py NAME --seeds 3` trains the runs of a claim, checks the claim and writes this
+page. Metrics are on the test images, as means ± standard deviations over seeds. `configs/experiment/` has the settings
+of each experiment, `benchmarks/claims/` the exact check.
+
+More results, each page with a command of its own:
 """
-PAGES = {  # beside this one, with commands of their own
-    "likelihood.md": "-log p(x) under variational models at 1, 5, 50 and 500 draws, published figures beside",
+PAGES = {
+    "likelihood.md": "-log p(x) of variational models with 1, 5, 50 and 500 draws, beside published results",
     "robustness.md": "models trained on one kind of noise, evaluated on all kinds and levels",
-    "uses.md": "what codes are good for: few labels, probes, search by content",
+    "uses.md": "uses of a code: few labels, probes, search by content",
 }
+LESSON_ORDER = (  # the order of the course; other experiments follow
+    *("linear_is_pca", "deep_sigmoid", "code_2d", "hinton", "hinton_best", "hinton_fast", "hinton_rbm", "stacked"),
+    *("pretrain_finetune", "tied", "overcomplete", "denoising_gaussian", "denoising_masking", "denoising_salt"),
+    *("sparse_denoising", "sparse_kl", "sparse_kl_crops", "sparse_l1", "sparse_topk", "sparse_wta", "sparse_coding"),
+    *("contractive", "conv", "conv_upsample", "conv_unpool", "sequence", "vae", "vae_elu", "vae_fast", "conv_vae"),
+    *("beta_vae", "iwae", "latent_grid", "adversarial", "wae_mmd", "vqvae"),
+)
 SMOKE = ("epochs=1", "dataset.subset=300")
 
 
 @dataclass
 class Outcome:
-    """What one seed's runs came to."""
+    """The result of a check on the runs of one seed."""
 
-    figures: dict[str, float]  # by the name under which the table shows them
+    figures: dict[str, float]  # metrics by their names in the table
     holds: bool
-    picture: Path | None = None  # of the runs, to be shown in the document
+    picture: Path | None = None  # of the page
     note: str = ""
 
 
 @dataclass
-class Row:
-    """One experiment's line in the document."""
+class Experiment:
+    """The outcomes of one experiment."""
 
     name: str
     claim: str
     command: str
     outcomes: list[Outcome] = field(default_factory=list)
-    seconds: float = 0.0
 
 
-def claim_of(name: str) -> ModuleType:
-    """The claim file of an experiment."""
+def load_claim(name: str) -> ModuleType:
+    """Import the claim file of an experiment."""
     spec = importlib.util.spec_from_file_location(f"claims.{name}", CLAIMS / f"{name}.py")
     assert spec is not None and spec.loader is not None, name  # noqa: PT018
     module = importlib.util.module_from_spec(spec)
@@ -75,113 +84,128 @@ def claim_of(name: str) -> ModuleType:
 
 
 def train(overrides: list[str], directory: Path) -> Trained:
-    """The run in that directory, trained now unless it is finished there."""
+    """Train the run of a directory, unless it is finished, and load it."""
     return aetrain.run([f"hydra.run.dir={directory}", *overrides])
 
 
-def run_claim(name: str, seeds: Iterable[int], outputs: Path, extra: tuple[str, ...] = ()) -> Row:
-    """Train what a claim needs, once a seed, and check it."""
-    claim = claim_of(name)
+def run_claim(name: str, seeds: Iterable[int], outputs: Path, extra: tuple[str, ...] = ()) -> Experiment:
+    """Train the runs of a claim with each seed, and check it."""
+    claim = load_claim(name)
     first = next(iter(claim.RUNS.values()))
-    row = Row(name, claim.CLAIM, "aetrain " + " ".join(first))
-    began = time.perf_counter()
+    experiment = Experiment(name, claim.CLAIM, "aetrain " + " ".join(first))
     for seed in seeds:
-        runs = {
-            run: train([*overrides, f"seed={seed}", *extra], outputs / name / run / f"seed{seed}")
-            for run, overrides in claim.RUNS.items()
-        }
-        row.outcomes.append(claim.check(runs))
-    row.seconds = time.perf_counter() - began
-    return row
+        runs = {}
+        for run, overrides in claim.RUNS.items():
+            runs[run] = train([*overrides, f"seed={seed}", *extra], outputs / name / run / f"seed{seed}")
+        experiment.outcomes.append(claim.check(runs))
+    return experiment
 
 
 def spread(values: list[float], form: str = ".4g") -> str:
-    """`mean ± standard deviation`, or the value alone."""
+    """Return `mean ± standard deviation`, or a single value alone."""
     if len(values) == 1:
         return f"{values[0]:{form}}"
     return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):.2g}"
 
 
-def recorded(name: str) -> dict[str, Any]:
-    """What docs/ says of an experiment; empty where it says nothing."""
+def read_record(name: str) -> dict[str, Any]:
+    """Return the recorded results of an experiment; empty if there are none."""
     file = RESULTS / f"{name}.json"
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def record(row: Row, before: Mapping[str, Any]) -> None:
-    """Write what an experiment came to below docs/, after the seeds that were there `before`, and its picture."""
-    picture = row.outcomes[0].picture
-    if not before and picture is not None and picture.is_file():
+def write_record(experiment: Experiment, before: Mapping[str, Any]) -> None:
+    """Add an experiment's outcomes to the results `before`, and write them below docs/, with the picture of a new one."""
+    first = experiment.outcomes[0]
+    if not before and first.picture is not None and first.picture.is_file():
         (DOCS / "figures").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(picture, DOCS / "figures" / f"{row.name}.png")
-    figures = {name: [outcome.figures[name] for outcome in row.outcomes] for name in row.outcomes[0].figures}
+        shutil.copyfile(first.picture, DOCS / "figures" / f"{experiment.name}.png")
+    figures = {}
+    for name in first.figures:
+        values = [outcome.figures[name] for outcome in experiment.outcomes]
+        figures[name] = [*before.get("figures", {}).get(name, ()), *values]
     results = {
-        "claim": row.claim,
-        "command": row.command,
-        "seeds": before.get("seeds", 0) + len(row.outcomes),
-        "held": before.get("held", 0) + sum(outcome.holds for outcome in row.outcomes),
-        "figures": {name: [*before.get("figures", {}).get(name, ()), *values] for name, values in figures.items()},
-        "note": before.get("note", row.outcomes[0].note),  # it tells of the first seed
+        "claim": experiment.claim,
+        "command": experiment.command,
+        "seeds": before.get("seeds", 0) + len(experiment.outcomes),
+        "held": before.get("held", 0) + sum(outcome.holds for outcome in experiment.outcomes),
+        "figures": figures,
+        "note": before.get("note", first.note),  # of the first seed
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{row.name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / f"{experiment.name}.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 def write_document() -> None:
-    """Make docs/experiments.md from all that has been recorded: a table, then each experiment with its picture."""
+    """Write docs/experiments.md from all recorded results: the table of lessons, then a section per experiment."""
     results = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
-    table = ["| experiment | claim | held | figures | picture |", "|---|---|---|---|---|"]
-    sections = []
-    for name, one in results.items():
-        held = f"{one['held']} of {one['seeds']}"
-        figures = {figure: spread(values) for figure, values in one["figures"].items()}
-        shown = "; ".join(f"{figure} {value}" for figure, value in list(figures.items())[:3])
-        drawn = (DOCS / "figures" / f"{name}.png").is_file()
-        picture = f"[picture](figures/{name}.png)" if drawn else ""
-        table.append(f"| [`{name}`](#{name}) | {one['claim']} | {held} | {shown} | {picture} |")
-        sections += [
-            f"## {name}",
-            "",
-            f"**Claim.** {one['claim']}",
-            "",
-            f"`{one['command']}`: held for {held} seeds.",
-            "",
-        ]
-        sections += ["| figure | " + ("mean ± sd" if one["seeds"] > 1 else "one seed") + " |", "|---|---|"]
-        sections += [*(f"| {figure} | {value} |" for figure, value in figures.items()), ""]
-        sections += [one["note"], ""] if one["note"] else []
-        sections += [f"![{name}](figures/{name}.png)", ""] if drawn else []
-    pages = [f"- [{page}]({page}): {what}." for page, what in PAGES.items() if (DOCS / page).is_file()]
-    (DOCS / "experiments.md").write_text("\n".join([HEAD, *pages, "", *table, "", *sections]).rstrip() + "\n")
+    text = [HEAD, *(f"- [{page}]({page}): {subject}." for page, subject in PAGES.items()), ""]
+    text += lessons(results)
+    for name, record in results.items():
+        text += section(name, record)
+    (DOCS / "experiments.md").write_text("\n".join(text).rstrip() + "\n")
+
+
+def lessons(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the lines of the table of lessons."""
+    text = ["## Lessons", "", "| experiment | lesson | result | seeds that confirm it |", "|---|---|---|---|"]
+    for name in [*LESSON_ORDER, *(name for name in results if name not in LESSON_ORDER)]:
+        if name in results:
+            claim, record = load_claim(name), results[name]
+            result = fill_in(claim.RESULT, record["figures"])
+            seeds = f"{record['held']} of {record['seeds']}"
+            text.append(f"| [`{name}`](#{name}) | {claim.LESSON} | {result} | {seeds} |")
+    return [*text, ""]
+
+
+def fill_in(template: str, figures: Mapping[str, list[float]]) -> str:
+    """Replace each name of a metric in braces by its mean and standard deviation."""
+    return re.sub(r"\{([^}]*)\}", lambda match: spread(figures[match[1]]), template)
+
+
+def section(name: str, record: Mapping[str, Any]) -> list[str]:
+    """Return the lines of one experiment: claim, command, metrics, note, picture."""
+    column = "mean ± sd" if record["seeds"] > 1 else "one seed"
+    confirmed = f"confirmed for {record['held']} of {record['seeds']} seeds"
+    text = [f"## {name}", "", f"**Claim.** {record['claim']}", "", f"`{record['command']}`: {confirmed}.", ""]
+    text += [f"| metric | {column} |", "|---|---|"]
+    text += [f"| {metric} | {spread(values)} |" for metric, values in record["figures"].items()]
+    text += [""]
+    if record["note"]:
+        text += [record["note"], ""]
+    if (DOCS / "figures" / f"{name}.png").is_file():
+        text += [f"![{name}](figures/{name}.png)", ""]
+    return text
 
 
 def main() -> None:
-    """Run, check, write."""
+    """Train, check and write; exit with an error if a claim is not confirmed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="experiments; all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs" / "experiments")
-    parser.add_argument("--anew", action="store_true", help="forget the seeds that are recorded")
-    parser.add_argument("--smoke", action="store_true")
-    given = parser.parse_args()
-    sys.modules["experiments"] = sys.modules["__main__"]  # so that claim files find Outcome
-    names = given.names or sorted(file.stem for file in CLAIMS.glob("*.py"))
+    parser.add_argument("--anew", action="store_true", help="forget the recorded seeds")
+    parser.add_argument("--smoke", action="store_true", help="one epoch on a few images, recorded nowhere")
+    arguments = parser.parse_args()
     failed = []
-    for name in names:
-        before = {} if given.anew or given.smoke else recorded(name)
-        seeds = range(1) if given.smoke else range(before.get("seeds", 0), given.seeds)
+    for name in arguments.names or sorted(file.stem for file in CLAIMS.glob("*.py")):
+        before = {} if arguments.anew or arguments.smoke else read_record(name)
+        seeds = range(1) if arguments.smoke else range(before.get("seeds", 0), arguments.seeds)
         if not seeds:
             continue
-        row = run_claim(name, seeds, given.outputs, SMOKE if given.smoke else ())
-        holds = all(outcome.holds for outcome in row.outcomes)
-        print(json.dumps({"name": name, "holds": holds, "figures": [o.figures for o in row.outcomes]}), flush=True)
-        failed += [] if holds or given.smoke else [name]
-        if not given.smoke:
-            record(row, before)
-            write_document()
+        experiment = run_claim(name, seeds, arguments.outputs, SMOKE if arguments.smoke else ())
+        holds = all(outcome.holds for outcome in experiment.outcomes)
+        figures = [outcome.figures for outcome in experiment.outcomes]
+        print(json.dumps({"name": name, "holds": holds, "figures": figures}), flush=True)
+        if arguments.smoke:
+            continue
+        failed += [] if holds else [name]
+        write_record(experiment, before)
+        write_document()
     if failed:
-        sys.exit(f"claims that did not hold: {', '.join(failed)}")
+        sys.exit(f"claims that were not confirmed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
+    sys.modules["experiments"] = sys.modules["__main__"]  # claim files import Outcome from it
     main()

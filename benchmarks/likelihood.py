@@ -1,9 +1,9 @@
-"""Measure how likely the test images are under variational models, and write docs/likelihood.md.
+"""Measure the likelihood of test images under variational models, and write docs/likelihood.md.
 
     python benchmarks/likelihood.py [NAME ...] [--seeds 3] [--outputs outputs/experiments]
 
-Each system is an experiment with `measures=likelihood`, trained unless its run is finished. Metrics go to
-docs/likelihood.json, from which the page is made.
+Each system is an experiment with `measures=likelihood`, which is trained unless its run is finished. The results go to
+docs/likelihood.json, and the page is made from them.
 """
 
 import argparse
@@ -21,14 +21,14 @@ RESULTS = DOCS / "likelihood.json"
 
 @dataclass(frozen=True)
 class System:
-    """A line of the table."""
+    """A row of the table."""
 
-    folder: str  # of its runs, below the outputs
+    folder: str  # of its runs, below --outputs
     overrides: tuple[str, ...]
     pixels: str
     budget: str
     published: str = ""
-    seeds: int | None = None  # no more than these
+    max_seeds: int | None = None
 
 
 GREY, STATIC, DYNAMIC = "grey: no likelihood", "static, one frozen draw", "dynamic"
@@ -56,84 +56,101 @@ TABLES = {
         ),
     },
     "784-200-200-50, one stochastic layer of Burda et al. (2016), `experiment=iwae`": {
-        f"iwae_{samples}": System(
-            f"iwae/{'vae' if samples == 1 else f'iwae{samples}'}",
-            ("experiment=iwae", *([] if samples == 5 else [f"model.penalties.iwae.samples={samples}"])),
+        "iwae_1": System(
+            "iwae/vae",
+            ("experiment=iwae", "model.penalties.iwae.samples=1"),
             DYNAMIC,
-            f"5 epochs, {samples} draw{'s' if samples > 1 else ''}",
-            f"{published} (5,000 draws; 3,280 epochs)",
-            seeds=1,
-        )
-        for samples, published in ((1, "86.76"), (5, "85.54"), (50, "84.78"))
+            "5 epochs, 1 draw",
+            "86.76 (5,000 draws; 3,280 epochs)",
+            max_seeds=1,
+        ),
+        "iwae_5": System(
+            "iwae/iwae5",
+            ("experiment=iwae",),
+            DYNAMIC,
+            "5 epochs, 5 draws",
+            "85.54 (5,000 draws; 3,280 epochs)",
+            max_seeds=1,
+        ),
+        "iwae_50": System(
+            "iwae/iwae50",
+            ("experiment=iwae", "model.penalties.iwae.samples=50"),
+            DYNAMIC,
+            "5 epochs, 50 draws",
+            "84.78 (5,000 draws; 3,280 epochs)",
+            max_seeds=1,
+        ),
     },
 }
-SYSTEMS = {name: system for table in TABLES.values() for name, system in table.items()}
+SYSTEMS = {name: system for systems in TABLES.values() for name, system in systems.items()}
 HEAD = """# Likelihood
 
 Importance-sampled negative log-likelihood of the 10,000 test images of MNIST, in nats per image (Burda et al. 2016,
 [arXiv:1509.00519](https://arxiv.org/abs/1509.00519), eq. 8): an upper bound of -log p(x) that falls with the number K
-of draws of the code. K = 1 is the negative ELBO. `python benchmarks/likelihood.py` trains what is missing, measures it
-and writes this page; any run is measured with `aetrain mode=eval run=RUN measures=likelihood`.
+of draws of the code. K = 1 is the negative ELBO. `python benchmarks/likelihood.py` trains missing runs, measures them
+and writes this page; `aetrain mode=eval run=RUN measures=likelihood` measures any run.
 
-What pixels are decides what the figure is. Under independent Bernoulli pixels it is a likelihood of black and white
-images alone, and figures compare only where they were made black and white the same way: `dataset.binarize=static`
-draws each pixel from its grey value once, `dynamic` anew at every presentation of a training image (and once for the
-test). Of grey pixels it is the same bound of their cross-entropy, which is what `experiment=vae` trains on and no
-likelihood: it can be compared with other grey figures, and with nothing else.
+The binarisation of the pixels decides the meaning of the number. Independent Bernoulli pixels are a likelihood of black
+and white images only. Two results are comparable only with the same binarisation: `dataset.binarize=static` draws
+each pixel from its grey value once; `dynamic` draws it at every presentation of a training image (and once for the
+test). For grey pixels the number is the same bound of their cross-entropy, which `experiment=vae` trains on. It is not
+a likelihood and is comparable only with other results on grey pixels.
 
-Published figures are after far longer training than ours, and the row says how much: they show where longer training
-leads, not what this budget should reach. The static draw of the pixels is our own, not Larochelle's file.
+Published results come from far longer training; the row gives its length. They show the effect of longer training, not
+a target for this budget. The static binarisation is this project's own draw, not Larochelle's file.
 """
 
 
 def measure(names: list[str], seeds: int, outputs: Path) -> None:
-    """Train what is missing, and record what it came to, after every run."""
+    """Train the missing runs of the systems, and record the likelihoods after every run."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name in names:
         system = SYSTEMS[name]
-        for seed in range(min(seeds, system.seeds or seeds)):
+        for seed in range(min(seeds, system.max_seeds or seeds)):
             run = train([*system.overrides, f"seed={seed}"], outputs / system.folder / f"seed{seed}")
-            found = results.setdefault(name, {})
-            found[str(seed)] = {f"is_nll_{draws}": run.metrics[f"test/is_nll_{draws}"] for draws in DRAWS}
-            print(name, seed, found[str(seed)], flush=True)
+            record = results.setdefault(name, {})
+            record[str(seed)] = {f"is_nll_{draws}": run.metrics[f"test/is_nll_{draws}"] for draws in DRAWS}
+            print(name, seed, record[str(seed)], flush=True)
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def write_document() -> None:
-    """docs/likelihood.md from what is recorded."""
+    """Write docs/likelihood.md from the recorded results."""
     results: dict[str, Any] = json.loads(RESULTS.read_text())
     text = [HEAD]
     for title, systems in TABLES.items():
-        if not systems.keys() & results.keys():
-            continue
-        text += [f"## {title}", "", f"| `aetrain ...` | pixels | trained for | seeds | {_heads()} | published |"]
-        text += ["|---|---|---|---:|" + "---:|" * len(DRAWS) + "---|"]
-        for name, system in systems.items():
-            runs = list(results.get(name, {}).values())
-            if not runs:
-                continue
-            cells = [spread([run[f"is_nll_{draws}"] for run in runs], ".2f") for draws in DRAWS]
-            words = " ".join(word for word in system.overrides if word != "measures=likelihood")
-            row = [f"`{words}`", system.pixels, system.budget, str(len(runs)), *cells, system.published or "-"]
-            text.append(f"| {' | '.join(row)} |")
-        text.append("")
+        if systems.keys() & results.keys():
+            text += table(title, systems, results)
     (DOCS / "likelihood.md").write_text("\n".join(text).rstrip() + "\n")
 
 
-def _heads() -> str:
-    return " | ".join(f"K = {draws}" for draws in DRAWS)
+def table(title: str, systems: dict[str, System], results: dict[str, Any]) -> list[str]:
+    """Return the lines of one table."""
+    columns = " | ".join(f"K = {draws}" for draws in DRAWS)
+    text = [f"## {title}", "", f"| `aetrain ...` | pixels | trained for | seeds | {columns} | published |"]
+    text += ["|---|---|---|---:|" + "---:|" * len(DRAWS) + "---|"]
+    for name, system in systems.items():
+        runs = list(results.get(name, {}).values())
+        if not runs:
+            continue
+        cells = [spread([run[f"is_nll_{draws}"] for run in runs], ".2f") for draws in DRAWS]
+        overrides = " ".join(override for override in system.overrides if override != "measures=likelihood")
+        row = [f"`{overrides}`", system.pixels, system.budget, str(len(runs)), *cells, system.published or "-"]
+        text.append(f"| {' | '.join(row)} |")
+    return [*text, ""]
 
 
 def main() -> None:
-    """Train, measure, write."""
+    """Train, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(SYSTEMS)}; all by default")
+    parser.add_argument("names", nargs="*", help=f"systems: {', '.join(SYSTEMS)}; all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs" / "experiments")
-    given = parser.parse_args()
-    if unknown := set(given.names) - SYSTEMS.keys():
-        sys.exit(f"no such system: {', '.join(sorted(unknown))}; there are {', '.join(SYSTEMS)}")
-    measure(given.names or list(SYSTEMS), given.seeds, given.outputs)
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - SYSTEMS.keys()
+    if unknown:
+        sys.exit(f"there is no system {', '.join(sorted(unknown))}: use {', '.join(SYSTEMS)}")
+    measure(arguments.names or list(SYSTEMS), arguments.seeds, arguments.outputs)
     write_document()
 
 

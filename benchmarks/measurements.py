@@ -15,7 +15,7 @@ from aetrain.data.noise import Noise
 from aetrain.evaluation import evaluator
 from aetrain.model.pca import PCA
 from aetrain.storage.run_directory import RunDirectory
-from aetrain.views.images import interleave_classes
+from aetrain.views.image_grids import interleave_classes
 
 NUM_IMAGES = 2000  # test images of a measurement
 

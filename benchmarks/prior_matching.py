@@ -21,7 +21,7 @@ class PriorMatch:
 
 
 @dataclass(frozen=True)
-class Measured:
+class PriorMetrics:
     """The measurements of one run."""
 
     mean: float  # largest of a unit
@@ -68,10 +68,10 @@ def check_matched(runs: dict[str, Trained], titles: tuple[str, str]) -> PriorMat
     return PriorMatch(matched.named(titles[0]) | control.named(titles[1]), holds, path)
 
 
-def measure(run: Trained, images: Tensor) -> Measured:
+def measure(run: Trained, images: Tensor) -> PriorMetrics:
     """Return the measurements of a run whose draws decode into `images` [N, 1, 28, 28]."""
     codes, votes = codes_of_test(run), vote_digits(images)
     mean, low, high = moments(codes)
     agreement = float(votes.agreement.mean())
     mmd, sse = mmd_to_normal(codes), run.metrics["test/sse"]
-    return Measured(mean, low, high, mmd, votes.perplexity, agreement, votes.classes, sse)
+    return PriorMetrics(mean, low, high, mmd, votes.perplexity, agreement, votes.classes, sse)

@@ -1,8 +1,8 @@
-"""Train a model on each kind of noise, evaluate each under all kinds and levels, and write docs/robustness.md.
+"""Train a model on each kind of noise, evaluate it on all kinds and levels, and write docs/robustness.md.
 
     python benchmarks/robustness.py [--seeds 1] [--outputs outputs/experiments]
 
-Metrics go to docs/robustness.json, from which page and picture are made.
+The results go to docs/robustness.json, and the page and its picture are made from them.
 """
 
 import argparse
@@ -26,12 +26,13 @@ COMMAND = "model=deep epochs=5 measures=robustness"
 RESULTS = DOCS / "robustness.json"
 HEAD = """# Robustness
 
-Trained on one kind of noise, evaluated on all: the squared error from noisy test images of MNIST to the clean ones,
-summed over an image's pixels. `python benchmarks/robustness.py --seeds 3` trains
+Models that are trained on one kind of noise and evaluated on all kinds. The numbers are squared errors between the
+reconstructions of noisy test images of MNIST and the clean images, summed over an image's pixels. `python
+benchmarks/robustness.py --seeds 3` trains
 `aetrain {command}` with each kind of noise and writes this page. The level is the
-standard deviation of gaussian noise (pixels stay in [0, 1]), the share of pixels hit of the others; the level in
-training is 0.5. The last line is the error of the noisy images themselves, the control: a model above it would do
-better to leave them as they are. The mean image errs by 52.9 under any noise.
+standard deviation of gaussian noise (pixels stay in [0, 1]); for the other kinds it is the fraction of corrupted
+pixels. The level in training is 0.5. The last line of each table is the baseline: the error of the noisy images themselves. A
+model above it makes noisy images worse. The error of the mean image is 52.9 under any noise.
 
 ![The map](figures/robustness.png)
 
@@ -39,46 +40,46 @@ better to leave them as they are. The mean image errs by 52.9 under any noise.
 
 
 def measure(seeds: int, outputs: Path) -> None:
-    """Train what is missing, and record what it came to."""
+    """Train the missing runs, and record the errors after every run."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name, noise in TRAINED.items():
         for seed in range(seeds):
-            words = [*COMMAND.split(), *noise.split(), f"seed={seed}"]
-            run = train(words, outputs / "robustness" / name / f"seed{seed}")
-            kept = {key.partition("/")[2]: v for key, v in run.metrics.items() if "_sse_" in key}
-            results.setdefault(name, {})[str(seed)] = kept
+            overrides = [*COMMAND.split(), *noise.split(), f"seed={seed}"]
+            run = train(overrides, outputs / "robustness" / name / f"seed{seed}")
+            errors = {key.partition("/")[2]: value for key, value in run.metrics.items() if "_sse_" in key}
+            results.setdefault(name, {})[str(seed)] = errors
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def write_document() -> None:
-    """The map as a picture, then as a table."""
+    """Write docs/robustness.md and its picture from the recorded results."""
     results: dict[str, Any] = json.loads(RESULTS.read_text())
     kinds = [name for name in TRAINED if name != "none"]
     columns = [(kind, level) for kind in kinds for level in LEVELS]
-    rows = {
-        f"trained with {name}": [mean(runs, f"noisy_sse_{kind}_{level}") for kind, level in columns]
-        for name, runs in results.items()
-    }
+    rows = {}
+    for name, runs in results.items():
+        rows[f"trained with {name}"] = [mean(runs, f"noisy_sse_{kind}_{level}") for kind, level in columns]
     rows["the noisy image itself"] = [mean(results["none"], f"input_sse_{kind}_{level}") for kind, level in columns]
     draw(rows, columns)
     seeds = len(results["none"])
-    text = [HEAD.format(command=COMMAND) + f"{'One seed' if seeds == 1 else f'Means over {seeds} seeds'}.", ""]
-    for kind in kinds:
-        places = [place for place, (own, _) in enumerate(columns) if own == kind]
-        text += [f"| {kind} | " + " | ".join(f"{LEVELS[i]:g}" for i in range(len(places))) + " |"]
-        text += ["|---|" + "---:|" * len(places)]
-        text += [f"| {name} | " + " | ".join(f"{row[i]:.1f}" for i in places) + " |" for name, row in rows.items()]
+    text = [HEAD.format(command=COMMAND) + ("One seed." if seeds == 1 else f"Means over {seeds} seeds."), ""]
+    for number, kind in enumerate(kinds):
+        text += [f"| {kind} | " + " | ".join(f"{level:g}" for level in LEVELS) + " |"]
+        text += ["|---|" + "---:|" * len(LEVELS)]
+        for name, row in rows.items():
+            cells = [f"{value:.1f}" for value in row[number * len(LEVELS) : (number + 1) * len(LEVELS)]]
+            text.append(f"| {name} | " + " | ".join(cells) + " |")
         text += [""]
     (DOCS / "robustness.md").write_text("\n".join(text).rstrip() + "\n")
 
 
-def mean(runs: dict[str, Any], figure: str) -> float:
-    """A figure's mean over the seeds."""
-    return statistics.mean(run[figure] for run in runs.values())
+def mean(runs: dict[str, Any], metric: str) -> float:
+    """Return the mean of a metric over the seeds."""
+    return statistics.mean(run[metric] for run in runs.values())
 
 
 def draw(rows: dict[str, list[float]], columns: list[tuple[str, float]]) -> None:
-    """Lines of models, columns of noise: the errors, on a logarithmic scale of colours."""
+    """Draw the errors of models (rows) on noise (columns) on a logarithmic colour scale; write the picture."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -87,9 +88,9 @@ def draw(rows: dict[str, list[float]], columns: list[tuple[str, float]]) -> None
     values = np.array([*rows.values()])
     figure, axes = pyplot.subplots(figsize=(13, 3.9), layout="constrained")
     axes.imshow(values, cmap="magma_r", norm=colors.LogNorm(values.min(), values.max()), aspect="auto")
-    middle = np.sqrt(values.min() * values.max())
+    threshold = np.sqrt(values.min() * values.max())
     for (row, column), value in np.ndenumerate(values):
-        ink = "white" if value > middle else "black"
+        ink = "white" if value > threshold else "black"
         axes.text(column, row, f"{value:.3g}", ha="center", va="center", color=ink, fontsize=9)
     axes.set_yticks(range(len(rows)), [*rows])
     axes.set_xticks(range(len(columns)), [f"{level:g}" for _, level in columns])
@@ -107,12 +108,12 @@ def draw(rows: dict[str, list[float]], columns: list[tuple[str, float]]) -> None
 
 
 def main() -> None:
-    """Train, measure, write."""
+    """Train, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs" / "experiments")
-    given = parser.parse_args()
-    measure(given.seeds, given.outputs)
+    arguments = parser.parse_args()
+    measure(arguments.seeds, arguments.outputs)
     write_document()
 
 

@@ -134,23 +134,23 @@ def is_use(key: str) -> bool:
     return key.startswith(("test/finetuned", "test/probe", "test/precision"))
 
 
-HEAD = """# What codes are good for
+HEAD = """# Uses of a code
 
-Each use of an autoencoder beside the control that makes its figure mean something, measured on the test images by the
-commands below; `python benchmarks/uses.py TABLE` runs a table's rows and writes this page, `docs/uses/` has every
-figure. Mean ± standard deviation over seeds where there are several, and how many there are.
+Uses of an autoencoder, each with its baseline, measured on the test images by the commands below. `python
+benchmarks/uses.py TABLE` runs the rows of a table and writes this page; `docs/uses/` has every result. Numbers are
+means ± standard deviations over seeds where there are several.
 """
 FEW_HEAD = """## Few labels
 
 `aetrain {command}`
 
-pretrains on all 60,000 images without their labels, then trains encoder and classifier together on few labelled
-images, from the pretrained weights and from the random ones that pretraining began with; accuracy in %. Both are
-trained the same way: Adam at 0.001, batches of 32,
-{protocol}. Nothing is chosen on held-out labels.
-The labelled images are drawn anew for each seed, balanced over the classes. Pretraining is short here: {machine} epochs
-for the RBM of 784-1024, {stack} for all else, of each layer where it goes layer by layer. Units are sigmoid; the last
-number of a network is its classes.
+pretrains on all 60,000 images without labels, then trains encoder and classifier together on few labelled images. The
+baseline starts from the random weights with which pretraining began. The numbers are accuracies in %. Both are trained
+in the same way: Adam at 0.001, batches of 32,
+{protocol}. No setting is chosen on held-out labels.
+Each seed draws its own labelled images, balanced over the classes. Pretraining is short: {rbm_epochs} epochs
+for the RBM of 784-1024, {other_epochs} for all others (per layer where it trains layer by layer). Units are sigmoid; the last
+number of a network is the number of classes.
 """
 FEW_TAIL = """
 Published for 784-1024-10 with an RBM (`yell/boltzmann-machines`, its README: 120 epochs of CD-1 with a sparsity
@@ -167,19 +167,19 @@ Published: logistic regression on the code of the RBM with 1024 units 1.83 %, fi
 """
 CODES_HEAD = """## Probes and search by content
 
-`aetrain dataset={dataset} ... measures=[probes,retrieval] epochs=5`: what simple means read from the code, accuracy in
-% of the test images after training on 10,000 codes: logistic regression, linear SVM, 5 nearest neighbours, and k-means
-(matched one to one with the classes; its normalised mutual information, too); and the share of the 10 and 100 training
-images nearest to a test image that are of its class, in % (2,000 queries among all 60,000). One seed. Below, the same
-of raw pixels and of PCA, which a code has to be better than.
+`aetrain dataset={dataset} ... measures=[probes,retrieval] epochs=5`: test accuracy of probes in
+%, trained on 10,000 codes: logistic regression, linear SVM, 5 nearest neighbours, and k-means (clusters matched one to
+one with the classes; also its normalised mutual information); and the percentage of the 10 and 100 training images
+nearest to a test image that are of its class (2,000 queries among all 60,000). One seed. The last rows are the
+baselines: raw pixels and PCA.
 
-![Images, and those nearest to them by pixels and by code](figures/uses.png)
+![Images and their nearest neighbours by pixels and by code](figures/uses.png)
 
-*Test images, each in front of those nearest to it among 1,000: by pixels, and below by the code of `model=vae`.
-The view `neighbours` draws this of every run.*
+*Test images, each followed by its nearest neighbours among 1,000: by pixels, and below by the code of `model=vae`.
+The view `neighbours` draws this for any run.*
 """
-CODES_TAIL = """Published, of all 70,000 images: k-means of raw pixels 53 % and NMI 0.50 on MNIST, 47 % and 0.51 on
-Fashion-MNIST; of the code of 784-500-500-2000-10 after 300 epochs 87.9 % and 0.807, 60.6 % and 0.637
+CODES_TAIL = """Published, for all 70,000 images: k-means on raw pixels 53 % and NMI 0.50 on MNIST, 47 % and 0.51 on
+Fashion-MNIST; on the code of 784-500-500-2000-10 after 300 epochs 87.9 % and 0.807, 60.6 % and 0.637
 (`XifengGuo/DEC-keras`, 10 trials).
 """
 PROBES = {

@@ -1,4 +1,4 @@
-"""The course is true: its commands run, its pictures exist, and its table names the commands of its lessons."""
+"""The course is correct: its commands run, its pictures exist, and its table has the commands of its lessons."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ COURSE = (DOCS / "course.md").read_text()
 MIN_LESSONS = 12
 QUICK = ("epochs=1", "dataset.subset=64", "batch_size=32", "views=none", "device=cpu")
 NEEDS_28_PIXELS = ("experiment=sparse_kl_crops",)  # random crops of 10x10 pixels; the embedded digits have 8x8
-PRETRAINED = ("experiment=hinton_rbm", "experiment=pretrain_finetune")  # they have a setting pretrain.epochs
+PRETRAINED = ("experiment=hinton_rbm", "experiment=pretrain_finetune")  # experiments with a setting pretrain.epochs
 
 
 def shell_lines(text: str) -> list[str]:
@@ -49,13 +49,13 @@ def _sets(words: list[str], setting: str) -> bool:
     return any(word.startswith(f"{setting}=") for word in words)
 
 
-def test_there_are_twelve_lessons_or_more_in_order() -> None:
+def test_lessons_are_numbered_in_order_and_enough() -> None:
     assert list(LESSONS) == list(range(1, len(LESSONS) + 1))
     assert len(LESSONS) >= MIN_LESSONS
 
 
 @pytest.mark.parametrize("number", LESSONS)
-def test_a_lesson_has_two_commands_a_picture_and_all_parts(number: int) -> None:
+def test_lesson_has_two_commands_a_picture_and_all_parts(number: int) -> None:
     lesson = LESSONS[number]
     assert len([line for line in shell_lines(lesson) if line.startswith("aetrain ")]) >= 2
     assert re.search(r"!\[[^]]+\]\(figures/", lesson)
@@ -63,12 +63,12 @@ def test_a_lesson_has_two_commands_a_picture_and_all_parts(number: int) -> None:
     assert "**One thing to change:**" in lesson
 
 
-def test_the_table_has_the_first_command_of_each_lesson() -> None:
+def test_table_has_the_first_command_of_each_lesson() -> None:
     rows = re.findall(r"^\| (\d+) \| [^|]+ \| `([^`]+)` \|", COURSE, re.M)
     assert {int(number): line for number, line in rows} == {n: shell_lines(text)[0] for n, text in LESSONS.items()}
 
 
-def test_links_lead_somewhere() -> None:
+def test_link_targets_exist() -> None:
     titles = re.findall(r"^## (.+)", COURSE, re.M)
     anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     for target in re.findall(r"\]\(([^)]+)\)", COURSE):
@@ -79,36 +79,36 @@ def test_links_lead_somewhere() -> None:
 
 
 @pytest.mark.parametrize("line", TRAINING)
-def test_commands_that_train(line: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_training_commands_run(line: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     words = line.split()[1:]
     extra = tiny_overrides(words)
     if any(word in NEEDS_28_PIXELS for word in words):
         extra.append(f"data_dir={request.getfixturevalue('data_dir')}")
     else:
         extra.append("dataset=digits")
-    done = command([*words, *extra], tmp_path)
-    assert done.code == 0, done.err
+    outcome = command([*words, *extra], tmp_path)
+    assert outcome.code == 0, outcome.err
     assert list((tmp_path / "outputs").rglob("metrics.json"))
 
 
-def test_the_report_of_all_runs(tmp_path: Path) -> None:
+def test_report_of_all_runs(tmp_path: Path) -> None:
     (line,) = [line for line in COMMANDS if "mode=report" in line]
     aetrain.run([*TINY, f"hydra.run.dir={tmp_path / 'outputs' / 'RUN'}"])
-    done = command(line.split()[1:], tmp_path)
-    assert done.code == 0, done.err
+    outcome = command(line.split()[1:], tmp_path)
+    assert outcome.code == 0, outcome.err
     assert (tmp_path / "outputs" / "report.html").is_file()
     assert (tmp_path / "outputs" / "report.csv").is_file()
 
 
-def test_the_other_commands_are_those_of_the_readme() -> None:
-    """TensorBoard does not end by itself: test_readme.py starts it by the same commands."""
+def test_other_commands_are_those_of_the_readme() -> None:
+    """TensorBoard does not end by itself: test_readme.py starts it with the same commands."""
     readme = shell_lines((ROOT / "README.md").read_text())
     rest = [line for line in shell_lines(COURSE) if line not in TRAINING and "mode=report" not in line]
     assert rest
     assert set(rest) <= set(readme)
 
 
-def test_a_run_writes_the_pictures_that_the_course_names(tmp_path: Path) -> None:
+def test_run_writes_the_pictures_that_the_course_names(tmp_path: Path) -> None:
     small = [setting for setting in TINY if not setting.startswith("views=")]
     views = "views=[default,neighbours]"
     aetrain.run([*small, views, "model=vae", f"hydra.run.dir={tmp_path / 'RUN'}"])

@@ -1,4 +1,4 @@
-"""Files of a run that are cut off or lost: the same command comes to the same, whichever file it is."""
+"""Files of a run that are cut off or lost: whichever file it is, the same command gives the same run."""
 
 import os
 import shutil
@@ -15,27 +15,26 @@ from aetrain.selfcheck.fingerprint import differences, fingerprint
 DRAWN = (*TINY, "model=linear", "views=default", "~views.code", "~views.reconstructions", "epochs=3")
 
 
-def half(file: Path) -> None:
+def cut_in_half(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 
 
-def fine(arguments: list[str], folder: Path) -> str:
+def run_command(arguments: list[str], folder: Path) -> str:
     outcome = command(arguments, folder)
     assert outcome.code == 0, outcome.err
     return outcome.out
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three epochs, and the same of four."""
-    place = tmp_path_factory.mktemp("damage")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a run of three epochs and the same run of four."""
+    folder = tmp_path_factory.mktemp("damage")
     for epochs in (3, 4):
-        fine([*DRAWN, f"epochs={epochs}", f"hydra.run.dir=of{epochs}"], place)
-    return place
+        run_command([*DRAWN, f"epochs={epochs}", f"hydra.run.dir=epochs{epochs}"], folder)
+    return folder
 
 
-# Every file of a run's directory, but for what is written in turn with another: those of the older checkpoint, which
-# is not looked at, and the weights of either, of which the tests of checkpoints tell more.
+# Every file of a run's directory except the previous checkpoint, which is not read here.
 FILES = [
     *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/lock", "aetrain.log", "history.jsonl", "events*"),
     *("checkpoint/model.safetensors", "checkpoint/training.pt", "checkpoint/journal.jsonl", "checkpoint/state.json"),
@@ -43,48 +42,48 @@ FILES = [
 ]
 
 
-def damaged(place: Path, folder: Path, pattern: str, harm: Callable[[Path], None]) -> Path:
-    """A copy of the run of three epochs that was killed before it had written its figures, with harm done to a file."""
-    run = Path(shutil.copytree(place / "of3", folder / "run"))
+def damaged_copy(originals: Path, folder: Path, pattern: str, damage: Callable[[Path], None]) -> Path:
+    """Copy the run of three epochs as if killed before it wrote its metrics, and damage one of its files."""
+    run = Path(shutil.copytree(originals / "epochs3", folder / "run"))
     (run / "metrics.json").unlink()
     (file,) = run.glob(pattern)
-    harm(file)
+    damage(file)
     return run
 
 
 @pytest.mark.parametrize("pattern", FILES)
-def test_file_that_is_lost_at_the_end_costs_nothing(pattern: str, place: Path, tmp_path: Path) -> None:
-    run = damaged(place, tmp_path, pattern, Path.unlink)
-    fine([*DRAWN, "hydra.run.dir=run"], tmp_path)
-    assert not differences(fingerprint(place / "of3"), fingerprint(run))
+def test_run_with_a_lost_file_ends_exactly_as_without(pattern: str, originals: Path, tmp_path: Path) -> None:
+    run = damaged_copy(originals, tmp_path, pattern, Path.unlink)
+    run_command([*DRAWN, "hydra.run.dir=run"], tmp_path)
+    assert not differences(fingerprint(originals / "epochs3"), fingerprint(run))
 
 
 @pytest.mark.parametrize("pattern", FILES)
-def test_file_that_is_cut_off_in_the_midst_costs_nothing(pattern: str, place: Path, tmp_path: Path) -> None:
-    run = damaged(place, tmp_path, pattern, half)
-    fine(["resume=run", "epochs=4"], tmp_path)
-    assert not differences(fingerprint(place / "of4"), fingerprint(run))
+def test_run_with_a_file_that_is_cut_off_resumes_exactly(pattern: str, originals: Path, tmp_path: Path) -> None:
+    run = damaged_copy(originals, tmp_path, pattern, cut_in_half)
+    run_command(["resume=run", "epochs=4"], tmp_path)
+    assert not differences(fingerprint(originals / "epochs4"), fingerprint(run))
 
 
-def test_config_is_that_of_the_checkpoint_where_it_was_cut_off(
-    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_config_that_is_cut_off_is_read_from_the_checkpoint(
+    originals: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where what is left of it is a config: its last settings would be those that nobody said anything of."""
-    run = Path(shutil.copytree(place / "of4", tmp_path / "run"))
+    """Also where the rest of it is a valid config, in which the last settings would be missing."""
+    run = Path(shutil.copytree(originals / "epochs4", tmp_path / "run"))
     file = run / ".hydra" / "config.yaml"
     text = file.read_text().replace("seed: 0", "seed: 7")
-    for cut in (text[: text.index("epochs:")], text[: text.index("noise:")], "model: [", ""):
-        file.write_text(cut)
+    for remainder in (text[: text.index("epochs:")], text[: text.index("noise:")], "model: [", ""):
+        file.write_text(remainder)
         caplog.clear()
-        fine(["mode=eval", "run=run"], tmp_path)
+        run_command(["mode=eval", "run=run"], tmp_path)
         assert "going by the copy in the checkpoint" in caplog.text
         assert api.load(run).config.seed == 0
     file.unlink()
-    assert "nothing to do" in fine(["resume=run"], tmp_path)
+    assert "nothing to do" in run_command(["resume=run"], tmp_path)
 
 
-def test_config_that_was_edited_is_taken_as_it_is(place: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(place / "of4", tmp_path / "run"))
+def test_config_that_was_edited_is_used(originals: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(originals / "epochs4", tmp_path / "run"))
     file = run / ".hydra" / "config.yaml"
     file.write_text(file.read_text().replace("batch_size: 32", "batch_size: 64"))
     assert api.load(run).config.batch_size == 64

@@ -1,4 +1,4 @@
-"""Disks that are full and folders that can only be read, real ones: the run says so, and goes on later."""
+"""Real disks that are full and folders that are read-only: the run reports it and can be resumed."""
 
 import os
 import shutil
@@ -18,90 +18,97 @@ LINEAR = (*TINY, "model=linear", "epochs=3")
 
 
 def one_message(outcome: dict[str, str | int] | Outcome) -> str:
-    """The message of a command that failed because nothing more could be written."""
-    said = outcome if isinstance(outcome, dict) else vars(outcome)
-    err = str(said["err"])
-    assert said["code"] == 1, said
+    """Return the message of a command that failed because a file could not be written."""
+    values = outcome if isinstance(outcome, dict) else vars(outcome)
+    err = str(values["err"])
+    assert values["code"] == 1, values
     assert err.startswith("aetrain: ")
     assert "cannot be written to" in err
     assert len(err.splitlines()) == 1, err
-    assert "Traceback" not in err + str(said["out"])
+    assert "Traceback" not in err + str(values["out"])
     return err
 
 
 @pytest.fixture(scope="module")
-def words() -> list[str]:
-    found = namespace()
-    if not found:
-        pytest.skip("no file system can be mounted here, not even in a namespace of the user's own")
-    return found
+def unshare() -> list[str]:
+    """Return the beginning of a command that runs in its own mount namespace; skip the test where there is none."""
+    words = namespace()
+    if not words:
+        pytest.skip("no file system can be mounted here, not even in a user namespace")
+    return words
 
 
 @pytest.mark.slow
-def test_disk_that_fills_up_costs_nothing(words: list[str], tmp_path: Path) -> None:
-    """Wherever in the run it is: each time it stops with a message, and the same command comes to the same."""
-    found = small_disk(words, tmp_path, "filled", *LINEAR)
-    assert len(found) == 5
-    for one in found:
-        assert "No space left on device" in one_message(one["first"])
-        assert not one["unfinished"]
-        assert one["again"]["code"] == 0, one["again"]
-        assert not one["differ"]
+def test_run_on_a_full_disk_stops_with_a_message_and_resumes_exactly(unshare: list[str], tmp_path: Path) -> None:
+    """Five amounts of free space; the same command later gives the same run as without a full disk."""
+    outcomes = small_disk(unshare, tmp_path, "filled", *LINEAR)
+    assert len(outcomes) == 5
+    for outcome in outcomes:
+        assert "No space left on device" in one_message(outcome["first"])
+        assert not outcome["unfinished"]
+        assert outcome["repeated"]["code"] == 0, outcome["repeated"]
+        assert not outcome["differences"]
 
 
 @pytest.mark.slow
-def test_disk_that_can_only_be_read_costs_nothing(words: list[str], tmp_path: Path) -> None:
-    (one,) = small_disk(words, tmp_path, "read_only", *LINEAR)
-    assert "Read-only file system" in one_message(one["first"])
-    assert one["again"]["code"] == 0, one["again"]
-    assert not one["differ"]
+def test_run_on_a_read_only_disk_stops_with_a_message_and_resumes_exactly(unshare: list[str], tmp_path: Path) -> None:
+    (outcome,) = small_disk(unshare, tmp_path, "read_only", *LINEAR)
+    assert "Read-only file system" in one_message(outcome["first"])
+    assert outcome["repeated"]["code"] == 0, outcome["repeated"]
+    assert not outcome["differences"]
 
 
-# A noise that seals the run's directory in the third epoch.
+# A noise that makes the run's directory read-only in the fourth epoch.
 MODULE = '''
 from pathlib import Path
 from aetrain.data.noise import NoNoise
 
 
-class Sealing(Clean):
-    """Nothing can be made in the run's directory any more."""
+class Sealing(NoNoise):
+    """Make the run's directory read-only after some calls."""
 
     calls = 0
 
     def __call__(self, x, generator=None):
         Sealing.calls += 1
-        if Sealing.calls == 7 and not Path("mended").exists():
+        if Sealing.calls == 7 and not Path("repaired").exists():
             Path("run").chmod(0o555)
         return x
 '''
 
 
 @pytest.mark.slow
-def test_folder_that_is_sealed_while_training_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files that are open stay so, and no new one can be made; root has to lay down the right to do so."""
-    lowered = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-    if lowered and (not shutil.which("setpriv") or subprocess.run([*lowered, "true"], capture_output=True).returncode):
+def test_run_in_a_folder_that_becomes_read_only_stops_and_resumes_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open files stay open, and no new file can be created; root first has to drop its rights."""
+    drop_rights = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if drop_rights and (
+        not shutil.which("setpriv") or subprocess.run([*drop_rights, "true"], capture_output=True).returncode
+    ):
         pytest.skip("root may write anywhere, and setpriv cannot take that right away here")
     (tmp_path / "mine" / "noise").mkdir(parents=True)
     (tmp_path / "sealing.py").write_text(MODULE)
-    (tmp_path / "mine" / "noise" / "sealing.yaml").write_text("# Seals.\n_target_: sealing.Sealing\n")
-    said = ["--config-dir", "mine", *LINEAR, "noise=sealing", "epochs=6"]
+    (tmp_path / "mine" / "noise" / "sealing.yaml").write_text(
+        "# Makes the directory read-only.\n_target_: sealing.Sealing\n"
+    )
+    overrides = ["--config-dir", "mine", *LINEAR, "noise=sealing", "epochs=6"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
 
-    words = [*lowered, *aetrain(), *said, "hydra.run.dir=run"]
-    ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert "Permission denied" in one_message(Outcome(ended.returncode, ended.stdout, ended.stderr))
+    program = [*drop_rights, *aetrain(), *overrides, "hydra.run.dir=run"]
+    completed = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert "Permission denied" in one_message(Outcome(completed.returncode, completed.stdout, completed.stderr))
     monkeypatch.syspath_prepend(str(tmp_path))
     assert api.load(tmp_path / "run", trust=True).config.epochs == 6
     (tmp_path / "run").chmod(0o755)
-    (tmp_path / "mended").touch()
-    for name in ("run", "whole"):
-        assert command([*said, f"hydra.run.dir={name}"], tmp_path).code == 0
-    assert not differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "run"))
+    (tmp_path / "repaired").touch()
+    for name in ("run", "uninterrupted"):
+        assert command([*overrides, f"hydra.run.dir={name}"], tmp_path).code == 0
+    assert not differences(fingerprint(tmp_path / "uninterrupted"), fingerprint(tmp_path / "run"))
 
 
-def test_parent_that_can_only_be_read_is_said(tmp_path: Path) -> None:
-    """Somebody else's folder, or a mistyped one: before anything is trained."""
+def test_parent_folder_that_cannot_be_created_is_named_before_training(tmp_path: Path) -> None:
+    """A folder of another user, or a mistyped one."""
     outcome = command([*LINEAR, "hydra.run.dir=/proc/nowhere/run"], tmp_path)
     assert outcome.code == 1
     assert "/proc/nowhere" in outcome.err

@@ -130,9 +130,7 @@ def test_encode_gives_the_codes_of_load_in_the_order_of_the_data_set(tiny: Calla
 
 
 @pytest.mark.parametrize("subset", ["null", "5"])
-def test_encode_of_a_folder_saves_the_file_names(
-    subset: str, tiny: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_encode_of_a_folder_saves_the_file_names(subset: str, tiny: Callable[..., Path], tmp_path: Path) -> None:
     images = {}
     for index in range(12):
         pixels = np.random.default_rng(index).integers(0, 256, (8, 8), np.uint8)
@@ -141,17 +139,17 @@ def test_encode_of_a_folder_saves_the_file_names(
         Image.fromarray(pixels).save(file)
         images[file.relative_to(tmp_path / "mine").as_posix()] = pixels
     directory = tiny("model=deep")
-    where = [f"dataset.path='{tmp_path / 'mine'}'", "dataset.size=8", f"dataset.subset={subset}"]
-    api.run([f"run={directory}", "mode=encode", "dataset=folder", *where])
+    dataset = [f"dataset.path='{tmp_path / 'mine'}'", "dataset.size=8", f"dataset.subset={subset}"]
+    api.run([f"run={directory}", "mode=encode", "dataset=folder", *dataset])
     (file,) = directory.glob("eval/*/codes.npz")
-    found, run = np.load(file), aetrain.load(directory)
+    saved, run = np.load(file), aetrain.load(directory)
     assert json.loads((file.parent / "metrics.json").read_text())["status"] == "finished"
-    seen = 0
+    num_codes = 0
     for name in ("train", "test"):
-        assert len(found[name]) == len(found[f"{name}_files"]) == len(found[f"{name}_labels"])
-        for code, path, label in zip(found[name], found[f"{name}_files"], found[f"{name}_labels"], strict=True):
+        codes, files, labels = saved[name], saved[f"{name}_files"], saved[f"{name}_labels"]
+        for code, path, label in zip(codes, files, labels, strict=True):
             x = torch.from_numpy(images[str(path)]).float().div(255).view(1, 1, 8, 8)
             np.testing.assert_allclose(code, run.encode(x)[0].numpy(), rtol=1e-5, atol=1e-6)
             assert "ab"[label] == str(path)[0]
-            seen += 1
-    assert seen == (12 if subset == "null" else 6)
+            num_codes += 1
+    assert num_codes == (12 if subset == "null" else 6)

@@ -1,4 +1,4 @@
-"""The README is true: its commands run, its tables list what there is, its Python works."""
+"""The README is correct: its commands run, its tables list every option, its Python code works."""
 
 import re
 import shutil
@@ -16,26 +16,36 @@ import pytest
 import torch
 from command import command
 from conftest import ROOT, TINY
+from PIL import Image
 
 import aetrain
 from aetrain.config.paths import groups
-from aetrain.evaluation.metric_descriptions import DESCRIPTIONS
+from aetrain.evaluation.metric_descriptions import DESCRIPTIONS, metrics_page
 
 README = (ROOT / "README.md").read_text()
+MAX_LINES = 200
 
 
 def blocks(language: str) -> list[str]:
+    """Return the text of all code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
 
 
-COMMANDS = [line.split("  # ")[0].strip() for block in blocks("sh") for line in block.splitlines() if line.strip()]
-# Real runs on few images: a test wants to know that the words are right, the figures have tests of their own.
+def commands() -> list[str]:
+    """Return the commands of all sh blocks without their comments."""
+    lines = "".join(blocks("sh")).splitlines()
+    return [line.split("  # ")[0].strip() for line in lines if line.strip()]
+
+
+COMMANDS = commands()
+
+# Real runs on few images: these tests check that the commands are accepted; other tests check the metrics.
 QUICK = ("epochs=1", "dataset.subset=64", "views=none")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run to be evaluated and loaded."""
+    """Train a run that tests evaluate and load, and return its directory."""
     directory = tmp_path_factory.mktemp("readme") / "RUN"
     aetrain.run([*TINY, f"hydra.run.dir={directory}"])
     return directory
@@ -43,9 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder: the run, images of their own, and the README's own model."""
-    from PIL import Image
-
+    """Return a folder of a user: a run, images, and the files that the README shows."""
     shutil.copytree(trained, tmp_path / "RUN")
     (tmp_path / "my" / "images").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
@@ -57,11 +65,11 @@ def folder(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         if named := re.match(r"# (\S+\.(?:py|yaml))\n", block):
             (tmp_path / named[1]).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / named[1]).write_text(block)
-    monkeypatch.syspath_prepend(tmp_path)  # what PYTHONPATH=. does
+    monkeypatch.syspath_prepend(tmp_path)  # as PYTHONPATH=. does
     return tmp_path
 
 
-def test_there_are_commands() -> None:
+def test_readme_has_commands() -> None:
     assert len(COMMANDS) > 12
     assert COMMANDS[:2] == ["make demo", "make test"]
 
@@ -78,29 +86,31 @@ def test_aetrain_commands(line: str, folder: Path, request: pytest.FixtureReques
         if not any(word.startswith("dataset=") for word in words) or "dataset=fashion" in words:
             extra = (*extra, f"data_dir={request.getfixturevalue('data_dir')}")
     if "measures=few_labels" in words:
-        extra = (*extra, "measures.few_labels.labels=[20]")  # the run has seen no hundred images
-    done = command([*words[1:], *extra], folder)
-    assert done.code == 0, done.err
+        extra = (*extra, "measures.few_labels.labels=[20]")  # the run has fewer than 100 images
+    outcome = command([*words[1:], *extra], folder)
+    assert outcome.code == 0, outcome.err
 
 
-def test_make_demo_says_where_the_pictures_are_and_how_to_open_tensorboard() -> None:
+@pytest.mark.slow
+def test_make_demo_prints_the_path_of_the_pictures_and_how_to_open_tensorboard() -> None:
     if not (ROOT / ".venv" / ".installed").is_file():
         pytest.skip("`make install` has not been run here")
-    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    pictures = re.search(r"pictures: (\S+)", done.stdout)
-    assert pictures, done.stdout
+    completed = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert completed.returncode == 0, completed.stderr
+    pictures = re.search(r"pictures: (\S+)", completed.stdout)
+    assert pictures, completed.stdout
     assert (ROOT / pictures[1] / "reconstructions.png").is_file()
-    opens = re.search(r"compare:\s+(\S*tensorboard) --logdir (\S+)", done.stdout)
-    assert opens, done.stdout
+    opens = re.search(r"compare:\s+(\S*tensorboard) --logdir (\S+)", completed.stdout)
+    assert opens, completed.stdout
     assert (ROOT / opens[1]).is_file(), "a new user has no tensorboard on the path"
     assert (ROOT / opens[2]).is_dir()
 
 
-def test_make_test_is_what_ci_runs() -> None:
+def test_ci_runs_make_test() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+@pytest.mark.slow
 def test_tensorboard_command_serves_the_runs(folder: Path) -> None:
     (line,) = [c for c in COMMANDS if c.startswith("tensorboard")]
     (folder / "outputs").mkdir()
@@ -111,9 +121,10 @@ def test_tensorboard_command_serves_the_runs(folder: Path) -> None:
 
 @contextmanager
 def tensorboard(arguments: list[str], folder: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Start TensorBoard on a free port and yield its address once it knows the run."""
+    with socket.socket() as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        port = free_socket.getsockname()[1]
     call = [sys.executable, "-m", "tensorboard.main", *arguments, "--port", str(port), "--host", "127.0.0.1"]
     server = subprocess.Popen(call, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -150,11 +161,17 @@ def test_every_group_and_option_is_listed() -> None:
         assert row == " ".join(f"`{option}`" for option in options), f"the row of {group} is out of date"
 
 
-def test_every_figure_is_explained() -> None:
-    for name, meaning in DESCRIPTIONS.items():
-        assert f"| `{name}` | {meaning} |" in README
+def test_every_metric_is_explained() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    assert page == metrics_page()
+    for name, description in DESCRIPTIONS.items():
+        assert f"| `{name}` | {description} |" in page
 
 
-def test_links_lead_somewhere() -> None:
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= MAX_LINES
+
+
+def test_link_targets_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

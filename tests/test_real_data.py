@@ -1,8 +1,9 @@
-"""The figures that the README and the documents promise, reached on the real MNIST. Skipped where there is no data."""
+"""The metrics that the README and the documents promise, on the real MNIST. Skipped where there is no data."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ Run = Callable[..., Path]
 
 @pytest.fixture
 def full(run: Run, data_dir: Path) -> Run:
-    """Runs an experiment in full, on the real data, without pictures."""
+    """Return a function that runs an experiment in full, on the real data, without pictures."""
 
     def full(*overrides: str, name: str = "run") -> Path:
         return run(*overrides, f"data_dir={data_dir}", "device=cpu", "views=none", name=name)
@@ -29,16 +30,17 @@ def full(run: Run, data_dir: Path) -> Run:
     return full
 
 
-def metrics(directory: Path) -> dict[str, float]:
-    return json.loads((directory / "metrics.json").read_text())
+def metrics(directory: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((directory / "metrics.json").read_text())
+    return content
 
 
 def history(directory: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
 
 
-def test_known_answers_of_the_data(data_dir: Path) -> None:
-    """PCA-30, the mean image and the grey floor: they pin the units of every other figure."""
+def test_known_answers_on_mnist(data_dir: Path) -> None:
+    """PCA-30, the mean image and the entropy of the pixels fix the units of all other metrics."""
     dataset = Mnist(path=str(data_dir))
     splits = dataset.load()
     train = in_order(splits.train, 8192, dataset.prepare)
@@ -51,16 +53,16 @@ def test_known_answers_of_the_data(data_dir: Path) -> None:
     assert abs(evaluator.entropy(x).mean() - 45.535) < 0.01
 
 
-def test_linear_is_pca(full: Run) -> None:
+def test_linear_autoencoder_reaches_the_error_of_pca(full: Run) -> None:
     directory = full("experiment=linear_is_pca")
     final = metrics(directory)
     assert abs(final["test/pca_sse"] - 13.866) < 0.001
     assert final["test/sse"] < 1.01 * final["test/pca_sse"]
     assert final["test/pca_angle"] < 5
-    assert history(directory)[-1]["train/nll"] > 14.2, "no affine map of rank 30 can be better than PCA"
+    assert history(directory)[-1]["train/nll"] > 14.2, "no affine map of rank 30 is better than PCA"
 
 
-def test_pca_as_pretraining_is_exact(full: Run) -> None:
+def test_pretrain_pca_is_exact(full: Run) -> None:
     final = metrics(full("experiment=linear_is_pca", "pretrain=pca", "epochs=0"))
     assert abs(final["test/sse"] - final["test/pca_sse"]) < 1e-3
     assert final["test/pca_angle"] < 0.1
@@ -72,36 +74,36 @@ def test_vae_reaches_the_published_elbo(full: Run) -> None:
     assert epochs[10]["test/neg_elbo"] <= 106.5
 
 
-def test_deep_sigmoid_beats_half_of_pca_2_and_its_digits_are_recognisable(full: Run) -> None:
+def test_deep_sigmoid_halves_the_error_of_pca_2_and_keeps_the_digits(full: Run) -> None:
     directory = full("experiment=deep_sigmoid")
     assert metrics(directory)["test/sse"] <= 43.6 / 2
-    # Recognisable: a classifier of raw pixels calls the reconstruction of a digit what it calls a digit.
+    # A classifier of raw pixels recognises the digit in the reconstruction.
     trained = aetrain.load(directory)
     dataset = Mnist(path=trained.config.data_dir)
     splits = dataset.load()
     train = dataset.prepare(splits.train.pixels[:20_000]).flatten(1)
     x = dataset.prepare(splits.test.pixels[:1000])
-    painted = trained.reconstruct(x).flatten(1)
-    nearest = torch.cdist(painted, train).argmin(1)
-    assert (splits.train.labels[nearest] == splits.test.labels[:1000]).float().mean() > 0.9
+    reconstructions = trained.reconstruct(x).flatten(1)
+    nearest = torch.cdist(reconstructions, train).argmin(1)
+    assert (splits.train.classes[nearest] == splits.test.classes[:1000]).float().mean() > 0.9
 
 
-def test_sparse_units_are_as_active_as_they_should_be_and_become_strokes(full: Run) -> None:
-    with_it = full("experiment=sparse_kl_crops", name="kl")
-    without = full("experiment=sparse_kl_crops", "sparsity=none", name="none")
-    assert 0.008 < metrics(with_it)["test/code_mean"] < 0.012
-    # A stroke is smooth, so a pixel of it resembles the next one; a unit that merely copies is noise.
-    assert smoothness(with_it) > smoothness(without) + 0.3
+def test_sparse_units_have_the_target_activity_and_become_strokes(full: Run) -> None:
+    sparse = full("experiment=sparse_kl_crops", name="kl")
+    plain = full("experiment=sparse_kl_crops", "sparsity=none", name="none")
+    assert 0.008 < metrics(sparse)["test/code_mean"] < 0.012
+    # A stroke is smooth: neighbouring pixels are similar. The weights of a unit that copies pixels are noise.
+    assert smoothness(sparse) > smoothness(plain) + 0.3
 
 
 def smoothness(directory: Path) -> float:
-    """Correlation of neighbouring pixels in the first layer's pictures, mean over units."""
+    """Return the correlation of neighbouring pixels in the weights of the first layer, mean over units."""
     weights = aetrain.load(directory).model.first_layer_weights().detach()[:, 0]
     weights = weights - weights.mean((1, 2), keepdim=True)
     return float(((weights[:, :, 1:] * weights[:, :, :-1]).sum((1, 2)) / weights.square().sum((1, 2))).mean())
 
 
-def test_denoising_finds_the_clean_image_better_than_a_plain_autoencoder(full: Run) -> None:
+def test_denoising_has_a_lower_error_than_a_plain_autoencoder(full: Run) -> None:
     denoising = metrics(full("experiment=denoising_masking", name="noise"))
     plain = full("experiment=denoising_masking", "noise=none", name="plain")
     aetrain.run(["mode=eval", f"run={plain}", "noise=masking", "noise.p=0.3"])
@@ -111,17 +113,17 @@ def test_denoising_finds_the_clean_image_better_than_a_plain_autoencoder(full: R
 
 @pytest.mark.parametrize("name", groups()["experiment"])
 def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
-    """One epoch on a few images, with every picture: what it reaches in full stands in docs/experiments.md."""
+    """One epoch on a few images, with all pictures; docs/experiments.md has the results of full runs."""
     from omegaconf import OmegaConf
 
     from aetrain.config.paths import CONFIG_DIR
 
-    said = OmegaConf.load(CONFIG_DIR / "experiment" / f"{name}.yaml")
-    stages = ["pretrain.epochs=1"] if OmegaConf.select(said, "pretrain.epochs") is not None else []
+    experiment = OmegaConf.load(CONFIG_DIR / "experiment" / f"{name}.yaml")
+    pretraining = ["pretrain.epochs=1"] if OmegaConf.select(experiment, "pretrain.epochs") is not None else []
     directory = run(
-        f"experiment={name}", f"data_dir={data_dir}", "epochs=1", "dataset.subset=2000", "measures=none", *stages
+        f"experiment={name}", f"data_dir={data_dir}", "epochs=1", "dataset.subset=2000", "measures=none", *pretraining
     )
     assert metrics(directory)["status"] == "finished"
     assert (directory / "figures" / "reconstructions.png").is_file()
     claims = Path(__file__).resolve().parent.parent / "benchmarks" / "claims"
-    assert (claims / f"{name}.py").is_file(), "an experiment without a claim shows nothing"
+    assert (claims / f"{name}.py").is_file(), "an experiment needs a claim"

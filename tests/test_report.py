@@ -1,4 +1,4 @@
-"""The report: its numbers are those of the runs, no damage in a run directory breaks it, and it needs no other file."""
+"""The report: its numbers are those of the runs, no damaged run breaks it, and it needs no other file."""
 
 import base64
 import csv
@@ -136,7 +136,11 @@ def test_only_settings_that_vary_are_columns(sweep: Path) -> None:
     write_run(sweep / "more", "model=vae", "optimizer.lr=0.01", "dataset=digits", metrics={"test/sse": 1.0})
     groups = group_runs(read_runs(sweep, sweep))
     assert {tuple(group.differences) for group in groups} == {("model", "optimizer.lr")}
-    assert {tuple(group.differences.values()) for group in groups} == {("vae", "0.001"), ("deep", "0.001"), ("vae", "0.01")}
+    assert {tuple(group.differences.values()) for group in groups} == {
+        ("vae", "0.001"),
+        ("deep", "0.001"),
+        ("vae", "0.01"),
+    }
 
 
 def test_runs_that_differ_only_in_the_saved_config_are_not_averaged(tmp_path: Path) -> None:
@@ -188,7 +192,10 @@ def test_hostile_text_in_a_run_is_shown_as_text(sweep: Path) -> None:
         metrics={"status": "failed", "cause": HOSTILE_TEXT, HOSTILE_TEXT: 1.0, f"test/{HOSTILE_TEXT}": 2.0},
         findings=[{"what": HOSTILE_TEXT, "evidence": HOSTILE_TEXT, "remedy": HOSTILE_TEXT}],
     )
-    OmegaConf.save(OmegaConf.create([f"model={HOSTILE_TEXT[:-1]}", f"x={HOSTILE_TEXT[:-1]}"]), hostile_run / ".hydra" / "overrides.yaml")
+    OmegaConf.save(
+        OmegaConf.create([f"model={HOSTILE_TEXT[:-1]}", f"x={HOSTILE_TEXT[:-1]}"]),
+        hostile_run / ".hydra" / "overrides.yaml",
+    )
     (hostile_run / "history.jsonl").write_text(json.dumps({"epoch": 1, f"test/{HOSTILE_TEXT}": 1.0}) + "\n")
     (hostile_run / "figures").mkdir()
     (hostile_run / "figures" / "units<script>.png").write_bytes(b"\x89PNG no picture")

@@ -29,14 +29,14 @@ from aetrain.evaluation.measures.linear_classifier import (
 from aetrain.evaluation.measures.measure import EvalInputs, encode_all
 from aetrain.evaluation.measures.probes import Probes, clustering_accuracy, majority_vote, mutual_information
 from aetrain.evaluation.measures.retrieval import Retrieval, precision_at_k
-from aetrain.modes import search
 from aetrain.model.records import GaussianCode
+from aetrain.modes import search
 from aetrain.runs import entry, train
 from aetrain.runs.build import Components, build
 from aetrain.views.neighbours import nearest_other_rows
 
 
-def blobs(count: int = 300, classes: int = 3, dim: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def blobs(count: int = 300, classes: int = 3, dim: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Return rows [count, dim] around the centres of classes that overlap, and their classes [count]."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % classes

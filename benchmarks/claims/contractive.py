@@ -1,4 +1,4 @@
-"""Rifai et al. (2011): a penalty on the code's Jacobian makes the code insensitive to small changes of the image."""
+"""Rifai et al. (2011): a penalty on the Jacobian makes the code insensitive to small changes of the image."""
 
 import torch
 from measurements import unseen
@@ -26,7 +26,7 @@ STEP = 1.0  # L2 norm of the change; the norm of an image is about 9
 
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Check how far random changes of one norm move the code, in absolute terms and relative to the codes' distances."""
+    """Check how far random changes of the image move the code, also relative to the distances between codes."""
     x = unseen(runs["contractive"], 1000)
     change = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     change *= STEP / change.flatten(1).norm(dim=1)[:, None, None, None]

@@ -18,7 +18,7 @@ RUNS = {
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Check that the test error is smaller than that of the dense network of nearest size and of the larger tied one."""
+    """Check that the test error is below that of the dense network of nearest size and of the larger tied one."""
     conv, dense, tied = (runs[name].metrics for name in ("conv", "dense", "tied"))
     figures = {
         "test SSE, convolutional": conv["test/sse"],

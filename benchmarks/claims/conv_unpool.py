@@ -27,7 +27,7 @@ RUNS = {
 
 @torch.no_grad()
 def fraction_in_position(trained: Trained, x: torch.Tensor) -> float:
-    """Return the fraction of the maxima of 2x2 squares that unpooling puts into their positions, for images [B, C, H, W].
+    """Return the fraction of the maxima of 2x2 squares in images x [B, C, H, W] that unpooling puts back.
 
     Unfolding finds the maxima here, independently of the model.
     """
@@ -46,7 +46,7 @@ def fraction_in_position(trained: Trained, x: torch.Tensor) -> float:
 
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Check that all maxima are in their positions, and that pool indices lower the test error of both other decoders."""
+    """Check that all maxima are in position, and that the test error is below that of both other decoders."""
     unpool = runs["unpool"]
     data = splits_of(unpool)
     x, shown = pixels(data.test, 2000), one_of_each_class(data.test)

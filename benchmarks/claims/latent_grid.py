@@ -29,47 +29,47 @@ SIDE = 20
 
 
 def cell_changes(pictures: Tensor) -> Tensor:
-    """Return the squared differences between a grid's pictures [SIDE * SIDE, 1, 28, 28] and their right or lower neighbours."""
+    """Return the squared differences between pictures [SIDE * SIDE, 1, 28, 28] of adjacent cells, right and down."""
     cells = pictures.flatten(1).unflatten(0, (SIDE, SIDE))
     return torch.cat([cells.diff(dim=d).square().sum(2).flatten() for d in (0, 1)])
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Three grids: around 0 of both models, and one as wide as the codes of the model without penalty.
+    """Check three grids: one around 0 for both models, and one as wide as the codes of the model without penalty.
 
-    As wide as the codes is twice their root mean square each way, which is what the first two are for the first model.
+    Half the width of a grid is twice the root mean square of the codes: of the first model for the first two grids.
     """
     widths = {name: 2 * float(codes_of_test(run).square().mean().sqrt()) for name, run in runs.items()}
     figures: dict[str, float] = {}
-    sheets, votes, jump = {}, {}, {}
+    sheets, votes, changes = {}, {}, {}
     for title, name, width in (
         ("with the penalty", "latent_grid", widths["latent_grid"]),
         ("without, the same grid", "without", widths["latent_grid"]),
         ("without, as wide as its codes", "without", widths["without"]),
     ):
         pictures = runs[name].decode(CodeGrid(SIDE, width).coordinates())
-        votes[title], jump[title] = vote_digits(pictures), cell_changes(pictures)
+        votes[title], changes[title] = vote_digits(pictures), cell_changes(pictures)
         sheets[f"{title}: ±{width:.1f}"] = grid(pictures, columns=SIDE)
         figures |= {
             f"half the grid's width, {title}": width,
             f"digits on the grid, {title}": votes[title].classes,
-            f"mean squared change from cell to cell, {title}": float(jump[title].mean()),
-            f"largest squared change from cell to cell, {title}": float(jump[title].max()),
+            f"mean squared change from cell to cell, {title}": float(changes[title].mean()),
+            f"largest squared change from cell to cell, {title}": float(changes[title].max()),
             f"squared distance of a cell to the nearest training image, {title}": float(votes[title].distance.mean()),
             f"share of cells with 8 of the 10 nearest training images of one digit, {title}": float(
                 (votes[title].agreement >= 0.8).float().mean()
             ),
         }
-    written = float(vote_digits(pixels(mnist().test, 500)).distance.mean())
-    figures["squared distance of a test image to the nearest training image"] = written
+    test_distance = float(vote_digits(pixels(mnist().test, 500)).distance.mean())
+    figures["squared distance of a test image to the nearest training image"] = test_distance
     figures |= {f"test SSE, {name}": run.metrics["test/sse"] for name, run in runs.items()}
-    ours, same, wide = votes
+    penalty, same, wide = votes
     holds = bool(
-        votes[ours].classes == 10
+        votes[penalty].classes == 10
         and votes[same].classes < 10
-        and votes[ours].distance.mean() < written
-        and jump[ours].mean() < jump[wide].mean()
-        and jump[ours].max() < jump[wide].max()
+        and votes[penalty].distance.mean() < test_distance
+        and changes[penalty].mean() < changes[wide].mean()
+        and changes[penalty].max() < changes[wide].max()
     )
     note = (
         "Not confirmed: that cells are no digits without the penalty. On a grid as wide as its codes they are digits "

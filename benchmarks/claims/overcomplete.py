@@ -28,7 +28,7 @@ NOISES = {"masking 0.3": Replace(p=0.3, white=0.0), "salt 0.1": Replace(p=0.1, w
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Check the error of noisy images against that of the images themselves, the L0, and the 1-NN accuracy of the code."""
+    """Check the error against that of the noisy images themselves, the L0, and the 1-NN accuracy of the code."""
     sparse, plain = runs["sparse"], runs["plain"]
     x = unseen(sparse)
     titles = {

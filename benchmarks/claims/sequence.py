@@ -13,7 +13,7 @@ RUNS = {"sequence": ["experiment=sequence"]}
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Check that the error is below that of PCA with half as many units, and that the vector is the decoder's only input."""
+    """Check that the error is below that of PCA-16, and that the vector is the decoder's only input."""
     run = runs["sequence"]
     data = splits_of(run)
     x, shown = pixels(data.test, 1000), one_of_each_class(data.test)

@@ -36,7 +36,7 @@ def orientation(atoms: Tensor) -> float:
 
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Check the coherence of the atoms, and the error against PCA with as many directions as a patch has active atoms."""
+    """Check the coherence of the atoms, and the error against PCA with as many directions as there are active atoms."""
     learnt, random = runs["learnt"], runs["random"]
     atoms = learnt.model.first_layer_weights()
     x = unseen(learnt, 5000)

@@ -19,7 +19,7 @@ RUNS = {
 
 
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Check the squared error per noisy image inside the strokes (pixels above 0.5 and their neighbours) and outside."""
+    """Check the squared error inside the strokes, which are the pixels above 0.5 and their neighbours."""
     x, noise = unseen(runs["sparse"], 5000), noise_of(runs["sparse"])
     x_in, ink = corrupted(noise, x), strokes(x)
     outputs = {"noisy image itself": x_in} | {

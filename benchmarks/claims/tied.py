@@ -6,6 +6,7 @@ from experiments import Outcome
 from pictures import rows
 
 from aetrain.api import Trained
+from aetrain.model.dense import DenseDecoder, DenseEncoder
 from aetrain.model.layers import TiedLinear
 
 CLAIM = (
@@ -43,10 +44,12 @@ def check(runs: dict[str, Trained]) -> Outcome:
 @torch.no_grad()
 def shares_weights(trained: Trained) -> bool:
     """Return whether each layer of the decoder changes with its layer of the encoder."""
-    model = trained.model
-    encoder = [*model.encoder.layers, model.bottleneck.project]
+    encoder, decoder = trained.model.encoder, trained.model.decoder
+    assert isinstance(encoder, DenseEncoder)
+    assert isinstance(decoder, DenseDecoder)
+    encoder_layers = [*encoder.layers, trained.model.bottleneck.project]
     same = []
-    for layer, source in zip(model.decoder.layers, reversed(encoder), strict=True):
+    for layer, source in zip(decoder.layers, reversed(encoder_layers), strict=True):
         unit = torch.eye(source.out_features)[:1]
         before = layer(unit)
         source.weight += 1

@@ -24,7 +24,7 @@ MAX_BITS = 6  # of one coefficient
 
 
 def lloyd(values: Tensor, bits: int, steps: int = 25) -> Tensor:
-    """Return the ascending levels [K, 2^bits] with the least squared error to each column of values [N, K] (Lloyd 1982)."""
+    """Return the ascending levels [K, 2^bits] that are closest to each column of values [N, K] (Lloyd 1982)."""
     quantiles = (torch.arange(2**bits) + 0.5) / 2**bits
     levels = torch.quantile(values, quantiles, dim=0).t().contiguous()  # [K, L]
     for _ in range(steps):
@@ -69,7 +69,7 @@ def rounded_pca(train: Tensor, test: Tensor, bits: int) -> Tensor:
 
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Check that the error is below that of rounded PCA, that z is made of codewords, and that half of them are in use."""
+    """Check that the error is below that of rounded PCA, that z consists of codewords, and that half are in use."""
     run = runs["vqvae"]
     bottleneck = run.model.bottleneck
     assert isinstance(bottleneck, Quantized)

@@ -81,13 +81,13 @@ class Trained:
 def load(run: str | Path, trust: bool = False) -> Trained:
     """Return the model of a run directory on the CPU, in evaluation mode.
 
-    A run directory is data: code from outside of aetrain and torch that its config names is refused unless `trust`.
+    A run directory is data: code from outside of aetrain and torch that its config names is refused unless `trust`, or
+    unless this user made the run on this machine.
     Raise ConfigError where the directory is not a run's or its checkpoint is damaged.
     """
     run_dir = RunDirectory(Path(run))
-    config, _, overrides = compose_config(
-        [f"run={run_dir.path}", "device=cpu", f"trust={str(trust).lower()}", "mode=eval"]
-    )
+    permission = ["trust=true"] if trust else []
+    config, _, overrides = compose_config([f"run={run_dir.path}", "device=cpu", "mode=eval", *permission])
     components = build(entry.check(config, overrides))
     try:
         checkpoint.load(run_dir.path, components.model)

@@ -18,7 +18,11 @@ from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe")
-WEBGL_FLAGS = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # rendered in software, for the projector
+WEBGL_FLAGS = (
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+)  # rendered in software, for the projector
 NO_BROWSER = "screenshots need Chromium or Chrome on the path (Debian and Ubuntu: apt install chromium)"
 
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from measurements import dataset_of, noise_of
 from experiments import DOCS, ROOT
+from measurements import dataset_of, noise_of
 from omegaconf import OmegaConf
 
 import aetrain

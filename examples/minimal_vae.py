@@ -15,7 +15,7 @@ from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.objective.objective import Objective
-from aetrain.objective.penalties import GaussianKL
+from aetrain.objective.penalties import KL
 
 EPOCHS, BATCH_SIZE, CODE_DIM = 20, 128, 8
 
@@ -26,7 +26,7 @@ def main() -> None:
     dataset = Digits()
     splits = dataset.load()
     model = dense(dataset.image_shape, Bernoulli(), nn.Identity(), dataset.scale, CODE_DIM, [128], bottleneck=Gaussian)
-    objective = Objective({"kl": GaussianKL()})  # weight 1: the loss is the negative ELBO
+    objective = Objective({"kl": KL()})  # weight 1: the loss is the negative ELBO
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     batches = Batches(splits.train, BATCH_SIZE, dataset.prepare)
     for epoch in range(1, EPOCHS + 1):

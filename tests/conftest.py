@@ -22,6 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = ("dataset=digits", "dataset.subset=64", "epochs=1", "batch_size=32", "views=none", "device=cpu")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _key_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Sign the runs of the tests with a key of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AETRAIN_KEY_FILE", str(tmp_path_factory.mktemp("key") / "key"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _one_thread_and_no_hydra_instance() -> Iterator[None]:
     torch.set_num_threads(1)

@@ -14,11 +14,11 @@ from aetrain.config.errors import ConfigError
 from aetrain.config.paths import groups
 from aetrain.data.images import Batches
 from aetrain.evaluation.evaluator import Evaluator
+from aetrain.model.codes import Code
 from aetrain.model.conv import conv
 from aetrain.model.layers import initialise
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.lstm import lstm
-from aetrain.model.records import Code
 from aetrain.runs import entry
 from aetrain.runs.build import Components, build
 from aetrain.training.backend import malloc

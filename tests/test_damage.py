@@ -36,7 +36,15 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Every file of a run's directory except the previous checkpoint, which is not read here.
 FILES = [
-    *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/lock", "aetrain.log", "history.jsonl", "events*"),
+    *(
+        ".hydra/config.yaml",
+        ".hydra/overrides.yaml",
+        ".hydra/lock",
+        "aetrain.log",
+        "history.jsonl",
+        "findings.json",
+        "events*",
+    ),
     *("checkpoint/model.safetensors", "checkpoint/training.pt", "checkpoint/journal.jsonl", "checkpoint/state.json"),
     *("checkpoint.pictures/0", "checkpoint.pictures/3", "figures/decoder_units.png"),
 ]
@@ -76,7 +84,7 @@ def test_config_that_is_cut_off_is_read_from_the_checkpoint(
         file.write_text(remainder)
         caplog.clear()
         run_command(["mode=eval", "run=run"], tmp_path)
-        assert "going by the copy in the checkpoint" in caplog.text
+        assert "using the copy in the checkpoint" in caplog.text
         assert api.load(run).config.seed == 0
     file.unlink()
     assert "nothing to do" in run_command(["resume=run"], tmp_path)

@@ -15,14 +15,15 @@ from aetrain.data.noise import Gaussian as GaussianNoise
 from aetrain.data.noise import Replace
 from aetrain.evaluation import evaluator
 from aetrain.model.bottlenecks import Deterministic, Gaussian
+from aetrain.model.codes import GaussianCode
 from aetrain.model.conv import Up, conv
 from aetrain.model.dense import dense
 from aetrain.model.layers import TiedLinear, TopK
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.likelihoods import Gaussian as GaussianPixels
 from aetrain.model.pca import PCA
-from aetrain.model.records import Forward, GaussianCode
-from aetrain.objective.penalties import L1, GaussianKL, KLSparsity
+from aetrain.model.records import Forward
+from aetrain.objective.penalties import KL, L1, KLSparsity
 
 SHAPE = (1, 6, 5)
 
@@ -66,7 +67,7 @@ def test_gaussian_kl_equals_torch_distributions_and_monte_carlo() -> None:
     generator = torch.Generator().manual_seed(0)
     mean, log_var = torch.randn(3, 4, generator=generator), torch.randn(3, 4, generator=generator)
     code = GaussianCode(z=mean, mean=mean, log_var=log_var)
-    kl = GaussianKL()(small_model(), Forward(x=mean, x_in=mean, hidden=(), code=code, decoded=mean))
+    kl = KL()(small_model(), Forward(x=mean, x_in=mean, hidden=(), code=code, decoded=mean))
     q, p = distributions.Normal(mean, (0.5 * log_var).exp()), distributions.Normal(0.0, 1.0)
     torch.testing.assert_close(kl, distributions.kl_divergence(q, p).sum(1))
     torch.manual_seed(0)

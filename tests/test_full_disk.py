@@ -58,7 +58,7 @@ def test_run_on_a_read_only_disk_stops_with_a_message_and_resumes_exactly(unshar
     assert not outcome["differences"]
 
 
-# A noise that makes the run's directory read-only in the fourth epoch.
+# A noise that makes the run's directory read-only during training.
 MODULE = '''
 from pathlib import Path
 from aetrain.data.noise import NoNoise

@@ -18,9 +18,10 @@ from aetrain.data.images import Images, Prepare
 from aetrain.data.noise import NoNoise
 from aetrain.evaluation.evaluator import Evaluator
 from aetrain.model.bottlenecks import DeterministicWithPrior, Quantized
+from aetrain.model.codes import Code, QuantizedCode
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Bernoulli
-from aetrain.model.records import Code, Forward, QuantizedCode
+from aetrain.model.records import Forward
 from aetrain.objective.adversaries import MMD, CodeCritic
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import L2, Codebook, Commitment

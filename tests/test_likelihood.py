@@ -20,11 +20,11 @@ from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.evaluation.metric_descriptions import metric_key
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Gaussian
+from aetrain.model.codes import GaussianCode
 from aetrain.model.dense import dense
 from aetrain.model.layers import TopK
 from aetrain.model.likelihoods import Bernoulli, Likelihood
 from aetrain.model.likelihoods import Gaussian as Normal
-from aetrain.model.records import GaussianCode
 from aetrain.objective.importance import IWAE, log_weights
 from aetrain.objective.objective import Objective
 from aetrain.runs import entry
@@ -286,7 +286,7 @@ def test_the_gradient_is_that_of_the_log_mean_weight(count: int) -> None:
 
 def test_with_one_draw_the_gradient_is_that_of_the_variational_autoencoder() -> None:
     """The mean gradient over many draws is that of nll + KL in closed form, within five standard errors."""
-    from aetrain.objective.penalties import GaussianKL
+    from aetrain.objective.penalties import KL
 
     model, x = small_vae().train(), binary_images(6)
     weight = model.bottleneck.project.weight
@@ -297,7 +297,7 @@ def test_with_one_draw_the_gradient_is_that_of_the_variational_autoencoder() -> 
         return torch.stack([torch.autograd.grad(loss, weight)[0].flatten() for loss in losses])
 
     iwae = gradients(Objective({"iwae": IWAE(1)}), 1, 800)
-    vae = gradients(Objective({"kl": GaussianKL()}), 2, 800)
+    vae = gradients(Objective({"kl": KL()}), 2, 800)
     error = ((iwae.var(0) + vae.var(0)) / 800).sqrt()
     assert ((iwae.mean(0) - vae.mean(0)).abs() <= 5 * error).all()
     assert error.max() < 0.1 * vae.mean(0).abs().max()

@@ -24,7 +24,7 @@ from aetrain.model.dense import dense
 from aetrain.model.layers import TiedLinear
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.objective.objective import Objective
-from aetrain.objective.penalties import GaussianKL
+from aetrain.objective.penalties import KL
 from aetrain.training.pretraining.layer_pairs import layer_pairs, units_below
 from aetrain.training.pretraining.layerwise import HiddenNoise, Layerwise, hidden_likelihood, make_stage
 from aetrain.training.pretraining.pretrain import PretrainContext
@@ -204,7 +204,7 @@ def test_another_seed_gives_other_weights() -> None:
 def test_stage_of_the_code_has_the_penalties_and_its_own_learning_rate() -> None:
     model = small_model(bottleneck=bottlenecks.Gaussian)
     curves: Curves = []
-    objective = Objective({"kl": GaussianKL()})
+    objective = Objective({"kl": KL()})
     optimizers: list[torch.optim.Optimizer] = []
     context = pretrain_context(curves, objective=objective)
 

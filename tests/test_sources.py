@@ -27,11 +27,12 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from aetrain.data import mnist
+from aetrain.data import archives
+from aetrain.data.archives import CACHE
 from aetrain.data.dataset import Dataset
 from aetrain.data.digits import Digits
 from aetrain.data.folder import Folder
-from aetrain.data.mnist import CACHE, SHAPES, Archives, FashionMnist, Mnist
+from aetrain.data.mnist import SHAPES, Archives, FashionMnist, Mnist
 from aetrain.data.npz import Npz
 
 ROOT = Path(__file__).parents[1]
@@ -224,7 +225,7 @@ def test_images_do_not_depend_on_the_cache_file_once_read(originals: Path, tmp_p
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "shapes", "dtype", "labels", "names", "a folder"])
 def test_broken_cache_is_rebuilt(read_archives: Path, originals: Path, tmp_path: Path, damage: str) -> None:
     link_archives(originals, tmp_path)
-    stamps = json.dumps(mnist.file_stamps(tmp_path / "MNIST" / "raw"))
+    stamps = json.dumps(Mnist(path=str(tmp_path)).file_stamps())
     good, cache = read_archives / "MNIST" / CACHE, tmp_path / "MNIST" / CACHE
     tensors = load_file(good)
     match damage:
@@ -250,7 +251,7 @@ def test_broken_cache_is_rebuilt(read_archives: Path, originals: Path, tmp_path:
     assert test.labels is not None
     assert test.labels.bincount().tolist() == MNIST_TEST_CLASSES
     if damage != "a folder":
-        assert mnist.read_cache(tmp_path / "MNIST") is not None
+        assert Mnist(path=str(tmp_path)).read_cache() is not None
     assert leftovers(tmp_path) == []
 
 
@@ -264,7 +265,7 @@ def test_damaged_archive_is_detected_and_downloaded_again(
     raw = link_archives(originals, tmp_path)
     if cached:
         shutil.copy(read_archives / "MNIST" / CACHE, raw.parent)
-        assert mnist.read_cache(raw.parent) is not None  # the links lead to the same files
+        assert Mnist(path=str(tmp_path)).read_cache() is not None  # the links lead to the same files
     file = "t10k-labels-idx1-ubyte.gz"
     write_damaged_copy(originals / "MNIST" / "raw" / file, raw / file, damage)
 
@@ -324,7 +325,7 @@ def test_missing_archives_without_a_network_give_one_message(tmp_path: Path, off
 def test_download_from_a_silent_server_times_out(
     tmp_path: Path, online: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist, "NETWORK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(archives, "NETWORK_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts connections and never answers
         online(f"http://127.0.0.1:{server.getsockname()[1]}/")
         start = time.perf_counter()
@@ -399,7 +400,7 @@ def test_eight_processes_at_once_download_each_archive_once(originals: Path, tmp
         )
     assert sorted(downloads) == sorted(FILES)
     assert leftovers(tmp_path / "data") == []
-    assert mnist.read_cache(tmp_path / "data" / "MNIST") is not None
+    assert Mnist(path=str(tmp_path / "data")).read_cache() is not None
 
 
 @contextmanager
@@ -644,7 +645,7 @@ def test_transparent_pixels_become_white(tmp_path: Path, mode: str) -> None:
         image = Image.new("P", (8, 8), 1)
         image.putpalette([0, 0, 0, 9, 9, 9])
         image.paste(0, (0, 0, 4, 8))
-        options["transparency"] = bytes([255, 0])  # PIL warns about these if not downloads for RGBA
+        options["transparency"] = bytes([255, 0])  # PIL warns about these unless it converts to RGBA
     train, _ = Folder(path=folder_of_two(tmp_path, image.convert(mode), **options), size=8).read()
     assert (train.pixels[0, 0, :, :4] == 0).all()
     assert (train.pixels[0, 0, :, 4:] == 255).all()

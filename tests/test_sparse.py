@@ -170,7 +170,7 @@ def test_contractive_in_evaluation_is_repeatable_and_needs_no_gradient() -> None
 def test_contractive_in_parts_equals_contractive_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = small_model(), random_images(4)
     whole = Contractive()(model, model(x))
-    monkeypatch.setattr("aetrain.objective.contractive.MAX_JACOBIAN_ELEMENTS", 1)
+    monkeypatch.setattr("aetrain.objective.jacobian.MAX_JACOBIAN_ELEMENTS", 1)
     torch.testing.assert_close(Contractive()(model, model(x)), whole)
 
 

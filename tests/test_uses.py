@@ -29,7 +29,7 @@ from aetrain.evaluation.measures.linear_classifier import (
 from aetrain.evaluation.measures.measure import EvalInputs, encode_all
 from aetrain.evaluation.measures.probes import Probes, clustering_accuracy, majority_vote, mutual_information
 from aetrain.evaluation.measures.retrieval import Retrieval, precision_at_k
-from aetrain.model.records import GaussianCode
+from aetrain.model.codes import GaussianCode
 from aetrain.modes import search
 from aetrain.runs import entry, train
 from aetrain.runs.build import Components, build

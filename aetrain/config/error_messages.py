@@ -96,7 +96,7 @@ def _explain_one(error: BaseException) -> str | None:
 
 def _unknown_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    options = [name for name in error.options or groups().get(group) or () if name != SAVED]
+    options = [name for name in error.options or groups().get(group) or () if name != SAVED and "+" not in name]
     if not options:
         return f"there is no config '{error.missing_cfg_file}': a config is a YAML file in a group's folder"
     others = [f"{other}={option}" for other, theirs in groups().items() if option in theirs and other != group]

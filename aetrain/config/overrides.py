@@ -1,4 +1,4 @@
-"""The overrides of the command line: quote paths, parse, name runs by them."""
+"""The overrides of the command line: quote paths, name sequences of noise, parse, name runs by them."""
 
 import hashlib
 import re
@@ -18,6 +18,8 @@ from aetrain.config.paths import GROUPS
 from aetrain.config.settings import role_of
 
 SAVED = "saved"  # the option under which a group offers the section of a saved run
+SEQUENCE_GROUP = "noise"  # the group whose options can be given as a list
+SEQUENCE = "sequence"  # its option whose steps are other options
 MAX_NAME_LENGTH = 120
 DEFAULT_NAME = "default"  # of a run that overrides nothing
 
@@ -67,10 +69,14 @@ def run_name(overrides: Sequence[str], excluded: Collection[str] | None = None) 
 
 
 def normalize(overrides: Sequence[str], upgrade: bool = True) -> list[str]:
-    """Return overrides under current names, with paths in quotes: Hydra would interpret a bare `=` or `,` in them."""
+    """Return overrides under current names, with paths in quotes: Hydra would interpret a bare `=` or `,` in them.
+
+    A list of noises becomes one option, which is offered to Hydra: `noise=[masking,gaussian]`, the option
+    `masking+gaussian`.
+    """
     old = any(text.partition("=")[0].lstrip("+~") in renames.SETTINGS or "norm=" in text for text in overrides)
     current = renames.upgrade_overrides(overrides) if old and upgrade else overrides
-    return [_quote_path(text) for text in current]
+    return [_name_sequences(_quote_path(text)) for text in current]
 
 
 def _quote_path(text: str) -> str:
@@ -81,6 +87,40 @@ def _quote_path(text: str) -> str:
     sweep = "," in value and not Path(value).exists()
     quoted = value[:1] in "'\""
     return text if key not in PATHS or plain or sweep or quoted else f"{key}={literal(value)}"
+
+
+def _name_sequences(text: str) -> str:
+    """Return `noise=[masking,gaussian],none` as `noise=masking+gaussian,none`, and offer the named option to Hydra.
+
+    The option is a section of the config like any other: it can be swept, it names the run, and its steps have settings
+    such as `noise.steps.masking.p`. Other overrides are returned as they are.
+    """
+    key, equals, value = text.partition("=")
+    if key != SEQUENCE_GROUP or not equals:
+        return text
+    named = re.sub(r"\[([^\[\]]*)\]", lambda match: _join_steps(match[1], text), value)
+    for option in re.findall(r"[^\s,()'\"+]+(?:\+[^\s,()'\"+]+)+", named):
+        _offer_sequence(option, text)
+    return f"{key}={named}"
+
+
+def _join_steps(items: str, text: str) -> str:
+    steps = [item.strip() for item in items.split(",")]
+    if not all(steps):
+        raise ConfigError(f"{text} has an empty place: write noise=[masking,gaussian], or noise=none for no noise")
+    return "+".join(steps)
+
+
+def _offer_sequence(option: str, text: str) -> None:
+    """Make `masking+gaussian` an option of noise: the option `sequence` with these steps."""
+    steps = option.split("+")
+    if twice := [step for step in steps if steps.count(step) > 1]:
+        raise ConfigError(
+            f"{text} names {twice[0]} twice: name each kind once, and set its strength by noise.steps.{twice[0]}"
+        )
+    sections = [{f"/{SEQUENCE_GROUP}@steps.{step}": step} for step in steps]
+    node = {"defaults": [SEQUENCE, *sections, "_self_"], "order": steps}
+    ConfigStore.instance().store(group=SEQUENCE_GROUP, name=option, node=node, provider="aetrain")
 
 
 def literal(value: Any) -> str:

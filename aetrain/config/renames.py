@@ -37,6 +37,7 @@ MODULES = {
 }
 
 TARGETS = {
+    "aetrain.objective.penalties.GaussianKL": "aetrain.objective.penalties.KL",
     "aetrain.data.augment.Same": "aetrain.data.augment.NoAugmentation",
     "aetrain.data.noise.Clean": "aetrain.data.noise.NoNoise",
     "aetrain.model.bottlenecks.Matched": "aetrain.model.bottlenecks.DeterministicWithPrior",
@@ -63,6 +64,7 @@ TENSORS = {"bottleneck.idle": "bottleneck.steps_unused", "bottleneck.book.weight
 # Settings that came after 0.1.0, and the values that reproduce it.
 ADDED: dict[str, Any] = {
     "augment": {"_target_": "aetrain.data.augment.NoAugmentation"},
+    "penalty": {},
     "clip_grad_norm": None,
     "ema": None,
     "accumulate_grad_batches": 1,

@@ -48,6 +48,7 @@ class Settings:
     augment: Node
     noise: Node
     sparsity: Node
+    penalty: Node
     optimizer: Annotated[Node, PER_RUN]
     schedule: Annotated[Node, PER_RUN]
     pretrain: Annotated[Node, PER_RUN]

@@ -65,7 +65,7 @@ def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -
         if untrusted(key) and not str(name).startswith(TRUSTED_PREFIXES) and name not in targets():
             yield (
                 f"{key}._target_={name} would run code that aetrain's own configs do not use, and comes from a run "
-                "directory: use trust=true if you trust its author"
+                "directory that was made elsewhere or whose config was changed: use trust=true if you trust its author"
             )
             return
         try:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from aetrain.data.class_selection import ClassSelection
 from aetrain.data.images import Images, Prepare, Splits
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
@@ -28,6 +29,8 @@ def fixed_order(count: int) -> Tensor:
 class Dataset(ABC):
     """A source of images. A subclass reads them; the settings below are those of every data set.
 
+    `classes` keeps the images of these classes and numbers the classes 0..K-1 in this order; `train_classes` keeps
+    these classes in training alone. A class is given by its name or by its number in the data set.
     `subset` keeps that many training images and at most as many test images. `validation` holds that many training
     images out. `binarize`: `threshold` above one half, `static` one fixed Bernoulli draw of the grey value,
     `dynamic` a new draw at every presentation of a training image (one fixed draw for evaluation). `random_crop` takes
@@ -35,6 +38,8 @@ class Dataset(ABC):
     output pixels; everywhere else, metrics and figures included, pixels are in [0, 1].
     """
 
+    classes: Sequence[int | str] | None = None
+    train_classes: Sequence[int | str] | None = None
     subset: int | None = None
     validation: int = 0
     binarize: Binarize = "none"
@@ -42,6 +47,7 @@ class Dataset(ABC):
     scale: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
+        self._class_selection()
         if self.subset is not None and self.subset < 1:
             raise ValueError(f"subset={self.subset} is too small: use at least 1 image, or null for all of them")
         if self.validation < 0:
@@ -85,15 +91,25 @@ class Dataset(ABC):
         return None
 
     def load(self) -> Splits:
-        """Read the images, split them, and binarise them where `binarize` does so once."""
-        splits = self.split(*self.read())
+        """Read the images, split them, and binarise them where `binarize` does so once.
+
+        Raise ValueError where classes are selected and the images have none, or not these.
+        """
+        train, test = self.read()
+        self._class_selection().check_labels(train)
+        splits = self.split_images(train, test)
         return Splits(*(self._binarized(images, number) for number, images in enumerate(splits)))
 
-    def split(self, train: Images, test: Images) -> tuple[Images, Images, Images]:
-        """Return training, validation and test images, after `validation` and `subset`.
+    def split_images(self, train: Images, test: Images) -> tuple[Images, Images, Images]:
+        """Return training, validation and test images, after `classes`, `train_classes`, `validation` and `subset`.
 
-        Raise ValueError where no training image would be left.
+        `train` and `test` correspond to the images of `read`. They may have other pixels and no labels, such as row
+        numbers to split file names with. Raise ValueError where no training image would be left.
         """
+        selection = self._class_selection()
+        if selection.is_active:
+            labelled = (train, test) if train.labels is not None else self.read()
+            train, test = selection.select((train, test), labelled)
         order = fixed_order(len(train))
         if self.validation and self.validation >= len(train):
             raise ValueError(
@@ -105,6 +121,9 @@ class Dataset(ABC):
         if self.subset is not None:
             train, test = (images[fixed_order(len(images))[: self.subset].sort().values] for images in (train, test))
         return train, validation, test
+
+    def _class_selection(self) -> ClassSelection:
+        return ClassSelection(self.classes, self.train_classes)
 
     def _binarized(self, images: Images, split_number: int) -> Images:
         match self.binarize:

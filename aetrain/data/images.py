@@ -12,11 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Images:
-    """Stored images, and their classes where there are any."""
+    """Stored images, and their classes and generative factors where these are known."""
 
     pixels: Tensor  # [N, C, H, W] uint8
     labels: Tensor | None = None  # [N] int64
-    names: tuple[str, ...] = ()  # of the classes 0, 1, ...; empty where the classes are numbers only
+    class_names: tuple[str, ...] = ()  # of the classes 0, 1, ...; empty where the classes are numbers only
+    factors: Tensor | None = None  # [N, F] float32: the values from which each image was generated
+    factor_names: tuple[str, ...] = ()  # of the F factors
 
     @property
     def classes(self) -> Tensor:
@@ -28,12 +30,15 @@ class Images:
         return len(self.pixels)
 
     def __getitem__(self, index: Tensor | slice) -> "Images":
-        return replace(self, pixels=self.pixels[index], labels=None if self.labels is None else self.labels[index])
+        labels = None if self.labels is None else self.labels[index]
+        factors = None if self.factors is None else self.factors[index]
+        return replace(self, pixels=self.pixels[index], labels=labels, factors=factors)
 
     def to(self, device: torch.device) -> "Images":
         """Return the images on a device."""
         labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, pixels=self.pixels.to(device), labels=labels)
+        factors = None if self.factors is None else self.factors.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels, factors=factors)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,38 @@
 """Corruptions of the encoder's input: batches [B, C, H, W] in [0, 1] to batches of the same shape and range.
 
-Masking and salt-and-pepper are those of Vincent et al. (2010), "Stacked denoising autoencoders", section 3.3.
+Masking and salt-and-pepper are those of Vincent et al. (2010), "Stacked denoising autoencoders", section 3.3. A kind of
+noise with a method `at_level` is compared with the others by `measures=robustness` and by the view `noise_map`.
 """
 
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+ImageShape = tuple[int, int, int]  # channels, height, width
+
+BLUR_REACH = 4.0  # of the kernel of a blur, in standard deviations: the weights beyond sum to less than 1e-4
+MIN_POISSON_LEVEL = 1e-3  # a quarter of a grey level of 8 bits: less noise is none, and its `peak` has no bound
+MAX_LEVEL_SIGMA = 0.25  # of a blur at level 1, as a share of the shorter side of an image
 
 
 class Noise(Protocol):
     """A corruption. Every random number comes from `generator`, or from the global one where it is None."""
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
+
+
+class LeveledNoise(Noise, Protocol):
+    """A kind of noise whose strength is one number, the level: 0 changes no pixel, 1 is the most that is compared."""
+
+    def at_level(self, level: float, image_shape: ImageShape) -> Noise:
+        """Return this kind of noise at a level from 0 to 1, for images [C, H, W]; other settings stay as they are."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,10 @@ class Gaussian:
         noisy = torch.empty_like(x).normal_(0, self.std, generator=generator).add_(x)
         return noisy.clamp_(0, 1) if self.clip else noisy
 
+    def at_level(self, level: float, image_shape: ImageShape) -> Noise:
+        """Return the noise whose `std` is the level."""
+        return replace(self, std=level)
+
 
 @dataclass(frozen=True)
 class Replace:
@@ -62,3 +85,157 @@ class Replace:
         # One uniform draw decides both: a pixel below p * white turns white, one from there to p turns black.
         u = torch.empty_like(x).uniform_(generator=generator)
         return x.masked_fill(u < self.p, 0.0).masked_fill_(u < self.p * self.white, 1.0)
+
+    def at_level(self, level: float, image_shape: ImageShape) -> Noise:
+        """Return the noise that replaces the share `level` of the pixels."""
+        return replace(self, p=level)
+
+
+@dataclass(frozen=True)
+class Speckle:
+    """x + x * std * epsilon with standard normal epsilon, clipped to [0, 1]: black pixels stay black.
+
+    Lee (1980), "Digital image enhancement and noise filtering by use of local statistics" (multiplicative noise); with
+    a normal factor in Hendrycks & Dietterich (2019), "Benchmarking neural network robustness to common corruptions and
+    perturbations".
+    """
+
+    std: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.std < 0:
+            raise ValueError(f"std={self.std} is negative: use a standard deviation of 0 or more")
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the noisy images [B, C, H, W]."""
+        return torch.empty_like(x).normal_(0, self.std, generator=generator).mul_(x).add_(x).clamp_(0, 1)
+
+    def at_level(self, level: float, image_shape: ImageShape) -> Noise:
+        """Return the noise whose `std` is the level."""
+        return replace(self, std=level)
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Photon counts of a dim image: n / peak with n ~ Poisson(x * peak), clipped to [0, 1].
+
+    `peak` is the mean count of a white pixel. Before clipping, a pixel x has the mean x and the standard deviation
+    sqrt(x / peak). It is the shot noise of Hendrycks & Dietterich (2019), "Benchmarking neural network robustness to
+    common corruptions and perturbations".
+    """
+
+    peak: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.peak < math.inf:
+            raise ValueError(f"peak={self.peak} is no mean count of photons: use a finite number above 0")
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the noisy images [B, C, H, W]."""
+        return torch.poisson(x * self.peak, generator=generator).div_(self.peak).clamp_(0, 1)
+
+    def at_level(self, level: float, image_shape: ImageShape) -> Noise:
+        """Return the noise under which a white pixel has the level as standard deviation: `peak` is 1 / level^2."""
+        return NoNoise() if level < MIN_POISSON_LEVEL else replace(self, peak=1 / level**2)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A square of `size` x `size` pixels at a random place of each image is black: cutout.
+
+    DeVries & Taylor (2017), "Improved regularization of convolutional neural networks with cutout". Here the square is
+    always inside the image; in the paper its centre is, so that the image's edge may cut it. A square that is larger
+    than the image covers all of it. Images of one pixel have no places to choose from and stay as they
+    are, as do the hidden units of layer-wise pretraining.
+    """
+
+    size: int = 6
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ValueError(f"size={self.size} is negative: use a number of pixels of 0 or more")
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the corrupted images [B, C, H, W]."""
+        height, width = x.shape[2:]
+        if self.size == 0 or height == width == 1:
+            return x
+        u = torch.rand(2, len(x), 1, 1, dtype=x.dtype, device=x.device, generator=generator)
+        in_rows, in_columns = self._covered(u[0], height), self._covered(u[1], width)  # [B, 1, H], [B, 1, W]
+        return x.masked_fill(in_rows.transpose(1, 2)[:, None] & in_columns[:, None], 0.0)
+
+    def _covered(self, u: Tensor, count: int) -> Tensor:
+        """Return which of `count` pixels in a line the squares cover, [B, 1, count], for uniform draws u [B, 1, 1]."""
+        size = min(self.size, count)
+        first = (u * (count - size + 1)).floor().clamp(max=count - size)
+        pixels = torch.arange(count, device=u.device)
+        return (pixels >= first) & (pixels < first + size)
+
+    def at_level(self, level: float, image_shape: ImageShape) -> Noise:
+        """Return the square whose area is the share `level` of the image's pixels, rounded to whole pixels a side."""
+        _, height, width = image_shape
+        return replace(self, size=round(math.sqrt(level * height * width)))
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Gaussian blur with a standard deviation of `sigma` pixels; no pixel is random.
+
+    The convolution with a normalised Gaussian, along rows, then along columns, since the Gaussian is separable:
+    Gonzalez & Woods (2018), "Digital image processing", section 3.5. The image is reflected at its edges, around the
+    centres of the outermost pixels, as often as the kernel requires: an image may be smaller than the kernel.
+    """
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma < math.inf:
+            raise ValueError(f"sigma={self.sigma} is no width of a blur: use a finite number of pixels of 0 or more")
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the blurred images [B, C, H, W]; `generator` is not used."""
+        reach = int(BLUR_REACH * self.sigma + 0.5)
+        if reach == 0:
+            return x
+        offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+        weights = torch.exp(-0.5 * (offsets / self.sigma) ** 2)
+        kernel = (weights / weights.sum()).to(x)
+        planes = x.flatten(0, 1)[:, None]  # [B * C, 1, H, W]
+        planes = F.conv2d(_reflect(planes, 3, reach), kernel.view(1, 1, 1, -1))
+        planes = F.conv2d(_reflect(planes, 2, reach), kernel.view(1, 1, -1, 1))
+        return planes.view_as(x).clamp(0, 1)
+
+    def at_level(self, level: float, image_shape: ImageShape) -> Noise:
+        """Return the blur whose `sigma` is the level times a quarter of the image's shorter side."""
+        return replace(self, sigma=level * MAX_LEVEL_SIGMA * min(image_shape[1:]))
+
+
+def _reflect(x: Tensor, dim: int, reach: int) -> Tensor:
+    """Return x with `reach` more entries at both ends of a dimension, reflected around the centres of the outermost."""
+    count = x.shape[dim]
+    period = max(1, 2 * (count - 1))
+    index = torch.arange(-reach, count + reach, device=x.device) % period
+    return x.index_select(dim, torch.minimum(index, period - index) if count > 1 else index)
+
+
+@dataclass(frozen=True)
+class NoiseSequence:
+    """Several kinds of noise, one after the other: the output of one is the input of the next.
+
+    `order` names every step once. It is a setting of its own because two configs that differ only in the order of the
+    entries of `steps` count as equal.
+    """
+
+    order: Sequence[str] = ()
+    steps: Mapping[str, Noise] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if Counter(self.order) != Counter(self.steps.keys()):
+            steps = ", ".join(self.steps) or "none"
+            raise ValueError(f"order={list(self.order)} must name each of the steps once: the steps are {steps}")
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the images [B, C, H, W] after all steps; the tensor x itself where no step changes it."""
+        for name in self.order:
+            x = self.steps[name](x, generator)
+        return x

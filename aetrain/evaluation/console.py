@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from aetrain.evaluation.metric_descriptions import DESCRIPTIONS, metric_key
+from aetrain.evaluation.metric_names import name_of
 from aetrain.training.loop import TrainState
 
 # The metrics in the line of an epoch, where they are measured.
@@ -26,14 +26,17 @@ def epoch_line(state: TrainState, metrics: Mapping[str, float], split: str, num_
     return " | ".join(parts)
 
 
-def metrics_table(metrics: Mapping[str, float]) -> str:
-    """Return a text table with the columns name, value and description, one metric per line."""
-    ranks = {key: rank for rank, key in enumerate(DESCRIPTIONS)}
-    names = sorted(metrics, key=lambda name: ranks.get(metric_key(name), len(ranks)))
-    values = {name: f"{metrics[name]:.4f}" for name in names}
-    name_width, value_width = max(map(len, values)), max(map(len, values.values()))
+def metrics_table(metrics: Mapping[str, float], descriptions: Mapping[str, str]) -> str:
+    """Return a text table with the columns tag, value and description, one metric per line.
+
+    `descriptions` are texts by the name of the metric, in the order of the table. Other metrics come last.
+    """
+    ranks = {name: rank for rank, name in enumerate(descriptions)}
+    tags = sorted(metrics, key=lambda tag: ranks.get(name_of(tag), len(ranks)))
+    values = {tag: f"{metrics[tag]:.4f}" for tag in tags}
+    tag_width, value_width = max(map(len, values)), max(map(len, values.values()))
     lines = []
-    for name, value in values.items():
-        description = DESCRIPTIONS.get(metric_key(name), "")
-        lines.append(f"  {name:{name_width}}  {value:>{value_width}}  {description}".rstrip())
+    for tag, value in values.items():
+        description = descriptions.get(name_of(tag), "")
+        lines.append(f"  {tag:{tag_width}}  {value:>{value_width}}  {description}".rstrip())
     return "\n".join(lines)

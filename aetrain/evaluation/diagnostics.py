@@ -15,7 +15,6 @@ from torch import nn
 
 from aetrain.evaluation.finding import Finding
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.bottlenecks import Quantized
 
 MIN_LOSS_RISE = 0.05  # of the error before training: the least rise of the loss that counts as divergence
 MIN_KL = 0.5  # nats of a random code
@@ -71,12 +70,11 @@ def diagnostic_inputs(
 ) -> DiagnosticInputs:
     """Return the inputs of the rules for a trained model; for the other arguments see `DiagnosticInputs`."""
     darkest, brightest = model.likelihood.mean(torch.tensor([-1e6, 1e6])).tolist()
-    bottleneck = model.bottleneck
     return DiagnosticInputs(
         metrics,
         history,
         code_dim=model.code_dim,
-        num_codewords=bottleneck.codebook.num_embeddings if isinstance(bottleneck, Quantized) else None,
+        num_codewords=model.bottleneck.num_codewords,
         sparse="sparsity" in metrics or not isinstance(model.sparsifier, nn.Identity),
         output_range=(darkest, brightest),
         settings=settings,
@@ -141,11 +139,18 @@ def critic_wins(inputs: DiagnosticInputs) -> Finding | None:
     accuracies = {tag: value for tag, value in last.items() if re.fullmatch("train/.+_accuracy", tag)}
     for tag, accuracy in accuracies.items():
         if accuracy > MAX_CRITIC_ACCURACY:
-            penalty = "model.penalties." + tag.removeprefix("train/").removesuffix("_accuracy")
+            name = tag.removeprefix("train/").removesuffix("_accuracy")
+            in_model, in_group = f"model.penalties.{name}", f"penalty.{name}"  # `advice` drops the one that is missing
             return Finding(
                 "the critic has won",
                 f"the critic tells {accuracy:.1%} of codes and prior samples apart, so codes do not follow the prior",
-                inputs.advice(f"a larger {penalty}.weight", f"a smaller {penalty}.units", "more epochs"),
+                inputs.advice(
+                    f"a larger {in_model}.weight",
+                    f"a larger {in_group}.weight",
+                    f"a smaller {in_model}.units",
+                    f"a smaller {in_group}.units",
+                    "more epochs",
+                ),
             )
     return None
 

@@ -4,7 +4,7 @@ A metric is a mean over images. Errors compare images in [0, 1] with the expecte
 `nll`, `bce`, `kl` and `neg_elbo` are in nats per image.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,12 +13,13 @@ from torch.nn import functional as F
 
 from aetrain.data.images import Images, Prepare, in_order
 from aetrain.data.noise import Noise
-from aetrain.evaluation.unit_stats import UnitStats
+from aetrain.evaluation.unit_stats import UNIT_METRICS, UnitStats
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.codes import Code
 from aetrain.model.pca import PCA
-from aetrain.model.records import Code, Forward, GaussianCode, QuantizedCode
+from aetrain.model.records import Forward
 from aetrain.objective.objective import Objective
-from aetrain.objective.penalties import GaussianKL
+from aetrain.objective.penalties import KL
 
 Metrics = dict[str, float]
 BatchMetrics = dict[str, Tensor]  # per-image values [B], or one value [] that holds for the whole batch
@@ -29,7 +30,54 @@ SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 SSIM_LUMINANCE, SSIM_CONTRAST = 0.01**2, 0.03**2  # C_1 and C_2 of Wang et al. (2004) for pixels in [0, 1]
 MAX_ANGLE_IMAGES = 5000  # reconstructions from which `pca_angle` is computed
 DEAD_CODE_STD = 1e-3  # below this standard deviation over images, a unit of the code is dead
-ACTIVE_UNIT_VARIANCE = 0.01  # above this variance of its mean, a unit of a Gaussian code is active
+ACTIVE_UNIT_VARIANCE = 0.01  # above this variance of its mean, a unit of a random code is active
+
+# The description of each standard metric by kind, in the order of tables.
+STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
+    "Losses": {
+        "loss": (
+            "training loss (noise on, random codes sampled, penalties weighted) of images without augmentation, nats"
+        ),
+        "nll": "negative log-likelihood of the image given its code (the mean of a random code), nats",
+        "kl": KL.description,
+        "neg_elbo": "negative evidence lower bound: nll of a sampled code plus kl, nats",
+    },
+    "Errors": {
+        "sse": "squared error of the reconstruction, summed over the pixels of an image",
+        "shuffled_sse": (
+            "squared error summed over pixels, of images whose pixels are shuffled in one random order; "
+            "low only if the network copies its input"
+        ),
+        "code_sse": "squared error summed over pixels, if the decoder gets the code without the max-pool indices",
+        "mse": "squared error of the reconstruction per pixel",
+        "bce": "cross-entropy between image and reconstruction, summed over pixels, nats",
+        "bce_excess": "bce minus the entropy of the grey pixels, which is the lowest possible bce, nats",
+        "psnr": "peak signal-to-noise ratio of the reconstruction, dB",
+        "ssim": "structural similarity of image and reconstruction, 1 if equal",
+        "noisy_sse": "squared error summed over pixels, from the reconstruction of a noisy image to the clean image",
+        "noisy_bce": (
+            "cross-entropy summed over pixels, between the clean image and the reconstruction of a noisy image, nats"
+        ),
+        "noisy_psnr": "peak signal-to-noise ratio of the reconstruction of a noisy image, against the clean image, dB",
+        "input_sse": "squared error summed over pixels, from the noisy image itself to the clean image",
+    },
+    "Code and units": {
+        "code_mean": "mean activation of the units of the code",
+        "l0": "number of units of an image's code that are not 0",
+        "dead_units": "number of units of the code that are constant over images (standard deviation below 0.001)",
+        "active_units": (
+            "number of units of the code whose mean varies with the image (variance above 0.01; Burda et al. 2016)"
+        ),
+        **UNIT_METRICS,
+        "used_codewords": "number of codewords that some image uses",
+        "perplexity": "effective number of codewords in use: exp of the entropy of their frequencies",
+    },
+    "PCA": {
+        "mean_sse": "squared error summed over pixels, if every reconstruction is the mean training image",
+        "pca_sse": "squared error summed over pixels, of PCA with as many components as the code has units",
+        "pca_angle": "largest principal angle between the components of PCA and those of the reconstructions, degrees",
+    },
+}
 
 
 def sse(expected: Tensor, x: Tensor) -> Tensor:
@@ -177,8 +225,8 @@ def batch_metrics(
     x_in = noise(x, generator)
     is_noisy = x_in is not x
     training_losses = losses if sampled is out or is_noisy else objective.losses(model, sampled)
-    if isinstance(out.code, GaussianCode):
-        metrics["kl"] = GaussianKL()(model, out)
+    if out.code.is_random:
+        metrics["kl"] = out.code.kl().sum(1)
         sampled_nll = likelihood.nll(sampled.decoded, x) if is_noisy else training_losses["nll"]
         metrics["neg_elbo"] = sampled_nll + metrics["kl"]
     metrics |= losses
@@ -193,7 +241,7 @@ def batch_metrics(
 
 def sample_code(model: Autoencoder, out: Forward, generator: torch.Generator) -> Forward:
     """Return the forward pass with a sample of its code, as in training; `out` itself if the code is not random."""
-    if not isinstance(out.code, GaussianCode):
+    if not out.code.is_random:
         return out
     code = model.sample(out.code, generator)
     return replace(out, code=code, decoded=model.decode(code))
@@ -232,19 +280,19 @@ class CodeStats:
     """Accumulate codes over batches, for statistics that are not means over images."""
 
     codes: list[Tensor] = field(default_factory=list)  # [B, D] each
-    means: list[Tensor] = field(default_factory=list)  # [B, D] each, of Gaussian codes
-    indices: list[Tensor] = field(default_factory=list)  # [B * G] each, of quantized codes
+    means: list[Tensor] = field(default_factory=list)  # [B, D] each, of random codes
+    indices: list[Tensor] = field(default_factory=list)  # [B * G] each, of codes with a codebook
 
     def update(self, code: Code) -> None:
         """Add the codes of one batch."""
         self.codes.append(code.z)
-        if isinstance(code, GaussianCode):
-            self.means.append(code.mean)
-        if isinstance(code, QuantizedCode):
-            self.indices.append(code.index.flatten())
+        if code.is_random:
+            self.means.append(code.mean_z)
+        if code.codeword_indices is not None:
+            self.indices.append(code.codeword_indices.flatten())
 
     def metrics(self) -> Metrics:
-        """Return the number of dead units, and statistics that only Gaussian or only quantized codes have.
+        """Return the number of dead units, and statistics of random codes and of codes with a codebook.
 
         `active_units` is defined as in Burda et al. (2016), arXiv:1509.00519.
         """

@@ -1,144 +1,171 @@
-"""One description per metric. The console, reports and docs/metrics.md quote it.
+"""The descriptions of metrics, from the classes that compute them: of a run, and of all options as a page.
 
-`python -m aetrain.evaluation.metric_descriptions > docs/metrics.md` writes the page.
+`python -m aetrain.evaluation.metric_descriptions > docs/metrics.md` writes the page. Names of folders with further
+options, such as `mine` of `--config-dir mine`, may follow.
 """
 
-import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
-# By kind, in the order of tables. Capitals in a name stand for any word: `is_nll_K` describes `is_nll_50`.
-DESCRIPTIONS_BY_KIND: Mapping[str, Mapping[str, str]] = {
-    "Losses": {
-        "loss": (
-            "training loss (noise on, random codes sampled, penalties weighted) of images without augmentation, nats"
-        ),
-        "nll": "negative log-likelihood of the image given its code (the mean of a random code), nats",
-        "kl": "KL divergence from the distribution of the code to the prior, nats",
-        "neg_elbo": "negative evidence lower bound: nll of a sampled code plus kl, nats",
-        "iwae": "importance-weighted bound of -log p(x) minus nll, nats; it replaces kl in the loss of an IWAE",
-        "sparsity": "sparsity penalty before it is weighted",
-        "contractive": "squared Frobenius norm of the code's Jacobian with respect to the pixels",
-        "critic": "-log of the probability, by the critic, that a code is a sample from the prior, nats",
-        "mmd": "squared maximum mean discrepancy between codes and prior samples, unbiased estimate (can be below 0)",
-        "l2": "squared length of the code",
-        "codebook": "squared distance from encoder outputs to their codewords; its gradient moves the codewords",
-        "commitment": "squared distance from encoder outputs to their codewords; its gradient moves the encoder",
-    },
-    "Errors": {
-        "sse": "squared error of the reconstruction, summed over the pixels of an image",
-        "shuffled_sse": (
-            "squared error summed over pixels, of images whose pixels are shuffled in one random order; "
-            "low only if the network copies its input"
-        ),
-        "code_sse": "squared error summed over pixels, if the decoder gets the code without the max-pool indices",
-        "mse": "squared error of the reconstruction per pixel",
-        "bce": "cross-entropy between image and reconstruction, summed over pixels, nats",
-        "bce_excess": "bce minus the entropy of the grey pixels, which is the lowest possible bce, nats",
-        "psnr": "peak signal-to-noise ratio of the reconstruction, dB",
-        "ssim": "structural similarity of image and reconstruction, 1 if equal",
-        "noisy_sse": "squared error summed over pixels, from the reconstruction of a noisy image to the clean image",
-        "noisy_bce": (
-            "cross-entropy summed over pixels, between the clean image and the reconstruction of a noisy image, nats"
-        ),
-        "noisy_psnr": "peak signal-to-noise ratio of the reconstruction of a noisy image, against the clean image, dB",
-        "input_sse": "squared error summed over pixels, from the noisy image itself to the clean image",
-    },
-    "Code and units": {
-        "code_mean": "mean activation of the units of the code",
-        "l0": "number of units of an image's code that are not 0",
-        "dead_units": "number of units of the code that are constant over images (standard deviation below 0.001)",
-        "active_units": (
-            "number of units of the code whose mean varies with the image (variance above 0.01; Burda et al. 2016)"
-        ),
-        "dead_hidden": (
-            "fraction of the encoder's hidden units that are constant over images "
-            "(standard deviation at most 0.001 of the largest in the layer)"
-        ),
-        "saturated": "fraction of sigmoid and tanh units within 1 % of a bound on 95 % of their activations",
-        "used_codewords": "number of codewords that some image uses",
-        "perplexity": "effective number of codewords in use: exp of the entropy of their frequencies",
-    },
-    "PCA and baselines": {
-        "mean_sse": "squared error summed over pixels, if every reconstruction is the mean training image",
-        "pca_sse": "squared error summed over pixels, of PCA with as many components as the code has units",
-        "pca_angle": "largest principal angle between the components of PCA and those of the reconstructions, degrees",
-        "MEASURE_pixels": "baseline of MEASURE: computed from raw pixels instead of the code",
-        "MEASURE_pca": "baseline of MEASURE: computed from as many principal components as the code has units",
-    },
-    "Measures": {
-        "noisy_sse_NOISE_LEVEL": (
-            "squared error summed over pixels, from the reconstruction of an image with this kind and level of noise "
-            "to the clean image"
-        ),
-        "input_sse_NOISE_LEVEL": (
-            "squared error summed over pixels, from an image with this kind and level of noise to the clean image"
-        ),
-        "probe_linear": "test images that logistic regression on the code classifies correctly, %",
-        "probe_svm": "test images that a linear support vector machine on the code classifies correctly, %",
-        "probe_knn": "test images that a vote of the nearest training codes classifies correctly, %",
-        "probe_kmeans": (
-            "test images that k-means on the codes classifies correctly, each cluster matched with one class, %"
-        ),
-        "probe_nmi": "normalised mutual information of the k-means clusters of codes and the classes, 0 to 1",
-        "precision_K": "training images of the query's class among the K whose codes are nearest, %",
-        "finetuned_N_random": (
-            "test images classified correctly by encoder and linear classifier trained together on N labels, "
-            "from the run's random initial weights, %"
-        ),
-        "finetuned_N": (
-            "test images classified correctly by encoder and linear classifier trained together on N labels, "
-            "from the run's trained weights, %"
-        ),
-        "frechet_reconstructions": (
-            "Frechet distance between reconstructions and test images, in the features of a classifier of the data set"
-        ),
-        "frechet_samples": (
-            "Frechet distance between decoded prior samples and test images, in the features of a classifier "
-            "of the data set"
-        ),
-        "frechet_floor": (
-            "Frechet distance between training images and test images, in the features of a classifier of the "
-            "data set: the value of real images"
-        ),
-        "is_nll_K": (
-            "negative log-likelihood estimated by importance sampling with K samples of the code, nats; "
-            "not a likelihood for grey pixels"
-        ),
-    },
-}
+import yaml  # type: ignore[import-untyped]
 
-DESCRIPTIONS: Mapping[str, str] = {
-    name: text for descriptions in DESCRIPTIONS_BY_KIND.values() for name, text in descriptions.items()
+from aetrain.config.paths import CONFIG_DIR
+from aetrain.config.validate import locate
+from aetrain.evaluation.evaluator import STANDARD_METRICS
+from aetrain.evaluation.measures.measure import Measure
+from aetrain.evaluation.metric_names import find_pattern, name_of
+from aetrain.objective.penalties import Penalty
+
+TIME_METRICS: Mapping[str, str] = {
+    "seconds_per_epoch": "median seconds per training epoch, without evaluation and pictures",
 }
 
 _INTRODUCTION = """\
 # Metrics
 
-Every run writes its metrics to `metrics.json` under names such as `test/sse`. Losses and errors are means over the test
-images, in evaluation mode. Errors compare images in [0, 1] with the mean of the likelihood. A metric that does not
-apply to a model is left out, such as `kl` if the code is not random. Capitals in a name stand for any word: `is_nll_K`
-describes `is_nll_50`. The metrics under "Measures" are computed on request (`measures=`).
+Every run writes its metrics to `metrics.json` under names such as `test/sse`, and their descriptions to
+`descriptions.json`. Losses and errors are means over the test images, in evaluation mode. Errors compare images in
+[0, 1] with the mean of the likelihood. A metric that does not apply to a model is left out, such as `kl` if the code is
+not random. In a name, `K` and `N` stand for a number, longer words in capitals for any word: `is_nll_K` describes
+`is_nll_50`.
+"""
+_PENALTIES = """\
+## Penalties
+
+The metric of a penalty has the name under which the config lists it: `test/dip` for `penalty.dip`. It is not multiplied
+by its weight. The losses of a critic are measured in training only, such as `train/critic_accuracy`.
+"""
+_MEASURES = """\
+## Measures
+
+They are computed on request (`measures=`).
 """
 
+Rows = dict[tuple[str, str], list[str]]  # the options that have a metric, by its name and description
 
-def metric_key(name: str) -> str:
-    """Return the key in DESCRIPTIONS of a metric such as `test/is_nll_50`: `is_nll_K`.
 
-    A metric without a description has its name without the split as key.
+# --- The metrics of a run ---------------------------------------------------------------------------------------------
+
+
+def collect_descriptions(penalties: Mapping[str, Penalty], measures: Iterable[Measure]) -> dict[str, str]:
+    """Return descriptions by the names or patterns of metrics, in the order of tables.
+
+    First come the standard metrics, then the penalties by name, then the measures, then the time per epoch. A penalty
+    without a description has an empty one.
     """
-    metric = name.partition("/")[2]
-    patterns = (key for key in DESCRIPTIONS if re.fullmatch(re.sub("[A-Z]+", r"[\\w.]+", key), metric))
-    return metric if metric in DESCRIPTIONS else next(patterns, metric)
+    descriptions: dict[str, str] = {}
+    for by_name in STANDARD_METRICS.values():
+        descriptions |= by_name
+    for name, penalty in penalties.items():
+        descriptions |= penalty_descriptions(name, penalty)
+    for measure in measures:
+        descriptions |= getattr(measure, "descriptions", {})
+    return {**descriptions, **TIME_METRICS}
 
 
-def metrics_page() -> str:
-    """Return the text of docs/metrics.md: one Markdown table per kind of metric."""
+def penalty_descriptions(name: str, penalty: Any) -> dict[str, str]:
+    """Return the description of a penalty or of its class, and of a critic's losses, by the names of the metrics."""
+    descriptions = {name: getattr(penalty, "description", "")}
+    for loss, text in getattr(penalty, "loss_descriptions", {}).items():
+        descriptions[f"{name}_{loss}"] = text
+    return descriptions
+
+
+def describe_metrics(tags: Iterable[str], descriptions: Mapping[str, str]) -> dict[str, str]:
+    """Return the description of each metric by its name, in the order of `descriptions`; unknown ones are last, empty.
+
+    `tags` are names with a split, such as `test/is_nll_50`.
+    """
+    patterns = {name: find_pattern(name, descriptions) for name in map(name_of, tags)}
+    ranks = {pattern: rank for rank, pattern in enumerate(descriptions)}
+    names = sorted(patterns, key=lambda name: ranks.get(patterns[name], len(ranks)))
+    return {name: descriptions.get(patterns[name], "") for name in names}
+
+
+# --- The page of all metrics ------------------------------------------------------------------------------------------
+
+
+def metrics_page(*folders: Path) -> str:
+    """Return the text of docs/metrics.md: tables of the standard metrics, and of the metrics of each option.
+
+    `folders` have further options, in the same groups as `configs/`.
+    """
+    config_dirs = (CONFIG_DIR, *folders)
     parts = [_INTRODUCTION]
-    for kind, descriptions in DESCRIPTIONS_BY_KIND.items():
-        rows = [f"| `{name}` | {text} |" for name, text in descriptions.items()]
-        parts.append("\n".join([f"## {kind}\n", "| metric | description |", "|---|---|", *rows, ""]))
+    for kind, descriptions in STANDARD_METRICS.items():
+        parts.append(_table(f"## {kind}\n", descriptions))
+    parts.append(_option_table(_PENALTIES, _penalty_rows(config_dirs)))
+    parts.append(_option_table(_MEASURES, _measure_rows(config_dirs)))
+    parts.append(_table("## Time\n", TIME_METRICS))
     return "\n".join(parts)
 
 
+def _table(title: str, descriptions: Mapping[str, str]) -> str:
+    rows = [f"| `{name}` | {text} |" for name, text in descriptions.items()]
+    return "\n".join([title, "| metric | description |", "|---|---|", *rows, ""])
+
+
+def _option_table(title: str, options_by_metric: Rows) -> str:
+    rows = []
+    for (name, text), options in options_by_metric.items():
+        names = ", ".join(f"`{option}`" for option in options)
+        rows.append(f"| `{name}` | {text} | {names} |")
+    return "\n".join([title, "| metric | description | options |", "|---|---|---|", *rows, ""])
+
+
+def _penalty_rows(config_dirs: Iterable[Path]) -> Rows:
+    """Return the metrics of the penalties that options list, in the order of a run's."""
+    rows: Rows = {}
+    for config_dir in config_dirs:
+        for option, node in _options(config_dir, "model"):
+            _add_penalties(rows, option, node.get("penalties") or {})
+        for option, node in _options(config_dir, "penalty"):
+            _add_penalties(rows, option, node)
+        for option, node in _options(config_dir, "sparsity"):
+            settings = {key: value for key, value in node.items() if key not in ("_target_", "defaults")}
+            penalties = locate(node["_target_"])(**settings).penalties
+            for name, penalty in penalties.items():
+                _add_rows(rows, option, penalty_descriptions(name, penalty))
+    return rows
+
+
+def _add_penalties(rows: Rows, option: str, nodes: Mapping[str, Any]) -> None:
+    """Add the metrics of the penalties of an option, whose nodes name their classes."""
+    for name, target in _targets(nodes):
+        _add_rows(rows, option, penalty_descriptions(name, locate(target)))
+
+
+def _measure_rows(config_dirs: Iterable[Path]) -> Rows:
+    """Return the metrics of the measures that options list."""
+    rows: Rows = {}
+    for config_dir in config_dirs:
+        for option, node in _options(config_dir, "measures"):
+            for _, target in _targets(node):
+                _add_rows(rows, option, getattr(locate(target), "descriptions", {}))
+    return rows
+
+
+def _add_rows(rows: Rows, option: str, descriptions: Mapping[str, str]) -> None:
+    for row in descriptions.items():
+        options = rows.setdefault(row, [])
+        if option not in options:
+            options.append(option)
+
+
+def _options(config_dir: Path, group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each option of a group, such as `model=vae`, with its config, without that of its `defaults`."""
+    for file in sorted((config_dir / group).glob("*.yaml")):
+        yield f"{group}={file.stem}", yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+
+
+def _targets(nodes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the class of each node that has a `_target_`."""
+    for name, node in nodes.items():
+        if isinstance(node, Mapping) and "_target_" in node:
+            yield name, node["_target_"]
+
+
 if __name__ == "__main__":
-    print(metrics_page(), end="")
+    print(metrics_page(*map(Path, sys.argv[1:])), end="")

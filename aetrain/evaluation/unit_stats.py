@@ -4,6 +4,7 @@ Shapes: N images, U units of a layer, `...` positions of a unit that has several
 feature map, the steps of a recurrent unit).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +17,15 @@ DEAD_RELATIVE_STD = 1e-3  # a unit is dead up to this share of the largest stand
 DEAD_ABSOLUTE_STD = 1e-6  # and up to this standard deviation, also in a layer in which all units are dead
 BOUND_MARGIN = 0.01  # share of the range; a sigmoid this near to a bound passes 4 % of its largest gradient
 SATURATED_SHARE = 0.95  # of a unit's activations near a bound: from here on the unit is saturated
+
+# The description of each metric of `UnitStats`.
+UNIT_METRICS: Mapping[str, str] = {
+    "dead_hidden": (
+        "fraction of the encoder's hidden units that are constant over images "
+        "(standard deviation at most 0.001 of the largest in the layer)"
+    ),
+    "saturated": "fraction of sigmoid and tanh units within 1 % of a bound on 95 % of their activations",
+}
 
 
 def dead_units(std: Tensor) -> Tensor:
@@ -54,7 +64,9 @@ class UnitStats:
         before = self._moments or [(torch.zeros_like(a), torch.zeros_like(b)) for a, b in moments]
         self._moments = [(a + b, c + d) for (a, c), (b, d) in zip(before, moments, strict=True)]
         (code,) = (tap for tap in self.model.unit_layers() if tap.name == "code")
-        layers = zip([*self.model.encoder.taps(), code], [*out.hidden, out.code.z], strict=True)
+        taps = self.model.encoder.taps()  # of all hidden layers, or of none
+        hidden = out.hidden if taps else ()
+        layers = zip([*taps, code], [*hidden, out.code.z], strict=True)
         for tap, activations in layers:
             if tap.bounds is not None:
                 shares = share_near_bounds(activations, tap.bounds).sum(0)

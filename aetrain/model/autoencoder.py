@@ -3,47 +3,16 @@
 Shapes: B images in a batch, C channels, H height, W width, D units of the code.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from aetrain.model.bottlenecks import Bottleneck
+from aetrain.model.codes import Code
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded, Forward, GaussianCode, Tap
-
-
-class Encoder(Protocol):
-    """A module that maps images [B, C, H, W] to features."""
-
-    def __call__(self, x: Tensor) -> Encoded: ...
-
-    def first_layer_weights(self) -> Tensor | None:
-        """Return the weights of each first-layer unit [units, C, h, w]; None where the code is the first layer."""
-        ...
-
-    def taps(self) -> list[Tap]:
-        """Return the taps of the layers of hidden units, first layer first."""
-        ...
-
-
-class Decoder(Protocol):
-    """A module that maps a code to the parameters of the likelihood, [B, C, H, W]."""
-
-    def __call__(self, code: Code) -> Tensor: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-    @property
-    def output_bias(self) -> nn.Parameter:
-        """The bias of the last layer: one number a pixel, or one a channel."""
-        ...
-
-    def taps(self) -> list[Tap]:
-        """Return the taps of the layers of hidden units, first layer first."""
-        ...
+from aetrain.model.networks import Decoder, Encoder, check_networks
+from aetrain.model.records import Encoded, Forward, Tap
 
 
 class Autoencoder(nn.Module):
@@ -101,7 +70,7 @@ class Autoencoder(nn.Module):
     def mean_code(self, x: Tensor) -> Tensor:
         """Return the code [B, D] of images x [B, C, H, W] without noise: in evaluation mode, that of `encode`."""
         code = self.encode(x)
-        return self.code_transform(code.mean) if isinstance(code, GaussianCode) else code.z
+        return self.code_transform(code.mean_z) if code.is_random else code.z
 
     def _encode(self, x: Tensor) -> tuple[Encoded, Code]:
         if (self.low, self.high) != (0, 1):
@@ -124,7 +93,7 @@ class Autoencoder(nn.Module):
 
     def sample(self, code: Code, generator: torch.Generator | None = None) -> Code:
         """Return a random draw of the code of the same images; a code that is not random stays as it is."""
-        return replace(code, z=self.code_transform(self.bottleneck.sample(code, generator)))
+        return replace(code, z=self.code_transform(code.sample(generator)) if code.is_random else code.z)
 
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Return `count` codes [count, D] drawn from the prior, or None where the bottleneck has no prior."""
@@ -136,14 +105,28 @@ class Autoencoder(nn.Module):
         return self.bottleneck.project_to_code_space(self.sparsifier(z))
 
     def first_layer_weights(self) -> Tensor:
-        """Return the weights of each unit that reads pixels, as pictures [units, C, h, w]."""
-        weights = self.encoder.first_layer_weights()
-        return self.bottleneck.project.weight.unflatten(1, self.image_shape) if weights is None else weights
+        """Return the weights of each unit that reads pixels, as pictures [units, C, h, w].
+
+        Raise ValueError where the encoder states none.
+        """
+        weights = self._code_weights() if self.encoder.passes_pixels else self.encoder.first_layer_weights()
+        if weights is None:
+            raise ValueError(f"the encoder {type(self.encoder).__name__} states no first-layer weights")
+        return weights
+
+    def _code_weights(self) -> Tensor:
+        return self.bottleneck.project.weight.unflatten(1, self.image_shape)
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Run one pass over two blank images. Raise ValueError where the encoder or decoder breaks its contract."""
+        blank = torch.zeros(2, *self.image_shape)
+        encoded, code = self._encode(blank)
+        check_networks(self.encoder, self.decoder, encoded, self.decode(code), self.image_shape)
 
     def unit_layers(self) -> list[Tap]:
         """Return the taps of every layer of units: the encoder's, the bottleneck's, the code's, the decoder's."""
         hidden = self.encoder.taps()
-        code_reads_pixels = not hidden and self.encoder.first_layer_weights() is None
-        code_weights = self.first_layer_weights() if code_reads_pixels else None
+        code_weights = self._code_weights() if self.encoder.passes_pixels else None
         code = Tap(name="code", module=self.code_transform, weights=code_weights)
         return [*hidden, *self.bottleneck.taps(), code, *self.decoder.taps()]

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aetrain.model.codes import Code, GaussianCode, QuantizedCode
 from aetrain.model.layers import AfterStepHook
-from aetrain.model.records import Code, GaussianCode, QuantizedCode, Tap
+from aetrain.model.records import Tap
 
 
 class Bottleneck(nn.Module, ABC):
@@ -17,6 +18,7 @@ class Bottleneck(nn.Module, ABC):
     """
 
     emits: type[Code] = Code
+    num_codewords: int | None = None  # in the codebook, where there is one
 
     def __init__(self, in_features: int, code_dim: int) -> None:
         super().__init__()
@@ -40,10 +42,6 @@ class Bottleneck(nn.Module, ABC):
     def project_to_code_space(self, z: Tensor) -> Tensor:
         """Return the codes [B, D] nearest to z [B, D] that the bottleneck can produce."""
         return z
-
-    def sample(self, code: Code, generator: torch.Generator | None = None) -> Tensor:
-        """Return a random draw of z [B, D] for the same images; a code that is not random is its own draw."""
-        return code.z
 
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Return `count` draws [count, D] from the prior, or None where the bottleneck has no prior."""
@@ -76,13 +74,7 @@ class Gaussian(Bottleneck):
         """Return the code of features [B, F]: a draw in training mode, the mean otherwise."""
         mean = self.project(features)
         code = GaussianCode(z=mean, mean=mean, log_var=self.log_var(features))
-        return GaussianCode(z=self.sample(code), mean=mean, log_var=code.log_var) if self.training else code
-
-    def sample(self, code: Code, generator: torch.Generator | None = None) -> Tensor:
-        """Return a draw of z [B, D] from the code's normal distribution."""
-        assert isinstance(code, GaussianCode)
-        noise = torch.empty_like(code.mean).normal_(generator=generator)
-        return code.mean + torch.exp(0.5 * code.log_var) * noise
+        return GaussianCode(z=code.sample(), mean=mean, log_var=code.log_var) if self.training else code
 
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Return draws [count, D] from N(0, I)."""
@@ -132,12 +124,13 @@ class Quantized(Bottleneck, AfterStepHook):
             if value < 1:
                 raise ValueError(f"model.bottleneck.{name}={value} is too small: use 1 or more")
         self.groups = groups
+        self.num_codewords = num_codewords
         self.reset_after = reset_after
         self.codebook = nn.Embedding(num_codewords, code_dim // groups)
         self.similarity_probe = nn.Identity()  # its input is the similarity of each codeword to each group, for taps
         self.steps_unused: Tensor  # [K] steps since a codeword was used
         self.register_buffer("steps_unused", torch.full((num_codewords,), reset_after))
-        self._last_batch: QuantizedCode | None = None  # the code of the batch since the last optimizer step
+        self._batches: list[QuantizedCode] = []  # the codes of the batches since the last optimizer step
 
     def forward(self, features: Tensor) -> QuantizedCode:
         """Return the code of features [B, F]."""
@@ -146,8 +139,8 @@ class Quantized(Bottleneck, AfterStepHook):
         codewords = F.embedding(index, self.codebook.weight)  # [B, G, D / G]
         straight_through = codewords.detach() + (continuous - continuous.detach())  # equals the codewords bit for bit
         code = QuantizedCode(z=straight_through.flatten(1), continuous=continuous, codewords=codewords, index=index)
-        if self.training:
-            self._last_batch = code
+        if self.training and torch.is_grad_enabled():
+            self._batches.append(code)
         return code
 
     def _closest(self, continuous: Tensor) -> Tensor:
@@ -167,13 +160,14 @@ class Quantized(Bottleneck, AfterStepHook):
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
         """Count the steps since each codeword was used; reset those unused for more than `reset_after` steps."""
-        if self._last_batch is None:
+        if not self._batches:
             return  # no batch has passed since the last call
-        code, self._last_batch = self._last_batch, None
-        used = torch.zeros_like(self.steps_unused, dtype=torch.bool).index_fill_(0, code.index.flatten(), True)
+        index = torch.cat([code.index.flatten() for code in self._batches])
+        candidates = torch.cat([code.continuous.flatten(0, 1) for code in self._batches])  # [B * G, D / G]
+        self._batches = []
+        used = torch.zeros_like(self.steps_unused, dtype=torch.bool).index_fill_(0, index, True)
         self.steps_unused.add_(1).masked_fill_(used, 0)
         expired = self.steps_unused > self.reset_after
-        candidates = code.continuous.flatten(0, 1)  # [B * G, D / G]
         drawn = candidates[torch.randint(len(candidates), self.steps_unused.shape, device=self.steps_unused.device)]
         self.codebook.weight.copy_(torch.where(expired[:, None], drawn, self.codebook.weight))
         self.steps_unused.masked_fill_(expired, 0)

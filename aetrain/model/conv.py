@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
+from aetrain.model.codes import Code
 from aetrain.model.dense import MakeBottleneck
 from aetrain.model.layers import (
     Activation,
@@ -23,14 +24,15 @@ from aetrain.model.layers import (
     make_activations,
 )
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded, Tap
+from aetrain.model.networks import Decoder, Encoder
+from aetrain.model.records import Encoded, Tap
 
 Down = Literal["stride", "maxpool"]
 Up = Literal["transpose", "nearest", "unpool"]
 Size = tuple[int, int]  # height, width
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(Encoder):
     """Convolutions that halve height and width (rounded up), by a stride of two or by max-pooling.
 
     With `return_pool_indices`, max-pooling also returns the position of each maximum, for a decoder that unpools.
@@ -81,7 +83,7 @@ class ConvEncoder(nn.Module):
         return hidden_taps(self.activations, self.first_layer_weights())
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(Decoder):
     """A dense layer produces the smallest maps; each level then enlarges them to the encoder's size at that level.
 
     `transpose` is a transposed convolution of stride two, `nearest` repeats values and convolves, `unpool` puts each

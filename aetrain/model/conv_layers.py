@@ -10,10 +10,12 @@ from torch.nn import functional as F
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
+from aetrain.model.codes import Code
 from aetrain.model.dense import MakeBottleneck
 from aetrain.model.layers import Activation, Init, decoder_taps, hidden_taps, initialise, make_activation
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded, Tap
+from aetrain.model.networks import Decoder, Encoder
+from aetrain.model.records import Encoded, Tap
 
 Maps = tuple[int, int, int]  # channels, height, width
 
@@ -105,7 +107,7 @@ def is_convolution(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
 
 
-class StackEncoder(nn.Module):
+class StackEncoder(Encoder):
     """Convolutions, each with an activation, and poolings; the features are the last maps, flattened.
 
     Where the features are the code (`features_are_code`), the code's own activation replaces the last convolution's.
@@ -147,7 +149,7 @@ class StackEncoder(nn.Module):
         return hidden_taps(hidden, self.first_layer_weights() if reads_pixels else None)
 
 
-class StackDecoder(nn.Module):
+class StackDecoder(Decoder):
     """Map the code to maps by `expand`, then apply the layers, with no activation after the last one.
 
     An output of another size than the image's is resized to it, bilinearly.

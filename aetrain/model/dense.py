@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Bottleneck, Deterministic
+from aetrain.model.codes import Code
 from aetrain.model.layers import (
     Activation,
     Activations,
@@ -21,7 +22,8 @@ from aetrain.model.layers import (
     make_activations,
 )
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded, Tap
+from aetrain.model.networks import Decoder, Encoder
+from aetrain.model.records import Encoded, Tap
 
 
 class MakeBottleneck(Protocol):
@@ -30,7 +32,7 @@ class MakeBottleneck(Protocol):
     def __call__(self, in_features: int, code_dim: int) -> Bottleneck: ...
 
 
-class DenseEncoder(nn.Module):
+class DenseEncoder(Encoder):
     """h_0 = x, h_i = f_i(W_i h_{i-1} + b_i); without hidden layers the features are the pixels."""
 
     def __init__(self, image_shape: tuple[int, int, int], hidden: Sequence[int], activation: Activations) -> None:
@@ -41,6 +43,7 @@ class DenseEncoder(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         self.activations = make_activations(activation, len(self.layers))
         self.num_features = widths[-1]
+        self.passes_pixels = not hidden
 
     def forward(self, x: Tensor) -> Encoded:
         """Return the hidden activations, each [B, units], and the features [B, F] of images x [B, C, H, W]."""
@@ -62,7 +65,7 @@ class DenseEncoder(nn.Module):
         return hidden_taps(self.activations, self.first_layer_weights())
 
 
-class DenseDecoder(nn.Module):
+class DenseDecoder(Decoder):
     """The encoder's mirror: a chain of linear layers, with the activations between them and none at the end."""
 
     def __init__(

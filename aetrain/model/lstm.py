@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
+from aetrain.model.codes import Code
 from aetrain.model.dense import MakeBottleneck
 from aetrain.model.layers import (
     LSTM_GATES,
@@ -20,7 +21,8 @@ from aetrain.model.layers import (
     make_activation,
 )
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Code, Encoded, Tap
+from aetrain.model.networks import Decoder, Encoder
+from aetrain.model.records import Encoded, Tap
 
 FORGET_GATE = 1  # the position among the gates, in torch's order
 
@@ -36,7 +38,7 @@ class States(nn.Identity):
     bounds = (-1.0, 1.0)
 
 
-class LSTMEncoder(nn.Module):
+class LSTMEncoder(Encoder):
     """Read an image row by row; the features are the state h_T of the top LSTM after the last row.
 
     With row x_t (all channels of it), state h and memory c (Hochreiter & Schmidhuber 1997; forget gate of Gers et al.
@@ -71,7 +73,7 @@ class LSTMEncoder(nn.Module):
         return hidden_taps(self.states)
 
 
-class LSTMDecoder(nn.Module):
+class LSTMDecoder(Decoder):
     """Read the code at every row (Cho et al. 2014, arXiv:1406.1078), and decode each state to a row of pixels.
 
     The states start at zero, so that the decoder knows the image by its code alone. The bias is one number a pixel.

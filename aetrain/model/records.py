@@ -1,4 +1,4 @@
-"""Records that modules exchange: the encoder's output, the code, the result of one forward pass, a layer of units.
+"""Records that modules exchange: the encoder's output, the result of one forward pass, a layer of units.
 
 Shapes: B images in a batch, C channels, H height, W width, D units of the code.
 """
@@ -6,6 +6,8 @@ Shapes: B images in a batch, C channels, H height, W width, D units of the code.
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from aetrain.model.codes import Code
 
 # The terms of a loss by name: per image [B], or [] for the batch as a whole. "loss" is the sum that training minimises.
 LossDict = dict[str, Tensor]
@@ -18,32 +20,6 @@ class Encoded:
     hidden: tuple[Tensor, ...]  # activations of its layers in the shapes of its taps, first layer first
     features: Tensor  # [B, F] the input of the bottleneck
     pool_indices: tuple[Tensor, ...] = ()  # of max-pooling, first pooling first; empty where the decoder reads none
-
-
-@dataclass(frozen=True, kw_only=True)
-class Code:
-    """The output of a bottleneck, and the input of the decoder."""
-
-    z: Tensor  # [B, D]
-    # The encoder's max-pool indices, the "where" of Zhao et al. (2016), "Stacked what-where auto-encoders".
-    pool_indices: tuple[Tensor, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class GaussianCode(Code):
-    """A code drawn from a diagonal normal distribution."""
-
-    mean: Tensor  # [B, D]
-    log_var: Tensor  # [B, D]
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantizedCode(Code):
-    """A code of G groups, each of them one of the codewords of a codebook."""
-
-    continuous: Tensor  # [B, G, D / G] the encoder's value of each group, before it is rounded to a codeword
-    codewords: Tensor  # [B, G, D / G] the codewords that the groups are rounded to, with their gradient
-    index: Tensor  # [B, G] the numbers of these codewords in the codebook
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from aetrain.model.bottlenecks import Bottleneck
+from aetrain.model.codes import Code
 from aetrain.model.layers import AfterStepHook, TiedLinear
-from aetrain.model.records import Code
 
 
 class Dictionary(nn.Linear, AfterStepHook):

@@ -30,8 +30,8 @@ def encode(request: RunRequest, settings: Settings) -> dict[str, Any]:
     """Write codes.npz: for each split with images its codes [N, D], and the classes and file names where known.
 
     `train`, `validation` and `test` are the codes as `aetrain.load(run).encode` returns them (the mean of a random
-    code), in the order of the data set. `train_labels` and so on are the classes, `train_files` the paths below
-    dataset.path.
+    code), in the order of the data set. `train_labels` and so on are the classes, `train_factors` the generative
+    factors, `train_files` the paths below dataset.path.
     """
     source, components, epoch = load_trained(request, settings, "encode")
     splits = load_data(components)
@@ -44,6 +44,8 @@ def encode(request: RunRequest, settings: Settings) -> dict[str, Any]:
             arrays[name] = encode_all(components.model, images, components.dataset.prepare).cpu().numpy()  # [N, D]
         if images.labels is not None:
             arrays[f"{name}_labels"] = images.labels.cpu().numpy()
+        if images.factors is not None:
+            arrays[f"{name}_factors"] = images.factors.cpu().numpy()
     arrays |= {f"{name}_files": files for name, files in file_names(components).items() if name in arrays}
     with output_directory(request, source, epoch):
         file = request.run_dir.path / FILE
@@ -59,7 +61,7 @@ def file_names(components: Components) -> dict[str, Any]:
     if files is None:
         return {}
     # Split the row numbers as the images are split.
-    rows = components.dataset.split(*(Images(torch.arange(len(names))) for names in files))
+    rows = components.dataset.split_images(*(Images(torch.arange(len(names))) for names in files))
     sources = (files[0], files[0], files[1])
     names_by_split = {}
     for split, names, images in zip(SPLITS, sources, rows, strict=True):

@@ -10,10 +10,12 @@ from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import SAVED
 from aetrain.config.settings import Settings
 from aetrain.evaluation.console import metrics_table
+from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.runs.build import Components, build
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import check_measures, evaluate_components, load_data
 from aetrain.storage import checkpoint
+from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.training.backend.setup import backend
 
@@ -28,8 +30,11 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
     with output_directory(request, source, epoch) as known, backend():
         log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
         metrics = evaluate_components(components, splits)
+        descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
+        descriptions = describe_metrics(metrics, descriptions)
+        write_descriptions(request.run_dir.path, descriptions)
         request.run_dir.write_metrics({**known, **metrics})
-        log.info("%s", metrics_table(metrics))
+        log.info("%s", metrics_table(metrics, descriptions))
     return metrics
 
 

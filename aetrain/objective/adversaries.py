@@ -1,7 +1,8 @@
 """Penalties that match the codes of all images to the prior: an adversarial critic, or a distance of two samples."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,12 @@ class CodeCritic(Critic):
     model minimises -log D(z). Makhzani et al. (2016), arXiv:1511.05644, section 2, with the non-saturating loss for the
     encoder that Goodfellow et al. (2014) recommend. D is a sigmoid of a fully connected network.
     """
+
+    description = "-log of the probability, by the critic, that a code is a sample from the prior, nats"
+    loss_descriptions: ClassVar[Mapping[str, str]] = {
+        "loss": "the critic's own loss: its cross-entropy on codes plus that on prior samples, nats",
+        "accuracy": "share of codes and prior samples that the critic classifies correctly, 0 to 1",
+    }
 
     def __init__(self, code_dim: int, weight: float = 1.0, units: Sequence[int] = (256, 256)) -> None:
         super().__init__(weight)
@@ -56,6 +63,8 @@ class MMD(Penalty):
     unbiased estimate can be below 0.
     """
 
+    description = "squared maximum mean discrepancy between codes and prior samples, unbiased estimate (can be below 0)"
+
     def __init__(self, weight: float = 1.0, scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)) -> None:
         super().__init__(weight)
         if not scales or min(scales) <= 0:
@@ -64,8 +73,8 @@ class MMD(Penalty):
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the estimate [] for the batch."""
-        z = out.code.z  # [B, D]
-        generator = None if model.training else torch.Generator(z.device).manual_seed(EVALUATION_SEED)
+        generator = None if model.training else torch.Generator(out.code.z.device).manual_seed(EVALUATION_SEED)
+        z = (out.code if model.training else model.sample(out.code, generator)).z  # [B, D], never a mean
         return self.estimate(z, draw_from_prior(model, len(z), generator))
 
     def estimate(self, a: Tensor, b: Tensor) -> Tensor:
@@ -90,7 +99,7 @@ def draw_from_prior(model: Autoencoder, count: int, generator: torch.Generator |
     z = model.prior(count, generator)
     if z is None:
         raise ValueError(
-            f"model.penalties compares codes with the prior, but model.bottleneck={type(model.bottleneck).__name__} "
+            f"this penalty compares codes with the prior, but model.bottleneck={type(model.bottleneck).__name__} "
             "has none: use aetrain.model.bottlenecks.DeterministicWithPrior, as model=aae and model=wae do"
         )
     return z

@@ -5,9 +5,8 @@ from torch import Tensor
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward
+from aetrain.objective.jacobian import squared_jacobian_norm
 from aetrain.objective.penalties import Penalty
-
-MAX_JACOBIAN_ELEMENTS = 2**24  # of the part of a batch's Jacobian that is computed at a time
 
 
 class Contractive(Penalty):
@@ -21,6 +20,8 @@ class Contractive(Penalty):
     Evaluation draws the same vectors each time.
     """
 
+    description = "squared Frobenius norm of the code's Jacobian with respect to the pixels"
+
     def __init__(self, weight: float = 1.0, probes: int | None = None) -> None:
         super().__init__(weight)
         if probes is not None and probes < 1:
@@ -29,25 +30,11 @@ class Contractive(Penalty):
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the squared norm, or its estimate, [B]; 0 where the code is inferred without a gradient."""
-        needs_gradient = torch.is_grad_enabled()
+        create_graph = torch.is_grad_enabled()
         with torch.enable_grad():  # also in evaluation, because the penalty itself is a derivative
             x = out.x_in.detach().requires_grad_()
             z = model.mean_code(x)  # [B, D]
-            total = z.new_zeros(len(x))
             if not z.requires_grad:  # as in sparse coding
-                return total
-            rows_at_once = max(1, MAX_JACOBIAN_ELEMENTS // x.numel())
-            for rows in self._left_factors(z, model.training).split(rows_at_once):
-                (products,) = torch.autograd.grad(
-                    z, x, rows, retain_graph=True, create_graph=needs_gradient, is_grads_batched=True
-                )  # [K, B, C, H, W]
-                total = total + products.square().flatten(2).sum((0, 2))
-        return total if self.probes is None else total / self.probes  # [B]
-
-    def _left_factors(self, z: Tensor, training: bool) -> Tensor:
-        """Return the vectors [K, B, D] that multiply the Jacobian from the left: unit vectors or sign vectors."""
-        if self.probes is None:
-            return torch.eye(z.shape[1], device=z.device, dtype=z.dtype)[:, None].expand(-1, len(z), -1)
-        generator = None if training else torch.Generator(z.device).manual_seed(0)
-        signs = torch.randint(2, (self.probes, *z.shape), generator=generator, device=z.device)
-        return signs.to(z.dtype).mul_(2).sub_(1)
+                return z.new_zeros(len(x))
+            generator = None if model.training else torch.Generator(z.device).manual_seed(0)
+            return squared_jacobian_norm(z, x, self.probes, generator, create_graph)

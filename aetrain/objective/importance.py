@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Forward, GaussianCode
+from aetrain.model.codes import RandomCode
+from aetrain.model.records import Forward
 from aetrain.objective.penalties import Penalty
 
 MAX_DECODED_PIXELS = 2**22  # that are decoded at a time
@@ -15,11 +17,11 @@ EVALUATION_SEED = 1  # of the draws in evaluation, which are the same every time
 
 
 def log_weights(
-    model: Autoencoder, x: Tensor, code: GaussianCode, count: int, generator: torch.Generator | None = None
+    model: Autoencoder, x: Tensor, code: RandomCode, count: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Return log w_k = log p(x | z_k) + log p(z_k) - log q(z_k) [K, B] for `count` draws z_k of each image's code.
 
-    Burda et al. (2016), "Importance weighted autoencoders", arXiv:1509.00519, below eq. 8. q and the prior N(0, I) are
+    Burda et al. (2016), "Importance weighted autoencoders", arXiv:1509.00519, below eq. 8. q and the prior p are
     distributions of the bottleneck's z. The code's activation and sparsifier count as the first layers of the decoder,
     so p(x | z) is of decode(code_transform(z)). The likelihood's `constant` is left out.
     """
@@ -27,17 +29,11 @@ def log_weights(
     draws_at_once = max(1, MAX_DECODED_PIXELS // x.numel())
     for start in range(0, count, draws_at_once):
         num_draws = min(draws_at_once, count - start)
-        repeated = replace(
-            code,
-            mean=code.mean.repeat(num_draws, 1),  # [K * B, D], the first draw of every image first
-            log_var=code.log_var.repeat(num_draws, 1),
-            pool_indices=tuple(indices.repeat(num_draws, 1, 1, 1) for indices in code.pool_indices),
-        )
-        z = model.bottleneck.sample(repeated, generator)
-        squares = (z - repeated.mean).square() * (-repeated.log_var).exp() + repeated.log_var - z.square()
+        repeated = code.repeat(num_draws)  # [K * B, ...], the first draw of every image first
+        z = repeated.sample(generator)
         decoded = model.decode(replace(repeated, z=model.code_transform(z)))
         nll = model.likelihood.nll(decoded, x.repeat(num_draws, 1, 1, 1))
-        weights.append((0.5 * squares.sum(1) - nll).unflatten(0, (num_draws, -1)))
+        weights.append((repeated.log_prior_ratio(z) - nll).unflatten(0, (num_draws, -1)))
     return torch.cat(weights)
 
 
@@ -49,7 +45,8 @@ class IWAE(Penalty):
     bound at weight 1 only. Evaluation takes the same draws each time.
     """
 
-    reads = GaussianCode
+    reads = RandomCode
+    description = "importance-weighted bound of -log p(x) minus nll, nats; it replaces kl in the loss of an IWAE"
 
     def __init__(self, samples: int = 5) -> None:
         super().__init__()
@@ -59,12 +56,12 @@ class IWAE(Penalty):
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the bound minus the nll, in nats [B]; raise ValueError where the likelihood is a mean over pixels."""
-        assert isinstance(out.code, GaussianCode)
+        code = cast(RandomCode, out.code)
         if model.likelihood.reduction != "sum":
             raise ValueError(
                 f"likelihood.reduction={model.likelihood.reduction} does not go with model.penalties.iwae, which is in "
                 "nats per image: use likelihood.reduction=sum"
             )
         generator = None if model.training else torch.Generator(out.x.device).manual_seed(EVALUATION_SEED)
-        bound = math.log(self.samples) - log_weights(model, out.x, out.code, self.samples, generator).logsumexp(0)
+        bound = math.log(self.samples) - log_weights(model, out.x, code, self.samples, generator).logsumexp(0)
         return bound - model.likelihood.nll(out.decoded, out.x)  # [B]

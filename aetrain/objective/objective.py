@@ -8,11 +8,16 @@ import torch
 from torch import nn
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Code, Forward, GaussianCode, LossDict, QuantizedCode
+from aetrain.model.codes import Code, GaussianCode, QuantizedCode, RandomCode
+from aetrain.model.records import Forward, LossDict
 from aetrain.objective.penalties import Critic, Penalty
 
 # A model whose bottleneck emits the type of code, for error messages.
-MODEL_THAT_EMITS: dict[type[Code], str] = {GaussianCode: "model=vae", QuantizedCode: "model=vqvae"}
+MODEL_THAT_EMITS: dict[type[Code], str] = {
+    RandomCode: "model=vae",
+    GaussianCode: "model=vae",
+    QuantizedCode: "model=vqvae",
+}
 
 
 class Objective(nn.Module):
@@ -61,8 +66,10 @@ class Objective(nn.Module):
     def check(self, model: Autoencoder) -> None:
         """Run one pass over two blank images, so that components that do not fit are refused before data is read.
 
-        Raise ValueError where a penalty reads another type of code than the bottleneck emits.
+        Raise ValueError where the model breaks its contract, or where a penalty reads another type of code than the
+        bottleneck emits.
         """
+        model.check()
         for name, penalty in self.penalties.items():
             if not issubclass(model.bottleneck.emits, penalty.reads):
                 suggestion = MODEL_THAT_EMITS.get(penalty.reads, "model=vae")

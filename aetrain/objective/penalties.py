@@ -1,19 +1,25 @@
 """Penalties: terms of the loss beside the likelihood, without their weights, in nats per image."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Code, Forward, GaussianCode, LossDict, QuantizedCode
+from aetrain.model.codes import Code, QuantizedCode, RandomCode
+from aetrain.model.records import Forward, LossDict
 
 
 class Penalty(nn.Module, ABC):
-    """One term of the objective. A subclass is final and states the type of code that it `reads`."""
+    """One term of the objective. A subclass is final and states the type of code that it `reads`.
+
+    `description` is that of its metric, with the unit. The metric has the name under which a config lists the penalty.
+    """
 
     reads: type[Code] = Code
+    description: ClassVar[str] = ""
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -25,35 +31,38 @@ class Penalty(nn.Module, ABC):
 
 
 class Critic(Penalty):
-    """A penalty with parameters of its own. The model minimises its `forward`, and the critic its `losses`."""
+    """A penalty with parameters of its own. The model minimises its `forward`, and the critic its `losses`.
+
+    `loss_descriptions` describe the `losses` by name. The metric of the loss `accuracy` is `train/critic_accuracy`, if
+    a config lists the penalty as `critic`.
+    """
+
+    loss_descriptions: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def losses(self, model: Autoencoder, x_in: Tensor) -> LossDict:
         """Return named scalars [] of a batch x_in [B, C, H, W]; the critic minimises `loss`."""
 
 
-class GaussianKL(Penalty):
-    """KL from the encoder's normal distribution to the standard normal, per image.
+class KL(Penalty):
+    """KL divergence from the distribution of a random code to its prior, per image.
 
-    -1/2 sum_j (1 + log s_j^2 - m_j^2 - s_j^2): Kingma & Welling (2014), appendix B, arXiv:1312.6114. Weight 1 makes
-    the objective the negative ELBO, a larger one the beta-VAE of Higgins et al. (2017).
+    Weight 1 makes the objective the negative ELBO (Kingma & Welling 2014, eq. 3, arXiv:1312.6114), a larger one the
+    beta-VAE of Higgins et al. (2017).
     """
 
-    reads = GaussianCode
+    reads = RandomCode
+    description = "KL divergence from the distribution of the code to the prior, nats"
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the KL divergence in nats [B]."""
-        assert isinstance(out.code, GaussianCode)
-        return gaussian_kl(out.code).sum(1)  # [B]
-
-
-def gaussian_kl(code: GaussianCode) -> Tensor:
-    """Return the terms of `GaussianKL` by unit of the code, [B, D], in nats."""
-    return -0.5 * (1 + code.log_var - code.mean.square() - code.log_var.exp())
+        return out.code.kl().sum(1)  # [B]
 
 
 class L1(Penalty):
     """Sum of the absolute activations, of the code or of every hidden layer of the encoder, per image."""
+
+    description = "sum of the absolute activations of the code or of the hidden layers, before it is weighted"
 
     def __init__(self, weight: float = 1e-3, layers: Literal["code", "hidden"] = "code") -> None:
         super().__init__(weight)
@@ -68,6 +77,8 @@ class L1(Penalty):
 class L2(Penalty):
     """Squared length of the code, |z|^2, per image: it keeps codes near 0, and thus near each other."""
 
+    description = "squared length of the code"
+
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the squared length [B]."""
         return out.code.z.square().sum(1)  # [B]
@@ -80,11 +91,12 @@ class Codebook(Penalty):
     """
 
     reads = QuantizedCode
+    description = "squared distance from encoder outputs to their codewords; its gradient moves the codewords"
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the squared distance [B]."""
-        assert isinstance(out.code, QuantizedCode)
-        return (out.code.continuous.detach() - out.code.codewords).square().flatten(1).sum(1)  # [B]
+        code = cast(QuantizedCode, out.code)
+        return (code.continuous.detach() - code.codewords).square().flatten(1).sum(1)  # [B]
 
 
 class Commitment(Penalty):
@@ -94,14 +106,15 @@ class Commitment(Penalty):
     """
 
     reads = QuantizedCode
+    description = "squared distance from encoder outputs to their codewords; its gradient moves the encoder"
 
     def __init__(self, weight: float = 0.25) -> None:
         super().__init__(weight)
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the squared distance [B]."""
-        assert isinstance(out.code, QuantizedCode)
-        return (out.code.continuous - out.code.codewords.detach()).square().flatten(1).sum(1)  # [B]
+        code = cast(QuantizedCode, out.code)
+        return (code.continuous - code.codewords.detach()).square().flatten(1).sum(1)  # [B]
 
 
 class KLSparsity(Penalty):
@@ -109,6 +122,11 @@ class KLSparsity(Penalty):
 
     Ng (2011), CS294A lecture notes "Sparse autoencoder", section 3.
     """
+
+    description = (
+        "sum over the code's units of the KL divergence from the target rate to the mean activation of a batch, "
+        "before it is weighted, nats"
+    )
 
     def __init__(self, target: float, weight: float) -> None:
         super().__init__(weight)

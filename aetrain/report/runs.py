@@ -11,6 +11,7 @@ from typing import Any
 from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import parse_assignments
 from aetrain.evaluation.finding import Finding
+from aetrain.storage.descriptions import read_descriptions
 from aetrain.storage.run_directory import RunDirectory, flatten
 from aetrain.storage.saved_config import saved_config
 
@@ -33,6 +34,7 @@ class RunSummary:
     settings: Mapping[str, Any] = field(default_factory=dict)  # its config, by dotted name
     overrides: Mapping[str, str] = field(default_factory=dict)  # its command line, by key
     metrics: Mapping[str, float] = field(default_factory=dict)  # finite numbers of metrics.json, by tag
+    descriptions: Mapping[str, str] = field(default_factory=dict)  # of metrics, by name; empty in runs of version 0.1
     history: Sequence[Mapping[str, float]] = ()  # metrics of each epoch, `epoch` among them
     diagnosed: bool = False  # whether the diagnostics have examined it
     findings: Sequence[Finding] = ()
@@ -80,6 +82,7 @@ def _read_run(path: Path, folder: Path, page_folder: Path) -> RunSummary:
         settings=settings,
         overrides=parse_assignments(run_dir.overrides()),
         metrics=_finite_numbers(metrics),
+        descriptions=read_descriptions(path),
         history=_read_history(path / "history.jsonl"),
         diagnosed=(path / "findings.json").is_file(),
         findings=_read_findings(path / "findings.json"),

@@ -203,7 +203,7 @@ def _chart(name: str, split: str, groups: Sequence[RunGroup]) -> Html | None:
     lines = [line for line in lines if line.points]
     if max((len(line.points) for line in lines), default=0) < 2:
         return None
-    caption = el("figcaption", el("b", metric_name(f"{split}/{name}")), f" {describe_metric(f'/{name}')}")
+    caption = el("figcaption", el("b", metric_name(f"{split}/{name}")), f" {describe_metric(name, groups)}")
     return el("figure", caption, draw_curves(name, lines, f"clip-{name}".replace("/", "-")))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
-from aetrain.evaluation.metric_descriptions import DESCRIPTIONS, metric_key
+from aetrain.evaluation.metric_names import find_pattern, name_of
 from aetrain.report.charts import colour_class, format_number
 from aetrain.report.groups import RunGroup, Spread, short_name
 from aetrain.report.html import Html, el
@@ -28,9 +28,9 @@ MAIN_METRICS = (
     "test/ssim",
     SECONDS_PER_EPOCH,
 )
-# Metrics on request (`measures=`) by which runs are compared as well; the names are keys of DESCRIPTIONS.
+# Metrics on request (`measures=`) by which runs are compared as well: names and patterns, in this order.
 CLASS_METRICS = ("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi", "precision_K", "finetuned_N")
-GENERATIVE_METRICS = ("is_nll_K", "frechet_reconstructions", "frechet_samples")
+GENERATIVE_METRICS = ("frechet_reconstructions", "frechet_samples", "is_nll_K")
 
 SHORT_LABELS = {SECONDS_PER_EPOCH: "s/epoch", "neg_elbo": "-ELBO"}
 
@@ -49,25 +49,46 @@ def metric_name(tag: str) -> str:
     return SHORT_LABELS.get(tag) or SHORT_LABELS.get(name) or name
 
 
-def describe_metric(tag: str) -> str:
-    """Return the description of a metric in one line; empty if there is none."""
-    if tag == SECONDS_PER_EPOCH:
-        return "median seconds per training epoch, without evaluation and pictures"
-    return DESCRIPTIONS.get(metric_key(tag), "")
+def describe_metric(tag: str, groups: Sequence[RunGroup]) -> str:
+    """Return the description of a metric by the runs that have it, in one line; empty if there is none.
+
+    The texts differ where the metric of runs differs, such as `sparsity` of two kinds of penalty.
+    """
+    name = name_of(tag)
+    texts = dict.fromkeys(run.descriptions.get(name, "") for group in groups for run in group.runs)
+    return "; in other runs: ".join(text for text in texts if text)
 
 
-def sort_metrics(tags: Iterable[str]) -> list[str]:
-    """Return metrics in the order of their descriptions; those without a description come last."""
-    order = {name: i for i, name in enumerate(DESCRIPTIONS)}
-    return sorted(set(tags), key=lambda tag: (order.get(metric_key(tag), len(order)), tag))
+def sort_metrics(tags: Iterable[str], groups: Sequence[RunGroup]) -> list[str]:
+    """Return metrics in the order in which the runs list them, then by tag."""
+    ranks = {name: rank for rank, name in enumerate(_metric_order(groups))}
+    return sorted(set(tags), key=lambda tag: (ranks.get(name_of(tag), len(ranks)), tag))
+
+
+def _metric_order(groups: Sequence[RunGroup]) -> list[str]:
+    """Return the names of metrics in the order of the runs' descriptions, and of their metrics.json without them.
+
+    A metric that the first runs lack comes after the one that is before it in another run.
+    """
+    runs = [run for group in groups for run in group.runs]
+    orders = dict.fromkeys((*run.descriptions, *map(name_of, run.metrics)) for run in runs)
+    merged: list[str] = []
+    for names in orders:
+        position = 0
+        for name in dict.fromkeys(names):
+            if name not in merged:
+                merged.insert(position, name)
+            position = merged.index(name) + 1
+    return merged
 
 
 def main_metrics(tags: Iterable[str]) -> list[str]:
     """Return those of the metrics by which runs are compared."""
-    known = set(tags)
+    known = sorted(set(tags))
     main = [tag for tag in MAIN_METRICS if tag in known]
-    requested = [tag for tag in sort_metrics(known) if metric_key(tag) in CLASS_METRICS + GENERATIVE_METRICS]
-    return sorted(main + requested, key=lambda tag: tag.startswith("train/"))  # the time per epoch comes last
+    for pattern in (*CLASS_METRICS, *GENERATIVE_METRICS):
+        main += [tag for tag in known if find_pattern(name_of(tag), [pattern])]
+    return sorted(main, key=lambda tag: tag.startswith("train/"))  # the time per epoch comes last
 
 
 def best_group(tag: str, groups: Sequence[RunGroup]) -> RunGroup | None:
@@ -79,10 +100,10 @@ def best_group(tag: str, groups: Sequence[RunGroup]) -> RunGroup | None:
     if tag != SECONDS_PER_EPOCH and len({_test_images(group) for group in groups}) > 1:
         return None
     ranked = rank_groups(tag, groups)
-    name = metric_key(tag)
-    if len(ranked) < 2 or name not in HIGHER_IS_BETTER + LOWER_IS_BETTER:
+    pattern = find_pattern(name_of(tag), HIGHER_IS_BETTER + LOWER_IS_BETTER)
+    if len(ranked) < 2 or not pattern:
         return None
-    choose = max if name in HIGHER_IS_BETTER else min
+    choose = max if pattern in HIGHER_IS_BETTER else min
     return choose(ranked, key=lambda pair: pair[0].mean)[1]
 
 
@@ -178,8 +199,8 @@ def _setting_columns(groups: Sequence[RunGroup]) -> list[Column]:
     return [Column(short_name(key), key) for key in _varying_settings(groups)]
 
 
-def _metric_columns(tags: Sequence[str]) -> list[Column]:
-    return [Column(metric_name(tag), describe_metric(tag), numeric=True) for tag in tags]
+def _metric_columns(tags: Sequence[str], groups: Sequence[RunGroup]) -> list[Column]:
+    return [Column(metric_name(tag), describe_metric(tag, groups), numeric=True) for tag in tags]
 
 
 def _varying_settings(groups: Sequence[RunGroup]) -> list[str]:
@@ -193,7 +214,7 @@ def _varying_settings(groups: Sequence[RunGroup]) -> list[str]:
 def overview_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
     """Return a table with a row per group: its settings, its number of runs, and the spreads of the metrics."""
     columns = _setting_columns(groups) or [Column("run")]
-    columns += [Column("runs", "finished runs, of all runs", numeric=True), *_metric_columns(tags)]
+    columns += [Column("runs", "finished runs, of all runs", numeric=True), *_metric_columns(tags, groups)]
     cells_by_tag = {tag: _metric_cells(tag, groups) for tag in tags}
     rows = []
     for i, group in enumerate(groups):
@@ -211,7 +232,7 @@ def overview_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
 def run_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
     """Return a table with a row per run and a link to its directory."""
     columns = [Column("run", "link to its directory"), *_setting_columns(groups), Column("seed", numeric=True)]
-    columns += [Column("status"), Column("epochs", numeric=True), *_metric_columns(tags)]
+    columns += [Column("status"), Column("epochs", numeric=True), *_metric_columns(tags, groups)]
     rows = []
     for group in groups:
         for run in group.runs:
@@ -226,11 +247,13 @@ def run_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
 
 def metric_table(groups: Sequence[RunGroup]) -> Html:
     """Return a table with a row per metric and a column per group."""
-    tags = sort_metrics(tag for group in groups for run in group.finished for tag in run.metrics if "/" in tag)
+    tags = sort_metrics(
+        (tag for group in groups for run in group.finished for tag in run.metrics if "/" in tag), groups
+    )
     columns = [Column("metric"), *(Column(group.label, numeric=True) for group in groups), Column("description")]
     rows = []
     for tag in tags:
-        description = el("td", describe_metric(tag), class_="what")
+        description = el("td", describe_metric(tag, groups), class_="what")
         rows.append(el("tr", el("th", tag, scope="row"), *_metric_cells(tag, groups), description))
     return _table(columns, rows)
 

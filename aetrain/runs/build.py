@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from aetrain.data.noise import Noise
 from aetrain.evaluation.measures.measure import Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Likelihood
-from aetrain.objective.objective import Objective
+from aetrain.objective.objective import MODEL_THAT_EMITS, Objective
 from aetrain.objective.penalties import Penalty
 from aetrain.objective.sparsity import Sparsity
 from aetrain.training.backend.precision import forward_pass
@@ -72,7 +73,7 @@ def build(settings: Settings) -> Components:
 
     make_model = _model_factory(settings, dataset, likelihood, sparsity)
     model = make_model()
-    objective = Objective({**_make_penalties(settings, model), **sparsity.penalties})
+    objective = Objective(_make_penalties(settings, model, sparsity))
     _check_fit(model, objective, pretrain, measures)
 
     model, objective = model.to(device), objective.to(device)
@@ -129,16 +130,55 @@ def _model_factory(
     return make_model
 
 
-def _make_penalties(settings: Settings, model: Autoencoder) -> dict[str, Penalty]:
-    """Build the model's own penalties; one that asks for `code_dim` gets the model's."""
-    penalties: dict[str, Penalty] = {}
-    for name, node in (settings.model.get("penalties") or {}).items():
-        if "_target_" not in (node or {}):  # such as an experiment's setting of a penalty that another model has
-            raise ConfigError(f"model.penalties.{name} has no _target_: this model has no such penalty of its own")
-        parameters = inspect.signature(locate(node["_target_"])).parameters
-        arguments = {"code_dim": model.code_dim} if "code_dim" in parameters else {}
-        penalties[name] = _make(settings, f"model.penalties.{name}", **arguments)
-    return penalties
+def _make_penalties(settings: Settings, model: Autoencoder, sparsity: Sparsity) -> dict[str, Penalty]:
+    """Build the penalties of the model itself, of the group `penalty` and of the sparsity, by name."""
+    own = settings.model.get("penalties") or {}
+    _check_penalty_names(settings.penalty, own, sparsity)
+    penalties = {name: _make_penalty(settings, f"model.penalties.{name}", model) for name in own}
+    for name in settings.penalty:
+        penalties[name] = _make_penalty(settings, f"penalty.{name}", model)
+        _check_penalty(name, penalties[name], model)
+    return {**penalties, **sparsity.penalties}
+
+
+def _make_penalty(settings: Settings, key: str, model: Autoencoder) -> Penalty:
+    """Build the penalty at a dotted key; one that asks for `code_dim` gets the model's."""
+    node = settings.select(key)
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        # Such as an experiment's setting of a penalty that another model or option has.
+        owner = "this model has no such penalty of its own" if key.startswith("model.") else "penalty= does not name it"
+        raise ConfigError(f"{key} has no _target_: {owner}")
+    parameters = inspect.signature(locate(node["_target_"])).parameters
+    arguments = {"code_dim": model.code_dim} if "code_dim" in parameters else {}
+    penalty: Penalty = _make(settings, key, **arguments)
+    return penalty
+
+
+def _check_penalty_names(penalties: Mapping[str, Any], own: Mapping[str, Any], sparsity: Sparsity) -> None:
+    """Raise ConfigError where a penalty of the group `penalty` has the name of another term of the loss."""
+    for name in penalties:
+        if name in own:
+            raise ConfigError(
+                f"penalty.{name} and model.penalties.{name} have the same name, and each names a metric: drop one with "
+                f"~penalty.{name} or ~model.penalties.{name}, and set the weight of the other"
+            )
+        if name in ("loss", "nll", *sparsity.penalties):
+            raise ConfigError(f"penalty.{name} has the name of another term of the loss: use another name")
+
+
+def _check_penalty(name: str, penalty: Penalty, model: Autoencoder) -> None:
+    """Raise ConfigError where a penalty of the group `penalty` does not fit the model."""
+    drop = f"drop it with ~penalty.{name}"
+    if not issubclass(model.bottleneck.emits, penalty.reads):
+        raise ConfigError(
+            f"penalty.{name} reads a {penalty.reads.__name__}, but the bottleneck emits a "
+            f"{model.bottleneck.emits.__name__}: {drop}, or choose a model with the bottleneck it needs "
+            f"({MODEL_THAT_EMITS.get(penalty.reads, 'model=vae')})"
+        )
+    try:
+        Objective({name: penalty}).check(model)
+    except ValueError as error:
+        raise ConfigError(f"{add_context(str(error), f'penalty.{name}', {})}, or {drop}") from error
 
 
 def _check_augment(augment: Augment, dataset: Dataset) -> None:
@@ -206,7 +246,8 @@ def _instantiate(
         cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error  # Hydra wraps a nested one's
         if isinstance(cause, ConfigError) or not isinstance(cause, ValueError):
             raise cause from None
-        raise ConfigError(add_context(str(cause), key, node)) from cause
+        inner = re.search(r"full_key: ([\w.]+)", str(error))  # of a component inside the node
+        raise ConfigError(add_context(str(cause), f"{key}.{inner[1]}" if inner else key, node)) from cause
 
 
 def _select_device(name: str) -> torch.device:

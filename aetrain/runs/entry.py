@@ -51,7 +51,8 @@ def run_request(request: RunRequest) -> dict[str, Any]:
 def check(config: DictConfig, overrides: Sequence[str]) -> Settings:
     """Return the settings of a config, its interpolations resolved. Raise ConfigError with all of its problems.
 
-    Sections that `overrides` take from a saved run may name no code but aetrain's and torch's, unless trust=true.
+    Sections that `overrides` take from a saved run may name no code but aetrain's and torch's, unless trust=true. A run
+    that this user has signed sets trust=true where its config is read (`start_from_run`).
     """
     if any(text.startswith(("experiment=", "+experiment=")) for text in overrides):
         from aetrain.config.experiment_overrides import drop_void_settings
@@ -109,7 +110,12 @@ def record_failure(request: RunRequest, error: BaseException) -> bool:
 
 
 def with_original_overrides(request: RunRequest) -> RunRequest:
-    """Return the request with the overrides that its run began with, where it resumes a saved run."""
-    if any(text.endswith(f"={SAVED}") for text in request.overrides):
-        return replace(request, overrides=request.run_dir.overrides())
-    return request
+    """Return the request with the overrides that its run began with, where it resumes a saved run.
+
+    A run from elsewhere that is resumed without trust=true is not signed: it stays one from elsewhere.
+    """
+    if not any(text.endswith(f"={SAVED}") for text in request.overrides):
+        return request
+    if request.config.get("trust") is not True:
+        request.run_dir.signs_config = False
+    return replace(request, overrides=request.run_dir.overrides())

@@ -11,7 +11,9 @@ from omegaconf import OmegaConf
 from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import DEFAULT_NAME, READERS, SAVED, literal, run_name
 from aetrain.config.paths import groups
-from aetrain.storage.saved_config import saved_config
+from aetrain.config.settings import root_settings
+from aetrain.storage.saved_config import read_saved_config
+from aetrain.storage.trust import is_signed
 
 TRAIN_MODE = "aetrain.runs.train.train"
 
@@ -25,9 +27,10 @@ def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list
 
     Each section of the saved config becomes the option `saved` of its group, and is chosen unless the command line
     chooses another, as in `mode=eval run=DIR noise=gaussian`. The output of a mode goes into the run's own directory,
-    or below its eval/ under a name of the changes. `resume=DIR` continues the training in its directory.
+    or below its eval/ under a name of the changes. `resume=DIR` continues the training in its directory. A run
+    that this user has signed is trusted: `trust=true` is added.
     """
-    by_key = {override.key_or_group: override for override in parsed if not override.is_delete()}
+    by_key = {_full_key(override): override for override in parsed if not override.is_delete()}
     mode = by_key["mode"].value() if "mode" in by_key else None
     if "query" in by_key and mode != "search":
         raise ConfigError("query= is the image that mode=search looks for: add mode=search")
@@ -48,6 +51,12 @@ def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list
     return [*_evaluate(run, by_key), *overrides]
 
 
+def _full_key(override: Override) -> str:
+    """Return the key of an override with its package: `noise@views.noise_map.extra_kinds.x` leaves `noise` alone."""
+    package = f"@{override.package}" if override.package else ""
+    return f"{override.key_or_group}{package}"
+
+
 def _check_reader(mode: str, by_key: Mapping[str, Override], overrides: Sequence[str]) -> list[str]:
     """Return the overrides of a mode that reads directories. Raise ConfigError for those that it would ignore."""
     ignored = [key for key in by_key if key.split(".")[0] not in ("mode", "run", "hydra")]
@@ -65,12 +74,14 @@ def _evaluate(run: Path, by_key: Mapping[str, Override]) -> list[str]:
             f"run={run} is for the modes that read a run: add mode=eval\n"
             f"  to continue its training use resume={run}, with more epochs= if it is finished"
         )
+    saved, text = read_saved_config(run)
     name = run_name([override.input_line or "" for override in by_key.values()])
     directory = run if name == DEFAULT_NAME else run / "eval" / name
     return [
         f"hydra.run.dir={literal(str(directory))}",
         f"hydra.sweep.dir={literal(str(run / 'eval'))}",
-        *_choose_saved(saved_config(run), by_key, NOT_FROM_RUN),
+        *_trust_signed(run, text, by_key),
+        *_choose_saved(saved, by_key, NOT_FROM_RUN),
     ]
 
 
@@ -78,20 +89,34 @@ def _resume(run: Path, by_key: Collection[str]) -> list[str]:
     """Return the overrides that continue a run's training in its own directory."""
     if {"run", "mode", "hydra.run.dir"} & set(by_key):
         raise ConfigError(f"resume={run} continues a training in its directory: drop run=, mode= and hydra.run.dir=")
-    saved = saved_config(run, "resume")
+    saved, text = read_saved_config(run, "resume")
     mode = saved.get("mode")
     if not isinstance(mode, dict) or mode.get("_target_") != TRAIN_MODE:
         raise ConfigError(f"resume={run}: that is no training run, and only training can be resumed")
-    return [f"hydra.run.dir={literal(str(run))}", *_choose_saved(saved, by_key, NOT_FROM_RESUMED_RUN)]
+    trust = _trust_signed(run, text, by_key)
+    return [f"hydra.run.dir={literal(str(run))}", *trust, *_choose_saved(saved, by_key, NOT_FROM_RESUMED_RUN)]
+
+
+def _trust_signed(run: Path, text: bytes, by_key: Collection[str]) -> list[str]:
+    """Return `trust=true` where this user has signed the config's text and the command line does not set it."""
+    return ["trust=true"] if "trust" not in by_key and is_signed(run, text) else []
 
 
 def _choose_saved(saved: Mapping[str, Any], by_key: Collection[str], excluded: Collection[str]) -> list[str]:
-    """Return overrides that choose a saved config's sections and root settings, except those of the command line."""
+    """Return overrides that choose a saved config's sections and root settings, except those of the command line.
+
+    Raise ConfigError for a key that is no setting's name: as an override it could set anything, also Hydra's callbacks.
+    """
     chosen = []
+    names = {*groups(), *root_settings()}
     for key, value in saved.items():
+        if key not in names:
+            raise ConfigError(f"the run's .hydra/config.yaml is damaged: {key!r} is not a setting")
         if key in groups():
             if not isinstance(value, dict):
                 raise ConfigError(f"the run's .hydra/config.yaml is damaged: {key} is not a section")
+            if "defaults" in value:  # Hydra would compose other sections from it
+                raise ConfigError(f"the run's .hydra/config.yaml is damaged: {key} has a list of defaults")
             ConfigStore.instance().store(group=key, name=SAVED, node=OmegaConf.create(value), provider="run")
             if key != "mode" and key not in by_key:
                 chosen.append(f"{key}={SAVED}")

@@ -23,9 +23,11 @@ from aetrain.evaluation.console import epoch_line, metrics_table
 from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
+from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.storage import checkpoint
+from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
@@ -61,7 +63,8 @@ class TrainingRun:
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
         context = context_factory(model, held_out, prepare, components.noise)
-        self.tensorboard = TensorBoardWriter(self.run_dir.path, components.views, context)
+        self.descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
+        self.tensorboard = TensorBoardWriter(self.run_dir.path, components.views, context, self.descriptions)
         self.training_state = checkpoint.TrainingState(
             components.objective, components.optimizers, components.weight_average
         )
@@ -173,7 +176,7 @@ class TrainingRun:
         return metrics
 
     def finish(self, metrics: Metrics) -> dict[str, Any]:
-        """Write the final metrics, findings and pictures; return the content of metrics.json.
+        """Write the final metrics, their descriptions, findings and pictures; return the content of metrics.json.
 
         `metrics` are the standard metrics of the trained model and its measures.
         """
@@ -186,6 +189,9 @@ class TrainingRun:
             write_thumbnail_strip(self.tensorboard.make_context(state.epoch), run_dir.path / "figures" / "strip")
         self._close_event_file(metrics, findings, settings)
         run_dir.write_findings([asdict(finding) for finding in findings])
+        tags = [tag for line in run_dir.history() for tag in line if "/" in tag]
+        descriptions = describe_metrics([*metrics, *tags], self.descriptions)
+        write_descriptions(run_dir.path, descriptions)
         content = {
             "status": "finished",
             "epochs": state.epoch,
@@ -194,7 +200,7 @@ class TrainingRun:
             **metrics,
         }
         run_dir.write_metrics(content)
-        self._log_result(metrics, findings)
+        self._log_result(metrics, descriptions, findings)
         return content
 
     def _diagnose(self, metrics: Metrics, settings: Mapping[str, Any]) -> list[Finding]:
@@ -210,8 +216,8 @@ class TrainingRun:
         columns = hparam_columns(overrides, self.request.single)
         self.tensorboard.close(hparams(settings, overrides), metrics, trial, columns)
 
-    def _log_result(self, metrics: Metrics, findings: Sequence[Finding]) -> None:
-        log.info("%s", metrics_table(metrics))
+    def _log_result(self, metrics: Metrics, descriptions: Mapping[str, str], findings: Sequence[Finding]) -> None:
+        log.info("%s", metrics_table(metrics, descriptions))
         for finding in findings:
             log.warning("diagnostics: %s", finding)
         log.info("pictures: %s/figures", self.run_dir)

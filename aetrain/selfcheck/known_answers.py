@@ -16,11 +16,12 @@ from torch import Tensor, distributions, nn
 
 from aetrain import api
 from aetrain.data.digits import Digits
+from aetrain.model.codes import GaussianCode
 from aetrain.model.layers import TiedLinear
-from aetrain.model.records import Forward, GaussianCode
+from aetrain.model.records import Forward
 from aetrain.objective.contractive import Contractive
 from aetrain.objective.importance import log_weights
-from aetrain.objective.penalties import GaussianKL
+from aetrain.objective.penalties import KL
 from aetrain.runs import entry
 from aetrain.runs.build import Components, build
 from aetrain.selfcheck.expect import CheckSkipped, expect
@@ -95,7 +96,7 @@ def kl_is_monte_carlo(_: CheckContext) -> str:
     mean, log_var = torch.randn(1, 4, generator=generator), torch.randn(1, 4, generator=generator)
     code = GaussianCode(z=mean, mean=mean, log_var=log_var)
     model = components_of("model=vae").model
-    exact = GaussianKL()(model, Forward(x=mean, x_in=mean, hidden=(), code=code, decoded=mean)).item()
+    exact = KL()(model, Forward(x=mean, x_in=mean, hidden=(), code=code, decoded=mean)).item()
     std = (0.5 * log_var).exp()
     q, p = distributions.Normal(mean, std), distributions.Normal(0.0, 1.0)
     z = mean + std * torch.randn(200_000, 4, generator=generator)
@@ -123,7 +124,7 @@ def more_samples_tighten_the_bound(_: CheckContext) -> str:
         weights = log_weights(model, x, code, NUM_ESTIMATES * samples, generator).detach().double()
         return weights.unflatten(0, (NUM_ESTIMATES, samples)).logsumexp(1).mean(1) - math.log(samples)
 
-    kl = GaussianKL()(model, Forward(x=x, x_in=x, hidden=(), code=code, decoded=x)).mean().item()
+    kl = KL()(model, Forward(x=x, x_in=x, hidden=(), code=code, decoded=x)).mean().item()
     nlls = []
     for seed in range(NUM_ESTIMATES):
         z = model.sample(code, torch.Generator().manual_seed(seed))

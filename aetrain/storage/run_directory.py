@@ -12,9 +12,10 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from aetrain.config.errors import ConfigError
+from aetrain.config.overrides import SAVED
 from aetrain.config.renames import upgrade_overrides
 from aetrain.config.settings import role_of
-from aetrain.storage import atomic, locks
+from aetrain.storage import atomic, locks, trust
 from aetrain.storage.checkpoint_state import latest_state
 from aetrain.storage.saved_config import saved_config
 
@@ -42,6 +43,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.claimed = False  # whether this process has begun to write there
+        self.signs_config = True  # whether `claim` signs the config: not one that was refused or comes from elsewhere
         self._lock = FileLock(path / ".hydra" / "lock", timeout=0)  # released by the kernel when its holder dies
 
     def __str__(self) -> str:
@@ -109,7 +111,10 @@ class RunDirectory:
             )
 
     def claim(self, config: DictConfig, overrides: Sequence[str]) -> None:
-        """Lock the directory and write the config of the run as Hydra lays it out."""
+        """Lock the directory, write the config of the run as Hydra lays it out, and sign it.
+
+        `trust` becomes false in `config`: it is the permission of one command.
+        """
         folder = self.path / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
         self.lock()
@@ -124,7 +129,13 @@ class RunDirectory:
                 unfinished.unlink()
         self.write_metrics({"status": "running"})
         atomic.replace_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
-        atomic.replace_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+        if config.get("trust"):
+            config["trust"] = False
+        config_yaml = OmegaConf.to_yaml(config)
+        from_run = any(text.endswith(f"={SAVED}") for text in overrides)  # an evaluation, which is never a source
+        if self.signs_config and not from_run:
+            trust.sign(self.path, config_yaml.encode())
+        atomic.replace_text(folder / "config.yaml", config_yaml)
 
     def lock(self) -> None:
         """Keep other processes out until `release`. Raise DirectoryLocked where one is writing there."""
@@ -145,6 +156,7 @@ class RunDirectory:
         """Write the cause of a run's end into its log and metrics.json; return False where that is not possible."""
         with suppress(OSError, ConfigError):
             if not self.claimed:
+                self.signs_config = False
                 self.claim(config, overrides)
             with self.logging():
                 log.error("%s", cause if status == "interrupted" else f"{status}: {cause}", exc_info=error)

@@ -19,6 +19,11 @@ def saved_config(run: Path, setting: str = "run") -> dict[str, Any]:
     Where the file is lost or cut off, the copy in the checkpoint is returned. Raise ConfigError where the directory is
     no run's; `setting` is the one that named it.
     """
+    return read_saved_config(run, setting)[0]
+
+
+def read_saved_config(run: Path, setting: str = "run") -> tuple[dict[str, Any], bytes]:
+    """Return the config that `saved_config` returns and the text from which it was read."""
     file, state = run / ".hydra" / "config.yaml", latest_state(run)
     copy = _parse(state.config, file) if state and state.config else None
     if not file.is_file() and copy is None:
@@ -27,15 +32,16 @@ def saved_config(run: Path, setting: str = "run") -> dict[str, Any]:
             problem = "is not the directory of a run: it has no .hydra/config.yaml"
         raise ConfigError(f"{setting}={run} {problem}{_suggest_run(run, setting)}")
     try:
-        config = _parse(file.read_bytes(), file)
+        text = file.read_bytes()
+        config = _parse(text, file)
         if copy is not None and _lacks(config, copy):
             raise ConfigError(f"{file} lacks settings of the run")
     except (OSError, ConfigError) as error:
-        if copy is None:
+        if state is None or copy is None:
             raise
         log.warning("%s: using the copy in the checkpoint", str(error).partition("\n")[0])
-        config = copy
-    return upgrade_config(config)
+        config, text = copy, state.config.encode(errors="replace")
+    return upgrade_config(config), text
 
 
 def _parse(text: str | bytes, file: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -72,6 +72,10 @@ class Atlas:
       sees at the place of its largest activation.
     - The histogram of its activations, on one scale for the page, with square roots as heights. The grey line is zero.
     """
+
+    description: ClassVar[str] = (
+        "One row per unit: its state, the input that activates it most, its effect, its best images, its activations."
+    )
 
     count: int = 12
     images: int = 5

@@ -1,7 +1,7 @@
 """Views of the code space: the positions of the images' codes, and the images that the model decodes from a grid."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -26,6 +26,10 @@ class CodeMap:
     and two components of similar variance have no stable direction, so an unrotated map would jump from step to step. A
     code of one unit is drawn on the horizontal axis, with a line for each class.
     """
+
+    description: ClassVar[str] = (
+        "The codes of images as points, coloured by class; of a code of more than two units, two principal components."
+    )
 
     count: int = 1000
 
@@ -52,6 +56,10 @@ class CodeGrid:
     each axis of the plane, and every code is projected on the codes that the model could produce: in the range of the
     images' codes, as sparse as they are, from the codebook. None for a code of one unit.
     """
+
+    description: ClassVar[str] = (
+        "The images that the model decodes from a regular grid of codes in the plane of the view `code`."
+    )
 
     side: int = 20
     limit: float = 2.0

@@ -187,4 +187,4 @@ def context_factory(
     """
     selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // images.pixels[0].numel()))]
     x = prepare(selected.pixels, torch.Generator(selected.pixels.device).manual_seed(SEED))
-    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, selected.names)
+    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, selected.class_names)

@@ -1,14 +1,15 @@
 """Views of errors: the worst reconstructions of each class, and the error under each kind and level of noise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 from torch import Tensor
 
+from aetrain.data.noise import LeveledNoise
 from aetrain.evaluation.evaluator import sse
-from aetrain.evaluation.measures.robustness import kinds
+from aetrain.evaluation.measures.robustness import check_levels, noise_kinds
 from aetrain.views.context import ViewContext
 from aetrain.views.render import (
     CAPTION_SIZE,
@@ -44,6 +45,10 @@ class Errors:
     The first `classes` classes have a row. Without labels, there is one row.
     """
 
+    description: ClassVar[str] = (
+        "One row per class: its mean squared error, and its worst images with their reconstructions."
+    )
+
     count: int = 4
     classes: int = 12
 
@@ -73,20 +78,27 @@ class NoiseMap:
 
     The number below the two images is the squared error from reconstructions of noisy images to the clean images
     (`noisy_sse`), a mean over `count` images. Its background goes from white at 0 to red at the error of the mean
-    image, or more. A level is the standard deviation of gaussian noise, or the share of pixels that other noise
-    replaces. None for a model that is trained without noise.
+    image, or more. Each kind of noise defines its levels (`at_level`): gaussian noise has the level as standard
+    deviation, masking noise replaces that share of the pixels. `kinds` names options of `noise`; null for all that
+    declare a level. `extra_kinds` are other kinds by name, such as a user's own. None for a model that is trained
+    without noise.
 
-    Raises ValueError where a level is not from 0 to 1.
+    Raises ValueError where a level is not from 0 to 1 or a kind is unknown.
     """
+
+    description: ClassVar[str] = (
+        "One row per kind of noise, one column per level: a noisy image, its reconstruction and the mean squared error."
+    )
 
     count: int = 100
     levels: Sequence[float] = (0.0, 0.15, 0.3, 0.5, 0.7)
+    kinds: Sequence[str] | None = None
+    extra_kinds: Mapping[str, LeveledNoise] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_positive(count=self.count, levels=len(self.levels))
-        for level in self.levels:
-            if not 0 <= level <= 1:
-                raise ValueError(f"levels={list(self.levels)} has {level}: use numbers from 0 to 1")
+        check_positive(count=self.count)
+        check_levels(self.levels)
+        noise_kinds(self.kinds, self.extra_kinds)
 
     def __call__(self, context: ViewContext) -> Picture | None:
         if context.x_in is context.x:
@@ -100,12 +112,13 @@ class NoiseMap:
         """Return the cells of each row, by the name of its noise; all kinds and levels use the same random seed."""
         x = context.x[: self.count]
         rows: dict[str, list[Cell]] = {}
-        for level in self.levels:
-            for name, noise in kinds(float(level)).items():
+        for name, kind in noise_kinds(self.kinds, self.extra_kinds).items():
+            row = rows.setdefault(name.replace("_and_", ", "), [])
+            for level in self.levels:
+                noise = kind.at_level(float(level), context.model.image_shape)
                 noisy = noise(x, context.make_generator())
                 reconstructions = context.reconstruct(noisy)
-                cell = Cell(noisy[0], reconstructions[0], float(sse(reconstructions, x).mean()))
-                rows.setdefault(name.replace("_and_", ", "), []).append(cell)
+                row.append(Cell(noisy[0], reconstructions[0], float(sse(reconstructions, x).mean())))
         return rows
 
 

@@ -1,7 +1,7 @@
 """Views of whole images: reconstructions, and samples from the prior."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -21,6 +21,10 @@ class Reconstructions:
 
     With labels, the images are the first of each class in the order of the classes, then the second of each, and so on.
     """
+
+    description: ClassVar[str] = (
+        "Rows of test images, of the noisy inputs where there is noise, and of the reconstructions."
+    )
 
     count: int = 10
     columns: int = 5
@@ -45,6 +49,10 @@ class Reconstructions:
 @dataclass(frozen=True)
 class Samples:
     """The images that the model decodes from codes of the prior, the same codes at every step; None without a prior."""
+
+    description: ClassVar[str] = (
+        "The images that the model decodes from codes of the prior, the same codes at every step."
+    )
 
     count: int = 64
 

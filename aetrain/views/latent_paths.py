@@ -1,12 +1,10 @@
 """Views along paths through the code space: interpolations between images, and traversals of single units."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 
-from aetrain.model.records import GaussianCode
-from aetrain.objective.penalties import gaussian_kl
 from aetrain.views.context import ViewContext
 from aetrain.views.image_grids import interleave_classes
 from aetrain.views.render import SMALL_TILE_WIDTH, grid
@@ -23,6 +21,11 @@ class Interpolations:
     The two images are at the ends of a row, their reconstructions next to them. With labels, row i starts at the first
     image of class i and ends at the first image of class i + 2; without labels, images i and i + 2.
     """
+
+    description: ClassVar[str] = (
+        "Rows of images that the model decodes from the straight line between the codes of two "
+        "images, which are at its ends."
+    )
 
     count: int = 6
     steps: int = 7
@@ -47,11 +50,16 @@ class Interpolations:
 class Traversals:
     """A row for each of the `count` most informative units: the decoded images as the unit alone goes from low to high.
 
-    The units of a random code are ordered by their KL from the prior, a mean over images in nats; a unit at 0 has
+    The units of a Gaussian code are ordered by their KL from the prior, a mean over images in nats; a unit at 0 has
     collapsed (Bowman et al. 2016). The units of other codes are ordered by their variance over images. The caption
     shows that value. All other units keep the values of the first image. The unit covers `limit` standard deviations on
-    each side of its mean over the images; for a random code, of the prior.
+    each side of its mean over the images; for a Gaussian code, of the prior.
     """
+
+    description: ClassVar[str] = (
+        "One row per code unit: the decoded images as the unit alone goes from low to high, the "
+        "most informative unit first."
+    )
 
     count: int = 10
     steps: int = 9
@@ -65,9 +73,9 @@ class Traversals:
         mean, std = z.mean(0), z.std(0, correction=0)
         information, suffix = z.var(0, correction=0), ""
         first_image = interleave_classes(context.labels, len(z))[0]
-        if isinstance(code, GaussianCode):  # units before the code's activation, which the prior describes
-            information, suffix = gaussian_kl(code).mean(0), " nats"
-            mean, std, z = torch.zeros_like(mean), torch.ones_like(std), code.mean
+        if code.prior_moments is not None:  # of units before the code's activation
+            information, suffix = code.kl().mean(0), " nats"
+            (mean, std), z = code.prior_moments, code.mean_z
         units = information.argsort(descending=True, stable=True)[: self.count]
         steps = torch.linspace(-self.limit, self.limit, self.steps, device=z.device)
         rows = z[first_image].repeat(len(units), self.steps, 1)  # [units, steps, D]

@@ -1,7 +1,7 @@
 """A view of nearest neighbours: images, and the images most similar to them by pixels and by the code."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -21,6 +21,10 @@ class Neighbours:
     The query is the first image of a row; `columns` neighbours follow. With labels, the queries are the first images of
     each class in the order of the classes.
     """
+
+    description: ClassVar[str] = (
+        "Images, each with its nearest images by pixels in one row and by the code in the next."
+    )
 
     count: int = 5
     columns: int = 8

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -86,6 +86,8 @@ def _table_row(values: Sequence[float]) -> str:
 @dataclass(frozen=True)
 class Projector:
     """The codes of the context's first `count` images for TensorBoard's page Projector, written when a run ends."""
+
+    description: ClassVar[str] = "The codes with thumbnails and classes for TensorBoard's page Projector."
 
     count: int = 1000
 

@@ -11,11 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aetrain.evaluation.metric_names import find_pattern
 from aetrain.storage import atomic
 from aetrain.storage.checkpoint_state import PICTURES
 from aetrain.utils import compat
 from aetrain.views.context import ViewContext
-from aetrain.views.view import View
+from aetrain.views.view import View, describe_view
 
 if TYPE_CHECKING:  # the import takes 0.2 s
     from tensorboard.compat.proto.event_pb2 import Event
@@ -36,12 +37,20 @@ class TensorBoardWriter:
     """Writes a run's event file: `open`, then `add_scalars` and `add_pictures` at each epoch, then `close`.
 
     `make_context` returns the context of an epoch for the views. It is not called where `views` is empty.
+    `descriptions` are those of metrics, by name or pattern. TensorBoard shows them, and those of the views.
     """
 
-    def __init__(self, directory: Path, views: Mapping[str, View], make_context: Callable[[int], ViewContext]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        views: Mapping[str, View],
+        make_context: Callable[[int], ViewContext],
+        descriptions: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         self.views = views
         self.make_context = make_context
+        self.descriptions = descriptions or {}
         self.epoch = 0
         self.written_tags: set[str] = set()  # of scalars
         self.has_charts = False
@@ -61,6 +70,7 @@ class TensorBoardWriter:
         replayed = [] if epoch is None else replayed_events([*copies, *old_files], epoch, curves, last)
         # Without the suffix, two files of the same second and process would have one name.
         self.writer = SummaryWriter(str(self.directory), filename_suffix=f".{len(old_files)}")
+        self._describe_events()
         for event in replayed:
             compat.add_event(self.writer, event)
         self.writer.add_text("config", f"```yaml\n{config.rstrip()}\n```", 0)
@@ -100,6 +110,31 @@ class TensorBoardWriter:
         closing = threading.Thread(target=close, daemon=True)
         closing.start()
         closing.join(MAX_CLOSE_SECONDS)
+
+    def _describe_events(self) -> None:
+        """Add its description to the first value of each tag, from which TensorBoard reads it."""
+        event_writer = compat.event_writer(self.writer)
+        add_event = event_writer.add_event
+        described_tags: set[str] = set()
+
+        def describe_and_add_event(event: "Event", *step_and_time: float | None) -> None:
+            for value in event.summary.value:
+                text = "" if value.tag in described_tags else self._description(value.tag)
+                if text:
+                    describe_value(value, text)
+                    described_tags.add(value.tag)
+            add_event(event, *step_and_time)
+
+        event_writer.add_event = describe_and_add_event
+
+    def _description(self, tag: str) -> str:
+        """Return the description of a metric such as `test/sse`, or of the view `views/NAME` or `views_NAME/LAYER`."""
+        group, _, name = tag.partition("/")
+        if group == "views":
+            return describe_view(self.views.get(name))
+        if group.startswith("views_"):
+            return describe_view(self.views.get(group.removeprefix("views_")))
+        return self.descriptions.get(find_pattern(name, self.descriptions), "")
 
     def add_scalars(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of an epoch by tag, such as `train/nll` and `test/nll`."""
@@ -209,6 +244,24 @@ def _hparams_table(columns: Mapping[str, bool]) -> "Summary":
         info.differs = columns[info.name]
     value.metadata.plugin_data.content = table.SerializeToString()
     return summary
+
+
+def describe_value(value: "Summary.Value", text: str) -> None:
+    """Set the description of a scalar, a picture or a histogram.
+
+    TensorBoard's default reader ignores it, unless the plugin and the class of the data are set as well.
+    """
+    from tensorboard.compat.proto import summary_pb2
+
+    plugins = {
+        "simple_value": ("scalars", summary_pb2.DATA_CLASS_SCALAR),
+        "image": ("images", summary_pb2.DATA_CLASS_BLOB_SEQUENCE),
+        "histo": ("histograms", summary_pb2.DATA_CLASS_TENSOR),
+    }
+    kind = value.WhichOneof("value")
+    if kind in plugins:
+        value.metadata.plugin_data.plugin_name, value.metadata.data_class = plugins[kind]
+        value.metadata.summary_description = text
 
 
 def zero_or_power_of_two(epoch: int) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -48,6 +48,11 @@ class Units:
     for the whole run; by `rate`, units that fire at most images come first; by `similarity`, units that are active at
     the same images are neighbours.
     """
+
+    description: ClassVar[str] = (
+        "The input that activates each unit most: white raises the activation, black lowers it; "
+        "red frame: dead, blue: saturated."
+    )
 
     count: int = 64
     limit: float = 0.9
@@ -127,6 +132,11 @@ class DecoderUnits:
     runs: white is a change by `limit` of full ink, or more.
     """
 
+    description: ClassVar[str] = (
+        "The change of the decoded image when a code unit rises by two standard deviations: white "
+        "adds ink, black removes it."
+    )
+
     count: int = 64
     limit: float = 0.4
 
@@ -148,6 +158,8 @@ class Activations:
     A layer with more activations than `count` is represented by a random sample of `count`, at the same positions at
     every step.
     """
+
+    description: ClassVar[str] = "Histograms of the activations of each layer."
 
     count: int = 20_000
 

@@ -31,9 +31,17 @@ class ViewOutput(Protocol):
 
 
 class View(Protocol):
-    """A function from a context to an output, or to None where the model or the data lacks what the view shows."""
+    """A function from a context to an output, or to None where the model or the data lacks what the view shows.
+
+    It may have an attribute `description`, a sentence that TensorBoard shows beside its pictures.
+    """
 
     def __call__(self, context: ViewContext) -> ViewOutput | None: ...
+
+
+def describe_view(view: View | None) -> str:
+    """Return the description of a view; empty if it has none."""
+    return str(getattr(view, "description", ""))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """A code of two units is a map of the digits (Hinton & Salakhutdinov 2006, figure 3)."""
 
-from measurements import knn_accuracy, pca_of, pixels, splits_of, sse
 from experiments import Outcome
+from measurements import knn_accuracy, pca_of, pixels, splits_of, sse
 from pictures import beside
 
 from aetrain.api import Trained

@@ -1,8 +1,8 @@
 """Rifai et al. (2011): a penalty on the Jacobian makes the code insensitive to small changes of the image."""
 
 import torch
-from measurements import unseen
 from experiments import Outcome
+from measurements import unseen
 from pictures import beside, unit_sheet
 
 from aetrain.api import Trained

@@ -1,7 +1,7 @@
 """The tutorial's convolutional network on Fashion-MNIST, compared with dense networks of as many weights."""
 
-from measurements import one_of_each_class, pca_of, splits_of
 from experiments import Outcome
+from measurements import one_of_each_class, pca_of, splits_of
 from pictures import rows
 
 from aetrain.api import Trained

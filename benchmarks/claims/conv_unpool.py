@@ -1,13 +1,13 @@
 """Zeiler & Fergus (2014), section 2.1; Zhao et al. (2016): pool indices put maxima back into their positions."""
 
 import torch
-from measurements import one_of_each_class, pixels, splits_of, sse
 from experiments import Outcome
+from measurements import one_of_each_class, pixels, splits_of, sse
 from pictures import rows
 from torch.nn import functional as F
 
 from aetrain.api import Trained
-from aetrain.model.records import Code
+from aetrain.model.codes import Code
 
 CLAIM = (
     "Unpooling with pool indices puts every maximum back into its position, and therefore decodes sharper images than "

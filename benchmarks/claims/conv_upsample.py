@@ -1,8 +1,8 @@
 """Odena et al. (2016), doi:10.23915/distill.00003: upsampling and convolution, compared with deconvolution."""
 
 import torch
-from measurements import one_of_each_class, pixels, splits_of
 from experiments import Outcome
+from measurements import one_of_each_class, pixels, splits_of
 from pictures import rows
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,7 @@
 """A deep autoencoder of sigmoid units reconstructs digits after 5 epochs, and better after 20."""
 
-from measurements import one_of_each_class, pca_sse, splits_of
 from experiments import Outcome
+from measurements import one_of_each_class, pca_sse, splits_of
 from pictures import rows
 
 from aetrain.api import Trained

@@ -1,7 +1,7 @@
 """Hinton & Salakhutdinov (2006), figure 2: a deep autoencoder's codes keep more of a digit than PCA's."""
 
-from measurements import curve, one_of_each_class, pca_of, splits_of
 from experiments import Outcome
+from measurements import curve, one_of_each_class, pca_of, splits_of
 from pictures import rows
 
 from aetrain.api import Trained

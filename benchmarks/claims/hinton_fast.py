@@ -1,7 +1,7 @@
 """The fastest recipe for the published SSE of 3.00, compared with plain Adam for as many epochs."""
 
-from measurements import curve
 from experiments import Outcome
+from measurements import curve
 
 from aetrain.api import Trained
 

@@ -1,7 +1,7 @@
 """Hinton & Salakhutdinov (2006): a stack of RBMs gives initial weights that train a deep sigmoid autoencoder."""
 
-from measurements import curve
 from experiments import Outcome
+from measurements import curve
 from pictures import curves_picture
 
 from aetrain.api import Trained

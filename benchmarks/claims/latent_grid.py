@@ -1,9 +1,9 @@
 """The course's two-unit code: an L2 penalty gathers the codes around 0, and codes between them decode into digits."""
 
 import torch
-from measurements import pixels
 from experiments import Outcome
 from generated_images import codes_of_test, mnist, vote_digits
+from measurements import pixels
 from pictures import beside
 from torch import Tensor
 

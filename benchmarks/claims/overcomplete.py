@@ -1,8 +1,8 @@
 """An autoencoder with more units than pixels can copy the image; an L1 penalty on the code prevents it."""
 
 import torch
-from measurements import corrupted, splits_of, sse, unseen
 from experiments import Outcome
+from measurements import corrupted, splits_of, sse, unseen
 from pictures import rows
 
 from aetrain.api import Trained

@@ -1,7 +1,7 @@
 """An LSTM reads an image row by row into one vector, another writes the rows (Srivastava et al. 2015)."""
 
-from measurements import one_of_each_class, pca_of, pca_sse, pixels, splits_of
 from experiments import Outcome
+from measurements import one_of_each_class, pca_of, pca_sse, pixels, splits_of
 from pictures import rows
 
 from aetrain.api import Trained

@@ -1,8 +1,8 @@
 """Olshausen & Field (1996): a dictionary for sparse codes consists of oriented, local edges."""
 
 import torch
-from measurements import splits_of, sse, unseen
 from experiments import Outcome
+from measurements import splits_of, sse, unseen
 from pictures import beside, unit_sheet
 from torch import Tensor
 

@@ -1,7 +1,7 @@
 """The document's result: a denoising autoencoder with a sparse code recovers more detail of the digit."""
 
-from measurements import corrupted, noise_of, sse, strokes, unseen
 from experiments import Outcome
+from measurements import corrupted, noise_of, sse, strokes, unseen
 from pictures import rows
 
 from aetrain.api import Trained

@@ -1,8 +1,8 @@
 """Ng (2011), CS294A lecture notes: the KL penalty keeps every unit's mean activation at a target."""
 
 import torch
-from measurements import setting, smoothness, unseen
 from experiments import Outcome
+from measurements import setting, smoothness, unseen
 from pictures import beside, unit_sheet
 
 from aetrain.api import Trained

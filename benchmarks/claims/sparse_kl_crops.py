@@ -1,7 +1,7 @@
 """Ng (2011), CS294A lecture notes: units that are rarely active become pen strokes."""
 
-from measurements import setting, smoothness
 from experiments import Outcome
+from measurements import setting, smoothness
 from pictures import beside, unit_sheet
 
 from aetrain.api import Trained

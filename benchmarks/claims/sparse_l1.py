@@ -1,8 +1,8 @@
 """An L1 penalty on the activations of a layer turns most of its units off."""
 
 import torch
-from measurements import unseen
 from experiments import Outcome
+from measurements import unseen
 from pictures import beside, unit_sheet
 
 from aetrain.api import Trained

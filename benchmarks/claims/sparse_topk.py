@@ -1,7 +1,7 @@
 """Makhzani & Frey (2013): exactly k units are active, and all units are used if k falls from a larger number."""
 
-from measurements import setting
 from experiments import Outcome
+from measurements import setting
 from pictures import beside, unit_sheet
 
 from aetrain.api import Trained

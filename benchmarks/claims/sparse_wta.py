@@ -1,8 +1,8 @@
 """Makhzani & Frey (2015): with lifetime sparsity every unit is active for some images, and none is dead."""
 
 import torch
-from measurements import setting, smoothness, unseen
 from experiments import Outcome
+from measurements import setting, smoothness, unseen
 from pictures import beside, unit_sheet
 
 from aetrain.api import Trained

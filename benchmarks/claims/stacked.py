@@ -1,7 +1,7 @@
 """Bengio et al. (2007): greedy layer-wise training gives initial weights that train a deep network."""
 
-from measurements import curve
 from experiments import Outcome
+from measurements import curve
 from pictures import curves_picture
 
 from aetrain.api import Trained

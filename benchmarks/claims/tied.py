@@ -1,8 +1,8 @@
 """Tied weights: the decoder's layers are the encoder's, transposed."""
 
 import torch
-from measurements import one_of_each_class, splits_of
 from experiments import Outcome
+from measurements import one_of_each_class, splits_of
 from pictures import rows
 
 from aetrain.api import Trained

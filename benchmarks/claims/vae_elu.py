@@ -3,14 +3,14 @@
 import math
 
 import torch
-from measurements import pixels
 from experiments import Outcome
 from generated_images import decoded_samples, mnist, vote_digits
+from measurements import pixels
 from torch.distributions import Normal
 
 from aetrain.api import Trained
-from aetrain.model.records import GaussianCode
-from aetrain.objective.penalties import GaussianKL
+from aetrain.model.codes import GaussianCode
+from aetrain.objective.penalties import KL
 from aetrain.views.render import grid, write_png
 
 CLAIM = (
@@ -29,7 +29,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     with torch.no_grad():
         out = run.model(pixels(mnist().test, IMAGES))
         assert isinstance(out.code, GaussianCode)
-        closed = float(GaussianKL()(run.model, out).mean())
+        closed = float(KL()(run.model, out).mean())
         q, p = Normal(out.code.mean.double(), (0.5 * out.code.log_var.double()).exp()), Normal(0.0, 1.0)
         torch.manual_seed(0)
         sample = q.sample(torch.Size([DRAWS]))

@@ -1,16 +1,16 @@
 """van den Oord et al. (2017): a code of a few discrete codewords of a learnt codebook."""
 
 import torch
-from measurements import pixels
 from experiments import Outcome
 from generated_images import mnist
+from measurements import pixels
 from pictures import beside
 from torch import Tensor
 
 from aetrain.api import Trained
 from aetrain.model.bottlenecks import Quantized
+from aetrain.model.codes import QuantizedCode
 from aetrain.model.pca import PCA
-from aetrain.model.records import QuantizedCode
 from aetrain.views.render import grid
 
 CLAIM = (

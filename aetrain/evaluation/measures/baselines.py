@@ -1,6 +1,6 @@
 """Feature sets: the code, and its baselines, which are raw pixels and as many principal components."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,12 @@ from aetrain.data.images import Images, Prepare, in_order
 from aetrain.evaluation.measures.measure import EvalInputs, encode_all
 
 BATCH_SIZE = 1000
+
+# The descriptions of the metrics of the baselines, for measures that compute all feature sets.
+BASELINE_DESCRIPTIONS: Mapping[str, str] = {
+    "MEASURE_pixels": "baseline of MEASURE: computed from raw pixels instead of the code",
+    "MEASURE_pca": "baseline of MEASURE: computed from as many principal components as the code has units",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,9 @@
 import copy
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,17 @@ class FewLabels(LabelledMeasure):
 
     Erhan et al. (2010), "Why does unsupervised pre-training help deep learning?"
     """
+
+    descriptions: ClassVar[Mapping[str, str]] = {
+        "finetuned_N": (
+            "test images classified correctly by encoder and linear classifier trained together on N labels, "
+            "from the run's trained weights, %"
+        ),
+        "finetuned_N_random": (
+            "test images classified correctly by encoder and linear classifier trained together on N labels, "
+            "from the run's random initial weights, %"
+        ),
+    }
 
     labels: Sequence[int] = (100, 1000, 10000)
     steps: int = 1000

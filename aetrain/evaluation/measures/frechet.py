@@ -4,10 +4,10 @@ Heusel et al. (2017), arXiv:1706.08500, use the features of a network trained on
 the data set itself computes them. Nothing is downloaded, and values compare only within one data set.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -30,6 +30,20 @@ class Frechet(Measure):
     trained once per data set and saved in `path`/classifiers. If the images are black and white and the likelihood is
     Bernoulli, generated images are sampled from their pixel probabilities, so that they are black and white, too.
     """
+
+    descriptions: ClassVar[Mapping[str, str]] = {
+        "frechet_reconstructions": (
+            "Frechet distance between reconstructions and test images, in the features of a classifier of the data set"
+        ),
+        "frechet_samples": (
+            "Frechet distance between decoded prior samples and test images, in the features of a classifier "
+            "of the data set"
+        ),
+        "frechet_floor": (
+            "Frechet distance between training images and test images, in the features of a classifier of the "
+            "data set: the value of real images"
+        ),
+    }
 
     path: str
 

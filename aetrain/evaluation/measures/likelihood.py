@@ -2,9 +2,9 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, cast, final
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from aetrain.data.images import in_order
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import GaussianCode
+from aetrain.model.codes import RandomCode
 from aetrain.objective.importance import log_weights
 
 log = logging.getLogger("aetrain")
@@ -36,6 +36,13 @@ class ImportanceSampled(Measure):
     under Bernoulli: the value is then the same bound for the cross-entropy on which the model was trained.
     """
 
+    descriptions: ClassVar[Mapping[str, str]] = {
+        "is_nll_K": (
+            "negative log-likelihood estimated by importance sampling with K samples of the code, nats; "
+            "not a likelihood for grey pixels"
+        ),
+    }
+
     samples: Sequence[int] = (1, 5, 50, 500)
     count: int | None = None
 
@@ -46,11 +53,11 @@ class ImportanceSampled(Measure):
             raise ValueError(f"count={self.count} measures nothing: use 1 or more, or null for all test images")
 
     def check(self, model: Autoencoder) -> None:
-        """Raise ValueError if the code is not Gaussian, or if the decoder gets more of the image than the code."""
-        if not issubclass(model.bottleneck.emits, GaussianCode):
+        """Raise ValueError if the code is not random, or if the decoder gets more of the image than the code."""
+        if not model.bottleneck.emits.is_random:
             raise ValueError(
-                f"the code of {type(model.bottleneck).__name__} is not drawn from a normal distribution, so images "
-                "have no likelihood: use model=vae, conv_vae or iwae, or leave this measure out"
+                f"the code of {type(model.bottleneck).__name__} is not drawn from a distribution, so images have no "
+                "likelihood: use model=vae, conv_vae or iwae, or leave this measure out"
             )
         with torch.no_grad():
             encoded = model.encoder(torch.zeros(1, *model.image_shape))
@@ -69,8 +76,9 @@ class ImportanceSampled(Measure):
         is_grey = False
         for x in in_order(images, BATCH_SIZE, inputs.prepare):
             code = model.encode(x)
-            assert isinstance(code, GaussianCode)
-            weights = log_weights(model, x, code, max(self.samples), generator).to(torch.float64)  # [K, B]
+            weights = log_weights(model, x, cast(RandomCode, code), max(self.samples), generator).to(
+                torch.float64
+            )  # [K, B]
             totals += torch.stack([importance_bound(weights, samples).sum() for samples in self.samples])
             is_grey = is_grey or not bool(((x == 0) | (x == 1)).all())
         constant = model.likelihood.constant(math.prod(model.image_shape))

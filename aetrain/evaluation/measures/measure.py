@@ -1,8 +1,9 @@
 """Measures: metrics beside the standard ones, computed on request, such as probes of a code or an image likelihood."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +31,13 @@ class EvalInputs:
 
 
 class Measure(ABC):
-    """A group of metrics that is computed on request. A subclass is final, and its signature lists its settings."""
+    """A group of metrics that is computed on request. A subclass is final, and its signature lists its settings.
+
+    `descriptions` are those of its metrics by name, with units. A name may be a pattern: in `precision_K` a single
+    capital stands for a number, in `noisy_sse_NOISE_K` a longer word in capitals for any word.
+    """
+
+    descriptions: ClassVar[Mapping[str, str]] = {}
 
     def check(self, model: Autoencoder) -> None:  # noqa: B027  # most measures accept every model
         """Raise ValueError for a model that the measure does not apply to. Called before any data is read."""

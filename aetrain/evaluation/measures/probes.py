@@ -1,9 +1,9 @@
 """Probes: simple classifiers and clusterings of a code, with the same of raw pixels and of PCA as baselines."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from aetrain.data.dataset import fixed_order
 from aetrain.data.images import Images
 from aetrain.evaluation.evaluator import Metrics
-from aetrain.evaluation.measures.baselines import FeatureSet, feature_sets, nearest_rows
+from aetrain.evaluation.measures.baselines import BASELINE_DESCRIPTIONS, FeatureSet, feature_sets, nearest_rows
 from aetrain.evaluation.measures.linear_classifier import cross_entropy, linear_accuracy, squared_hinge
 from aetrain.evaluation.measures.measure import EvalInputs, LabelledMeasure
 from aetrain.storage.hashing import digest
@@ -36,6 +36,17 @@ class Probes(LabelledMeasure):
     information of these clusters and the classes. All methods learn from the same `images` training images in every
     run (null for all).
     """
+
+    descriptions: ClassVar[Mapping[str, str]] = {
+        "probe_linear": "test images that logistic regression on the code classifies correctly, %",
+        "probe_svm": "test images that a linear support vector machine on the code classifies correctly, %",
+        "probe_knn": "test images that a vote of the nearest training codes classifies correctly, %",
+        "probe_kmeans": (
+            "test images that k-means on the codes classifies correctly, each cluster matched with one class, %"
+        ),
+        "probe_nmi": "normalised mutual information of the k-means clusters of codes and the classes, 0 to 1",
+        **BASELINE_DESCRIPTIONS,
+    }
 
     methods: Sequence[Method] = ("linear", "svm", "knn", "kmeans")
     images: int | None = 10000
@@ -109,7 +120,7 @@ def clustering_accuracy(clusters: Tensor, labels: Tensor) -> float:
     The matching is that of the Hungarian method (Kuhn 1955). The metric is eq. 10 of Xie et al. (2016), "Unsupervised
     deep embedding for clustering analysis".
     """
-    from scipy.optimize import linear_sum_assignment  # scikit-learn installs scipy
+    from scipy.optimize import linear_sum_assignment
 
     size = int(torch.cat([clusters, labels.cpu()]).max()) + 1
     counts = torch.zeros(size, size, dtype=torch.int64)  # [clusters, classes]

@@ -1,8 +1,8 @@
 """Retrieval: the share of the nearest training images that have the class of the query."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from aetrain.data.dataset import fixed_order
 from aetrain.data.images import Splits
 from aetrain.evaluation.evaluator import Metrics
-from aetrain.evaluation.measures.baselines import feature_sets, nearest_rows
+from aetrain.evaluation.measures.baselines import BASELINE_DESCRIPTIONS, feature_sets, nearest_rows
 from aetrain.evaluation.measures.measure import EvalInputs, LabelledMeasure, check_enough_images
 
 
@@ -23,6 +23,11 @@ class Retrieval(LabelledMeasure):
     content-based image retrieval"), in raw pixels, and in PCA with as many components as the code has units. All
     training images are searched. The value is the mean over the same `queries` test images in every run (null for all).
     """
+
+    descriptions: ClassVar[Mapping[str, str]] = {
+        "precision_K": "training images of the query's class among the K whose codes are nearest, %",
+        **BASELINE_DESCRIPTIONS,
+    }
 
     at: Sequence[int] = (10, 100)
     queries: int | None = 2000

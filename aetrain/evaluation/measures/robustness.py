@@ -1,27 +1,62 @@
 """Robustness: the error of a model under every kind and level of noise, independent of its training noise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import ClassVar, final
 
 import torch
 
+from aetrain.config.errors import list_choices
+from aetrain.config.paths import groups, option_config
+from aetrain.config.validate import locate
 from aetrain.data.images import in_order
-from aetrain.data.noise import Gaussian, Noise, Replace
+from aetrain.data.noise import LeveledNoise, Noise
 from aetrain.evaluation.evaluator import Metrics, sse
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
 
 BATCH_SIZE = 1000
 
 
-def kinds(level: float) -> Mapping[str, Noise]:
-    """Return each kind of noise at a level: the standard deviation of Gaussian noise, the share of pixels of others."""
-    return {
-        "gaussian": Gaussian(level),
-        "masking": Replace(level, white=0.0),
-        "salt": Replace(level, white=1.0),
-        "salt_and_pepper": Replace(level, white=0.5),
-    }
+def noise_kinds(
+    names: Sequence[str] | None = None, extra: Mapping[str, LeveledNoise] | None = None
+) -> dict[str, LeveledNoise]:
+    """Return the kinds of noise to compare, by name: the options of `configs/noise` that declare a level, then `extra`.
+
+    `names` selects options; None for all. Raise ValueError for an unknown name, an extra kind that declares no level
+    or has the name of an option, and where no kind is left.
+    """
+    options = _options_with_level()
+    for name in names or ():
+        if name not in options:
+            raise ValueError(f"kinds={list(names or ())} has {name!r}: use names among {list_choices(options, name)}")
+    selected = options if names is None else {name: options[name] for name in names}
+    for name, noise in (extra or {}).items():
+        if name in options:
+            raise ValueError(f"extra_kinds={list(extra or ())}: {name} is the name of an option: use another name")
+        if not hasattr(noise, "at_level"):
+            kind = type(noise).__name__
+            raise ValueError(f"extra_kinds={list(extra or ())}: {kind} has no method at_level(level, image_shape)")
+    kinds = {**selected, **(extra or {})}
+    if not kinds:
+        raise ValueError("kinds=[] has no noise: name at least one kind, or use null for all")
+    return kinds
+
+
+def _options_with_level() -> dict[str, LeveledNoise]:
+    """Return the project's own kinds of noise that have a method `at_level`, by option, with their default settings."""
+    kinds = {}
+    for option in groups()["noise"]:
+        settings = dict(option_config("noise", option))
+        target = locate(settings.pop("_target_"))
+        if hasattr(target, "at_level"):
+            kinds[option] = target(**settings)
+    return kinds
+
+
+def check_levels(levels: Sequence[float]) -> None:
+    """Raise ValueError where there is no level or one is not from 0 to 1."""
+    if not levels or min(levels) < 0 or max(levels) > 1:
+        raise ValueError(f"levels={list(levels)} must name 1 or more levels of noise from 0 to 1")
 
 
 @final
@@ -30,25 +65,39 @@ class Robustness(Measure):
     """Squared error from the reconstructions of noisy images to the clean images, for each kind and level of noise.
 
     The error of the noisy images themselves is the baseline: a model that removes no noise does not get below it.
-    `count` is the number of test images, from the first; null for all.
+    `count` is the number of test images, from the first; null for all. `kinds` names options of `noise`; null for all
+    that declare a level. `extra_kinds` are other kinds by name, such as a user's own.
     """
+
+    descriptions: ClassVar[Mapping[str, str]] = {
+        "noisy_sse_NOISE_LEVEL": (
+            "squared error summed over pixels, from the reconstruction of an image with this kind and level of noise "
+            "to the clean image"
+        ),
+        "input_sse_NOISE_LEVEL": (
+            "squared error summed over pixels, from an image with this kind and level of noise to the clean image"
+        ),
+    }
 
     levels: Sequence[float] = (0.1, 0.3, 0.5, 0.7)
     count: int | None = None
+    kinds: Sequence[str] | None = None
+    extra_kinds: Mapping[str, LeveledNoise] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.levels or min(self.levels) < 0 or max(self.levels) > 1:
-            raise ValueError(f"levels={list(self.levels)} must name 1 or more levels of noise from 0 to 1")
+        check_levels(self.levels)
         if self.count is not None and self.count < 1:
             raise ValueError(f"count={self.count} measures nothing: use 1 or more, or null for all test images")
+        noise_kinds(self.kinds, self.extra_kinds)
 
     def __call__(self, inputs: EvalInputs) -> Metrics:
         """Return `noisy_sse_gaussian_0.1` and so on, then `input_sse_gaussian_0.1` and so on, kind by kind."""
         denoised, noisy = {}, {}
-        for kind in kinds(0.0):
+        for name, kind in noise_kinds(self.kinds, self.extra_kinds).items():
             for level in self.levels:
-                errors = noise_errors(inputs, kinds(level)[kind], self.count)
-                denoised[f"noisy_sse_{kind}_{level:g}"], noisy[f"input_sse_{kind}_{level:g}"] = errors
+                noise = kind.at_level(level, inputs.model.image_shape)
+                errors = noise_errors(inputs, noise, self.count)
+                denoised[f"noisy_sse_{name}_{level:g}"], noisy[f"input_sse_{name}_{level:g}"] = errors
         return {**denoised, **noisy}
 
 

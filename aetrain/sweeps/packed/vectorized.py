@@ -46,7 +46,9 @@ class PackedRun:
     @property
     def scalar_owners(self) -> list[object]:
         """The objects whose attributes may be numbers from the run's config."""
-        return [self.augment, self.noise, self.model.likelihood, *self.model.modules(), *self.objective.modules()]
+        steps = getattr(self.noise, "steps", {}).values()  # of a sequence of noises
+        modules = [*self.model.modules(), *self.objective.modules()]
+        return [self.augment, self.noise, *steps, self.model.likelihood, *modules]
 
 
 class Pack:

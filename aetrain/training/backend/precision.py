@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Code, Forward, GaussianCode, QuantizedCode
+from aetrain.model.records import Forward
 from aetrain.training.step import ForwardPass
 from aetrain.utils.compat import cpu_has
 
@@ -44,21 +44,9 @@ class AutocastForward:
         return replace(
             out,
             hidden=tuple(h.to(torch.float32) for h in out.hidden),
-            code=_code_to_float32(out.code),
+            code=out.code.to_float32(),
             decoded=out.decoded.to(torch.float32),
         )
-
-
-def _code_to_float32(code: Code) -> Code:
-    z = code.z.to(torch.float32)
-    match code:
-        case GaussianCode():
-            return replace(code, z=z, mean=code.mean.to(torch.float32), log_var=code.log_var.to(torch.float32))
-        case QuantizedCode():
-            continuous, codewords = code.continuous.to(torch.float32), code.codewords.to(torch.float32)
-            return replace(code, z=z, continuous=continuous, codewords=codewords)
-        case _:
-            return replace(code, z=z)
 
 
 def _why_float32(device: torch.device, model: nn.Module) -> str:

@@ -57,12 +57,16 @@ class MeanImage:
     """Set the decoder's last bias so that training begins with the mean image."""
 
     def check(self, model: Autoencoder) -> None:
-        """Accept any model."""
+        """Accept a model whose decoder has an output bias."""
+        if model.decoder.output_bias is None:
+            name = type(model.decoder).__name__
+            raise ValueError(f"mean needs a decoder with an output bias, and {name} states none: use pretrain=none")
 
     @torch.no_grad()
     def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
         """Set the bias of each pixel, or of each channel to the channel's mean where there is one bias a channel."""
         bias = model.decoder.output_bias
+        assert bias is not None  # checked before
         mean = mean_image(context.batches).flatten(1)  # [C, H * W]
         per_bias = mean.flatten() if bias.numel() == mean.numel() else mean.mean(1)
         bias.copy_(model.likelihood.inverse_mean(per_bias))
@@ -74,7 +78,7 @@ class ExactPCA:
 
     def check(self, model: Autoencoder) -> None:
         """Accept a linear autoencoder with a linear output and a linear code."""
-        if model.encoder.first_layer_weights() is not None:
+        if not model.encoder.passes_pixels:
             raise ValueError("pca needs a model without hidden layers: use model=linear, or model.hidden=[]")
         if not model.likelihood.linear:
             raise ValueError("pca needs the squared error of a linear output: use likelihood=gaussian")
@@ -96,6 +100,7 @@ class ExactPCA:
         for weight in model.decoder.parameters():
             if weight.dim() == 2:  # a tied layer has no matrix of its own
                 weight.copy_(directions.t())
+        assert model.decoder.output_bias is not None  # of a dense decoder
         model.decoder.output_bias.copy_(pca.mean)
 
 

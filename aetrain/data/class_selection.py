@@ -1,0 +1,122 @@
+"""The selection of classes: `dataset.classes` for all images, `dataset.train_classes` for training images alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from aetrain.data.images import Images
+
+Class = int | str  # its number in the data set, or its name
+
+
+@dataclass(frozen=True)
+class ClassSelection:
+    """The classes to keep in all images and in training images; None keeps all of them.
+
+    Raise ValueError where a selection is empty or names a class twice.
+    """
+
+    classes: Sequence[Class] | None = None
+    train_classes: Sequence[Class] | None = None
+
+    def __post_init__(self) -> None:
+        for setting, classes in self._settings():
+            if not classes:
+                raise ValueError(f"{setting}=[] keeps no images: name at least one class, or use null for all")
+
+    @property
+    def is_active(self) -> bool:
+        """Whether any class is left out or renumbered."""
+        return bool(self._settings())
+
+    def check_labels(self, images: Images) -> None:
+        """Raise ValueError where classes are selected from images without labels."""
+        for setting, classes in self._settings():
+            if images.labels is None:
+                raise ValueError(
+                    f"{setting}={_format(classes)} needs images with classes, but these have none: use null"
+                )
+
+    def select(self, images: tuple[Images, Images], labelled: tuple[Images, Images]) -> tuple[Images, Images]:
+        """Return the kept training and test images, with new class numbers where they have labels.
+
+        `labelled` has the same images with their labels. With `classes` the numbers 0..K-1 follow its order; without
+        it they stay. Raise ValueError where a class is unknown or an image set would be empty.
+        """
+        self.check_labels(labelled[0])
+        names = known_classes(*labelled)
+        kept = list(names) if self.classes is None else class_numbers("classes", self.classes, names)
+        train_kept = kept
+        if self.train_classes is not None:
+            train_kept = class_numbers("train_classes", self.train_classes, names)
+            self._check_subset(train_kept, kept, names)
+        selected = []
+        for split, split_kept, split_images, split_labelled in zip(
+            ("training", "test"), (train_kept, kept), images, labelled, strict=True
+        ):
+            rows = torch.isin(split_labelled.classes, torch.tensor(split_kept)).nonzero().flatten()
+            if not len(rows):
+                settings = " and ".join(f"{setting}={_format(classes)}" for setting, classes in self._settings())
+                raise ValueError(f"{settings} leaves no {split} images: use classes that have some")
+            selected.append(split_images[rows])
+        if self.classes is None:
+            return selected[0], selected[1]
+        kept_names = tuple(names[number] for number in kept)
+        return renumber(selected[0], kept, kept_names), renumber(selected[1], kept, kept_names)
+
+    def _settings(self) -> list[tuple[str, Sequence[Class]]]:
+        """Return the names and values of the settings that are not null."""
+        settings = (("classes", self.classes), ("train_classes", self.train_classes))
+        return [(setting, classes) for setting, classes in settings if classes is not None]
+
+    def _check_subset(self, train_kept: Sequence[int], kept: Sequence[int], names: dict[int, str]) -> None:
+        """Raise ValueError where training would have a class that `classes` leaves out."""
+        left_out = [names[number] for number in train_kept if number not in kept]
+        if left_out:
+            raise ValueError(
+                f"train_classes={_format(self.train_classes or ())}: {', '.join(left_out)} not in "
+                f"classes={_format(self.classes or ())}: add to classes, or remove from train_classes"
+            )
+
+
+def known_classes(*splits: Images) -> dict[int, str]:
+    """Return the names of a data set's classes by number; classes without names are those that have images."""
+    if splits[0].class_names:
+        return dict(enumerate(splits[0].class_names))
+    numbers = torch.cat([images.classes for images in splits]).unique().tolist()
+    return {number: str(number) for number in numbers}
+
+
+def class_numbers(setting: str, classes: Sequence[Class], names: dict[int, str]) -> list[int]:
+    """Return the numbers of classes given by number or name; ValueError where one is unknown or given twice."""
+    by_name = {name: number for number, name in names.items()}
+    numbers = []
+    for given_class in classes:
+        number = by_name.get(given_class) if isinstance(given_class, str) else given_class
+        if number is None or number not in names:
+            choices = ", ".join(_describe(number, name) for number, name in names.items())
+            raise ValueError(f"{setting}={_format(classes)}: no class {given_class!r} in this data set: use {choices}")
+        if number in numbers:
+            raise ValueError(f"{setting}={_format(classes)} has {names[number]} twice: remove one")
+        numbers.append(number)
+    return numbers
+
+
+def renumber(images: Images, kept: Sequence[int], names: tuple[str, ...]) -> Images:
+    """Return images with the classes `kept` numbered 0..K-1 under `names`; images without labels are unchanged."""
+    if images.labels is None:
+        return images
+    order = torch.tensor(kept)
+    ascending = order.argsort()
+    labels: Tensor = ascending[torch.searchsorted(order[ascending], images.labels)]  # [N]
+    return replace(images, labels=labels, class_names=names)
+
+
+def _format(classes: Sequence[Class]) -> str:
+    return f"[{','.join(map(str, classes))}]"
+
+
+def _describe(number: int, name: str) -> str:
+    return name if name == str(number) else f"{number} ({name})"

@@ -1,0 +1,28 @@
+"""Names of metrics and patterns of names: the tag `test/precision_10` has the name `precision_10`.
+
+A description may belong to a pattern: `precision_K` describes `precision_10`. A single capital stands for a number,
+a longer word in capitals for any word. The report imports this module, which imports no torch.
+"""
+
+import re
+from collections.abc import Iterable
+
+
+def name_of(tag: str) -> str:
+    """Return the name of a metric without its split: `sse` for `test/sse`."""
+    return tag.partition("/")[2] or tag
+
+
+def find_pattern(name: str, patterns: Iterable[str]) -> str:
+    """Return the pattern that a name equals, or else the first one that it matches; empty if there is none."""
+    known = list(patterns)
+    if name in known:
+        return name
+    return next((pattern for pattern in known if re.fullmatch(_expression(pattern), name)), "")
+
+
+def _expression(pattern: str) -> str:
+    """Return the regular expression of a pattern."""
+    parts = re.split("([A-Z]+)", pattern)  # capitals at odd positions
+    capitals = {i: r"[\d.]+" if len(part) == 1 else r"[\w.]+" for i, part in enumerate(parts) if i % 2}
+    return "".join(capitals.get(i, re.escape(part)) for i, part in enumerate(parts))

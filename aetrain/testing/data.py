@@ -1,0 +1,43 @@
+"""Contract checks of data sets."""
+
+import torch
+
+from aetrain.data.dataset import Dataset
+from aetrain.data.images import Images
+from aetrain.testing.common import expect
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Check a data set: stored shape and type, labels, splits, repeatability, and the range of prepared pixels."""
+    name = type(dataset).__name__
+    train, test = dataset.read()
+    for split, images in (("train", train), ("test", test)):
+        _check_images(f"{split} of {name}", images, dataset.stored_shape)
+    files = dataset.files()
+    if files is not None:
+        counts = (len(files[0]), len(files[1]))
+        expect(
+            counts == (len(train), len(test)), f"files() of {name} names {counts} of {(len(train), len(test))} images"
+        )
+    splits, again = dataset.load(), dataset.load()
+    for split in ("train", "validation", "test"):
+        first, second = getattr(splits, split), getattr(again, split)
+        expect(torch.equal(first.pixels, second.pixels), f"{split} of {name} differs between two loads")
+    x = dataset.prepare(splits.train.pixels[:4], torch.Generator().manual_seed(0))
+    shape = dataset.image_shape
+    expect(tuple(x.shape[1:]) == shape, f"{name} prepares {list(x.shape[1:])}, and image_shape is {list(shape)}")
+    expect(x.dtype == torch.float32, f"{name} prepares {x.dtype}, not float32")
+    expect(bool(((x >= 0) & (x <= 1)).all()), f"the prepared pixels of {name} leave [0, 1]")
+
+
+def _check_images(name: str, images: Images, stored_shape: tuple[int, int, int]) -> None:
+    pixels, labels = images.pixels, images.labels
+    expect(len(images) > 0, f"{name} is empty")
+    expect(pixels.dtype == torch.uint8, f"{name} stores {pixels.dtype}, not uint8")
+    expect(
+        tuple(pixels.shape[1:]) == stored_shape, f"{name} is {list(pixels.shape)}, stored_shape {list(stored_shape)}"
+    )
+    if labels is not None:
+        expect(labels.dtype == torch.int64, f"the labels of {name} are {labels.dtype}, not int64")
+        expect(tuple(labels.shape) == (len(images),), f"the labels of {name} are {list(labels.shape)}, not [N]")
+        expect(int(labels.min()) >= 0, f"a label of {name} is negative")

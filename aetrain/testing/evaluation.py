@@ -1,0 +1,76 @@
+"""Contract checks of measures and views."""
+
+import copy
+import math
+import tempfile
+from pathlib import Path
+
+from aetrain.data.images import Prepare, Splits
+from aetrain.data.noise import NoNoise, Replace
+from aetrain.evaluation.measures.measure import EvalInputs, Measure
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.bottlenecks import Gaussian
+from aetrain.model.pca import PCA
+from aetrain.objective.objective import Objective
+from aetrain.objective.penalties import KL
+from aetrain.testing.common import expect, labelled_images, small_model, unchanged
+from aetrain.views.context import ViewContext
+from aetrain.views.view import View, ViewOutput
+
+
+def check_measure(measure: Measure, model: Autoencoder | None = None) -> None:
+    """Check a measure on a small model: finite numbers by name, the same at every call, and nothing changed."""
+    name = type(measure).__name__
+    model = (model or small_model(Gaussian)).eval()
+    splits = Splits(labelled_images(120), labelled_images(0), labelled_images(60, seed=1))
+    prepare = Prepare()
+    pca = PCA.fit([prepare(splits.train.pixels)], model.code_dim)
+    untrained = copy.deepcopy(model)
+    measure.check(model)
+    measure.check_images(splits)
+    results = []
+    for _ in range(2):
+        with unchanged(name, model):
+            objective = Objective({"kl": KL()} if model.bottleneck.emits.is_random else {})
+            inputs = EvalInputs(
+                model, objective, NoNoise(), splits, prepare, lambda: copy.deepcopy(untrained), seed=0, pca=pca
+            )
+            results.append(measure(inputs))
+    expect(bool(results[0]), f"{name} returns no metric")
+    for metric, value in results[0].items():
+        expect(isinstance(value, float) and math.isfinite(value), f"{metric} of {name} is {value}, not a finite float")
+    expect(results[0] == results[1], f"{name} gives other metrics at the second call")
+
+
+def check_view(view: View, model: Autoencoder | None = None) -> None:
+    """Check a view on a small model, with and without noise and labels: equal at every call, and nothing changed."""
+    name = type(view).__name__
+    model = (model or small_model(Gaussian)).eval()
+    images = labelled_images(60)
+    x = Prepare()(images.pixels)
+    for labels, noise in ((images.labels, Replace(0.3, 0.0)), (None, NoNoise())):
+        files = []
+        for _ in range(2):
+            with unchanged(name, model):
+                output = view(ViewContext(model, x, labels, noise, epoch=1))
+            files.append(_written_files(name, output))
+        expect(files[0] == files[1], f"{name} draws other pictures at the second call")
+
+
+def _written_files(name: str, output: ViewOutput | None) -> dict[str, bytes]:
+    """Return the files that an output writes into a run's figures/, after logging it to an event file."""
+    if output is None:
+        return {}
+    from torch.utils.tensorboard import SummaryWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Path(folder) / "figures"
+        figures.mkdir()
+        output.save(figures / "view")
+        writer = SummaryWriter(str(Path(folder) / "events"))
+        output.log(writer, "view", 1)
+        writer.close()
+        files = {file.name: file.read_bytes() for file in sorted(figures.rglob("*")) if file.is_file()}
+    for file, content in files.items():
+        expect(len(content) > 0, f"{name} writes an empty file {file}")
+    return files

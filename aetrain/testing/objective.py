@@ -1,0 +1,116 @@
+"""Contract checks of likelihoods and penalties."""
+
+import torch
+
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.bottlenecks import Bottleneck, DeterministicWithPrior, Gaussian, Quantized
+from aetrain.model.codes import Code, GaussianCode, QuantizedCode, RandomCode
+from aetrain.model.dense import MakeBottleneck
+from aetrain.model.likelihoods import Likelihood
+from aetrain.objective.objective import Objective
+from aetrain.objective.penalties import Critic, Penalty
+from aetrain.testing.common import expect, expect_close, expect_gradients, random_images, small_model
+
+CODE_DIM = 4
+
+
+def _quantized(in_features: int, code_dim: int) -> Bottleneck:
+    return Quantized(in_features, code_dim, groups=2, num_codewords=8)
+
+
+# A bottleneck whose code a penalty can read, by the type that it states.
+BOTTLENECKS: dict[type[Code], MakeBottleneck] = {
+    Code: DeterministicWithPrior,
+    RandomCode: Gaussian,
+    GaussianCode: Gaussian,
+    QuantizedCode: _quantized,
+}
+
+
+def check_likelihood(likelihood: Likelihood) -> None:
+    """Check a likelihood: nll per image, least near the target, differentiable, consistent with mean and inverse."""
+    name, x = type(likelihood).__name__, random_images(5)
+    decoded = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    nll = likelihood.nll(decoded, x)
+    expect(tuple(nll.shape) == (5,), f"nll of {name} is {list(nll.shape)}, not [B]")
+    expect(bool(nll.isfinite().all()), f"nll of {name} is not finite")
+    (gradient,) = torch.autograd.grad(nll.sum(), decoded)
+    expect(bool(gradient.isfinite().all() and (gradient != 0).any()), f"nll of {name} has no gradient")
+    single = torch.cat([likelihood.nll(decoded[i : i + 1], x[i : i + 1]) for i in range(5)])
+    expect_close(single, nll, f"nll of {name} of an image depends on the other images of its batch")
+    expect(tuple(likelihood.nll(decoded[:0], x[:0]).shape) == (0,), f"nll of {name} fails on an empty batch")
+    inside = x.clamp(0.05, 0.95)
+    best = likelihood.inverse_mean(inside)
+    expect_close(likelihood.mean(best), inside, f"mean() of {name} does not undo inverse_mean()", 1e-3)
+    least = likelihood.nll(best, inside)
+    for step in (0.1, -0.1):
+        higher = bool((likelihood.nll(best + step, inside) >= least - 1e-4).all())
+        expect(higher, f"nll of {name} is not least where the expected pixels are the image")
+    expect(likelihood.reduction in ("sum", "mean"), f"reduction of {name} is neither sum nor mean")
+    expect(isinstance(likelihood.constant(x[0].numel()), float), f"constant() of {name} is no float")
+
+
+def check_penalty(penalty: Penalty, make_bottleneck: MakeBottleneck | None = None) -> None:
+    """Check a penalty on a small model whose code it reads, or on one with the bottleneck that is given.
+
+    It is a value per image or one for the batch, finite, differentiable, the same at every call in evaluation, and its
+    mean over images is the term of the loss.
+    """
+    name = type(penalty).__name__
+    make = make_bottleneck or BOTTLENECKS.get(penalty.reads)
+    expect(make is not None, f"{name} reads {penalty.reads.__name__}: give check_penalty a bottleneck that emits it")
+    assert make is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, x = small_model(make, CODE_DIM), random_images(6)
+        objective = Objective({"penalty": penalty})
+        objective.check(model)
+        _check_training(name, model, penalty)
+        model.eval()
+        objective.eval()
+        out = model(x)
+        value = penalty(model, out)
+        expect(tuple(value.shape) in ((), (6,)), f"{name} returns {list(value.shape)}, not [B] or []")
+        expect(bool(value.isfinite().all()), f"{name} is not finite")
+        expect(torch.equal(value, penalty(model, out)), f"{name} differs between two calls in evaluation mode")
+        losses = objective(model, out)
+        expected = losses["nll"] + penalty.weight * value.mean()
+        expect_close(losses["loss"], expected, f"the loss is not nll + weight * mean of {name}")
+        _check_single_precision(name, model, penalty)
+
+
+def _check_training(name: str, model: Autoencoder, penalty: Penalty) -> None:
+    """Expect gradients in training mode: of the model by the penalty, and of a critic by its own losses."""
+    model.train()
+    penalty.train()
+    x = random_images(6)
+    value = penalty(model, model(x)).mean()
+    if value.requires_grad:
+        parameters = torch.nn.ModuleList([model, penalty])
+        expect_gradients(value, parameters, name)
+    else:
+        expect(penalty.weight == 0 or float(value.detach()) == 0, f"{name} has no gradient in training mode")
+    if isinstance(penalty, Critic):
+        losses = penalty.losses(model, x)
+        expect("loss" in losses, f"losses() of the critic {name} has no `loss`")
+        expect(all(loss.dim() == 0 for loss in losses.values()), f"losses() of the critic {name} are not scalars")
+        expect_gradients(losses["loss"], penalty, f"the losses of the critic {name}")
+
+
+def _check_single_precision(name: str, model: Autoencoder, penalty: Penalty) -> None:
+    """Expect that the penalty of an image does not depend on its batch, where it is one per image."""
+    x = random_images(6)
+    value = penalty(model, model(x))
+    expect(value.dtype == torch.float32, f"{name} is {value.dtype}, not float32")
+    if value.dim() == 0:
+        return
+    single = torch.cat([penalty(model, model(x[i : i + 1])) for i in range(6)])
+    if single.shape == value.shape and not _draws(model, penalty):
+        expect_close(single, value, f"{name} of an image depends on the other images of its batch", 1e-3)
+
+
+def _draws(model: Autoencoder, penalty: Penalty) -> bool:
+    """Return whether a penalty draws random numbers in evaluation, so that its value depends on the row of an image."""
+    x = random_images(6)
+    value, flipped = penalty(model, model(x)), penalty(model, model(x.flip(0)))
+    return not torch.allclose(value, flipped.flip(0), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,172 @@
+"""Every option in configs/ keeps the contract of its kind, by the public checks of aetrain.testing."""
+
+import itertools
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aetrain import api, testing
+from aetrain.config.paths import groups, option_config
+from aetrain.config.validate import locate
+from aetrain.data.noise import Noise
+from aetrain.model.bottlenecks import Gaussian
+from aetrain.model.likelihoods import Bernoulli
+from aetrain.model.networks import Decoder, Encoder
+from aetrain.objective.penalties import L2
+from aetrain.runs.build import Components, build
+from aetrain.runs.entry import check
+
+DIGITS = ("dataset=digits", "device=cpu", "views=none")
+SEEDS = itertools.count()
+
+
+def components_of(*overrides: str) -> Components:
+    config, _, full_overrides = api.compose_config([*DIGITS, *overrides])
+    return build(check(config, full_overrides))
+
+
+@pytest.mark.parametrize("option", groups()["noise"])
+def test_noise(option: str) -> None:
+    testing.check_noise(components_of(f"noise={option}").noise)
+
+
+@pytest.mark.parametrize("option", groups()["augment"])
+def test_augment(option: str) -> None:
+    testing.check_augment(components_of(f"augment={option}").augment)
+
+
+@pytest.mark.parametrize("option", groups()["likelihood"])
+def test_likelihood(option: str) -> None:
+    testing.check_likelihood(components_of(f"likelihood={option}").model.likelihood)
+
+
+@pytest.mark.parametrize("option", groups()["model"])
+def test_bottleneck_and_penalties(option: str) -> None:
+    node = option_config("model", option)
+    settings = {key: value for key, value in node["bottleneck"].items() if not key.startswith("_")}
+    bottleneck: Any = partial(locate(node["bottleneck"]["_target_"]), **settings)
+    small = {"groups": 2, "num_codewords": 8, "categories": 4}
+    bottleneck = partial(bottleneck, **{key: value for key, value in small.items() if key in settings})
+    testing.check_bottleneck(bottleneck, code_dim=8, tied=bool(node.get("tied")))
+    small_code = ["model.code_dim=4"] if small.keys().isdisjoint(settings) else []
+    for penalty in components_of(f"model={option}", *small_code).objective.penalties.values():
+        testing.check_penalty(penalty)
+
+
+@pytest.mark.parametrize("option", groups()["model"])
+def test_encoder_and_decoder(option: str) -> None:
+    def make_encoder(shape: tuple[int, int, int]) -> Encoder:
+        return components_of(f"model={option}", f"seed={next(SEEDS)}").model.encoder
+
+    def make_decoder(code_dim: int, shape: tuple[int, int, int]) -> Decoder:
+        return components_of(f"model={option}", f"model.code_dim={code_dim}", f"seed={next(SEEDS)}").model.decoder
+
+    testing.check_encoder(make_encoder)
+    if option not in ("vqvae", "categorical"):  # their code size is a multiple of another setting
+        testing.check_decoder(make_decoder, tied=bool(option_config("model", option).get("tied")))
+
+
+@pytest.mark.parametrize("option", [option for option in groups()["measures"] if option not in ("none", "frechet")])
+def test_measure(option: str) -> None:
+    few = {"few_labels": "measures.few_labels.labels=[20]", "retrieval": "measures.retrieval.at=[5]"}
+    steps = ["measures.few_labels.steps=5"] if option == "few_labels" else []
+    likelihood = ["measures.likelihood.samples=[1,5]"] if option == "likelihood" else []
+    overrides = [f"measures={option}", *([few[option]] if option in few else []), *steps, *likelihood]
+    for measure in components_of("model=vae", *overrides).measures.values():
+        testing.check_measure(measure)
+
+
+@pytest.mark.parametrize("option", [option for option in groups()["views"] if option not in ("none", "all", "default")])
+def test_view(option: str) -> None:
+    for view in components_of(f"views={option}").views.values():
+        testing.check_view(view)
+
+
+@pytest.mark.parametrize("option", ["digits", "toy", "shapes"])
+def test_dataset(option: str) -> None:
+    if option not in groups()["dataset"]:
+        pytest.skip(f"no dataset={option}")
+    testing.check_dataset(components_of(f"dataset={option}").dataset)
+
+
+# --- The checks find what they are for --------------------------------------------------------------------------------
+
+
+class OutOfRange:
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return x + 1
+
+
+class InPlace:
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return x.mul_(0.5)
+
+
+class Unseeded:
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return torch.rand_like(x)
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"), [(OutOfRange(), "leaves"), (InPlace(), "in place"), (Unseeded(), "two calls with one seed")]
+)
+def test_wrong_noise_is_found(noise: Noise, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        testing.check_noise(noise)
+
+
+class Unsampled(Gaussian):
+    """A Gaussian bottleneck that forgets to sample."""
+
+    def forward(self, features: Tensor) -> Any:
+        training, self.training = self.training, False
+        try:
+            return super().forward(features)
+        finally:
+            self.training = training
+
+
+class Unscaled(Bernoulli):
+    """A likelihood that is a mean over the batch."""
+
+    def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
+        return super().nll(decoded, x).mean().expand(len(x))
+
+
+class BatchSum(L2):
+    """A penalty that sums over the batch."""
+
+    def forward(self, model: Any, out: Any) -> Tensor:
+        return super().forward(model, out).sum().expand(len(out.x))
+
+
+def test_wrong_components_are_found() -> None:
+    with pytest.raises(AssertionError, match="does not sample in training mode"):
+        testing.check_bottleneck(Unsampled)
+    with pytest.raises(AssertionError, match="depends on the other images"):
+        testing.check_likelihood(Unscaled())
+    with pytest.raises(AssertionError, match="depends on the other images"):
+        testing.check_penalty(BatchSum())
+
+
+class LeakyEncoder(Encoder):
+    """An encoder that mixes the images of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 5)
+        self.num_features = 5
+
+    def forward(self, x: Tensor) -> Any:
+        from aetrain.model.records import Encoded
+
+        features = self.layer(x.flatten(1))
+        return Encoded(hidden=(), features=features - features.mean(0))
+
+
+def test_wrong_encoder_is_found() -> None:
+    with pytest.raises(AssertionError, match="another result in another batch"):
+        testing.check_encoder(lambda shape: LeakyEncoder())

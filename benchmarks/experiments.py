@@ -15,7 +15,6 @@ import re
 import shutil
 import statistics
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +57,7 @@ SMOKE = ("epochs=1", "dataset.subset=300")
 class Outcome:
     """The result of a check on the runs of one seed."""
 
-    figures: dict[str, float]  # metrics by their names in the table
+    metrics: dict[str, float]  # metrics by their names in the table
     holds: bool
     picture: Path | None = None  # of the page
     note: str = ""
@@ -115,21 +114,21 @@ def read_record(name: str) -> dict[str, Any]:
 
 
 def write_record(experiment: Experiment, before: Mapping[str, Any]) -> None:
-    """Add an experiment's outcomes to the results `before`, and write them below docs/, with the picture of a new one."""
+    """Write an experiment's outcomes below docs/, after the results `before`, and the picture of a new experiment."""
     first = experiment.outcomes[0]
     if not before and first.picture is not None and first.picture.is_file():
         (DOCS / "figures").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(first.picture, DOCS / "figures" / f"{experiment.name}.png")
-    figures = {}
-    for name in first.figures:
-        values = [outcome.figures[name] for outcome in experiment.outcomes]
-        figures[name] = [*before.get("figures", {}).get(name, ()), *values]
+    metrics = {}
+    for name in first.metrics:
+        values = [outcome.metrics[name] for outcome in experiment.outcomes]
+        metrics[name] = [*before.get("figures", {}).get(name, ()), *values]
     results = {
         "claim": experiment.claim,
         "command": experiment.command,
         "seeds": before.get("seeds", 0) + len(experiment.outcomes),
         "held": before.get("held", 0) + sum(outcome.holds for outcome in experiment.outcomes),
-        "figures": figures,
+        "figures": metrics,
         "note": before.get("note", first.note),  # of the first seed
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -158,9 +157,9 @@ def lessons(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [*text, ""]
 
 
-def fill_in(template: str, figures: Mapping[str, list[float]]) -> str:
+def fill_in(template: str, metrics: Mapping[str, list[float]]) -> str:
     """Replace each name of a metric in braces by its mean and standard deviation."""
-    return re.sub(r"\{([^}]*)\}", lambda match: spread(figures[match[1]]), template)
+    return re.sub(r"\{([^}]*)\}", lambda match: spread(metrics[match[1]]), template)
 
 
 def section(name: str, record: Mapping[str, Any]) -> list[str]:
@@ -195,8 +194,8 @@ def main() -> None:
             continue
         experiment = run_claim(name, seeds, arguments.outputs, SMOKE if arguments.smoke else ())
         holds = all(outcome.holds for outcome in experiment.outcomes)
-        figures = [outcome.figures for outcome in experiment.outcomes]
-        print(json.dumps({"name": name, "holds": holds, "figures": figures}), flush=True)
+        metrics = [outcome.metrics for outcome in experiment.outcomes]
+        print(json.dumps({"name": name, "holds": holds, "figures": metrics}), flush=True)
         if arguments.smoke:
             continue
         failed += [] if holds else [name]

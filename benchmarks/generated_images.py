@@ -25,7 +25,9 @@ def mnist() -> Splits:
 class DigitVotes:
     """The votes of the nearest training images on the class of N images."""
 
-    agreement: Tensor  # [N] fraction of the nearest with the majority class: 1 for a clear digit, less for a blend of two
+    agreement: (
+        Tensor  # [N] fraction of the nearest with the majority class: 1 for a clear digit, less for a blend of two
+    )
     distance: Tensor  # [N] squared error to the nearest one
     digit: Tensor  # [N] the majority class
 

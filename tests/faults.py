@@ -1,4 +1,4 @@
-"""Faults to be survived, for the tests and for benchmarks/reliability.py: killed runs, and what they must become."""
+"""Killed runs for the tests and for benchmarks/reliability.py: after a resume they must equal an unkilled run."""
 
 import random
 import shutil
@@ -13,10 +13,16 @@ from aetrain.selfcheck.fingerprint import differences, fingerprint
 SMALL = ("dataset=digits", "dataset.subset=64", "epochs=3", "batch_size=32", "device=cpu")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
-# What is trained in front of the kills: every family, each with something else that must survive as well.
-BESIDE = ("noise=gaussian", "noise=masking schedule=cosine", "optimizer=adamw schedule=linear", "dataset.validation=50")
+# Settings that are combined with the families in turn.
+COMBINED_WITH = (
+    "noise=gaussian",
+    "noise=masking schedule=cosine",
+    "optimizer=adamw schedule=linear",
+    "dataset.validation=50",
+)
+# Every family, and the kinds of pretraining, optimizers and losses that keep state.
 CASES = [
-    *(f"model={model} {BESIDE[i % len(BESIDE)]}" for i, model in enumerate(groups()["model"])),
+    *(f"model={model} {COMBINED_WITH[i % len(COMBINED_WITH)]}" for i, model in enumerate(groups()["model"])),
     "model=deep pretrain=layerwise pretrain.epochs=2",
     "model=deep model.activation=sigmoid pretrain=rbm pretrain.epochs=2",
     "model=linear pretrain=pca likelihood=gaussian",
@@ -25,37 +31,49 @@ CASES = [
 ]
 
 
-class EvalInputs:
-    """A run that is killed again and again, and the run that it has to equal."""
+class FaultCase:
+    """A run without a kill, and killed and resumed runs of the same config, which must equal it."""
 
     def __init__(self, overrides: str, folder: Path) -> None:
         self.overrides = [*SMALL, *overrides.split()]
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.passed: Counter[kill.Place] = kill.kill_points(self.at("whole"), folder / "moments")
-        self.wanted = fingerprint(folder / "whole")
+        self.counts: Counter[kill.CodeLocation] = kill.trace(self.command_line("whole"), folder / "locations")
+        self.expected = fingerprint(folder / "whole")
 
-    def at(self, name: str) -> list[str]:
-        """The command line for a run in a folder of that name."""
+    def command_line(self, name: str) -> list[str]:
+        """Return the command line of a run in a folder of that name."""
         return [*self.overrides, f"hydra.run.dir='{self.folder / name}'"]
 
     def kill(self, seed: int, times: int = 1, damage: bool = True) -> tuple[list[str], int, str]:
-        """Kill a new run at random moments, let it finish, and say what differs, the kills, and what was done to it."""
-        chance, run, told, killed = random.Random(seed), self.folder / f"killed{seed}", [], 0
-        said, harm = self.at(run.name), "kept"
+        """Kill a new run at random points and let it finish.
+
+        Return the differences from the run without a kill, the number of kills and a description of all that was done.
+        """
+        generator, run = random.Random(seed), self.folder / f"killed{seed}"
+        arguments, actions, kills = self.command_line(run.name), [], 0
         for _ in range(times):
-            moment = kill.random_kill_point(self.passed, chance, SIGNALS)
-            killed += kill.run(said, moment) != 0  # the moment may not come a second time
-            harm = kill.damage_newest(run, chance) if damage else "kept"
-            told.append(f"{moment}, {harm}")
-        if (run / ".hydra" / "config.yaml").is_file() and chance.random() < 0.5 and kill.run([f"resume='{run}'"]) == 0:
-            told.append("resume=")
-        elif (code := kill.run(said)) != 0:
-            told.append(f"exit code {code}")
-        try:
-            differ = differences(self.wanted, fingerprint(run))
-        except (OSError, ValueError, KeyError) as error:
-            differ = [repr(error)]
-        if not differ:
+            kill_point = kill.random_kill_point(self.counts, generator, SIGNALS)
+            kills += kill.run(arguments, kill_point) != 0  # a resumed run may end before its kill point
+            damaged = kill.damage_newest_file(run, generator) if damage else "kept"
+            actions.append(f"{kill_point}, {damaged}")
+        if self._resumed(run, generator):
+            actions.append("resume=")
+        elif (code := kill.run(arguments)) != 0:
+            actions.append(f"exit code {code}")
+        differing = self._differences(run)
+        if not differing:
             shutil.rmtree(run)
-        return differ, killed, "; ".join(told)
+        return differing, kills, "; ".join(actions)
+
+    def _resumed(self, run: Path, generator: random.Random) -> bool:
+        """Resume half of the runs that have a config by `resume=`; return whether that was done and succeeded."""
+        if not (run / ".hydra" / "config.yaml").is_file() or generator.random() >= 0.5:
+            return False
+        return kill.run([f"resume='{run}'"]) == 0
+
+    def _differences(self, run: Path) -> list[str]:
+        try:
+            return differences(self.expected, fingerprint(run))
+        except (OSError, ValueError, KeyError) as error:
+            return [repr(error)]

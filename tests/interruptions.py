@@ -1,4 +1,4 @@
-"""Sweeps that are interrupted as a whole, by signals to one of their processes or to all: nothing of them is lost."""
+"""Interrupt sweeps by signals to one of their processes or to all: no result may be lost."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ SWEEP = ("-m", *TINY, "model=linear", "epochs=40", "seed=0,1,2", "hydra.sweep.di
 RUNS = tuple(f"seed={seed}" for seed in range(3))
 LAUNCHERS = {"basic": [], "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]}
 
-# Who is signalled, with what, and what the sweep then ends with: Ctrl-C in a terminal goes to all of its processes.
+# The process that gets the signal, the signal, and the exit codes of the sweep. Ctrl-C in a terminal reaches all.
 INTERRUPTIONS = {
     "the sweep is killed": ("sweep", signal.SIGKILL, (-signal.SIGKILL,)),
     "the sweep gets SIGTERM": ("sweep", signal.SIGTERM, (143,)),
@@ -27,28 +27,28 @@ INTERRUPTIONS = {
 
 
 def whole(folder: Path) -> dict[str, dict[str, str]]:
-    """What the runs of the sweep come to when nothing happens to them."""
+    """Return the fingerprints of the runs of a sweep that is not interrupted."""
     folder.mkdir()
     outcome = process(SWEEP, folder)
     assert outcome.code == 0, outcome.err
     return {run: fingerprint(folder / "sweep" / run) for run in RUNS}
 
 
-def interrupted(folder: Path, launcher: str, interruption: str, wanted: dict[str, dict[str, str]]) -> list[str]:
-    """Interrupt a sweep while it trains, say the same again at once, and tell what is not as it should be."""
-    whom, number, codes = INTERRUPTIONS[interruption]
-    said = [*SWEEP, *LAUNCHERS[launcher]]
+def interrupted(folder: Path, launcher: str, interruption: str, expected: dict[str, dict[str, str]]) -> list[str]:
+    """Interrupt a sweep while it trains and repeat its command at once; return the problems."""
+    target, number, codes = INTERRUPTIONS[interruption]
+    arguments = [*SWEEP, *LAUNCHERS[launcher]]
     with (folder / "errors").open("wb") as errors:
         sweep = subprocess.Popen(
-            [*aetrain(), *said], cwd=folder, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+            [*aetrain(), *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
         )
-    begun = folder / "sweep" / RUNS[1] / "checkpoint"
+    second_checkpoint = folder / "sweep" / RUNS[1] / "checkpoint"
     deadline = time.monotonic() + 200
-    while not begun.is_dir() and sweep.poll() is None and time.monotonic() < deadline:
+    while not second_checkpoint.is_dir() and sweep.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     if sweep.poll() is not None:
-        return [f"it ended with {sweep.returncode} before anything was done to it"]
-    match whom:
+        return [f"the sweep ended with {sweep.returncode} before it was interrupted"]
+    match target:
         case "sweep":
             sweep.send_signal(number)
         case "all":
@@ -56,27 +56,27 @@ def interrupted(folder: Path, launcher: str, interruption: str, wanted: dict[str
         case "worker":
             os.kill(_worker(sweep.pid), number)
     code = sweep.wait(100)
-    found = [] if code in codes else [f"exit code {code}"]
+    problems = [] if code in codes else [f"exit code {code}"]
     if (err := (folder / "errors").read_text()).count("\n") > 4 or "Traceback" in err:
-        found.append(f"no short message: {err[:300]}")
-    finished = {run: _written(folder, run) for run in RUNS if _is_finished(folder, run)}
-    again = process(said, folder)
-    if again.code != 0:
-        return [*found, f"the same again: exit code {again.code}, {again.err}"]
+        problems.append(f"no short message: {err[:300]}")
+    finished_before = {run: _metrics_file(folder, run) for run in RUNS if _is_finished(folder, run)}
+    repeated = process(arguments, folder)
+    if repeated.code != 0:
+        return [*problems, f"the repeated command: exit code {repeated.code}, {repeated.err}"]
     for run in RUNS:
-        if differ := differences(wanted[run], fingerprint(folder / "sweep" / run)):
-            found.append(f"{run} differs in {', '.join(differ)}")
-        if run in finished and _written(folder, run) != finished[run]:
-            found.append(f"{run} was finished, and was done again")
-    return found
+        if differing := differences(expected[run], fingerprint(folder / "sweep" / run)):
+            problems.append(f"{run} differs in {', '.join(differing)}")
+        if run in finished_before and _metrics_file(folder, run) != finished_before[run]:
+            problems.append(f"{run} was finished, and was trained again")
+    return problems
 
 
 def _worker(sweep: int) -> int:
-    """The process of joblib's in which a run was begun: the parent of one that holds a run's lock."""
+    """Return the worker process of joblib that has started a run: the parent of the process that trains it."""
     for pid in _children(sweep):
         if b"loky" in Path(f"/proc/{pid}/cmdline").read_bytes() and _children(pid):
             return pid
-    raise AssertionError("there is no worker")
+    raise AssertionError("no worker was found")
 
 
 def _children(pid: int) -> Sequence[int]:
@@ -84,9 +84,9 @@ def _children(pid: int) -> Sequence[int]:
 
 
 def _is_finished(folder: Path, run: str) -> bool:
-    return b'"finished"' in _written(folder, run)
+    return b'"finished"' in _metrics_file(folder, run)
 
 
-def _written(folder: Path, run: str) -> bytes:
+def _metrics_file(folder: Path, run: str) -> bytes:
     metrics = folder / "sweep" / run / "metrics.json"
     return metrics.read_bytes() if metrics.is_file() else b""

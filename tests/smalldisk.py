@@ -1,8 +1,8 @@
-"""Runs on a small file system of their own that is full, or can only be read: what comes of them, and after that.
+"""Runs on a small file system that is full or read-only, and the same runs when it is not any longer.
 
-    python smalldisk.py filled|read_only FOLDER [aetrain's words...]
+    python smalldisk.py filled|read_only FOLDER [OVERRIDES...]
 
-To be started by `small_disk`, in a namespace where the file system is nobody else's and goes with the process.
+`small_disk` starts it in a mount namespace, which ends with the process.
 """
 
 import json
@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-MEBI = 2**20
+DISK_BYTES = 8 * 2**20
+PAGE_BYTES = 4096  # a file of a tmpfs takes whole pages
 
 
 def namespace() -> list[str]:
-    """The beginning of a command that may mount what it likes; empty where nothing of the kind is to be had."""
+    """Return the beginning of a command that may mount file systems; empty where this system allows none."""
     for words in (["unshare", "-m"], ["unshare", "-rm"]):
         with_mount = [*words, "sh", "-c", 'mount -t tmpfs none "$1"', "sh"]
         if shutil.which("unshare") and subprocess.run([*with_mount, "/mnt"], capture_output=True).returncode == 0:
@@ -28,84 +29,102 @@ def namespace() -> list[str]:
     return []
 
 
-def small_disk(words: list[str], folder: Path, task: str, *said: str) -> list[dict[str, Any]]:
-    """What `task` found, one of those below, in a namespace that `words` begin."""
-    program = [*words, sys.executable, "-W", "ignore", __file__, task, str(folder), *said]
-    ended = subprocess.run(program, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    return list(json.loads(ended.stdout.splitlines()[-1]))
+def small_disk(unshare: list[str], folder: Path, task: str, *overrides: str) -> list[dict[str, Any]]:
+    """Run a task of TASKS in the namespace that the command `unshare` creates; return its outcomes."""
+    program = [*unshare, sys.executable, "-W", "ignore", __file__, task, str(folder), *overrides]
+    completed = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert completed.returncode == 0, completed.stderr
+    return list(json.loads(completed.stdout.splitlines()[-1]))
 
 
-def filled(disk: Path, said: list[str]) -> list[dict[str, Any]]:
-    """A run on a disk with room for some part of what it writes, then the same with room enough."""
-    whole = disk.parent / "whole"
-    needed = _used(_fine(said, disk.parent, whole))
-    rooms = [needed * part // 5 for part in range(5)]
-    return [_twice(said, disk, whole, partial(_ballast, disk, room)) for room in rooms]
+def filled(disk: Path, overrides: list[str]) -> list[dict[str, Any]]:
+    """Run on a disk with space for a part of the files of the run, then with enough space."""
+    uninterrupted = disk.parent / "uninterrupted"
+    needed = _used_bytes(_run(overrides, disk.parent, uninterrupted))
+    free_sizes = [needed * part // 5 for part in range(5)]
+    return [_run_twice(overrides, disk, uninterrupted, partial(_fill, disk, size)) for size in free_sizes]
 
 
-def read_only(disk: Path, said: list[str]) -> list[dict[str, Any]]:
-    """A run that is to go on with on a disk that can only be read, then the same where it can be written to again."""
-    whole = disk.parent / "whole"
-    _fine([*said, "epochs=4"], disk.parent, whole)
-    _fine(said, disk.parent, disk / "run")
+def read_only(disk: Path, overrides: list[str]) -> list[dict[str, Any]]:
+    """Resume a run on a read-only disk, then on the same disk when it can be written to."""
+    uninterrupted = disk.parent / "uninterrupted"
+    _run([*overrides, "epochs=4"], disk.parent, uninterrupted)
+    _run(overrides, disk.parent, disk / "run")
 
-    def seal() -> Callable[[], None]:
-        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        return lambda: subprocess.run(["mount", "-o", "remount,rw", disk], check=True) and None
+    def remount_read_only() -> Callable[[], None]:
+        _remount(disk, "ro")
+        return partial(_remount, disk, "rw")
 
-    return [_twice([*said, "epochs=4"], disk, whole, seal)]
+    return [_run_twice([*overrides, "epochs=4"], disk, uninterrupted, remount_read_only)]
 
 
-def _twice(said: list[str], disk: Path, whole: Path, hinder: Callable[[], Callable[[], None]]) -> dict[str, Any]:
-    """The same command hindered and then not, and what it came to."""
+TASKS = {"filled": filled, "read_only": read_only}
+
+
+def _remount(disk: Path, mode: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{mode}", disk], check=True)
+
+
+def _run_twice(
+    overrides: list[str], disk: Path, uninterrupted: Path, block: Callable[[], Callable[[], None]]
+) -> dict[str, Any]:
+    """Run the same command on a blocked disk and on the unblocked disk; return both outcomes.
+
+    `block` returns the function that unblocks the disk.
+    """
     from command import command, everything_in
 
     from aetrain import api
     from aetrain.selfcheck.fingerprint import differences, fingerprint
 
-    run, words = disk / "run", [*said, f"hydra.run.dir='{disk / 'run'}'"]
-    free = hinder()
-    first = command(words, disk.parent)
-    left = everything_in(disk)
-    free()
-    if any(name.endswith("checkpoint/state.json") for name in left):
+    run = disk / "run"
+    arguments = [*overrides, f"hydra.run.dir='{run}'"]
+    unblock = block()
+    first = command(arguments, disk.parent)
+    files = everything_in(disk)
+    unblock()
+    if any(name.endswith("checkpoint/state.json") for name in files):
         api.load(run)
-    again = command(words, disk.parent)
-    differ = differences(fingerprint(whole), fingerprint(run))
+    repeated = command(arguments, disk.parent)
+    differing = differences(fingerprint(uninterrupted), fingerprint(run))
     shutil.rmtree(run)
-    unfinished = [name for name in left if name.endswith(".new")]
-    return {"first": asdict(first), "again": asdict(again), "differ": differ, "unfinished": unfinished}
+    unfinished = [name for name in files if name.endswith(".new")]
+    return {
+        "first": asdict(first),
+        "repeated": asdict(repeated),
+        "differences": differing,
+        "unfinished": unfinished,
+    }
 
 
-def _fine(said: list[str], folder: Path, run: Path) -> Path:
+def _run(overrides: list[str], folder: Path, run: Path) -> Path:
     from command import command
 
-    outcome = command([*said, f"hydra.run.dir='{run}'"], folder)
+    outcome = command([*overrides, f"hydra.run.dir='{run}'"], folder)
     assert outcome.code == 0, outcome.err
     return run
 
 
-def _used(run: Path) -> int:
-    return sum(-(-file.stat().st_size // 4096) * 4096 for file in run.rglob("*"))
+def _used_bytes(run: Path) -> int:
+    return sum(-(-file.stat().st_size // PAGE_BYTES) * PAGE_BYTES for file in run.rglob("*"))
 
 
-def _ballast(disk: Path, room: int) -> Callable[[], None]:
-    """Leave so much room and no more."""
-    ballast, free = disk / "ballast", os.statvfs(disk)
-    ballast.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - room)))
-    return ballast.unlink
+def _fill(disk: Path, free_bytes: int) -> Callable[[], None]:
+    """Fill the disk up to `free_bytes` with one file; return the function that removes it."""
+    filler, status = disk / "filler", os.statvfs(disk)
+    filler.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - free_bytes)))
+    return filler.unlink
 
 
-def main(task: str, folder: str, *said: str) -> None:
+def main(task: str, folder: str, *overrides: str) -> None:
     disk = Path(folder) / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={8 * MEBI}", "none", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", disk], check=True)
     try:
-        found = {"filled": filled, "read_only": read_only}[task](disk, list(said))
+        outcomes = TASKS[task](disk, list(overrides))
     finally:
         subprocess.run(["umount", "-l", disk], check=False)
-    print(json.dumps(found))
+    print(json.dumps(outcomes))
 
 
 if __name__ == "__main__":

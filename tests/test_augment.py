@@ -23,7 +23,7 @@ from aetrain.runs.build import build
 IDENTITY = {"degrees": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
 
 
-def augmented(x: Tensor, monkeypatch: pytest.MonkeyPatch, draws: tuple[float, ...], **settings: float) -> Tensor:
+def augment(x: Tensor, monkeypatch: pytest.MonkeyPatch, draws: tuple[float, ...], **settings: float) -> Tensor:
     """Augment all images with the same draws of the generator: (degrees, scale, shear, shift right, shift down)."""
     with monkeypatch.context() as patch:
         patch.setattr(torch, "randn", lambda rows, count, device: torch.tensor(draws)[:, None].expand(rows, count))
@@ -36,24 +36,24 @@ def x() -> Tensor:
 
 
 def test_degrees_rotate(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    rotated = augmented(x, monkeypatch, (1, 0, 0, 0, 0), degrees=90)
+    rotated = augment(x, monkeypatch, (1, 0, 0, 0, 0), degrees=90)
     torch.testing.assert_close(rotated, x.rot90(1, (2, 3)), atol=1e-5, rtol=0)
 
 
 def test_a_shift_moves_by_pixels_and_fills_with_black(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    shifted = augmented(x, monkeypatch, (0, 0, 0, 1, -1), shift=2)
+    shifted = augment(x, monkeypatch, (0, 0, 0, 1, -1), shift=2)
     torch.testing.assert_close(shifted[:, :, 2:, :-2], x[:, :, :-2, 2:], atol=1e-5, rtol=0)
     assert shifted[:, :, :1].abs().max() < 1e-5
     assert shifted[:, :, :, -1:].abs().max() < 1e-5
 
 
 def test_scale_one_shows_every_second_pixel(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    smaller = augmented(x, monkeypatch, (0, 1, 0, 0, 0), scale=1)
+    smaller = augment(x, monkeypatch, (0, 1, 0, 0, 0), scale=1)
     torch.testing.assert_close(smaller[:, :, 2:7, 2:7], x[:, :, ::2, ::2], atol=1e-5, rtol=0)
 
 
 def test_shear_moves_each_row_by_its_distance_from_the_middle(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    sheared = augmented(x, monkeypatch, (0, 0, 1, 0, 0), shear=1)
+    sheared = augment(x, monkeypatch, (0, 0, 1, 0, 0), shear=1)
     for row in range(9):
         shift = row - 4
         inside = slice(max(0, -shift), min(9, 9 - shift))
@@ -68,7 +68,7 @@ def test_the_geometry_is_in_pixels_where_sides_differ(monkeypatch: pytest.Monkey
     square[:, :, 7:13, 7:13] = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
     wide = square[:, :, 4:16]
     for draws, settings in (((1, 0, 0, 0, 0), {"degrees": 30}), ((0, 0, 1, 0, 0), {"shear": 0.4})):
-        expected, result = (augmented(x, monkeypatch, draws, **settings) for x in (square, wide))
+        expected, result = (augment(x, monkeypatch, draws, **settings) for x in (square, wide))
         torch.testing.assert_close(result, expected[:, :, 4:16], atol=1e-5, rtol=0)
 
 

@@ -49,6 +49,11 @@ def _sets(words: list[str], setting: str) -> bool:
     return any(word.startswith(f"{setting}=") for word in words)
 
 
+def training_commands() -> list[object]:
+    """Return the commands that train; sweeps are slow."""
+    return [pytest.param(line, marks=pytest.mark.slow if " -m " in line else ()) for line in TRAINING]
+
+
 def test_lessons_are_numbered_in_order_and_enough() -> None:
     assert list(LESSONS) == list(range(1, len(LESSONS) + 1))
     assert len(LESSONS) >= MIN_LESSONS
@@ -78,7 +83,7 @@ def test_link_targets_exist() -> None:
             assert (DOCS / target.partition("#")[0]).is_file(), target
 
 
-@pytest.mark.parametrize("line", TRAINING)
+@pytest.mark.parametrize("line", training_commands())
 def test_training_commands_run(line: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     words = line.split()[1:]
     extra = tiny_overrides(words)

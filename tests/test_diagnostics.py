@@ -121,6 +121,7 @@ def test_every_rule_has_a_cause() -> None:
     assert len(RULES) == len(CAUSES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", GOOD_RUNS)
 def test_good_runs_have_no_findings(family: str, run: Callable[..., Path]) -> None:
     assert findings(run(*DIGITS, *GOOD_RUNS[family])) == []

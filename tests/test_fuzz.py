@@ -1,8 +1,9 @@
-"""Words that make no sense, in the shapes that sensible ones have: one clear message, or a run; never a traceback.
+"""Random overrides and configs with valid syntax: the command trains or prints one clear message; never a traceback.
 
-`python tests/test_fuzz.py 1500 7` tries more of each, at random from that seed, and prints what is not so.
+`python tests/test_fuzz.py 1500 7` tries 1500 of each, at random from seed 7, and prints all problems.
 """
 
+import copy
 import shutil
 import sys
 import tempfile
@@ -10,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from command import command, everything_in
 from conftest import TINY
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from mutations import problems
 
-from aetrain.config.paths import group_settings, groups
+from aetrain.config.paths import CONFIG_DIR, group_settings, groups, option_config
 from aetrain.config.settings import Settings
 
 BASE = (*TINY, "model=linear", "model.code_dim=3", "epochs=0", "hydra.run.dir=run")
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+MAX_SECONDS = 20  # of a command; longer ones are printed
 
-# What would be trained, downloaded or checked for long, rightly so, is not said.
+# Options and settings with which a valid run takes long or downloads are left out.
 OPTIONS = {group: options for group, options in groups().items() if group not in ("dataset", "experiment", "mode")}
 KEYS = sorted({*group_settings(), *Settings.__annotations__} - {"epochs", "data_dir"} - set(groups()))
 
@@ -46,7 +47,7 @@ components = st.fixed_dictionaries(
             st.sampled_from(
                 ["os.system", "torch.nn.Linear", "torch.optim.SGD", "torch.nn.init", "aetrain", "", "x.y.z"]
             ),
-            st.sampled_from(["aetrain.data.noise.Clean", "aetrain.data.noise.Masking", "builtins.dict"]),
+            st.sampled_from(["aetrain.data.noise.NoNoise", "aetrain.data.noise.Masking", "builtins.dict"]),
             words,
         )
     },
@@ -63,7 +64,7 @@ anything = st.recursive(
 
 
 def as_override(value: Any) -> str:
-    """A value as Hydra's grammar writes it, quoted where that is needed."""
+    """Return a value in Hydra's grammar, quoted where necessary."""
     match value:
         case None:
             return "null"
@@ -84,39 +85,36 @@ def as_override(value: Any) -> str:
 
 @st.composite
 def overrides(draw: st.DrawFn) -> list[str]:
-    """One to four: of settings to anything, of groups to options, of keys that are nearly right, or just words."""
-    said = []
+    """Draw one to four overrides: settings to any value, groups to options, misspelt keys, or words."""
+    drawn = []
     for _ in range(draw(st.integers(1, 4))):
         group = draw(st.sampled_from(sorted(OPTIONS)))
         key = draw(st.sampled_from([*KEYS, *OPTIONS]))
-        bent = key[: draw(st.integers(0, len(key)))] + draw(words)
+        misspelt = key[: draw(st.integers(0, len(key)))] + draw(words)
         prefix = draw(st.sampled_from(["", "", "", "", "+", "++", "~"]))
         value = draw(anything)
-        said.append(
-            draw(
-                st.sampled_from(
-                    [
-                        f"{prefix}{key}={as_override(value)}",
-                        f"{prefix}{key}={as_override(value)}",
-                        f"{prefix}{key}={value}",
-                        f"{group}={draw(st.sampled_from(OPTIONS[group]))}",
-                        f"{group}={draw(st.sampled_from(OPTIONS[group]))}",
-                        f"{prefix}{bent}={as_override(value)}",
-                        f"{prefix}{key}",
-                        draw(words),
-                    ]
-                )
-            )
-        )
-    return [word.replace("\n", " ").replace("\0", "") for word in said]
+        candidates = [
+            f"{prefix}{key}={as_override(value)}",
+            f"{prefix}{key}={as_override(value)}",
+            f"{prefix}{key}={value}",
+            f"{group}={draw(st.sampled_from(OPTIONS[group]))}",
+            f"{group}={draw(st.sampled_from(OPTIONS[group]))}",
+            f"{prefix}{misspelt}={as_override(value)}",
+            f"{prefix}{key}",
+            draw(words),
+        ]
+        drawn.append(draw(st.sampled_from(candidates)))
+    return [text.replace("\n", " ").replace("\0", "") for text in drawn]
 
 
 @st.composite
 def files(draw: st.DrawFn) -> tuple[str, str]:
-    """A group, and the text of an option of the user's own: one of aetrain's, changed, or anything."""
+    """Draw a group and the text of an option of the user: a changed option of aetrain, or any YAML."""
     group = draw(st.sampled_from(sorted(OPTIONS)))
     option = draw(st.sampled_from(OPTIONS[group]))
-    node = yaml.safe_load((CONFIGS / group / f"{option}.yaml").read_text()) or {}
+    own_settings = yaml.safe_load((CONFIG_DIR / group / f"{option}.yaml").read_text()) or {}
+    all_settings = copy.deepcopy(option_config(group, option))
+    node = draw(st.sampled_from([own_settings, all_settings]))
     for _ in range(draw(st.integers(1, 3))):
         match draw(st.integers(0, 3)):
             case 0:
@@ -128,57 +126,60 @@ def files(draw: st.DrawFn) -> tuple[str, str]:
     return group, yaml.safe_dump(node, allow_unicode=True)
 
 
-def unclean(said: list[str], texts: dict[str, str] | None = None) -> list[str]:
-    """What is not clean about the answer to a command line, in a folder of its own with configs of the user's own."""
-    place = Path(tempfile.mkdtemp(prefix="aetrain-fuzz-"))
+def problems_of_command(arguments: list[str], texts: dict[str, str] | None = None) -> list[str]:
+    """Run a command in a new folder with files of these texts; return all that is wrong with its outcome."""
+    folder = Path(tempfile.mkdtemp(prefix="aetrain-fuzz-"))
     try:
         for name, text in (texts or {}).items():
-            (place / name).parent.mkdir(parents=True)
-            (place / name).write_text(text, encoding="utf-8")
-        before = everything_in(place)
-        outcome = command(said, place)
-        found = problems(outcome, place)
-        if outcome.code == 1 and not any(name.startswith("run/aetrain.log") for name in everything_in(place)):
-            left = [name for name in everything_in(place) if name not in before]
-            found += [f"refused, but it left {left}"] if left else []
-        return [f"{said} {texts or ''}: {problem}" for problem in found]
+            (folder / name).parent.mkdir(parents=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        before = everything_in(folder)
+        outcome = command(arguments, folder)
+        found = problems(outcome, folder)
+        after = everything_in(folder)
+        if outcome.code == 1 and not any(name.startswith("run/aetrain.log") for name in after):
+            new_files = [name for name in after if name not in before]
+            found += [f"refused, but it left {new_files}"] if new_files else []
+        return [f"{arguments} {texts or ''}: {problem}" for problem in found]
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
 
 
-def unclean_file(file: tuple[str, str]) -> list[str]:
-    """The same of an option of the user's own."""
+def problems_of_config(file: tuple[str, str]) -> list[str]:
+    """Run a command that chooses an option of the user; return all that is wrong with its outcome."""
     group, text = file
-    said = ["--config-dir", "mine", *(word for word in BASE if not word.startswith(f"{group}.")), f"{group}=own"]
-    return unclean(said, {f"mine/{group}/own.yaml": text})
+    base = [override for override in BASE if not override.startswith(f"{group}.")]
+    return problems_of_command(["--config-dir", "mine", *base, f"{group}=own"], {f"mine/{group}/own.yaml": text})
 
 
-CALM = settings(
+FEW_EXAMPLES = settings(
     max_examples=25,
     derandomize=True,
     database=None,
     deadline=None,
-    phases=[Phase.generate],  # to make a failing example shorter would take minutes
+    phases=[Phase.generate],  # shrinking a failing example would take minutes
     suppress_health_check=list(HealthCheck),
 )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@CALM
+@FEW_EXAMPLES
 @given(overrides())
-def test_any_overrides(said: list[str]) -> None:
-    assert not unclean([*BASE, *said])
+def test_any_overrides(drawn: list[str]) -> None:
+    assert not problems_of_command([*BASE, *drawn])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@CALM
+@FEW_EXAMPLES
 @given(files())
-def test_any_config_of_the_users_own(file: tuple[str, str]) -> None:
-    assert not unclean_file(file)
+def test_any_config_of_the_user(file: tuple[str, str]) -> None:
+    assert not problems_of_config(file)
 
 
 def search(count: int, seed_: int) -> None:
-    """Try many, and print all that is found."""
+    """Try `count` overrides and as many configs, and print all problems."""
     import time
     import warnings
 
@@ -186,31 +187,34 @@ def search(count: int, seed_: int) -> None:
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    loud = settings(CALM, max_examples=count, derandomize=False)
-    found, began = 0, time.monotonic()
+    many_examples = settings(FEW_EXAMPLES, max_examples=count, derandomize=False)
+    num_failed, start = 0, time.monotonic()
 
-    def told(problems: list[str]) -> None:
-        nonlocal found, began
-        found += bool(problems)
-        slow = [f"{time.monotonic() - began:.0f} seconds"] if time.monotonic() - began > 20 else []
-        began = time.monotonic()
-        print(*problems, *slow, sep="\n", end="\n" if problems or slow else "", flush=True)
+    def report(lines: list[str]) -> None:
+        nonlocal num_failed, start
+        num_failed += bool(lines)
+        seconds = time.monotonic() - start
+        if seconds > MAX_SECONDS:
+            lines = [*lines, f"{seconds:.0f} seconds"]
+        start = time.monotonic()
+        for line in lines:
+            print(line, flush=True)
 
     @seed(seed_)
-    @loud
+    @many_examples
     @given(overrides())
-    def words(said: list[str]) -> None:
-        told(unclean([*BASE, *said]))
+    def try_overrides(drawn: list[str]) -> None:
+        report(problems_of_command([*BASE, *drawn]))
 
     @seed(seed_)
-    @loud
+    @many_examples
     @given(files())
-    def texts(file: tuple[str, str]) -> None:
-        told(unclean_file(file))
+    def try_config(file: tuple[str, str]) -> None:
+        report(problems_of_config(file))
 
-    words()
-    texts()
-    print(f"{found} of {2 * count} unclean")
+    try_overrides()
+    try_config()
+    print(f"{num_failed} of {2 * count} failed")
 
 
 if __name__ == "__main__":

@@ -54,12 +54,14 @@ def options_of(groups: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
     return [(group, option) for group, options in groups.items() for option in options]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", AXES["model"])
 def test_model_with_every_noise_sparsity_and_likelihood(model: str) -> None:
     for noise, sparsity, likelihood in itertools.product(AXES["noise"], AXES["sparsity"], AXES["likelihood"]):
         take_two_steps([f"model={model}", f"noise={noise}", f"sparsity={sparsity}", f"likelihood={likelihood}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", AXES["model"])
 def test_model_with_every_optimizer_and_schedule(model: str) -> None:
     for optimizer, schedule in itertools.product(AXES["optimizer"], AXES["schedule"]):

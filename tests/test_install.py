@@ -68,6 +68,7 @@ def test_console_script_prints_its_help(site: Path, installed: Callable[..., Out
     assert f"model: {', '.join(groups()['model'])}" in text
 
 
+@pytest.mark.slow
 def test_module_trains_with_configs_of_the_user(tmp_path: Path, installed: Callable[..., Outcome]) -> None:
     wide = tmp_path / "mine" / "model" / "wide.yaml"
     wide.parent.mkdir(parents=True)

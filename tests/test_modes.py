@@ -49,6 +49,7 @@ def run_exported_programs(directory: Path, x: Tensor, z: Tensor) -> list[Tensor]
     return outputs
 
 
+@pytest.mark.slow
 def test_exported_programs_give_the_same_outputs_without_aetrain(tiny: Callable[..., Path]) -> None:
     overrides = ("model=conv_unpool", "dataset.scale=[-1,1]", "likelihood=gaussian", "likelihood.output=tanh")
     gaussian = ("model.bottleneck._target_=aetrain.model.bottlenecks.Gaussian", "sparsity=topk", "sparsity.k=3")

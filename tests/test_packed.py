@@ -1,11 +1,13 @@
-"""Runs trained together: each comes to what it comes to alone, leaves what it leaves alone, and fails alone."""
+"""Packs: each run of a pack equals the run trained individually, and its failure stops no other run."""
 
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,20 +18,22 @@ from torch.nn import functional as F
 
 from aetrain import api
 from aetrain.runs import entry
-from aetrain.runs.training_run import Attempt
-from aetrain.sweeps.launch import Asked
+from aetrain.runs.request import RunRequest
+from aetrain.runs.training_run import TrainingRun
+from aetrain.storage.run_directory import RunDirectory
 from aetrain.sweeps.packed import packed_training
+from aetrain.sweeps.packed import plan as planning
 from aetrain.sweeps.packed.random_replay import ReplayRandomCalls
-from aetrain.views.tensorboard import event_files, events, key
+from aetrain.views.tensorboard import event_files, event_key, read_events
 
 # The last batch is smaller than the others.
 SHARED = (*TINY, "dataset.subset=50", "batch_size=20", "epochs=2")
 
-SEEN = "{_target_: aetrain.views.image_grids.Reconstructions, count: 4, columns: 2}"
+VIEW = "{_target_: aetrain.views.image_grids.Reconstructions, count: 4, columns: 2}"
 
 CASES = {
     "vae": (
-        ["model=vae", "model.hidden=[32]", "noise=gaussian", f"+views.seen={SEEN}"],
+        ["model=vae", "model.hidden=[32]", "noise=gaussian", f"+views.reconstructed={VIEW}"],
         ["model.penalties.kl.weight=1", "model.penalties.kl.weight=4 seed=3", "noise.std=0.1 optimizer.lr=1e-2"],
     ),
     "augmented": (
@@ -55,200 +59,221 @@ CASES = {
 }
 
 
-def asked(folder: Path, common: Sequence[str], each: Sequence[str]) -> list[Asked]:
-    """The runs of a sweep, in folders named by what differs."""
-    found = []
+def make_requests(folder: Path, common: Sequence[str], each: Sequence[str]) -> list[RunRequest]:
+    """Return the requests of a sweep, in folders named by the overrides of `each`, in which the runs differ."""
+    requests = []
     for text in each:
-        where = f"hydra.run.dir='{folder / text.replace(' ', ',')}'"
-        config, directory, said = api.compose_config([*SHARED, *common, *text.split(), where])
-        found.append(Asked(config, directory, [word for word in said if not word.startswith("hydra.")]))
-    return found
+        run_dir = f"hydra.run.dir='{folder / text.replace(' ', ',')}'"
+        config, directory, overrides = api.compose_config([*SHARED, *common, *text.split(), run_dir])
+        own = [override for override in overrides if not override.startswith("hydra.")]
+        requests.append(RunRequest(config, RunDirectory(directory), own, single=False))
+    return requests
 
 
-def packed(runs: Sequence[Asked], size: int = 32) -> list[int]:
-    """Train the first pack of them in this process; which were dealt with."""
-    taken, shares, _ = packed_training.plan(runs, size)
+def train_packed(requests: Sequence[RunRequest], size: int = 32) -> list[int]:
+    """Train the first pack of the runs in this process; return the numbers of the runs that its plan covers."""
+    covered, shares, _ = planning.plan(requests, size)
     for share in shares:
-        packed_training.run([runs[i] for i in share])
-    return taken
+        packed_training.train_requests([requests[i] for i in share])
+    return covered
 
 
-def alone(runs: Sequence[Asked]) -> None:
-    for run in runs:
-        train.run(run.config, run.directory, run.overrides)
+def train_individually(requests: Sequence[RunRequest]) -> None:
+    for request in requests:
+        entry.run_request(replace(request, single=True))
+
+
+def path(request: RunRequest) -> Path:
+    return request.run_dir.path
 
 
 def history(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
 
 
-def metrics(run: Path) -> dict[str, object]:
+def metrics(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "metrics.json").read_text()))
 
 
-def same(mine: Path, theirs: Path) -> None:
-    """Two directories hold the same run, figures and weights within what another order of sums makes."""
+def without_seconds(line: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in line.items() if name != "seconds"}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Check that two directories hold the same run, except for rounding errors of another order of sums."""
     for file in (".hydra/config.yaml", ".hydra/overrides.yaml"):
-        assert (mine / file).read_text() == (theirs / file).read_text()
-    files = [sorted(str(p.relative_to(at)) for p in at.rglob("*") if "tfevents" not in p.name) for at in (mine, theirs)]
-    assert files[0] == files[1]
-    for a, b in zip(history(mine), history(theirs), strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
-            {k: v for k, v in b.items() if k != "seconds"}, rel=2e-3, abs=1e-4
-        )
-    assert metrics(mine).keys() == metrics(theirs).keys()
-    assert metrics(mine)["status"] == metrics(theirs)["status"]
-    assert metrics(mine)["test/sse"] == pytest.approx(metrics(theirs)["test/sse"], rel=2e-3)
-    weights = [load_file(at / "checkpoint" / "model.safetensors") for at in (mine, theirs)]
+        assert (one / file).read_text() == (other / file).read_text()
+    assert files_of(one) == files_of(other)
+    for a, b in zip(history(one), history(other), strict=True):
+        assert without_seconds(a) == pytest.approx(without_seconds(b), rel=2e-3, abs=1e-4)
+    assert metrics(one).keys() == metrics(other).keys()
+    assert metrics(one)["status"] == metrics(other)["status"]
+    assert metrics(one)["test/sse"] == pytest.approx(metrics(other)["test/sse"], rel=2e-3)
+    weights = [load_file(run / "checkpoint" / "model.safetensors") for run in (one, other)]
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], rtol=1e-2, atol=2e-4)
-    states = [torch.load(at / "checkpoint" / "training.pt", weights_only=True) for at in (mine, theirs)]
+    assert_same_optimizers(one, other)
+    tags = [{event_key(event) for file in event_files(run) for event in read_events(file)} for run in (one, other)]
+    assert tags[0] == tags[1]
+    assert len(event_files(one)) == 1
+
+
+def files_of(run: Path) -> list[str]:
+    return sorted(str(path.relative_to(run)) for path in run.rglob("*") if "tfevents" not in path.name)
+
+
+def assert_same_optimizers(one: Path, other: Path) -> None:
+    states = [torch.load(run / "checkpoint" / "training.pt", weights_only=True) for run in (one, other)]
     assert len(states[0]["optimizers"]) == len(states[1]["optimizers"])
     for a, b in zip(states[0]["optimizers"], states[1]["optimizers"], strict=True):
         assert a["param_groups"] == b["param_groups"]
         assert a["state"].keys() == b["state"].keys()
-        for number, known in a["state"].items():
-            for name, value in known.items():
+        for number, expected in a["state"].items():
+            for name, value in expected.items():
                 assert float((value - b["state"][number][name]).norm()) <= 1e-2 * float(value.norm()) + 1e-5
-    tags = [{key(event) for file in event_files(at) for event in events(file)} for at in (mine, theirs)]
-    assert tags[0] == tags[1]
-    assert len(event_files(mine)) == 1
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_packed_runs_are_what_they_are_alone(case: str, tmp_path: Path) -> None:
+def test_packed_runs_equal_individual_runs(case: str, tmp_path: Path) -> None:
     common, each = CASES[case]
-    runs, single_unit_code = asked(tmp_path / "packed", common, each), asked(tmp_path / "alone", common, each)
-    assert packed(runs) == list(range(len(each)))
-    alone(single_unit_code)
-    for run, other in zip(runs, single_unit_code, strict=True):
-        same(run.directory, other.directory)
-    assert len({json.dumps(history(run.directory)[-1]["train/loss"]) for run in runs}) == len(runs)
+    runs, individual = (
+        make_requests(tmp_path / "packed", common, each),
+        make_requests(tmp_path / "individual", common, each),
+    )
+    assert train_packed(runs) == list(range(len(each)))
+    train_individually(individual)
+    for run, other in zip(runs, individual, strict=True):
+        assert_same_run(path(run), path(other))
+    last_losses = {json.dumps(history(path(run))[-1]["train/loss"]) for run in runs}
+    assert len(last_losses) == len(runs)
 
 
-def test_run_that_diverges_leaves_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_diverging_run_is_dropped_and_the_others_continue(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     common = ["model=linear", "likelihood=gaussian", "optimizer=sgd", "epochs=4"]
-    runs = asked(tmp_path / "packed", common, ["optimizer.lr=1e-3", "optimizer.lr=1e9", "optimizer.lr=1e-4"])
-    single_unit_code = asked(tmp_path / "alone", common, ["optimizer.lr=1e-3", "optimizer.lr=1e-4"])
+    runs = make_requests(tmp_path / "packed", common, ["optimizer.lr=1e-3", "optimizer.lr=1e9", "optimizer.lr=1e-4"])
+    individual = make_requests(tmp_path / "individual", common, ["optimizer.lr=1e-3", "optimizer.lr=1e-4"])
     with caplog.at_level(logging.INFO):
-        packed(runs)
-        alone(single_unit_code)
-    first, second, third = (run.directory for run in runs)
+        train_packed(runs)
+        train_individually(individual)
+    first, second, third = (path(run) for run in runs)
     assert metrics(second)["status"] == "failed"
     assert "training diverged in epoch" in str(metrics(second)["cause"])
     assert "training diverged in epoch" in (second / "aetrain.log").read_text()
     assert "epoch 4/4 | 2 runs" in caplog.text
-    same(first, single_unit_code[0].directory)
-    same(third, single_unit_code[1].directory)
+    assert_same_run(first, path(individual[0]))
+    assert_same_run(third, path(individual[1]))
 
 
-def test_interrupted_pack_is_taken_up_together_or_by_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_pack_resumes_together_or_by_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common, each = ["model=vae", "model.hidden=[32]", "epochs=4"], ["seed=1", "seed=2", "seed=3"]
-    runs, save = asked(tmp_path / "packed", common, each), Attempt.save
+    runs, save = make_requests(tmp_path / "packed", common, each), TrainingRun.save
 
-    def stopped(self: Attempt) -> None:
+    def interrupt(self: TrainingRun) -> None:
         if self.state.epoch == 3 and self.state.seed == 2:
             raise KeyboardInterrupt
         save(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Attempt, "save", stopped)
+        patch.setattr(TrainingRun, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            packed(runs)
-    stood = [json.loads((run.directory / "checkpoint" / "state.json").read_text())["epoch"] for run in runs]
-    assert stood == [3, 2, 3]
-    assert {metrics(run.directory)["status"] for run in runs} == {"interrupted"}
-    config, directory, overrides = api.compose_config([f"resume={runs[2].directory}"])
+            train_packed(runs)
+    epochs = [json.loads((path(run) / "checkpoint" / "state.json").read_text())["epoch"] for run in runs]
+    assert epochs == [3, 2, 3]
+    assert {metrics(path(run))["status"] for run in runs} == {"interrupted"}
+    config, directory, overrides = api.compose_config([f"resume={path(runs[2])}"])
     entry.run(config, directory, overrides)
-    written = (runs[2].directory / "metrics.json").read_text()
-    assert packed(runs) == [2, 0, 1]
-    assert (runs[2].directory / "metrics.json").read_text() == written, "the finished one is left as it is"
-    single_unit_code = asked(tmp_path / "alone", common, each)
-    alone(single_unit_code)
-    for run, other in zip(runs, single_unit_code, strict=True):
-        assert metrics(run.directory)["status"] == "finished"
-        assert history(run.directory)[-1]["test/sse"] == pytest.approx(
-            history(other.directory)[-1]["test/sse"], rel=2e-3
-        )
+    content = (path(runs[2]) / "metrics.json").read_text()
+    assert train_packed(runs) == [2, 0, 1]
+    assert (path(runs[2]) / "metrics.json").read_text() == content, "the finished run is unchanged"
+    individual = make_requests(tmp_path / "individual", common, each)
+    train_individually(individual)
+    for run, other in zip(runs, individual, strict=True):
+        assert metrics(path(run))["status"] == "finished"
+        assert history(path(run))[-1]["test/sse"] == pytest.approx(history(path(other))[-1]["test/sse"], rel=2e-3)
 
 
-def test_directory_that_somebody_writes_to_is_left_to_them(tmp_path: Path) -> None:
-    runs = asked(tmp_path, ["model=linear"], ["seed=1", "seed=2", "seed=3"])
-    from aetrain.storage.run_directory import RunDirectory
+def test_run_whose_directory_is_locked_is_left_alone(tmp_path: Path) -> None:
+    runs = make_requests(tmp_path, ["model=linear"], ["seed=1", "seed=2", "seed=3"])
 
-    theirs = RunDirectory(runs[1].directory)
-    theirs.claim(runs[1].config, runs[1].overrides)
+    locked = RunDirectory(path(runs[1]))
+    locked.claim(runs[1].config, runs[1].overrides)
     try:
-        packed(runs)
+        train_packed(runs)
     finally:
-        theirs.release()
-    assert [metrics(run.directory)["status"] for run in runs] == ["finished", "running", "finished"]
+        locked.release()
+    assert [metrics(path(run))["status"] for run in runs] == ["finished", "running", "finished"]
 
 
 @pytest.mark.parametrize(
-    ("common", "each", "why"),
+    ("common", "each", "reason"),
     [
         (["model=contractive"], ["seed=1", "seed=2"], "requires_grad_"),
         (["model=lstm"], ["seed=1", "seed=2"], "lstm"),
         (["model=vqvae"], ["seed=1", "seed=2"], "escaped"),
         (["model=linear", "optimizer=lbfgs"], ["seed=1", "seed=2"], "closure"),
-        (["sparsity=wta"], ["sparsity.rate=0.1", "sparsity.rate=0.3"], "one by one"),
+        (["sparsity=wta"], ["sparsity.rate=0.1", "sparsity.rate=0.3"], ".item()"),
         (["sparsity=topk", "sparsity.start=20"], ["sparsity.anneal=0.4", "sparsity.anneal=0.5"], "differs in anneal"),
     ],
     ids=lambda value: str(value[-1]) if isinstance(value, list) else "",
 )
-def test_runs_that_cannot_be_packed_are_left_with_a_sentence(
-    common: Sequence[str], each: Sequence[str], why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_runs_that_cannot_be_packed_are_left_with_the_reason(
+    common: Sequence[str], each: Sequence[str], reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        taken = packed(asked(tmp_path, common, each))
-    assert taken == [0, 1]
-    assert "2 runs are not packed and go one by one" in caplog.text
-    assert why in caplog.text
+        covered = train_packed(make_requests(tmp_path, common, each))
+    assert covered == [0, 1]
+    assert "run individually: 2 runs: " in caplog.text
+    assert reason in caplog.text
     assert not list(tmp_path.iterdir())
 
 
-def test_setting_that_a_pack_would_overlook_is_noticed_by_trying(
+def test_difference_that_a_pack_cannot_represent_is_detected_by_trial_steps(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PerRunScalars of a list are not put into the stack; were runs that differ in them tried together, it would show."""
-    monkeypatch.setattr(packed_training, "_shared", lambda plain: {})
+    """Numbers in a list are not vectorised: trial steps detect runs that differ in them."""
+    monkeypatch.setattr(planning, "pack_settings", lambda settings: {})
     with caplog.at_level(logging.INFO):
-        packed(asked(tmp_path, ["model=wae"], ["model.penalties.mmd.scales=[1.0]", "model.penalties.mmd.scales=[2.0]"]))
-    assert "a step together would not be the run's own (loss@0 differs)" in caplog.text
+        train_packed(
+            make_requests(
+                tmp_path, ["model=wae"], ["model.penalties.mmd.scales=[1.0]", "model.penalties.mmd.scales=[2.0]"]
+            )
+        )
+    assert "a vectorised step differs from the run's own (loss@0 differs)" in caplog.text
 
 
-def test_what_differs_in_more_than_numbers_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    runs = asked(
+def test_differences_in_more_than_numbers_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = make_requests(
         tmp_path, ["model=linear"], ["seed=1", "seed=2", "model.code_dim=4", "dataset.subset=40 model.code_dim=8"]
     )
     with caplog.at_level(logging.INFO):
-        assert sorted(packed(runs)) == [0, 1, 2, 3]
-    assert "code_dim=4 goes by itself: no other run has its model.code_dim" in caplog.text
+        assert sorted(train_packed(runs)) == [0, 1, 2, 3]
+    assert "code_dim=4: no other run has its model.code_dim" in caplog.text
     assert "no other run has its dataset.subset, model.code_dim" in caplog.text
-    assert [run.directory.exists() for run in runs] == [True, True, False, False]
+    assert [path(run).exists() for run in runs] == [True, True, False, False]
 
 
-def test_refused_runs_are_packed_with_their_equals(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    runs = asked(
+def test_runs_that_cannot_be_vectorised_are_packed_with_equal_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = make_requests(
         tmp_path,
         ["model=linear", "sparsity=wta"],
         ["sparsity.rate=0.1 seed=1", "sparsity.rate=0.3 seed=1", "sparsity.rate=0.1 seed=2", "sparsity.rate=0.2"],
     )
     with caplog.at_level(logging.INFO):
-        assert packed(runs) == [0, 1, 2, 3]
-    assert "4 runs are not packed" in caplog.text
-    assert "2 runs are packed: sparsity.rate=0.1,seed=1, sparsity.rate=0.1,seed=2" in caplog.text
-    assert [run.directory.exists() for run in runs] == [True, False, True, False]
+        assert train_packed(runs) == [0, 1, 2, 3]
+    assert "run individually: 4 runs: " in caplog.text
+    assert "2 runs are trained as one pack: sparsity.rate=0.1,seed=1, sparsity.rate=0.1,seed=2" in caplog.text
+    assert [path(run).exists() for run in runs] == [True, False, True, False]
 
 
-def test_pack_is_no_larger_than_it_may_be(tmp_path: Path) -> None:
-    runs = asked(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(5)])
-    assert packed(runs, size=3) == [0, 1, 2]
+def test_pack_has_at_most_the_stated_size(tmp_path: Path) -> None:
+    runs = make_requests(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(5)])
+    assert train_packed(runs, size=3) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("runs", "threads", "size", "shares", "each"),
+    ("runs", "cores", "size", "shares", "threads"),
     [
         (5, 2, 32, [[0, 2, 4], [1, 3]], 1),
         (3, 2, 32, [[0, 1, 2]], 2),
@@ -259,52 +284,62 @@ def test_pack_is_no_larger_than_it_may_be(tmp_path: Path) -> None:
         (5, 1, 32, [[0, 1, 2, 3, 4]], 1),
     ],
 )
-def test_a_pack_is_shared_out_among_the_cores(
+def test_pack_is_divided_among_the_cores(
     runs: int,
-    threads: int,
+    cores: int,
     size: int,
     shares: list[list[int]],
-    each: int,
+    threads: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    plan = packed_training.plan(asked(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(runs)]), size)
-    assert plan == (sorted(i for share in shares for i in share) or [0], shares, each)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    requests = make_requests(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(runs)])
+    covered = sorted(i for share in shares for i in share) or [0]
+    assert planning.plan(requests, size) == (covered, shares, threads)
 
 
 @pytest.mark.parametrize("name", ["linear", "linear without bias", "conv2d", "conv_transpose2d", "entropy"])
-def test_rule_for_many_runs_is_torchs_own(name: str) -> None:
-    """By value and by gradient, what `vmap` makes of the function without the rule."""
+def test_batching_rules_equal_vmap_of_torch(name: str) -> None:
+    """Values and gradients equal those of `vmap` without the rule."""
     generator = torch.Generator().manual_seed(0)
 
-    def drawn(*shape: int) -> torch.Tensor:
+    def random_tensor(*shape: int) -> torch.Tensor:
         return torch.rand(3, *shape, generator=generator, dtype=torch.float64).requires_grad_()
 
-    function, given = {
-        "linear": (F.linear, [drawn(5, 4), drawn(2, 4), drawn(2)]),
-        "linear without bias": (F.linear, [drawn(5, 4), drawn(2, 4)]),
-        "conv2d": (F.conv2d, [drawn(5, 2, 6, 6), drawn(4, 2, 3, 3), drawn(4)]),
-        "conv_transpose2d": (F.conv_transpose2d, [drawn(5, 4, 6, 6), drawn(4, 2, 3, 3), drawn(2)]),
-        "entropy": (partial(F.binary_cross_entropy_with_logits, reduction="none"), [drawn(5, 4), drawn(5, 4)]),
-    }[name]
+    functions: dict[str, tuple[Callable[..., torch.Tensor], list[torch.Tensor]]] = {
+        "linear": (F.linear, [random_tensor(5, 4), random_tensor(2, 4), random_tensor(2)]),
+        "linear without bias": (F.linear, [random_tensor(5, 4), random_tensor(2, 4)]),
+        "conv2d": (F.conv2d, [random_tensor(5, 2, 6, 6), random_tensor(4, 2, 3, 3), random_tensor(4)]),
+        "conv_transpose2d": (
+            F.conv_transpose2d,
+            [random_tensor(5, 4, 6, 6), random_tensor(4, 2, 3, 3), random_tensor(2)],
+        ),
+        "entropy": (
+            partial(F.binary_cross_entropy_with_logits, reduction="none"),
+            [random_tensor(5, 4), random_tensor(5, 4)],
+        ),
+    }
+    function, arguments = functions[name]
 
-    def ruled(*given: torch.Tensor) -> torch.Tensor:
+    def with_rule(*arguments: torch.Tensor) -> torch.Tensor:
         with ReplayRandomCalls([]):
-            return function(*given)
+            return function(*arguments)
 
-    mine, theirs = torch.vmap(ruled)(*given), torch.vmap(function)(*given)
-    torch.testing.assert_close(mine, theirs)
-    names = {node.name() for node in nodes(mine.grad_fn)}
-    assert any(name in " ".join(names) for name in ("Baddbmm", "Bmm", "Stack", "CrossEntropy")), names
-    weights = torch.rand(mine.shape, generator=generator, dtype=torch.float64)
-    gradients = [torch.autograd.grad((value * weights).sum(), given) for value in (mine, theirs)]
+    by_rule, by_vmap = torch.vmap(with_rule)(*arguments), torch.vmap(function)(*arguments)
+    torch.testing.assert_close(by_rule, by_vmap)
+    names = {node.name() for node in graph_nodes(by_rule.grad_fn)}
+    assert any(expected in " ".join(names) for expected in ("Baddbmm", "Bmm", "Stack", "CrossEntropy")), names
+    weights = torch.rand(by_rule.shape, generator=generator, dtype=torch.float64)
+    gradients = [torch.autograd.grad((value * weights).sum(), arguments) for value in (by_rule, by_vmap)]
     torch.testing.assert_close(*gradients)
 
 
-def nodes(node: torch.autograd.graph.Node | None) -> list[torch.autograd.graph.Node]:
-    """All of a graph."""
-    return [] if node is None else [node, *(n for child, _ in node.next_functions for n in nodes(child))]
+def graph_nodes(node: torch.autograd.graph.Node | None) -> list[torch.autograd.graph.Node]:
+    """Return a node of the autograd graph and all nodes below it."""
+    if node is None:
+        return []
+    return [node, *(below for child, _ in node.next_functions for below in graph_nodes(child))]
 
 
 MODULE = '''
@@ -312,8 +347,8 @@ import os, signal, sys
 from aetrain.data.noise import NoNoise
 
 
-class Deadly(Clean):
-    """Kills a process that packs runs."""
+class Deadly(NoNoise):
+    """Kill a process that trains packs."""
 
     def __call__(self, x, generator=None):
         if "aetrain.sweeps.packed.packed_training" in sys.modules:
@@ -323,36 +358,36 @@ class Deadly(Clean):
 
 
 @pytest.mark.slow
-def test_sweep_of_packs(tmp_path: Path) -> None:
-    """The command: a pack, and one whose process is killed, whose runs then go one by one."""
+def test_sweep_whose_pack_is_killed_trains_its_runs_individually(tmp_path: Path) -> None:
+    """Two packs by the command; the process of one is killed."""
     (tmp_path / "deadly.py").write_text(MODULE)
     (tmp_path / "mine" / "noise").mkdir(parents=True)
-    (tmp_path / "mine" / "noise" / "deadly.yaml").write_text("# Deadly.\n_target_: deadly.Deadly\n")
-    said = ["--config-dir", "mine", "-m", *TINY, "hydra/launcher=packed", "hydra.sweep.dir=sweep", "model=linear"]
+    (tmp_path / "mine" / "noise" / "deadly.yaml").write_text("# Kills packs.\n_target_: deadly.Deadly\n")
+    common = ["--config-dir", "mine", "-m", *TINY, "hydra/launcher=packed", "hydra.sweep.dir=sweep", "model=linear"]
     swept = ["seed=0,1", "noise=none,deadly"]
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    outcome = process([*said, *swept], tmp_path, PYTHONPATH=paths)
+    outcome = process([*common, *swept], tmp_path, PYTHONPATH=paths)
     assert outcome.code == 0, outcome.err
-    assert "2 runs are packed: seed=0,noise=none, seed=1,noise=none" in outcome.out
-    assert "a pack is no more: its process was killed by SIGKILL" in outcome.out
-    ended = [metrics(run)["status"] for run in (tmp_path / "sweep").iterdir() if run.is_dir()]
-    assert ended == ["finished"] * 4
-    again = process([*said, *swept], tmp_path, PYTHONPATH=paths)
-    assert again.out.count("is finished: nothing to do") == 4
+    assert "2 runs are trained as one pack: seed=0,noise=none, seed=1,noise=none" in outcome.out
+    assert "a packed process ended (its process was killed by SIGKILL" in outcome.out
+    statuses = [metrics(run)["status"] for run in (tmp_path / "sweep").iterdir() if run.is_dir()]
+    assert statuses == ["finished"] * 4
+    repeated = process([*common, *swept], tmp_path, PYTHONPATH=paths)
+    assert repeated.out.count("is finished: nothing to do") == 4
 
 
 @pytest.mark.slow
-def test_packs_side_by_side(tmp_path: Path) -> None:
-    said = ["-m", *TINY, "hydra/launcher=packed", "hydra.sweep.dir=sweep", "model=linear", "seed=0,1,2,3"]
-    outcome = process(said, tmp_path, OMP_NUM_THREADS="2")
+def test_pack_is_divided_into_processes(tmp_path: Path) -> None:
+    arguments = ["-m", *TINY, "hydra/launcher=packed", "hydra.sweep.dir=sweep", "model=linear", "seed=0,1,2,3"]
+    outcome = process(arguments, tmp_path, OMP_NUM_THREADS="2")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.count("2 runs are packed") == 2
-    ended = [metrics(run)["status"] for run in (tmp_path / "sweep").iterdir() if run.is_dir()]
-    assert ended == ["finished"] * 4
+    assert outcome.out.count("2 runs are trained as one pack") == 2
+    statuses = [metrics(run)["status"] for run in (tmp_path / "sweep").iterdir() if run.is_dir()]
+    assert statuses == ["finished"] * 4
 
 
 def test_pack_of_one_is_refused(tmp_path: Path) -> None:
-    wrong = command(["-m", *TINY, "hydra/launcher=packed", "hydra.launcher.size=1", "seed=0,1"], tmp_path)
-    assert wrong.code == 1
-    assert "hydra.launcher.size=1 packs nothing: use 2 or more" in wrong.err
+    outcome = command(["-m", *TINY, "hydra/launcher=packed", "hydra.launcher.size=1", "seed=0,1"], tmp_path)
+    assert outcome.code == 1
+    assert "hydra.launcher.size=1 packs nothing: use 2 or more" in outcome.err
     assert not list(tmp_path.iterdir())

@@ -69,12 +69,22 @@ def folder(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
+def aetrain_commands() -> list[object]:
+    """Return the commands of aetrain that end by themselves; sweeps, checks and measures are slow."""
+    lines = [line for line in COMMANDS if "aetrain " in line and "mode=board" not in line]
+    return [pytest.param(line, marks=pytest.mark.slow if is_slow(line) else ()) for line in lines]
+
+
+def is_slow(line: str) -> bool:
+    return any(text in line for text in (" -m ", "mode=check", "measures="))
+
+
 def test_readme_has_commands() -> None:
     assert len(COMMANDS) > 12
     assert COMMANDS[:2] == ["make demo", "make test"]
 
 
-@pytest.mark.parametrize("line", [c for c in COMMANDS if "aetrain " in c and "mode=board" not in c])
+@pytest.mark.parametrize("line", aetrain_commands())
 def test_aetrain_commands(line: str, folder: Path, request: pytest.FixtureRequest) -> None:
     if "run=outputs" in line:
         shutil.copytree(folder / "RUN", folder / "outputs" / "RUN")
@@ -110,7 +120,6 @@ def test_ci_runs_make_test() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.slow
 def test_tensorboard_command_serves_the_runs(folder: Path) -> None:
     (line,) = [c for c in COMMANDS if c.startswith("tensorboard")]
     (folder / "outputs").mkdir()

@@ -644,7 +644,7 @@ def test_transparent_pixels_become_white(tmp_path: Path, mode: str) -> None:
         image = Image.new("P", (8, 8), 1)
         image.putpalette([0, 0, 0, 9, 9, 9])
         image.paste(0, (0, 0, 4, 8))
-        options["transparency"] = bytes([255, 0])  # PIL warns about these if not downloads for RGBA
+        options["transparency"] = bytes([255, 0])  # PIL warns about these unless it converts to RGBA
     train, _ = Folder(path=folder_of_two(tmp_path, image.convert(mode), **options), size=8).read()
     assert (train.pixels[0, 0, :, :4] == 0).all()
     assert (train.pixels[0, 0, :, 4:] == 255).all()

@@ -137,7 +137,7 @@ class Quantized(Bottleneck, AfterStepHook):
         self.similarity_probe = nn.Identity()  # its input is the similarity of each codeword to each group, for taps
         self.steps_unused: Tensor  # [K] steps since a codeword was used
         self.register_buffer("steps_unused", torch.full((num_codewords,), reset_after))
-        self._last_batch: QuantizedCode | None = None  # the code of the batch since the last optimizer step
+        self._batches: list[QuantizedCode] = []  # the codes of the batches since the last optimizer step
 
     def forward(self, features: Tensor) -> QuantizedCode:
         """Return the code of features [B, F]."""
@@ -146,8 +146,8 @@ class Quantized(Bottleneck, AfterStepHook):
         codewords = F.embedding(index, self.codebook.weight)  # [B, G, D / G]
         straight_through = codewords.detach() + (continuous - continuous.detach())  # equals the codewords bit for bit
         code = QuantizedCode(z=straight_through.flatten(1), continuous=continuous, codewords=codewords, index=index)
-        if self.training:
-            self._last_batch = code
+        if self.training and torch.is_grad_enabled():
+            self._batches.append(code)
         return code
 
     def _closest(self, continuous: Tensor) -> Tensor:
@@ -167,13 +167,14 @@ class Quantized(Bottleneck, AfterStepHook):
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
         """Count the steps since each codeword was used; reset those unused for more than `reset_after` steps."""
-        if self._last_batch is None:
+        if not self._batches:
             return  # no batch has passed since the last call
-        code, self._last_batch = self._last_batch, None
-        used = torch.zeros_like(self.steps_unused, dtype=torch.bool).index_fill_(0, code.index.flatten(), True)
+        index = torch.cat([code.index.flatten() for code in self._batches])
+        candidates = torch.cat([code.continuous.flatten(0, 1) for code in self._batches])  # [B * G, D / G]
+        self._batches = []
+        used = torch.zeros_like(self.steps_unused, dtype=torch.bool).index_fill_(0, index, True)
         self.steps_unused.add_(1).masked_fill_(used, 0)
         expired = self.steps_unused > self.reset_after
-        candidates = code.continuous.flatten(0, 1)  # [B * G, D / G]
         drawn = candidates[torch.randint(len(candidates), self.steps_unused.shape, device=self.steps_unused.device)]
         self.codebook.weight.copy_(torch.where(expired[:, None], drawn, self.codebook.weight))
         self.steps_unused.masked_fill_(expired, 0)

@@ -1,8 +1,8 @@
 """Ng (2011), CS294A lecture notes: the KL penalty keeps every unit's mean activation at a target."""
 
 import torch
-from measurements import setting, smoothness, unseen
 from experiments import Outcome
+from measurements import setting, smoothness, unseen
 from pictures import beside, unit_sheet
 
 from aetrain.api import Trained
@@ -26,7 +26,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     target = setting(sparse, "sparsity.target")
     rates = sparse.encode(unseen(sparse)).mean(0)  # [D]
     share_near_target = float(((rates - target).abs() < target / 2).to(torch.float32).mean())
-    figures = {
+    metrics = {
         "target of the mean activation": target,
         "mean activation, with the penalty": sparse.metrics["test/code_mean"],
         "units within half of the target": share_near_target,
@@ -47,4 +47,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         f"{sums.metrics['test/code_mean']:.3f}."
     )
     holds = abs(sparse.metrics["test/code_mean"] / target - 1) < 0.1 and share_near_target > 0.9
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

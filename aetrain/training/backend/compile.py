@@ -133,8 +133,8 @@ def describe_speedup(seconds: float, before: float, after: float, steps_per_epoc
     text = f"compiled in {seconds:.1f} s: loss and gradients of a batch take {after * 1e3:.2f} ms instead of "
     saved = (before - after) * steps_per_epoch
     if saved <= 0:
-        return f"{text}{before * 1e3:.2f} ms: compiling does not pay here"
-    return f"{text}{before * 1e3:.2f} ms: compiling pays after {math.ceil(seconds / saved)} epochs"
+        return f"{text}{before * 1e3:.2f} ms: compilation is not repaid here"
+    return f"{text}{before * 1e3:.2f} ms: compilation is repaid after {math.ceil(seconds / saved)} epochs"
 
 
 def _fastest(gradients: Callable[[Tensor], LossDict], step: OptimizerStep, x: Tensor) -> float:

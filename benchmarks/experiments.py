@@ -1,6 +1,6 @@
 """Train the runs of every experiment, check the claim of its document, and write docs/experiments.md.
 
-    python benchmarks/experiments.py [NAME ...] [--seeds 3] [--outputs DIR] [--anew] [--smoke]
+    python benchmarks/experiments.py [NAME ...] [--seeds 3] [--outputs DIR] [--restart] [--smoke]
 
 Each file in benchmarks/claims/ belongs to one experiment. It has the CLAIM in a sentence, the LESSON and the RESULT of
 its row in the table of lessons, the RUNS (names to overrides), and `check`, which computes the metrics of the trained
@@ -183,12 +183,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="experiments; all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs" / "experiments")
-    parser.add_argument("--anew", action="store_true", help="forget the recorded seeds")
+    parser.add_argument("--restart", action="store_true", help="forget the recorded seeds")
     parser.add_argument("--smoke", action="store_true", help="one epoch on a few images, recorded nowhere")
     arguments = parser.parse_args()
     failed = []
     for name in arguments.names or sorted(file.stem for file in CLAIMS.glob("*.py")):
-        before = {} if arguments.anew or arguments.smoke else read_record(name)
+        before = {} if arguments.restart or arguments.smoke else read_record(name)
         seeds = range(1) if arguments.smoke else range(before.get("seeds", 0), arguments.seeds)
         if not seeds:
             continue

@@ -26,7 +26,7 @@ class CompiledStep:
     torch traces the operations of a forward and backward pass with the weights in place and compiles the trace: no
     graph is built at each step, and operations are fused. Random numbers come from torch's generators, which an epoch
     seeds, as without compilation. Batches of another size, such as an epoch's last, use autograd, so an epoch remains
-    a function of its initial state in whatever process it runs.
+    a function of its initial state in every process.
 
     On a GPU the program is recorded as a CUDA graph: launching the kernels of a small network one by one takes longer
     than computing them.

@@ -35,19 +35,13 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Every file of a run's directory except the previous checkpoint, which is not read.
-FILES = [
-    *(
-        ".hydra/config.yaml",
-        ".hydra/overrides.yaml",
-        ".hydra/lock",
-        "aetrain.log",
-        "history.jsonl",
-        "findings.json",
-        "events*",
-    ),
-    *("checkpoint/model.safetensors", "checkpoint/training.pt", "checkpoint/journal.jsonl", "checkpoint/state.json"),
-    *("checkpoint.pictures/0", "checkpoint.pictures/3", "figures/decoder_units.png"),
-]
+FAST_FILES = (".hydra/config.yaml", "events*", "checkpoint/model.safetensors", "checkpoint/state.json")
+SLOW_FILES = (
+    *(".hydra/overrides.yaml", ".hydra/lock", "aetrain.log", "history.jsonl", "findings.json"),
+    *("checkpoint/training.pt", "checkpoint/journal.jsonl", "checkpoint.pictures/0", "checkpoint.pictures/3"),
+    "figures/decoder_units.png",
+)
+FILES = [*FAST_FILES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_FILES)]
 
 
 def damaged_copy(originals: Path, folder: Path, pattern: str, damage: Callable[[Path], None]) -> Path:

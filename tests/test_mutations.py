@@ -13,6 +13,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_broken_input_works_or_gives_one_message(kind: str, originals: Path, tmp_path: Path) -> None:

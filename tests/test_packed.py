@@ -133,7 +133,9 @@ def assert_same_optimizers(one: Path, other: Path) -> None:
                 assert float((value - b["state"][number][name]).norm()) <= 1e-2 * float(value.norm()) + 1e-5
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case == "vae" else pytest.mark.slow) for case in CASES]
+)
 def test_packed_runs_equal_individual_runs(case: str, tmp_path: Path) -> None:
     common, each = CASES[case]
     runs, individual = (
@@ -164,6 +166,7 @@ def test_diverging_run_is_dropped_and_the_others_continue(tmp_path: Path, caplog
     assert_same_run(third, path(individual[1]))
 
 
+@pytest.mark.slow
 def test_interrupted_pack_resumes_together_or_by_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common, each = ["model=vae", "model.hidden=[32]", "epochs=4"], ["seed=1", "seed=2", "seed=3"]
     runs, save = make_requests(tmp_path / "packed", common, each), TrainingRun.save

@@ -472,6 +472,7 @@ def test_compiler_of_torch_gives_the_steps_of_autograd(caplog: pytest.LogCapture
 HEAVY_MODULES = ("torch._dynamo", "torch._inductor", "sympy", "torchmetrics", "torchvision", "matplotlib", "pandas")
 
 
+@pytest.mark.slow
 def test_training_imports_no_heavy_module_that_it_does_not_need(tmp_path: Path) -> None:
     blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in HEAVY_MODULES)
     program = f"import sys; {blocked}; from aetrain.cli import main; main()"

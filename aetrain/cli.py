@@ -206,8 +206,7 @@ def preprocess_argv(arguments: list[str]) -> list[str]:
     if parsed.shell_completion:
         return arguments
     flags = [argument for argument in arguments if argument not in parsed.overrides]
-    # A user's own components may have settings of the old names.
-    overrides = command_line.normalize(parsed.overrides, upgrade=parsed.config_dir is None)
+    overrides = command_line.normalize(parsed.overrides)
     parsed_overrides = command_line.parse(overrides)
     command_line.forget_saved_options()
     if any(override.key_or_group in command_line.RUN_KEYS for override in parsed_overrides):

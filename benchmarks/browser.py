@@ -18,11 +18,8 @@ from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe")
-WEBGL_FLAGS = (
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-)  # rendered in software, for the projector
+# WebGL, which the projector needs, rendered in software.
+WEBGL_FLAGS = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 NO_BROWSER = "screenshots need Chromium or Chrome on the path (Debian and Ubuntu: apt install chromium)"
 
 
@@ -87,11 +84,16 @@ def browser(webgl: bool = False) -> Iterator[Page]:
         os.dup2(commands, 3)
         os.dup2(answers, 4)
 
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with tempfile.TemporaryDirectory(prefix="aetrain-browser-") as profile:
         flags = [*FLAGS, *(WEBGL_FLAGS if webgl else ())]
         command = [program, *flags, f"--user-data-dir={profile}", "about:blank"]
-        process = subprocess.Popen(command, close_fds=False, preexec_fn=connect_pipes, **quiet)
+        process = subprocess.Popen(
+            command,
+            close_fds=False,
+            preexec_fn=connect_pipes,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(command_pipe[0])
         os.close(answer_pipe[1])
         with os.fdopen(command_pipe[1], "wb", buffering=0) as commands, os.fdopen(answer_pipe[0], "rb") as answers:

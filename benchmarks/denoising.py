@@ -8,14 +8,14 @@ from aetrain.api import Trained
 
 
 def check_denoising(runs: dict[str, Trained]) -> Outcome:
-    """Check that the denoising autoencoder comes nearer to the clean image than the plain one, and has smoother units."""
+    """Check that the denoising autoencoder removes more noise than the plain one, and has smoother units."""
     denoising, plain = runs["denoising"], runs["plain"]
     x, noise = unseen(denoising), noise_of(denoising)
     x_in = corrupted(noise, x)
     denoising_sse, plain_sse = sse(denoising.reconstruct(x_in), x), sse(plain.reconstruct(x_in), x)
     denoising_weights, plain_weights = (run.model.first_layer_weights().detach() for run in (denoising, plain))
     denoising_smoothness, plain_smoothness = smoothness(denoising_weights, apart=2), smoothness(plain_weights, apart=2)
-    figures = {
+    metrics = {
         "SSE of the noisy image itself": sse(x_in, x),
         "noisy→clean SSE, plain": plain_sse,
         "noisy→clean SSE, denoising": denoising_sse,
@@ -30,4 +30,4 @@ def check_denoising(runs: dict[str, Trained]) -> Outcome:
         ["units, trained without noise", "units, trained with noise"],
     )
     holds = denoising_sse < plain_sse and denoising_sse < sse(x_in, x) and denoising_smoothness > plain_smoothness
-    return Outcome(figures, holds, picture)
+    return Outcome(metrics, holds, picture)

@@ -1,6 +1,6 @@
 """Train the runs of every experiment, check the claim of its document, and write docs/experiments.md.
 
-    python benchmarks/experiments.py [NAME ...] [--seeds 3] [--outputs DIR] [--anew] [--smoke]
+    python benchmarks/experiments.py [NAME ...] [--seeds 3] [--outputs DIR] [--restart] [--smoke]
 
 Each file in benchmarks/claims/ belongs to one experiment. It has the CLAIM in a sentence, the LESSON and the RESULT of
 its row in the table of lessons, the RUNS (names to overrides), and `check`, which computes the metrics of the trained
@@ -57,7 +57,7 @@ SMOKE = ("epochs=1", "dataset.subset=300")
 class Outcome:
     """The result of a check on the runs of one seed."""
 
-    figures: dict[str, float]  # metrics by their names in the table
+    metrics: dict[str, float]  # metrics by their names in the table
     holds: bool
     picture: Path | None = None  # of the page
     note: str = ""
@@ -114,21 +114,21 @@ def read_record(name: str) -> dict[str, Any]:
 
 
 def write_record(experiment: Experiment, before: Mapping[str, Any]) -> None:
-    """Add an experiment's outcomes to the results `before`, and write them below docs/, with the picture of a new one."""
+    """Write an experiment's outcomes below docs/, after the results `before`, and the picture of a new experiment."""
     first = experiment.outcomes[0]
     if not before and first.picture is not None and first.picture.is_file():
         (DOCS / "figures").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(first.picture, DOCS / "figures" / f"{experiment.name}.png")
-    figures = {}
-    for name in first.figures:
-        values = [outcome.figures[name] for outcome in experiment.outcomes]
-        figures[name] = [*before.get("figures", {}).get(name, ()), *values]
+    metrics = {}
+    for name in first.metrics:
+        values = [outcome.metrics[name] for outcome in experiment.outcomes]
+        metrics[name] = [*before.get("figures", {}).get(name, ()), *values]
     results = {
         "claim": experiment.claim,
         "command": experiment.command,
         "seeds": before.get("seeds", 0) + len(experiment.outcomes),
         "held": before.get("held", 0) + sum(outcome.holds for outcome in experiment.outcomes),
-        "figures": figures,
+        "figures": metrics,
         "note": before.get("note", first.note),  # of the first seed
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -157,9 +157,9 @@ def lessons(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [*text, ""]
 
 
-def fill_in(template: str, figures: Mapping[str, list[float]]) -> str:
+def fill_in(template: str, metrics: Mapping[str, list[float]]) -> str:
     """Replace each name of a metric in braces by its mean and standard deviation."""
-    return re.sub(r"\{([^}]*)\}", lambda match: spread(figures[match[1]]), template)
+    return re.sub(r"\{([^}]*)\}", lambda match: spread(metrics[match[1]]), template)
 
 
 def section(name: str, record: Mapping[str, Any]) -> list[str]:
@@ -183,19 +183,19 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="experiments; all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs" / "experiments")
-    parser.add_argument("--anew", action="store_true", help="forget the recorded seeds")
+    parser.add_argument("--restart", action="store_true", help="forget the recorded seeds")
     parser.add_argument("--smoke", action="store_true", help="one epoch on a few images, recorded nowhere")
     arguments = parser.parse_args()
     failed = []
     for name in arguments.names or sorted(file.stem for file in CLAIMS.glob("*.py")):
-        before = {} if arguments.anew or arguments.smoke else read_record(name)
+        before = {} if arguments.restart or arguments.smoke else read_record(name)
         seeds = range(1) if arguments.smoke else range(before.get("seeds", 0), arguments.seeds)
         if not seeds:
             continue
         experiment = run_claim(name, seeds, arguments.outputs, SMOKE if arguments.smoke else ())
         holds = all(outcome.holds for outcome in experiment.outcomes)
-        figures = [outcome.figures for outcome in experiment.outcomes]
-        print(json.dumps({"name": name, "holds": holds, "figures": figures}), flush=True)
+        metrics = [outcome.metrics for outcome in experiment.outcomes]
+        print(json.dumps({"name": name, "holds": holds, "figures": metrics}), flush=True)
         if arguments.smoke:
             continue
         failed += [] if holds else [name]

@@ -133,11 +133,16 @@ def table(title: str, systems: dict[str, System], results: dict[str, Any]) -> li
         runs = list(results.get(name, {}).values())
         if not runs:
             continue
-        cells = [spread([run[f"is_nll_{draws}"] for run in runs], ".2f") for draws in DRAWS]
+        cells = [nll_cell(runs, draws) for draws in DRAWS]
         overrides = " ".join(override for override in system.overrides if override != "measures=likelihood")
         row = [f"`{overrides}`", system.pixels, system.budget, str(len(runs)), *cells, system.published or "-"]
         text.append(f"| {' | '.join(row)} |")
     return [*text, ""]
+
+
+def nll_cell(runs: list[dict[str, float]], draws: int) -> str:
+    """Return the mean over the runs, and the standard deviation, for a number of draws."""
+    return spread([run[f"is_nll_{draws}"] for run in runs], ".2f")
 
 
 def main() -> None:

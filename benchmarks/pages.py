@@ -1,4 +1,4 @@
-"""Make the pictures of docs/views.md: `python benchmarks/pages.py` trains three small runs and combines their pictures."""
+"""Make the pictures of docs/views.md: `python benchmarks/pages.py` trains three small runs, and combines pictures."""
 
 from pathlib import Path
 

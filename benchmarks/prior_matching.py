@@ -15,7 +15,7 @@ from aetrain.views.render import grid
 class PriorMatch:
     """The distance of the codes of all test images from N(0, I), and the digits that draws from it decode into."""
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     holds: bool
     picture: Path
 

@@ -1,13 +1,14 @@
-"""Break runs, sweeps and inputs in many ways, see that nothing is lost, and write docs/reliability.md.
+"""Break runs, sweeps and inputs in many ways, check that no result is lost, and write docs/reliability.md.
 
     python benchmarks/reliability.py
 
-It does one piece after the other, two at a time, and keeps what each came to below outputs/reliability/, by the commit
-that it was done on: stopped, or out of its --minutes, the same command goes on. The document is written once all pieces
-are there, all of one commit. `--kills 20 --inputs 70` is a taste, which is only printed.
+The script runs its tasks two at a time and records each result below outputs/reliability/, by commit. If it is stopped
+or `--minutes` have passed, the same command continues. It writes the document when all tasks of one commit are done.
+`--kills 20 --inputs 70` is a short version, which is only printed.
 """
 
 import argparse
+import importlib
 import json
 import logging
 import os
@@ -26,172 +27,196 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "reliability.md"
-PLACE = ROOT / "outputs" / "reliability"
+OUTPUTS = ROOT / "outputs" / "reliability"
 sys.path.insert(0, str(ROOT / "tests"))
 
-PROMISED = {"kills": 240, "inputs": 1200}  # how many are tried, at least
-PATIENCE = 120  # seconds until an input is said to hang the command
-BLOCK = 60  # inputs that are tried in one process, one after the other
+MIN_COUNTS = {"kills": 240, "inputs": 1200}  # of the document
+MAX_INPUT_SECONDS = 120  # the command hangs if an input takes longer
+INPUTS_PER_PROCESS = 60
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Something that is done in one go, and counted."""
+class Task:
+    """A part of the work with a result of its own."""
 
-    part: str  # of the document
+    section: str  # of the document
     case: str  # a row of its table
-    number: int  # of the pieces of this case
-    do: Callable[[Path], tuple[int, list[str]]]  # in an empty folder: how often it was tried, and what was lost
+    number: int  # of the tasks of this case
+    run: Callable[[Path], tuple[int, list[str]]]  # in an empty folder; returns the number of trials, and the failures
 
     @property
     def key(self) -> str:
-        return f"{self.part}: {self.case}: {self.number}"
+        """The name of the task in the records."""
+        return f"{self.section}: {self.case}: {self.number}"
+
+
+def import_test_module(name: str) -> Any:
+    """Import a module of the tests."""
+    return importlib.import_module(name)
 
 
 # --- Kills ------------------------------------------------------------------------------------------------------------
 
 
-def kills(case: str, first: int, count: int, folder: Path) -> tuple[int, list[str]]:
-    """A run of one family, killed at random moments and gone on with."""
-    from faults import EvalInputs
-
-    inputs = EvalInputs(case, folder / "runs")
+def run_kills(case: str, first: int, count: int, folder: Path) -> tuple[int, list[str]]:
+    """Kill runs of one family at random points, and resume them, until there were `count` kills."""
+    fault_case = import_test_module("faults").FaultCase(case, folder / "runs")
     seed, tried = first, 0
     lost: list[str] = []
     while tried < count:
-        differ, killed, told = inputs.kill(seed, times=1 + seed % 3)
+        differing, killed, actions = fault_case.kill(seed, times=1 + seed % 3)
         seed += 1
         tried += killed
-        if differ:
-            lost += [f"{case}: {told}: {', '.join(differ)} differ"] * max(1, killed)
+        if differing:
+            lost += [f"{case}: {actions}: {', '.join(differing)} differ"] * max(1, killed)
     return tried, lost
 
 
 # --- Inputs -----------------------------------------------------------------------------------------------------------
 
 
-def inputs(kind: str, first: int, count: int, folder: Path) -> tuple[int, list[str]]:
-    """Inputs broken at random: each has to work, or to get one clear message, and neither to hang nor to crash."""
+def run_inputs(kind: str, first: int, count: int, folder: Path) -> tuple[int, list[str]]:
+    """Break inputs at random: each must work or give one clear message, without a hang or a crash."""
     from aetrain.runs import process
 
-    note, lost, done = folder / "note", [], 0
-    note.touch()
-    while done < count:
-        process = process.start(_inputs, kind, first + done, first + count, folder, note)
-        process.join()
-        answers = [json.loads(line) for line in note.read_text().splitlines()]
-        if len(answers) < count and process.exitcode != 0:
-            how = process.cause_of_death(process.exitcode or 0)
-            with note.open("a") as file:
-                file.write(json.dumps(f"{kind}, seed {first + len(answers)}: {how}\n") + "\n")
-        done = len(note.read_text().splitlines())
-    lost = [text.strip() for line in note.read_text().splitlines() if (text := json.loads(line))]
-    return count, lost
+    record = folder / "record"
+    record.touch()
+    messages: list[str] = []  # one per input, empty if all is well
+    while len(messages) < count:
+        worker = process.start(_run_inputs, kind, first + len(messages), first + count, folder, record)
+        worker.join()
+        messages = [json.loads(line) for line in record.read_text().splitlines()]
+        if len(messages) < count and worker.exitcode != 0:
+            text = f"{kind}, seed {first + len(messages)}: {process.describe_exit(worker.exitcode or 0)}\n"
+            with record.open("a") as file:
+                file.write(json.dumps(text) + "\n")
+            messages.append(text)
+    return count, [message.strip() for message in messages if message]
 
 
-def _inputs(kind: str, first: int, beyond: int, folder: Path, note: Path) -> None:
-    """Try the inputs of these seeds, and add what was not clean about each to `note`, a line an input."""
+def _run_inputs(kind: str, first: int, end: int, folder: Path, record: Path) -> None:
+    """Try the inputs of the seeds from `first` to `end`; append each message to `record`, as a line of JSON."""
     import signal
     import warnings
 
     import torch
 
     sys.path.insert(0, str(ROOT / "tests"))
-    from mutations import materials, tried
-
+    mutations = import_test_module("mutations")
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     whole = folder / f"whole{first}"
     whole.mkdir()
-    materials(whole)
-    for seed in range(first, beyond):
-        signal.alarm(PATIENCE)
-        text = tried(kind, whole, folder / "place", seed)
+    mutations.materials(whole)
+    for seed in range(first, end):
+        signal.alarm(MAX_INPUT_SECONDS)
+        message = mutations.tried(kind, whole, folder / "place", seed)
         signal.alarm(0)
-        with note.open("a") as file:
-            file.write(json.dumps(text) + "\n")
+        with record.open("a") as file:
+            file.write(json.dumps(message) + "\n")
 
 
 # --- Sweeps -----------------------------------------------------------------------------------------------------------
 
 
-def faults(launcher: str, folder: Path) -> tuple[int, list[str]]:
-    """A sweep of which most runs fail, each in another way."""
-    from test_sweeps import CAUSES, place, sweep, unsound
+def run_faults(launcher: str, folder: Path) -> tuple[int, list[str]]:
+    """Run a sweep most of whose runs fail, each in another way."""
+    tests = import_test_module("test_sweeps")
+    tests.write_faulty_noise(folder)
+    outcome = tests.sweep_over_faults(folder, launcher)
+    return len(tests.CAUSES), [f"{launcher}: {problem}" for problem in tests.problems_of_sweep(folder, outcome)]
 
-    here = place(folder / "place")
-    return len(CAUSES), [f"{launcher}: {text}" for text in unsound(here, sweep(here, launcher))]
 
-
-def interruptions(launcher: str, interruption: str, folder: Path) -> tuple[int, list[str]]:
-    """A sweep that is interrupted as a whole, and taken up."""
-    from interruptions import interrupted
-
-    found = interrupted(folder, launcher, interruption, _uninterrupted())
-    return 1, [f"{launcher}, {interruption}: {'; '.join(found)}"] if found else []
+def run_interruption(launcher: str, interruption: str, folder: Path) -> tuple[int, list[str]]:
+    """Interrupt a sweep as a whole, and resume it."""
+    problems = import_test_module("interruptions").interrupted(folder, launcher, interruption, uninterrupted_sweep())
+    return 1, [f"{launcher}, {interruption}: {'; '.join(problems)}"] if problems else []
 
 
 @cache
-def _uninterrupted() -> dict[str, dict[str, str]]:
-    from interruptions import whole
-
+def uninterrupted_sweep() -> dict[str, dict[str, str]]:
+    """Return the fingerprints of the runs of an uninterrupted sweep."""
     with tempfile.TemporaryDirectory() as folder:
-        return whole(Path(folder) / "whole")
+        return import_test_module("interruptions").whole(Path(folder) / "whole")
 
 
-# --- All of it --------------------------------------------------------------------------------------------------------
+# --- All tasks --------------------------------------------------------------------------------------------------------
 
 
-def pieces(counts: dict[str, int]) -> Iterator[Piece]:
-    """All that is to be done."""
-    from faults import CASES
-    from interruptions import INTERRUPTIONS
-    from interruptions import LAUNCHERS as INTERRUPTED
-    from mutations import KINDS
-    from test_sweeps import LAUNCHERS
-
-    each = -(-counts["kills"] // len(CASES))
-    for number, case in enumerate(CASES):
-        yield Piece("kills", case, 0, partial(kills, case, 1000 * number, each))
-    each = -(-counts["inputs"] // len(KINDS))
-    for kind in KINDS:
-        for number, first in enumerate(range(0, each, BLOCK)):
-            yield Piece("inputs", kind, number, partial(inputs, kind, 100 + first, min(BLOCK, each - first)))
-    for launcher in LAUNCHERS:
-        yield Piece("faults", launcher, 0, partial(faults, launcher))
-    for launcher in INTERRUPTED:
-        for number, interruption in enumerate(INTERRUPTIONS):
+def make_tasks(counts: dict[str, int]) -> Iterator[Task]:
+    """Yield all tasks, for these numbers of kills and inputs."""
+    cases, kinds = import_test_module("faults").CASES, import_test_module("mutations").KINDS
+    kills_per_case, inputs_per_kind = -(-counts["kills"] // len(cases)), -(-counts["inputs"] // len(kinds))
+    for number, case in enumerate(cases):
+        yield Task("kills", case, 0, partial(run_kills, case, 1000 * number, kills_per_case))
+    for kind in kinds:
+        for number, first in enumerate(range(0, inputs_per_kind, INPUTS_PER_PROCESS)):
+            count = min(INPUTS_PER_PROCESS, inputs_per_kind - first)
+            yield Task("inputs", kind, number, partial(run_inputs, kind, 100 + first, count))
+    for launcher in import_test_module("test_sweeps").LAUNCHERS:
+        yield Task("faults", launcher, 0, partial(run_faults, launcher))
+    interruptions = import_test_module("interruptions")
+    for launcher in interruptions.LAUNCHERS:
+        for number, interruption in enumerate(interruptions.INTERRUPTIONS):
             if not (launcher == "basic" and "worker" in interruption):
-                yield Piece("interruptions", launcher, number, partial(interruptions, launcher, interruption))
+                yield Task("interruptions", launcher, number, partial(run_interruption, launcher, interruption))
+
+
+class Records:
+    """The results of tasks in a file of JSON lines, by key."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        lines = file.read_text().splitlines() if file.is_file() else []
+        self.results: dict[str, dict[str, Any]] = {record["key"]: record for record in map(json.loads, lines)}
+
+    def run(self, task: Task) -> None:
+        """Run a task in an empty folder; record and print its result."""
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                tried, lost = task.run(Path(folder))
+            except Exception as error:  # a task that cannot run is not survived
+                tried, lost = 1, [f"{task.key}: {type(error).__name__}: {error}"]
+        seconds = time.monotonic() - start
+        record = {"key": task.key, "tried": tried, "lost": lost, "seconds": round(seconds, 1)}
+        self.results[task.key] = record
+        with self.file.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        print(f"{task.key}: {tried} tried, {len(lost)} lost, {seconds:.0f} s", *lost, sep="\n  ", flush=True)
+
+    def missing(self, tasks: list[Task]) -> list[Task]:
+        """Return the tasks without a result."""
+        return [task for task in tasks if task.key not in self.results]
 
 
 TITLES = {
     "kills": ("Kills survived", "run"),
-    "inputs": ("Broken inputs answered cleanly", "input"),
+    "inputs": ("Broken inputs handled", "input"),
     "faults": ("Faults in sweeps survived", "launcher"),
-    "interruptions": ("Interrupted sweeps taken up", "launcher"),
+    "interruptions": ("Interrupted sweeps resumed", "launcher"),
 }
 DESCRIPTIONS = {
-    "kills": "A run is killed (SIGKILL, at times SIGTERM or SIGINT) at a moment chosen at random from all lines of the "
-    "loop, of the checkpoint, of the directory and of the tensorboard, and from all file operations; then its newest file "
-    "is kept, cut off or deleted; up to three times in a row. What it comes to after that has to equal an "
-    "uninterrupted run in the digests of its weights, optimizer state, metrics, history, curves and pictures, with "
-    "one event file and no leftovers.",
-    "inputs": "Each answer has to be either a success or one message of a few lines and exit code 1: no traceback, no "
-    "half-written file, no foreign code run, no hang, no crash.",
-    "faults": "Eight runs, of which six raise, diverge, run out of memory, say sys.exit, are killed by SIGKILL or "
-    "crash. Survived means that the cause is on record; the other two runs have to finish.",
-    "interruptions": "Three runs, and while the second trains the sweep's main process is killed or gets SIGTERM, or "
-    "all of its processes are killed or get Ctrl-C, or one of joblib's workers is killed. Then the same command is "
-    "given again at once: what was finished is left alone, and all comes to the same as without.",
+    "kills": "A run is killed (SIGKILL, at times SIGTERM or SIGINT) at a random line of the training loop, the "
+    "checkpoint, the run directory or the TensorBoard writer, or at a random file operation. Then its "
+    "newest file is kept, truncated or deleted. This happens up to three times in a row. The resumed run "
+    "must equal an uninterrupted run in the digests of its weights, optimizer state, metrics, history, "
+    "curves and pictures, with one event file and no temporary files.",
+    "inputs": "The result must be a success, or one message of a few lines and exit code 1: no traceback, no half- "
+    "written file, no execution of foreign code, no hang, no crash.",
+    "faults": "Eight runs. Six of them raise an exception, diverge, run out of memory, call sys.exit, are killed by "
+    "SIGKILL or crash. A fault is survived if its cause is recorded; the other two runs must finish.",
+    "interruptions": "Three runs. While the second trains, the sweep's main process is killed or gets SIGTERM, or all "
+    "processes are killed or get Ctrl-C, or one of joblib's workers is killed. Then the same command is "
+    "repeated at once. Finished runs must stay unchanged, and all results must equal those of an "
+    "uninterrupted sweep.",
 }
 
 
-def document(done: dict[str, dict[str, Any]], todo: list[Piece], state: str) -> str:
-    """docs/reliability.md."""
-    found = [done[piece.key] for piece in todo]
-    minutes = sum(one["seconds"] for one in found) / 60
+def document(results: dict[str, dict[str, Any]], tasks: list[Task], state: str) -> str:
+    """Return the content of docs/reliability.md."""
+    minutes = sum(results[task.key]["seconds"] for task in tasks) / 60
     machine = f"{os.cpu_count()}-core {platform.machine()} CPU"
     text = [
         "# Reliability",
@@ -200,83 +225,83 @@ def document(done: dict[str, dict[str, Any]], todo: list[Piece], state: str) -> 
         f"{minutes:.0f} minutes of work, two pieces at a time.",
         "",
     ]
-    for part, (title, column) in TITLES.items():
-        tried: Counter[str] = Counter()
-        lost: Counter[str] = Counter()
-        told: list[str] = []
-        for piece in todo:
-            if piece.part == part:
-                tried[piece.case] += done[piece.key]["tried"]
-                lost[piece.case] += min(done[piece.key]["tried"], len(done[piece.key]["lost"]))
-                told += dict.fromkeys(done[piece.key]["lost"])
-        text += [f"## {title}: {tried.total() - lost.total()} of {tried.total()}", "", DESCRIPTIONS[part], ""]
-        text += [f"| {column} | survived | tried |", "|---|---:|---:|"]
-        text += [f"| `{case}` | {tried[case] - lost[case]} | {tried[case]} |" for case in tried]
-        text += ["", *(["Not survived:", "", *(f"- {' '.join(line.split())}" for line in told), ""] if told else [])]
+    for section in TITLES:
+        text += document_section(section, [task for task in tasks if task.section == section], results)
     return "\n".join(text).rstrip() + "\n"
 
 
-def state_of_the_repository() -> tuple[str, bool]:
-    """The commit, and whether anything but the document itself differs from it."""
+def document_section(section: str, tasks: list[Task], results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the lines of a section: a table by case, and the failures."""
+    title, column = TITLES[section]
+    tried: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    failures: list[str] = []
+    for task in tasks:
+        result = results[task.key]
+        tried[task.case] += result["tried"]
+        lost[task.case] += min(result["tried"], len(result["lost"]))
+        failures += dict.fromkeys(result["lost"])
+    text = [f"## {title}: {tried.total() - lost.total()} of {tried.total()}", "", DESCRIPTIONS[section], ""]
+    text += [f"| {column} | survived | tried |", "|---|---:|---:|"]
+    text += [f"| `{case}` | {tried[case] - lost[case]} | {tried[case]} |" for case in tried]
+    text += [""]
+    if failures:
+        text += ["Not survived:", "", *(f"- {' '.join(line.split())}" for line in failures), ""]
+    return text
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.rstrip()
+
+def repository_state() -> tuple[str, bool]:
+    """Return the commit, and whether any file except the document differs from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.rstrip()
 
     changed = [line for line in git("status", "--porcelain").splitlines() if line[3:] != "docs/reliability.md"]
     return git("rev-parse", "--short=12", "HEAD"), bool(changed)
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[[], *TITLES], default=[], help="only these; all by default")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no piece after so many")
-    parser.add_argument("--at-once", type=int, default=2, help="pieces that are done side by side")
-    parser.add_argument("--dirty", action="store_true", help="also on what is not committed, and say so")
-    for part, count in PROMISED.items():
-        parser.add_argument(f"--{part}", type=int, default=count)
-    said = parser.parse_args()
-    counts = {part: getattr(said, part) for part in PROMISED}
-    commit, dirty = state_of_the_repository()
-    if dirty and not said.dirty:
-        sys.exit("there are changes that are not committed: the document is of one commit (--dirty says so in it)")
-    logging.getLogger().setLevel(logging.CRITICAL)  # also in the processes that are begun here
-    PLACE.mkdir(parents=True, exist_ok=True)
-    name = "-".join(map(str, [commit, *counts.values()])) + ("-dirty" if dirty else "")
-    record = PLACE / f"{name}.jsonl"
-    lines = record.read_text().splitlines() if record.is_file() else []
-    done = {line["key"]: line for line in map(json.loads, lines)}
+    parser.add_argument("sections", nargs="*", choices=[[], *TITLES], default=[], help="only these; all by default")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no task after this time")
+    parser.add_argument("--at-once", type=int, default=2, help="number of parallel tasks")
+    parser.add_argument("--dirty", action="store_true", help="allow uncommitted changes, and state it in the document")
+    for section, count in MIN_COUNTS.items():
+        parser.add_argument(f"--{section}", type=int, default=count)
+    return parser.parse_args()
 
-    todo = [piece for piece in pieces(counts) if not said.parts or piece.part in said.parts]
-    left = [piece for piece in todo if piece.key not in done]
-    began = time.monotonic()
-    print(f"{len(left)} of {len(todo)} pieces to do", flush=True)
 
-    def work(piece: Piece) -> None:
-        if time.monotonic() - began > 60 * said.minutes:
-            return
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                tried, lost = piece.do(Path(folder))
-            except Exception as error:  # what cannot be tried is not survived
-                tried, lost = 1, [f"{piece.key}: {type(error).__name__}: {error}"]
-        seconds = time.monotonic() - start
-        done[piece.key] = {"key": piece.key, "tried": tried, "lost": lost, "seconds": round(seconds, 1)}
-        with record.open("a") as file:
-            file.write(json.dumps(done[piece.key]) + "\n")
-        count = sum(each.key in done for each in todo)
-        print(f"{count}/{len(todo)} {piece.key}: {tried} tried, {len(lost)} lost, {seconds:.0f} s", *lost, sep="\n  ")
-        sys.stdout.flush()
+def main() -> None:
+    """Run the missing tasks, and write the document when all are done."""
+    arguments = parse_arguments()
+    counts = {section: getattr(arguments, section) for section in MIN_COUNTS}
+    commit, dirty = repository_state()
+    if dirty and not arguments.dirty:
+        sys.exit("there are uncommitted changes, but the document is of one commit: commit them or use --dirty")
+    logging.getLogger().setLevel(logging.CRITICAL)  # child processes inherit it
+    OUTPUTS.mkdir(parents=True, exist_ok=True)
+    suffix = "-dirty" if dirty else ""
+    records = Records(OUTPUTS / f"{'-'.join(map(str, [commit, *counts.values()]))}{suffix}.jsonl")
+    tasks = [task for task in make_tasks(counts) if not arguments.sections or task.section in arguments.sections]
+    print(f"{len(records.missing(tasks))} of {len(tasks)} tasks are missing", flush=True)
+    start = time.monotonic()
 
-    with ThreadPoolExecutor(said.at_once) as pool:
-        list(pool.map(work, left))
-    print(f"{(time.monotonic() - began) / 60:.1f} minutes")
-    if missing := [piece for piece in todo if piece.key not in done]:
-        sys.exit(f"{len(missing)} pieces are left: the same command goes on with them")
-    state = f"commit {commit}" + (" with changes that are not committed" if dirty else "")
-    text = document(done, todo, state)
-    if said.parts or any(counts[part] < count for part, count in PROMISED.items()):
-        print(f"\nnot all that is promised, and so not written to {DOCUMENT.relative_to(ROOT)}:\n\n{text}")
+    def run_in_time(task: Task) -> None:
+        if time.monotonic() - start <= 60 * arguments.minutes:
+            records.run(task)
+
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        list(pool.map(run_in_time, records.missing(tasks)))
+    print(f"{(time.monotonic() - start) / 60:.1f} minutes")
+    missing = records.missing(tasks)
+    if missing:
+        sys.exit(f"{len(missing)} tasks are missing: repeat the command to continue")
+    state = f"commit {commit} with uncommitted changes" if dirty else f"commit {commit}"
+    text = document(records.results, tasks, state)
+    if arguments.sections or any(counts[section] < count for section, count in MIN_COUNTS.items()):
+        print(f"\nnot the whole document, and therefore not written to {DOCUMENT.relative_to(ROOT)}:\n\n{text}")
     else:
         DOCUMENT.write_text(text)
 

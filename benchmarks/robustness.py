@@ -31,8 +31,8 @@ reconstructions of noisy test images of MNIST and the clean images, summed over 
 benchmarks/robustness.py --seeds 3` trains
 `aetrain {command}` with each kind of noise and writes this page. The level is the
 standard deviation of gaussian noise (pixels stay in [0, 1]); for the other kinds it is the fraction of corrupted
-pixels. The level in training is 0.5. The last line of each table is the baseline: the error of the noisy images themselves. A
-model above it makes noisy images worse. The error of the mean image is 52.9 under any noise.
+pixels. The level in training is 0.5. The last line of each table is the baseline: the error of the noisy images
+themselves. A model above it makes noisy images worse. The error of the mean image is 52.9 under any noise.
 
 ![The map](figures/robustness.png)
 

@@ -1,12 +1,12 @@
-"""Measure how fast aetrain is, beside others, and write docs/speed.md: `make bench`.
+"""Measure the speed of aetrain and of other libraries, and write docs/speed.md: `make bench`.
 
     python benchmarks/speed.py [SECTION ...] [--threads 2] [--rounds 5] [--networks vae dense conv deep] [--compare OLD]
 
-Sections: training, precision, compile, start, memory; all by default. Training compares ways to train the same network,
-each in a process of its own, taking turns of one epoch, the first of which does not count; a ratio is the median of the
-turns' ratios. On a machine that others use as well, `--threads 1` and the processor's own clock (`--clock cpu`) are the
-figures to go by. Peers are the extra `.[bench]`; what is not installed is left out with a sentence. Results go to
-docs/speed.json, section by section.
+Sections: training, precision, compile, start, memory; all by default. `training` compares programs that train the same
+network. Each runs in its own process, and they take turns of one epoch, the first of which does not count; a ratio is
+the median of the ratios of the turns. On a machine with other load, use `--threads 1` and processor time
+(`--clock cpu`). The other libraries are the extra `.[bench]`; a library that is not installed is left out with a
+message. The results go to docs/speed.json, section by section.
 """
 
 import argparse
@@ -22,11 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from trainers import DENSE, FLOOR, NEEDS, OVERRIDES, WAYS
+from trainers import DENSE, FLOOR, OVERRIDES, PACKAGES_OF, WAYS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCUMENT = ROOT / "docs" / "speed.json", ROOT / "docs" / "speed.md"
@@ -40,190 +40,219 @@ PACKAGES = ("torch", "lightning", "keras", "jax")
 Results = dict[str, Any]
 
 
-def machine() -> dict[str, str]:
-    """What the figures were measured on."""
-    names = re.findall(r"model name\s*: (.*)", cpuinfo()) or [platform.processor()]
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if installed(name)]
-    when = datetime.date.today().isoformat()
-    return {"processor": f"{names[0]}, {os.cpu_count()} cores", "versions": ", ".join(versions), "date": when}
+def describe_machine() -> dict[str, str]:
+    """Return the processor, the versions of the libraries, and the date."""
+    processors = re.findall(r"model name\s*: (.*)", read_cpuinfo()) or [platform.processor()]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if is_installed(name)]
+    date = datetime.date.today().isoformat()
+    return {"processor": f"{processors[0]}, {os.cpu_count()} cores", "versions": ", ".join(versions), "date": date}
 
 
-def cpuinfo() -> str:
+def read_cpuinfo() -> str:
+    """Return the content of /proc/cpuinfo; empty if there is no such file."""
     file = Path("/proc/cpuinfo")
     return file.read_text() if file.is_file() else ""
 
 
-def installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
+    """Return whether a package can be imported."""
     return importlib.util.find_spec(name) is not None
 
 
 def environment(threads: int) -> dict[str, str]:
-    count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    return {**os.environ, **count, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    """Return the environment of a process with a number of threads and the repository on its path."""
+    counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    return {**os.environ, **counts, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 
 
-def pinned(threads: int) -> list[str]:
-    """What keeps a process to so many processors, for libraries that take all they see."""
-    found = subprocess.run(["which", "taskset"], capture_output=True, check=False).returncode == 0
-    return ["taskset", "-c", f"0-{threads - 1}"] if found else []
+def pin_to_cores(count: int) -> list[str]:
+    """Return a command prefix that restricts a process to `count` cores; the prefix is empty without taskset."""
+    has_taskset = subprocess.run(["which", "taskset"], capture_output=True, check=False).returncode == 0
+    return ["taskset", "-c", f"0-{count - 1}"] if has_taskset else []
 
 
 # --- Training ---------------------------------------------------------------------------------------------------------
 
 
-def training(given: argparse.Namespace, before: Results) -> Results:
-    """Seconds an epoch by network and way: on the wall and on the processor's clock, and training alone where known."""
-    found: Results = {**before, "threads": given.threads, "rounds": max(given.rounds, before.get("rounds", 0))}
-    for network in given.networks:
-        workers: dict[str, Any] = {}
-        for way in WAYS:
-            if way == FLOOR and network not in DENSE:
-                continue
-            missing = [name for name in NEEDS.get(way, ()) if not installed(name)]
-            if missing:
-                print(f"{way} is left out: {missing[0]} is not installed (pip install '.[bench]')")
-                continue
-            call = [*pinned(given.threads), sys.executable, str(ROOT / "benchmarks" / "contestants.py")]
-            workers[way] = subprocess.Popen(
-                [*call, way, network, given.data],
-                **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True},
-                env=environment(given.threads),
-            )
-        times: dict[str, list[list[float]]] = {way: [] for way in workers}
-        for turn in range(given.rounds + 1):
-            for way, worker in workers.items():
-                worker.stdin.write("\n")
-                worker.stdin.flush()
-                line = worker.stdout.readline()
-                if not line:
-                    sys.exit(f"{way} has failed: python benchmarks/contestants.py '{way}' {network} {given.data}")
-                if turn:  # what begins in the first turn (memory, caches, drawing) is no part of an epoch
-                    times[way].append([float(figure) for figure in line.split()])
-                print(network, way, line.strip(), flush=True)
-        for worker in workers.values():
-            worker.stdin.close()
-            worker.wait()
-        names = ("wall", "cpu", "training")
-        found[network] = {
-            way: {name: statistics.median(column) for name, column in zip(names, zip(*rows, strict=True), strict=False)}
-            for way, rows in times.items()
-        }
-        for way, rows in times.items():  # turn by turn, as the machine may be busy in one and idle in the next
-            for place, name in enumerate(names[:2]):
-                turns = zip(rows, times["aetrain"], strict=True)
-                found[network][way][f"{name} ratio"] = statistics.median(
-                    row[place] / ours[place] for row, ours in turns
-                )
-    return found
+def measure_training(arguments: argparse.Namespace, before: Results) -> Results:
+    """Return the seconds per epoch by network and way: wall-clock time, processor time, and training alone if known."""
+    rounds = max(arguments.rounds, before.get("rounds", 0))
+    results: Results = {**before, "threads": arguments.threads, "rounds": rounds}
+    for network in arguments.networks:
+        results[network] = summarise_turns(take_turns(network, arguments))
+    return results
 
 
-def training_text(found: Results, clock: str) -> list[str]:
-    other = {"cpu": "processor time", "wall": "time on the wall"}[clock]
-    lines = [
-        "## An epoch, beside others",
-        "",
-        "The same network, data (grey MNIST), batches of 128, Adam and loss, in turns of one epoch; a pass over the",
-        "test images after each. `aetrain` is the command as users have it: figures, log, curves, pictures, weights.",
-        "What is compiled before the first epoch (`compile=true`, Keras) is left out: some seconds, once.",
-        f"Medians of up to {found['rounds']} turns, {found['threads']} thread{'s' * (found['threads'] > 1)},",
-        f"{other}; a ratio above 1 says how many times as long as aetrain somebody takes.",
-        "",
-    ]
-    ways = list(WAYS)
-    networks = [network for network in NETWORKS if network in found]
-    lines += [
-        "| way | " + " | ".join(NETWORKS[network] for network in networks) + " |",
-        "|---" * (len(networks) + 1) + "|",
-    ]
-    for way in ways:
-        cells = []
-        for network in networks:
-            measured = found[network].get(way)
-            ours = f"{found[network]['aetrain'][clock]:.2f} s"
-            cells.append("" if measured is None else ours if way == "aetrain" else f"{measured[f'{clock} ratio']:.2f}")
-        lines.append(f"| {way} | " + " | ".join(cells) + " |")
-    beside = [1 - found[network]["aetrain"]["training"] / found[network]["aetrain"]["wall"] for network in networks]
-    shares = ", ".join(f"{100 * share:.0f} % ({network})" for network, share in zip(networks, beside, strict=True))
-    reached = ", ".join(
-        f"{100 * found[network][FLOOR][f'{clock} ratio']:.0f} % ({network})"
-        for network in networks
-        if FLOOR in found[network]
+def take_turns(network: str, arguments: argparse.Namespace) -> dict[str, list[list[float]]]:
+    """Train a network in all ways, taking turns of one epoch; return the rows of seconds by way."""
+    trainers = {way: start_trainer(way, network, arguments) for way in WAYS if can_train(way, network)}
+    seconds: dict[str, list[list[float]]] = {way: [] for way in trainers}
+    for turn in range(arguments.rounds + 1):
+        for way, trainer in trainers.items():
+            requests, answers = cast(IO[str], trainer.stdin), cast(IO[str], trainer.stdout)
+            requests.write("\n")
+            requests.flush()
+            line = answers.readline()
+            if not line:
+                sys.exit(f"{way} has failed: python benchmarks/trainers.py '{way}' {network} {arguments.data}")
+            if turn:  # the first turn also allocates memory, fills caches and draws the first pictures
+                seconds[way].append([float(number) for number in line.split()])
+            print(network, way, line.strip(), flush=True)
+    for trainer in trainers.values():
+        cast(IO[str], trainer.stdin).close()
+        trainer.wait()
+    return seconds
+
+
+def can_train(way: str, network: str) -> bool:
+    """Return whether a way applies to the network and its packages are installed; print a missing package."""
+    missing = [name for name in PACKAGES_OF.get(way, ()) if not is_installed(name)]
+    if missing:
+        print(f"{way} is left out: {missing[0]} is not installed (pip install '.[bench]')")
+    return not missing and (way != FLOOR or network in DENSE)
+
+
+def start_trainer(way: str, network: str, arguments: argparse.Namespace) -> subprocess.Popen[str]:
+    """Start trainers.py for a way and a network."""
+    command = [*pin_to_cores(arguments.threads), sys.executable, str(ROOT / "benchmarks" / "trainers.py")]
+    return subprocess.Popen(
+        [*command, way, network, arguments.data],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(arguments.threads),
     )
+
+
+def summarise_turns(seconds: dict[str, list[list[float]]]) -> Results:
+    """Return the medians by way, and the medians of the ratios to aetrain.
+
+    A ratio compares times of the same turn, because the load of the machine may differ between turns.
+    """
+    results: Results = {}
+    for way, rows in seconds.items():
+        columns = zip(("wall", "cpu", "training"), zip(*rows, strict=True), strict=False)
+        results[way] = {name: statistics.median(column) for name, column in columns}
+        for number, name in enumerate(("wall", "cpu")):
+            ratios = [row[number] / own[number] for row, own in zip(rows, seconds["aetrain"], strict=True)]
+            results[way][f"{name} ratio"] = statistics.median(ratios)
+    return results
+
+
+TRAINING_HEAD = """## An epoch, compared with others
+
+The same network, data (grey MNIST), batches of 128, Adam and loss; the programs take turns of one epoch, each
+followed by a pass over the test images. `aetrain` is the full command with metrics, log, curves, pictures and
+weights. Compilation before the first epoch (`compile=true`, Keras) is left out: some seconds, once.
+Medians of up to {rounds} turns, {threads},
+{clock}; numbers without a unit are ratios to aetrain's time: 2.00 takes twice as long.
+"""
+
+
+def training_text(results: Results, clock: str) -> list[str]:
+    """Return the lines of the section of training."""
+    clock_name = {"cpu": "processor time", "wall": "wall-clock time"}[clock]
+    threads = "1 thread" if results["threads"] == 1 else f"{results['threads']} threads"
+    networks = [network for network in NETWORKS if network in results]
+    lines = [TRAINING_HEAD.format(rounds=results["rounds"], threads=threads, clock=clock_name)]
+    lines.append("| way | " + " | ".join(NETWORKS[network] for network in networks) + " |")
+    lines.append("|---" * (len(networks) + 1) + "|")
+    for way in WAYS:
+        cells = [training_cell(results[network], way, clock) for network in networks]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    shares, floors = [], []
+    for network in networks:
+        own = results[network]["aetrain"]
+        shares.append(f"{100 * (1 - own['training'] / own['wall']):.0f} % ({network})")
+        if FLOOR in results[network]:
+            floors.append(f"{100 * results[network][FLOOR][f'{clock} ratio']:.0f} % ({network})")
     return [
         *lines,
         "",
-        f"Of aetrain's epoch, on the wall, {shares} are not training: figures on",
-        "10,000 test images, log, curves, pictures, checkpoint. The share that its matrix products would take",
-        f"alone: {reached}.",
+        f"Of aetrain's epoch, in wall-clock time, {', '.join(shares)} are not training but metrics on",
+        "10,000 test images, log, curves, pictures and checkpoint. Its matrix products alone would take",
+        f"{', '.join(floors)}.",
         "",
     ]
+
+
+def training_cell(results: Results, way: str, clock: str) -> str:
+    """Return aetrain's seconds per epoch, or the ratio of another way; empty if it was not measured."""
+    if way not in results:
+        return ""
+    return f"{results[way][clock]:.2f} s" if way == "aetrain" else f"{results[way][f'{clock} ratio']:.2f}"
 
 
 # --- Precision and compiling ------------------------------------------------------------------------------------------
 
 
-def aetrain(words: Sequence[str], given: argparse.Namespace, program: Sequence[str] = ()) -> tuple[Results, str, float]:
-    """A run in a process of its own: its metrics, what it said, and the memory that it needed at most, MB."""
+def run_aetrain(overrides: Sequence[str], arguments: argparse.Namespace) -> tuple[Results, str, float]:
+    """Run aetrain in its own process; return its metrics, its output, and its peak memory in MB."""
     with tempfile.TemporaryDirectory() as folder:
-        said = [f"data_dir={given.data}", f"hydra.run.dir={folder}/run", *words]
-        code = (
-            "import resource, sys; from aetrain.cli import main; main(); print('peak', resource.getrusage(0).ru_maxrss)"
+        code = "import resource, sys; from aetrain.cli import main; main(); print(resource.getrusage(0).ru_maxrss)"
+        command = [*pin_to_cores(arguments.threads), sys.executable, "-c", code]
+        command += [f"data_dir={arguments.data}", f"hydra.run.dir={folder}/run", *overrides]
+        process = subprocess.run(
+            command, env=environment(arguments.threads), capture_output=True, text=True, check=True
         )
-        call = [*pinned(given.threads), sys.executable, "-c", code, *said]
-        done = subprocess.run(call, env=environment(given.threads), capture_output=True, text=True, check=True)
         metrics = json.loads((Path(folder) / "run" / "metrics.json").read_text())
-        return metrics, done.stdout, int(done.stdout.split()[-1]) / 1024
+        return metrics, process.stdout, int(process.stdout.split()[-1]) / 1024
 
 
-def precision(given: argparse.Namespace, before: Results) -> Results:
-    """The test loss after a few epochs in both precisions, the same seed."""
-    found: Results = {**before, "epochs": given.epochs}
-    for network in given.networks:
-        found[network] = {}
-        for word in ("float32", "fast"):
-            words = [*OVERRIDES[network], "views=none", f"epochs={given.epochs}", f"precision={word}"]
-            metrics, _, _ = aetrain(words, given)
-            found[network][word] = [metrics["test/loss"], metrics["train/seconds_per_epoch"]]
-        print("precision", network, found[network], flush=True)
-    return found
+def measure_precision(arguments: argparse.Namespace, before: Results) -> Results:
+    """Return the test loss after a few epochs in both precisions, with the same seed."""
+    results: Results = {**before, "epochs": arguments.epochs}
+    for network in arguments.networks:
+        results[network] = {}
+        for precision in ("float32", "fast"):
+            overrides = [*OVERRIDES[network], "views=none", f"epochs={arguments.epochs}", f"precision={precision}"]
+            metrics, _, _ = run_aetrain(overrides, arguments)
+            results[network][precision] = [metrics["test/loss"], metrics["train/seconds_per_epoch"]]
+        print("precision", network, results[network], flush=True)
+    return results
 
 
-def precision_text(found: Results) -> list[str]:
+def precision_text(results: Results) -> list[str]:
+    """Return the lines of the section of precision."""
     lines = [
         "## `precision=fast`",
         "",
-        "Training in bfloat16 (weights, optimizer, loss and all figures stay float32): the test loss after "
-        f"{found['epochs']} epochs,",
+        "Training in bfloat16 (weights, optimizer, loss and all metrics stay float32): the test loss after "
+        f"{results['epochs']} epochs,",
         "nats per image, same seed.",
         "",
         "| network | float32 | fast | difference |",
         "|---|---|---|---|",
     ]
-    for network in (n for n in NETWORKS if n in found):
-        exact, fast = found[network]["float32"][0], found[network]["fast"][0]
+    for network in (network for network in NETWORKS if network in results):
+        exact, fast = results[network]["float32"][0], results[network]["fast"][0]
         lines.append(f"| {NETWORKS[network]} | {exact:.3f} | {fast:.3f} | {100 * (fast / exact - 1):+.2f} % |")
     return [*lines, ""]
 
 
-def compiling(given: argparse.Namespace, before: Results) -> Results:
-    """What `compile=true` says of each network."""
-    found = dict(before)
-    for network in given.networks:
-        _, said, _ = aetrain([*OVERRIDES[network], "views=none", "epochs=1", "compile=true"], given)
-        found[network] = next(line for line in said.splitlines() if "compiled in" in line or "compile=true" in line)
-        print("compile", network, found[network], flush=True)
-    return found
+def measure_compilation(arguments: argparse.Namespace, before: Results) -> Results:
+    """Return the log line of `compile=true` by network."""
+    results = dict(before)
+    for network in arguments.networks:
+        _, output, _ = run_aetrain([*OVERRIDES[network], "views=none", "epochs=1", "compile=true"], arguments)
+        lines = [line for line in output.splitlines() if "compiled in" in line or "compile=true" in line]
+        results[network] = lines[0]
+        print("compile", network, results[network], flush=True)
+    return results
 
 
-def compiling_text(found: Results) -> list[str]:
-    lines = [
-        "## `compile=true`",
-        "",
-        "What the run itself says, on this machine's CPU; the optimizer's step comes on top. On a GPU the program is",
-        "recorded as a CUDA graph; that has not been measured.",
-        "",
-    ]
-    return [*lines, *(f"- {NETWORKS[network]}: {found[network]}" for network in NETWORKS if network in found), ""]
+COMPILATION_HEAD = """## `compile=true`
+
+The log line of a run of each network, on this machine's CPU. The times do not include the optimizer's step. On a GPU
+the compiled step is recorded as a CUDA graph; that has not been measured.
+"""
+
+
+def compilation_text(results: Results) -> list[str]:
+    """Return the lines of the section of compilation."""
+    lines = [f"- {NETWORKS[network]}: {results[network]}" for network in NETWORKS if network in results]
+    return [COMPILATION_HEAD, *lines, ""]
 
 
 # --- Start and memory -------------------------------------------------------------------------------------------------
@@ -234,140 +263,159 @@ STARTS = {
     "aetrain --cfg job": ["-m", "aetrain", "--cfg", "job"],
     "tab completion": ["-m", "aetrain", "-sc", "query=bash"],
 }
+FIRST_STEP_NAME = (
+    "from loaded data to the end of the first step of `model=vae`, including the metrics and pictures before it"
+)
 FIRST_STEP = """
 import os, sys, time
 import torch
-from aetrain import experiment, library
-from aetrain.training.fit import OptimizerStep
-began = 0.0
-load, step = experiment.load, OptimizerStep.step
-def loaded(parts):
-    global began
-    splits = load(parts)
-    began = time.process_time()
+from aetrain.api import compose_config
+from aetrain.runs import entry, train
+from aetrain.training.step import OptimizerStep
+start = 0.0
+load_data, step = train.load_data, OptimizerStep.__call__
+def load_and_start_clock(components):
+    global start
+    splits = load_data(components)
+    start = time.process_time()
     return splits
-def first(update, x):
-    step(update, x)
-    print("first", time.process_time() - began, flush=True)
+def take_first_step(optimizer_step, *batches):
+    step(optimizer_step, *batches)
+    print("first", time.process_time() - start, flush=True)
     os._exit(0)
-experiment.load, OptimizerStep.step = loaded, first
-experiment.run(*library.composed(sys.argv[1:]))
+train.load_data, OptimizerStep.__call__ = load_and_start_clock, take_first_step
+entry.run(*compose_config(sys.argv[1:]))
 """
 
 
-def start(given: argparse.Namespace, before: Results) -> Results:
-    """Processor seconds of answers without training, taking turns; and from loaded data to the first step's end."""
-    times: dict[str, list[float]] = {name: [] for name in STARTS}
-    extra = {"COMP_LINE": "aetrain dataset=", "COMP_POINT": "16"}
-    for _ in range(given.rounds):
-        for name, words in STARTS.items():
-            began = os.times()
-            subprocess.run(
-                [sys.executable, *words], env=environment(1) | extra, capture_output=True, check=True, cwd=ROOT
-            )
-            ended = os.times()
-            times[name].append(
-                ended.children_user + ended.children_system - began.children_user - began.children_system
-            )
-    found = {name: min(values) for name, values in times.items()}
+def measure_start(arguments: argparse.Namespace, before: Results) -> Results:
+    """Return processor seconds: of commands without training, which take turns, and until the end of the first step."""
+    seconds: dict[str, list[float]] = {name: [] for name in STARTS}
+    completion = {"COMP_LINE": "aetrain dataset=", "COMP_POINT": "16"}
+    for _ in range(arguments.rounds):
+        for name, options in STARTS.items():
+            start = children_seconds()
+            command = [sys.executable, *options]
+            subprocess.run(command, env=environment(1) | completion, capture_output=True, check=True, cwd=ROOT)
+            seconds[name].append(children_seconds() - start)
+    results = {name: min(values) for name, values in seconds.items()}
     with tempfile.TemporaryDirectory() as folder:
-        words = [f"data_dir={given.data}", f"hydra.run.dir={folder}/run", "model=vae"]
-        call = [sys.executable, "-c", FIRST_STEP, *words]
-        done = subprocess.run(call, env=environment(1), capture_output=True, text=True, check=True)
-    found[
-        "from loaded data to the end of the first step of `model=vae`, the figures and pictures before it included"
-    ] = float(done.stdout.split()[-1])
-    print("start", found, flush=True)
-    return found
+        overrides = [f"data_dir={arguments.data}", f"hydra.run.dir={folder}/run", "model=vae"]
+        command = [sys.executable, "-c", FIRST_STEP, *overrides]
+        process = subprocess.run(command, env=environment(1), capture_output=True, text=True, check=True)
+    results[FIRST_STEP_NAME] = float(process.stdout.split()[-1])
+    print("start", results, flush=True)
+    return results
 
 
-def start_text(found: Results) -> list[str]:
+def children_seconds() -> float:
+    """Return the processor seconds of all child processes that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def start_text(results: Results) -> list[str]:
+    """Return the lines of the section of the start."""
     lines = [
         "## Start",
         "",
-        "Processor seconds, the least of several, taking turns.",
+        "Processor seconds, the minimum of several measurements that take turns.",
         "",
         "| what | s | `import torch` = 1 |",
+        "|---|---|---|",
     ]
-    torch = found["import torch"]
-    return [*lines, "|---|---|---|", *(f"| {k} | {v:.2f} | {v / torch:.2f} |" for k, v in found.items()), ""]
+    torch = results["import torch"]
+    return [*lines, *(f"| {name} | {value:.2f} | {value / torch:.2f} |" for name, value in results.items()), ""]
 
 
 MEMORY = {
     "default run (`model=deep`, MNIST, 60,000 images)": [],
-    "the same with 30,000 images": ["dataset.subset=30000"],
+    "default run with 30,000 images": ["dataset.subset=30000"],
     "`model=deep model.hidden=[1000,500,250] model.code_dim=30`": OVERRIDES["deep"],
     "`model=conv`": OVERRIDES["conv"],
 }
 
 
-def memory(given: argparse.Namespace, before: Results) -> Results:
-    """Resident memory at its peak, MB."""
+def measure_memory(arguments: argparse.Namespace, before: Results) -> Results:
+    """Return the peak resident memory, in MB."""
     code = "import torch, resource; print(resource.getrusage(0).ru_maxrss)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = {"`import torch` alone": int(done.stdout) / 1024}
-    for name, words in MEMORY.items():
-        found[name] = aetrain([*words, "epochs=1"], given)[2]
-        print("memory", name, found[name], flush=True)
-    return found
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    results = {"`import torch` alone": int(process.stdout) / 1024}
+    for name, overrides in MEMORY.items():
+        results[name] = run_aetrain([*overrides, "epochs=1"], arguments)[2]
+        print("memory", name, results[name], flush=True)
+    return results
 
 
-def memory_text(found: Results) -> list[str]:
-    lines = [
-        "## Memory",
-        "",
-        "Resident memory at its peak, with pictures, figures and checkpoint. The data set stays as it is stored,",
-        "one byte a pixel; a batch becomes floats; a weight takes 16 bytes (itself, its gradient, Adam's means).",
-        "",
-        "| what | MB |",
-        "|---|---|",
-    ]
-    return [*lines, *(f"| {name} | {value:.0f} |" for name, value in found.items()), ""]
+MEMORY_HEAD = """## Memory
+
+Peak resident memory, with pictures, metrics and checkpoint. The data set is stored with one byte per pixel; a batch
+is converted to floats; a weight takes 16 bytes (itself, its gradient, Adam's means).
+
+| what | MB |
+|---|---|"""
 
 
-# --- The document -----------------------------------------------------------------------------------------------------
+def memory_text(results: Results) -> list[str]:
+    """Return the lines of the section of memory."""
+    return [MEMORY_HEAD, *(f"| {name} | {value:.0f} |" for name, value in results.items()), ""]
 
-SECTIONS = {"training": training, "precision": precision, "compile": compiling, "start": start, "memory": memory}
+
+# --- The page ---------------------------------------------------------------------------------------------------------
+
+SECTIONS: dict[str, Callable[[argparse.Namespace, Results], Results]] = {
+    "training": measure_training,
+    "precision": measure_precision,
+    "compile": measure_compilation,
+    "start": measure_start,
+    "memory": measure_memory,
+}
+TEXTS = {"precision": precision_text, "compile": compilation_text, "start": start_text, "memory": memory_text}
 
 
-def document(results: Results) -> str:
-    """docs/speed.md from all that has been measured."""
-    where = results["machine"]
+def write_document() -> None:
+    """Write docs/speed.md from the recorded results."""
+    results = read_results()
+    machine = results["machine"]
     lines = [
         "# Speed",
         "",
-        "Written by `make bench` (`python benchmarks/speed.py`), which says how each figure comes about; they",
-        "are in [speed.json](speed.json), which `--compare` takes. Ratios carry over to other machines.",
+        "`make bench` (`python benchmarks/speed.py`, which documents each measurement) writes this page and",
+        "[speed.json](speed.json), the input of `--compare`. Ratios carry over to other machines.",
         "",
-        f"Measured on {where['processor']}; {where['versions']}; {where['date']}.",
+        f"Measured on {machine['processor']}; {machine['versions']}; {machine['date']}.",
         "",
     ]
-    texts = {"precision": precision_text, "compile": compiling_text, "start": start_text, "memory": memory_text}
     if "training" in results:
         lines += training_text(results["training"], results["clock"])
-    for name, text in texts.items():
+    for name, text in TEXTS.items():
         if name in results:
             lines += text(results[name])
-    return "\n".join(lines).rstrip() + "\n"
+    DOCUMENT.write_text("\n".join(lines).rstrip() + "\n")
 
 
-def recorded() -> Results:
-    """What has been measured so far."""
+def read_results() -> Results:
+    """Return the recorded results."""
     return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
 
 
-def compared(new: Results, old: Results) -> list[str]:
-    """How an epoch of aetrain's has changed since an earlier file, network by network."""
+def compare(new: Results, old: Results) -> list[str]:
+    """Return a line per network on the change of aetrain's epoch since an earlier file."""
     clock, lines = new["clock"], []
     for network in NETWORKS:
-        pair = [r.get("training", {}).get(network, {}).get("aetrain", {}).get(clock) for r in (old, new)]
-        if None not in pair:
-            lines.append(f"{network}: {pair[0]:.2f} s then, {pair[1]:.2f} s now ({pair[1] / pair[0]:.2f})")
+        before, after = (epoch_seconds(results, network, clock) for results in (old, new))
+        if before is not None and after is not None:
+            lines.append(f"{network}: {before:.2f} s before, {after:.2f} s now ({after / before:.2f})")
     return lines
 
 
+def epoch_seconds(results: Results, network: str, clock: str) -> float | None:
+    """Return aetrain's recorded seconds per epoch; None if there are none."""
+    return results.get("training", {}).get(network, {}).get("aetrain", {}).get(clock)
+
+
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the sections, write the page, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], default=[])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -377,20 +425,21 @@ def main() -> None:
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--data", default=os.environ.get("AETRAIN_DATA", "data"))
     parser.add_argument("--compare", type=Path, help="an earlier speed.json")
-    given = parser.parse_args()
-    old = json.loads(given.compare.read_text()) if given.compare else None
-    began = time.perf_counter()
-    for name in given.sections or SECTIONS:
-        measured = SECTIONS[name](given, recorded().get(name, {}))
-        results = {**recorded(), "machine": machine(), name: measured}
-        results.setdefault("clock", given.clock)
+    arguments = parser.parse_args()
+    old = json.loads(arguments.compare.read_text()) if arguments.compare else None
+    start = time.perf_counter()
+    for name in arguments.sections or SECTIONS:
+        section = SECTIONS[name](arguments, read_results().get(name, {}))
+        results = {**read_results(), "machine": describe_machine(), name: section}
+        results.setdefault("clock", arguments.clock)
         if name == "training":
-            results["clock"] = given.clock
+            results["clock"] = arguments.clock
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        DOCUMENT.write_text(document(results))
+        write_document()
     print(DOCUMENT.read_text())
-    print(*([] if old is None else compared(recorded(), old)), sep="\n")
-    print(f"{time.perf_counter() - began:.0f} s; {DOCUMENT}")
+    if old is not None:
+        print(*compare(read_results(), old), sep="\n")
+    print(f"{time.perf_counter() - start:.0f} s; {DOCUMENT}")
 
 
 if __name__ == "__main__":

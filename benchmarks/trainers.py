@@ -1,8 +1,8 @@
-"""The same autoencoder trained in different ways, an epoch at a time when asked to: `contestants.py WAY NETWORK DATA`.
+"""The same autoencoder with several trainers, one epoch per request: `python benchmarks/trainers.py WAY NETWORK DATA`.
 
-Every way trains the same network on the 60,000 grey digits of MNIST in batches of 128 (Adam at 1e-3, cross-entropy of
-logits), and measures the loss of the 10,000 test images after each epoch. A line on stdin asks for an epoch; the
-seconds that it took are the answer on stdout. Started by speed.py, which takes turns between them.
+Every trainer trains the same network on the 60,000 grey digits of MNIST in batches of 128 (Adam at 1e-3, cross-entropy
+of logits), and computes the loss of the 10,000 test images after each epoch. A line on stdin requests an epoch; the
+answer on stdout is the seconds that it took. speed.py starts the trainers, and they take turns.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
-# The fully connected networks: units from the pixels to the code, and whether the code is random.
+# The fully connected networks: numbers of units from the pixels to the code, and whether the code is random.
 DENSE = {
     "dense": ([784, 256, 128], False),
     "vae": ([784, 400, 20], True),
@@ -30,31 +30,31 @@ OVERRIDES = {
 BATCH = 128
 
 
-class Over(BaseException):
-    """No further epoch is asked for."""
+class NoMoreRequests(BaseException):
+    """No further epoch is requested."""
 
 
-def answers(epoch: Callable[[], object]) -> None:
-    """Do an epoch whenever a line comes, and say how long it took."""
+def train_on_request(epoch: Callable[[], object]) -> None:
+    """Train an epoch for each line of stdin, and print its seconds."""
     for _ in sys.stdin:
-        began = now()
+        start = read_clocks()
         epoch()
-        say(began)
+        print_seconds(start)
 
 
-def now() -> tuple[float, float]:
-    """The clock on the wall, and the time that this process has spent on processors."""
+def read_clocks() -> tuple[float, float]:
+    """Return wall-clock time and the processor time of this process, in seconds."""
     return time.perf_counter(), time.process_time()
 
 
-def say(began: tuple[float, float], *figures: float) -> None:
-    """Answer with the seconds since then on both clocks."""
-    passed = (after - before for after, before in zip(now(), began, strict=True))
-    print(*passed, *figures, file=sys.__stdout__, flush=True)
+def print_seconds(start: tuple[float, float], *more: float) -> None:
+    """Print the seconds since `start` on both clocks, and more numbers."""
+    seconds = (end - begin for end, begin in zip(read_clocks(), start, strict=True))
+    print(*seconds, *more, file=sys.__stdout__, flush=True)
 
 
-def images(data: str) -> Iterator[Any]:
-    """Training and test pixels, uint8 [N, 784]."""
+def read_images(data: str) -> Iterator[Any]:
+    """Yield training and test pixels, uint8 [N, 784]."""
     from aetrain.data.mnist import Mnist
 
     return (part.pixels.flatten(1) for part in Mnist(path=data).read())
@@ -63,71 +63,72 @@ def images(data: str) -> Iterator[Any]:
 # --- aetrain ----------------------------------------------------------------------------------------------------------
 
 
-def by_aetrain(network: str, data: str, *more: str) -> None:
-    """The command as a user has it: figures, log, curves, pictures and checkpoint at each epoch's end."""
-    from aetrain import api
-    from aetrain.runs import train
+def train_with_aetrain(network: str, data: str, *more: str) -> None:
+    """Run the command in full: metrics, log, curves, pictures and checkpoint at the end of each epoch."""
+    from unittest import mock
 
-    fit = train.fit
-    began = now()
+    from aetrain.api import compose_config
+    from aetrain.runs import entry
+    from aetrain.training import loop
+
+    start = read_clocks()
 
     def wait() -> None:
-        nonlocal began
+        nonlocal start
         if not sys.stdin.readline():
-            raise Over
-        began = now()
+            raise NoMoreRequests
+        start = read_clocks()
 
-    def answer(run: Any) -> None:
-        say(began, run.seconds)
+    def answer(state: loop.TrainState) -> None:
+        print_seconds(start, state.seconds)
         wait()
 
-    def in_turns(state: Any, updates: Any, batches: Any, callbacks: Any, progress: Any) -> None:
+    def fit_on_request(state: Any, steps: Any, batches: Any, callbacks: Any, *options: Any) -> None:
         wait()
-        fit(state, updates, batches, [*callbacks, answer], progress)
+        loop.fit(state, steps, batches, [*callbacks, answer], *options)
 
-    train.fit = in_turns
-    with tempfile.TemporaryDirectory() as folder:
-        words = ["dataset=mnist", "device=cpu", f"data_dir='{data}'", "epochs=1000", f"hydra.run.dir='{folder}/run'"]
-        train.run(*api.composed([*words, *OVERRIDES[network], *more]))
+    with tempfile.TemporaryDirectory() as folder, mock.patch("aetrain.runs.train.fit", fit_on_request):
+        run = ["dataset=mnist", "device=cpu", f"data_dir='{data}'", "epochs=1000", f"hydra.run.dir='{folder}/run'"]
+        entry.run(*compose_config([*run, *OVERRIDES[network], *more]))
 
 
 # --- A loop by hand ---------------------------------------------------------------------------------------------------
 
 
-def network_by_hand(network: str) -> Any:
-    """A module whose `forward` gives logits [B, 784] and the loss's other term."""
+def make_network(network: str) -> Any:
+    """Return a module whose `forward` gives logits [B, 784], of a VAE also the KL summed over the batch."""
     from torch import nn
 
     if network == "conv":
-        return nn.Sequential(
-            *(
-                nn.Unflatten(1, (1, 28, 28)),
-                nn.Conv2d(1, 16, 3, 2, 1),
-                nn.ReLU(),
-                nn.Conv2d(16, 32, 3, 2, 1),
-                nn.ReLU(),
-            ),
-            *(nn.Flatten(), nn.Linear(1568, 32), nn.Linear(32, 1568), nn.ReLU(), nn.Unflatten(1, (32, 7, 7))),
-            *(nn.ConvTranspose2d(32, 16, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(16, 1, 3, 2, 1, 1), nn.Flatten()),
-        )
+        return make_convolutional_network()
     sizes, random = DENSE[network]
     encoder, decoder = [], []
-    for wide, narrow in itertools.pairwise(sizes[:-1]):
-        encoder += [nn.Linear(wide, narrow), nn.ReLU()]
-    for narrow, wide in itertools.pairwise(sizes[:0:-1]):
-        decoder += [nn.Linear(narrow, wide), nn.ReLU()]
+    for inputs, outputs in itertools.pairwise(sizes[:-1]):
+        encoder += [nn.Linear(inputs, outputs), nn.ReLU()]
+    for inputs, outputs in itertools.pairwise(sizes[:0:-1]):
+        decoder += [nn.Linear(inputs, outputs), nn.ReLU()]
     decoder.append(nn.Linear(sizes[1], sizes[0]))
     if random:
-        return Variational(nn.Sequential(*encoder), sizes[-2], sizes[-1], nn.Sequential(*decoder))
+        return make_vae(nn.Sequential(*encoder), sizes[-2], sizes[-1], nn.Sequential(*decoder))
     return nn.Sequential(*encoder, nn.Linear(sizes[-2], sizes[-1]), *decoder)
 
 
-def Variational(encoder: Any, features: int, code: int, decoder: Any) -> Any:
-    """The module of Kingma & Welling (2014); KL per image beside the logits."""
+def make_convolutional_network() -> Any:
+    """Return the convolutional network, with a code of 32 units."""
+    from torch import nn
+
+    encoder = [nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()]
+    code = [nn.Flatten(), nn.Linear(1568, 32), nn.Linear(32, 1568), nn.ReLU(), nn.Unflatten(1, (32, 7, 7))]
+    decoder = [nn.ConvTranspose2d(32, 16, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(16, 1, 3, 2, 1, 1)]
+    return nn.Sequential(nn.Unflatten(1, (1, 28, 28)), *encoder, *code, *decoder, nn.Flatten())
+
+
+def make_vae(encoder: Any, features: int, code: int, decoder: Any) -> Any:
+    """Return the module of Kingma & Welling (2014), whose `forward` gives logits [B, 784] and the summed KL."""
     import torch
     from torch import nn
 
-    class Module(nn.Module):
+    class VAE(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.encoder, self.decoder = encoder, decoder
@@ -139,11 +140,11 @@ def Variational(encoder: Any, features: int, code: int, decoder: Any) -> Any:
             z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
             return self.decoder(z), -0.5 * (1 + log_var - mean.pow(2) - log_var.exp()).sum()
 
-    return Module()
+    return VAE()
 
 
 def summed_loss(model: Any, x: Any) -> Any:
-    """The loss of a batch [B, 784], summed over its images."""
+    """Return the loss of a batch x [B, 784], summed over its images."""
     from torch.nn import functional as F
 
     out = model(x)
@@ -151,12 +152,12 @@ def summed_loss(model: Any, x: Any) -> Any:
     return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl
 
 
-def by_hand(network: str, data: str) -> None:
-    """Nothing but the tensor operations: a permutation, slices to floats, loss, gradients, fused Adam."""
+def train_by_hand(network: str, data: str) -> None:
+    """Train with the tensor operations alone: a permutation, slices to floats, loss, gradients, fused Adam."""
     import torch
 
-    train, test = images(data)
-    model = network_by_hand(network)
+    train, test = read_images(data)
+    model = make_network(network)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def epoch() -> float:
@@ -173,67 +174,73 @@ def by_hand(network: str, data: str) -> None:
                 total += summed_loss(model, pixels.to(torch.float32).div_(255))
         return total.item()
 
-    answers(epoch)
+    train_on_request(epoch)
 
 
-def by_hand_set_up_alike(network: str, data: str) -> None:
-    """The same loop with the same libraries below torch."""
-    from aetrain.training.backend.setup import set_up
+def train_by_hand_with_backend(network: str, data: str) -> None:
+    """Train with the same loop and with aetrain's settings of the libraries below torch."""
+    from aetrain.training.backend.setup import backend
 
-    with set_up():
-        by_hand(network, data)
+    with backend():
+        train_by_hand(network, data)
 
 
-def by_products(network: str, data: str) -> None:
-    """The floor of a fully connected network: the products of an epoch's training, there and back, nothing else."""
+def compute_products(network: str, data: str) -> None:
+    """Compute only the matrix products of an epoch of a fully connected network, forward and backward."""
     import torch
     from torch import nn
 
-    from aetrain.training.backend.setup import set_up
+    from aetrain.training.backend.setup import backend
 
-    model = network_by_hand(network)
-    todo: list[Callable[[], object]] = []
+    model = make_network(network)
+    products: list[Callable[[], object]] = []
 
-    def note(layer: Any, given: Any, out: Any) -> None:
-        x, g, w = given[0].detach().contiguous(), torch.randn_like(out), layer.weight.detach()
-        first = given[0].grad_fn is None  # nobody asks for the gradient of the pixels
-        todo.append(lambda: x @ w.t())
-        todo.append(lambda: g.t() @ x)
-        todo.extend([] if first else [lambda: g @ w])
+    def add_products(layer: Any, inputs: Any, outputs: Any) -> None:
+        x, g, w = inputs[0].detach().contiguous(), torch.randn_like(outputs), layer.weight.detach()
+        products.append(lambda: x @ w.t())
+        products.append(lambda: g.t() @ x)
+        if inputs[0].grad_fn is not None:  # the gradient of the pixels is not needed
+            products.append(lambda: g @ w)
 
     for layer in model.modules():
         if isinstance(layer, nn.Linear):
-            layer.register_forward_hook(note)
+            layer.register_forward_hook(add_products)
     model(torch.rand(BATCH, 784))
-    with set_up():
-        answers(lambda: [[product() for product in todo] for _ in range(-(-60000 // BATCH))])
+
+    def epoch() -> None:
+        for _ in range(-(-60000 // BATCH)):
+            for product in products:
+                product()
+
+    with backend():
+        train_on_request(epoch)
 
 
 # --- Others -----------------------------------------------------------------------------------------------------------
 
 
-def loaders(data: str) -> tuple[Any, Any]:
-    """The input pipeline that examples have: torchvision's data set, one image at a time, no workers."""
+def make_loaders(data: str) -> tuple[Any, Any]:
+    """Return the usual loaders of training and test images: torchvision's data set, image by image, without workers."""
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
-    with tempfile.TemporaryDirectory() as folder:  # where torchvision may unpack the archives
+    with tempfile.TemporaryDirectory() as folder:  # torchvision unpacks the archives into it
         raw = Path(folder) / "MNIST" / "raw"
         raw.mkdir(parents=True)
         for archive in (Path(data) / "MNIST" / "raw").glob("*.gz"):
             (raw / archive.name).symlink_to(archive)
-        to = transforms.ToTensor()
-        parts = [datasets.MNIST(folder, train=train, transform=to, download=True) for train in (True, False)]
+        to_tensor = transforms.ToTensor()
+        parts = [datasets.MNIST(folder, train=train, transform=to_tensor, download=True) for train in (True, False)]
     train, test = (DataLoader(part, batch_size=BATCH, shuffle=part.train) for part in parts)
     return train, test
 
 
-def by_example(network: str, data: str) -> None:
-    """As pytorch/examples does it: DataLoader, Adam, `.item()` at each step, a pass over the test set."""
+def train_like_example(network: str, data: str) -> None:
+    """Train like pytorch/examples: DataLoader, Adam, `.item()` at each step, a pass over the test set."""
     import torch
 
-    train, test = loaders(data)
-    model = network_by_hand(network)
+    train, test = make_loaders(data)
+    model = make_network(network)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def epoch() -> float:
@@ -252,20 +259,20 @@ def by_example(network: str, data: str) -> None:
                 total += summed_loss(model, x.flatten(1)).item()
         return total
 
-    answers(epoch)
+    train_on_request(epoch)
 
 
-def by_lightning(network: str, data: str) -> None:
-    """A LightningModule and its Trainer, with the logger and checkpoint that it has by default; no progress bar."""
+def train_with_lightning(network: str, data: str) -> None:
+    """Train a LightningModule with a Trainer, its default logger and checkpoint, and without a progress bar."""
     import lightning
     import torch
 
-    train, test = loaders(data)
+    train, test = make_loaders(data)
 
-    class Module(lightning.LightningModule):
+    class Module(lightning.LightningModule):  # type: ignore[misc, unused-ignore]
         def __init__(self) -> None:
             super().__init__()
-            self.net = network_by_hand(network)
+            self.net = make_network(network)
 
         def training_step(self, batch: Any, _: int) -> Any:
             loss = summed_loss(self.net, batch[0].flatten(1)) / len(batch[0])
@@ -278,93 +285,100 @@ def by_lightning(network: str, data: str) -> None:
         def configure_optimizers(self) -> Any:
             return torch.optim.Adam(self.parameters(), lr=1e-3)
 
-    class Turns(lightning.Callback):
-        began = now()
+    class EpochOnRequest(lightning.Callback):  # type: ignore[misc, unused-ignore]
+        start = read_clocks()
 
         def on_train_epoch_start(self, *_: object) -> None:
             if not sys.stdin.readline():
-                raise Over
-            self.began = now()
+                raise NoMoreRequests
+            self.start = read_clocks()
 
         def on_train_epoch_end(self, *_: object) -> None:  # after validation
-            say(self.began)
+            print_seconds(self.start)
 
     with tempfile.TemporaryDirectory() as folder:
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": folder}
         trainer = lightning.Trainer(
-            accelerator="cpu", max_epochs=1000, num_sanity_val_steps=0, callbacks=[Turns()], **quiet
+            accelerator="cpu", max_epochs=1000, num_sanity_val_steps=0, callbacks=[EpochOnRequest()], **quiet
         )
         trainer.fit(Module(), train, test)
 
 
-def by_keras(network: str, data: str) -> None:
-    """Keras on JAX: `fit` on arrays of floats, compiled by XLA."""
+def train_with_keras(network: str, data: str) -> None:
+    """Train with Keras on JAX: `fit` on arrays of floats, compiled by XLA."""
     os.environ["KERAS_BACKEND"] = "jax"
     import keras
     from keras import layers, ops
 
-    class RandomCall(layers.Layer):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seed = keras.random.SeedGenerator(0)
-
-        def call(self, given: Any) -> Any:
-            mean, log_var = given
-            self.add_loss(-0.5 * ops.mean(ops.sum(1 + log_var - ops.square(mean) - ops.exp(log_var), 1)))
-            return mean + ops.exp(0.5 * log_var) * keras.random.normal(ops.shape(mean), seed=self.seed)
-
-    train, test = (part.numpy().astype("float32") / 255 for part in images(data))
-    x = h = keras.Input((784,))
+    train, test = (part.numpy().astype("float32") / 255 for part in read_images(data))
+    x = keras.Input((784,))
     if network == "conv":
-        h = layers.Reshape((28, 28, 1))(h)
+        h = layers.Reshape((28, 28, 1))(x)
         for channels in (16, 32):
             h = layers.Conv2D(channels, 3, 2, "same", activation="relu")(h)
         h = layers.Dense(1568, activation="relu")(layers.Dense(32)(layers.Flatten()(h)))
         h = layers.Conv2DTranspose(16, 3, 2, "same", activation="relu")(layers.Reshape((7, 7, 32))(h))
         logits = layers.Flatten()(layers.Conv2DTranspose(1, 3, 2, "same")(h))
     else:
-        sizes, random = DENSE[network]
-        for units in sizes[1:-1]:
-            h = layers.Dense(units, activation="relu")(h)
-        z = (
-            RandomCall()([layers.Dense(sizes[-1])(h), layers.Dense(sizes[-1])(h)])
-            if random
-            else layers.Dense(sizes[-1])(h)
-        )
-        for units in sizes[-2:0:-1]:
-            z = layers.Dense(units, activation="relu")(z)
-        logits = layers.Dense(784)(z)
+        logits = keras_dense_logits(network, x)
     model = keras.Model(x, logits)
 
     def nll(target: Any, logits: Any) -> Any:
         return ops.sum(ops.softplus(logits) - target * logits, 1)
 
+    def fit(images: Any) -> None:
+        model.fit(images, images, batch_size=BATCH, epochs=1, validation_data=(test, test), verbose=0)
+
     model.compile(keras.optimizers.Adam(1e-3), nll)
-    model.fit(
-        train[: 2 * BATCH], train[: 2 * BATCH], batch_size=BATCH, validation_data=(test, test), verbose=0
-    )  # compiled
-    answers(lambda: model.fit(train, train, batch_size=BATCH, epochs=1, validation_data=(test, test), verbose=0))
+    fit(train[: 2 * BATCH])  # compiles
+    train_on_request(lambda: fit(train))
+
+
+def keras_dense_logits(network: str, x: Any) -> Any:
+    """Return the logits [B, 784] of a fully connected network for an input x [B, 784]."""
+    import keras
+    from keras import layers, ops
+
+    class Sampling(layers.Layer):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.seed = keras.random.SeedGenerator(0)
+
+        def call(self, inputs: Any) -> Any:
+            mean, log_var = inputs
+            self.add_loss(-0.5 * ops.mean(ops.sum(1 + log_var - ops.square(mean) - ops.exp(log_var), 1)))
+            return mean + ops.exp(0.5 * log_var) * keras.random.normal(ops.shape(mean), seed=self.seed)
+
+    sizes, random = DENSE[network]
+    h = x
+    for units in sizes[1:-1]:
+        h = layers.Dense(units, activation="relu")(h)
+    code = [layers.Dense(sizes[-1])(h) for _ in range(2 if random else 1)]
+    z = Sampling()(code) if random else code[0]
+    for units in sizes[-2:0:-1]:
+        z = layers.Dense(units, activation="relu")(z)
+    return layers.Dense(784)(z)
 
 
 FLOOR = "matrix products alone"
 WAYS: dict[str, Callable[[str, str], None]] = {
-    "aetrain": by_aetrain,
-    "aetrain compile=true": lambda network, data: by_aetrain(network, data, "compile=true"),
-    "aetrain precision=fast": lambda network, data: by_aetrain(network, data, "precision=fast"),
-    "aetrain compile=true precision=fast": lambda network, data: by_aetrain(
+    "aetrain": train_with_aetrain,
+    "aetrain compile=true": lambda network, data: train_with_aetrain(network, data, "compile=true"),
+    "aetrain precision=fast": lambda network, data: train_with_aetrain(network, data, "precision=fast"),
+    "aetrain compile=true precision=fast": lambda network, data: train_with_aetrain(
         network, data, "compile=true", "precision=fast"
     ),
-    "loop by hand": by_hand,
-    "loop by hand, set up alike": by_hand_set_up_alike,
-    FLOOR: by_products,
-    "PyTorch example, DataLoader": by_example,
-    "Lightning, DataLoader": by_lightning,
-    "Keras on JAX": by_keras,
+    "loop by hand": train_by_hand,
+    "loop by hand, set up alike": train_by_hand_with_backend,
+    FLOOR: compute_products,
+    "PyTorch example, DataLoader": train_like_example,
+    "Lightning, DataLoader": train_with_lightning,
+    "Keras on JAX": train_with_keras,
 }
-NEEDS = {"Lightning, DataLoader": ("lightning",), "Keras on JAX": ("keras", "jax")}
+PACKAGES_OF = {"Lightning, DataLoader": ("lightning",), "Keras on JAX": ("keras", "jax")}
 
 
 if __name__ == "__main__":
     way, network, data = sys.argv[1:]
-    with redirect_stdout(sys.stderr), suppress(Over):
+    with redirect_stdout(sys.stderr), suppress(NoMoreRequests):
         WAYS[way](network, str(Path(data).resolve()))

@@ -1,10 +1,10 @@
-"""What codes are good for, measured: run the table's rows, keep what they came to, and write docs/uses.md.
+"""Measure uses of a code: run the rows of a table, record the results, and write docs/uses.md.
 
     python benchmarks/uses.py few_labels [--seeds 5] [--minutes 8]
     python benchmarks/uses.py codes [--minutes 8]
 
-Every row is a command, run once a seed, seed after seed; a table can be made in pieces, as what has been measured is
-recorded in docs/uses/ and not measured again. `--minutes` begins nothing more after so long.
+Every row is a command, which runs once per seed. A table can be made in pieces: docs/uses/ records each result, and
+recorded rows are not measured again. After `--minutes`, no further row starts.
 """
 
 import argparse
@@ -28,11 +28,11 @@ RECORDS = DOCS / "uses"
 FINETUNE = "experiment=pretrain_finetune"
 SMALLER = ["model.hidden=[500,500]", "model.code_dim=2000"]
 ONE_LAYER = ["model.hidden=[]", "model.code_dim=1024"]
-MACHINE = [*ONE_LAYER, "pretrain.epochs=3"]
+RBM = [*ONE_LAYER, "pretrain.epochs=3"]
 
-# The rows of each table: what it is called, and what `aetrain` is told.
+# The rows of each table: name and overrides.
 LABELS: dict[str, list[str]] = {
-    "784-1024-10, RBM": [FINETUNE, *MACHINE],
+    "784-1024-10, RBM": [FINETUNE, *RBM],
     "784-1024-10, autoencoder": [FINETUNE, *ONE_LAYER, "pretrain=none", "epochs=2"],
     "784-1024-10, denoising autoencoder": [FINETUNE, *ONE_LAYER, "pretrain=none", "epochs=2", "noise=masking"],
     "784-1000-1000-500-10, stack of RBMs": [FINETUNE],
@@ -47,7 +47,7 @@ LABELS: dict[str, list[str]] = {
 PROBED = ["measures=[few_labels,probes]", "measures.probes.images=60000", "measures.probes.methods=[linear]"]
 LONGER = "784-1024-10, RBM, 60 epochs"
 ALL_LABELS: dict[str, list[str]] = {
-    "784-1024-10, RBM": [FINETUNE, *MACHINE, *PROBED, "measures.few_labels.labels=[60000]"],
+    "784-1024-10, RBM": [FINETUNE, *RBM, *PROBED, "measures.few_labels.labels=[60000]"],
     LONGER: [
         *(FINETUNE, *ONE_LAYER, "pretrain.epochs=60", "pretrain.lr=0.05"),
         *(*PROBED, "measures.few_labels.labels=[100,1000,10000,60000]"),
@@ -65,72 +65,73 @@ FAMILIES: dict[str, list[str]] = {
     "WAE-MMD": ["model=wae"],
     "VQ-VAE": ["model=vqvae"],
 }
-SHOWN = "mnist: variational"  # the row of which the picture is
+PICTURE_ROW = "mnist: variational"  # the row whose neighbours the page shows
 
 
 def rows(table: str, seeds: int) -> Iterator[tuple[str, int, list[str]]]:
-    """Name, seed and command of every piece of a table, network by network and seed by seed."""
+    """Yield name, seed and overrides of the runs of a table, network by network and seed by seed."""
     if table == "few_labels":
         for network in dict.fromkeys(name.partition(",")[0] for name in LABELS):
-            ours = [name for name in LABELS if name.startswith(network)]
-            yield from ((name, seed, LABELS[name]) for seed in range(seeds) for name in ours)
+            names = [name for name in LABELS if name.startswith(network)]
+            for seed in range(seeds):
+                yield from ((name, seed, LABELS[name]) for name in names)
     elif table == "all_labels":
-        yield from ((name, 0, said) for name, said in ALL_LABELS.items())
+        yield from ((name, 0, overrides) for name, overrides in ALL_LABELS.items())
     else:
         measures = ["measures=[probes,retrieval]", "epochs=5", "views=none"]
-        for name, said in FAMILIES.items():
+        for name, overrides in FAMILIES.items():
             for dataset in ("mnist", "fashion"):
-                yield f"{dataset}: {name}", 0, [f"dataset={dataset}", *said, *measures]
+                yield f"{dataset}: {name}", 0, [f"dataset={dataset}", *overrides, *measures]
 
 
-def recorded(table: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Metrics by row and seed."""
+def read_records(table: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the recorded metrics by row and seed."""
     file = RECORDS / f"{table}.json"
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def measured(table: str, seeds: int, minutes: float, outputs: Path) -> None:
-    """Run what is not recorded yet, and record it. The controls that pieces have in common are kept in `outputs`."""
-    began = time.monotonic()
-    controls = outputs / "controls.json"
-    if controls.is_file():
-        probes._KNOWN.update((tuple(key), figures) for key, figures in json.loads(controls.read_text()))
-    for name, seed, said in rows(table, seeds):
-        known = recorded(table)
-        if str(seed) in known.get(name, {}):
+def measure(table: str, seeds: int, minutes: float, outputs: Path) -> None:
+    """Run the rows that are not recorded, and record them. `outputs` keeps the baselines, which rows share."""
+    start = time.monotonic()
+    baselines = outputs / "controls.json"
+    if baselines.is_file():
+        for key, metrics in json.loads(baselines.read_text()):
+            probes._BASELINE_METRICS[tuple(key)] = metrics
+    for name, seed, overrides in rows(table, seeds):
+        records = read_records(table)
+        if str(seed) in records.get(name, {}):
             continue
-        if time.monotonic() - began > 60 * minutes:
+        if time.monotonic() - start > 60 * minutes:
             return
-        place = place_of(outputs, table, name, seed)
-        run = aetrain.run([*said, f"seed={seed}", f"hydra.run.dir={place}"])
-        figures = {key.partition("/")[2]: round(value, 4) for key, value in run.metrics.items() if is_use(key)}
+        run = aetrain.run([*overrides, f"seed={seed}", f"hydra.run.dir={directory_of(outputs, table, name, seed)}"])
+        metrics = {key.partition("/")[2]: round(value, 4) for key, value in run.metrics.items() if is_use(key)}
         if table == "codes":
-            figures["code_dim"] = run.model.code_dim
-        known.setdefault(name, {})[str(seed)] = figures
+            metrics["code_dim"] = run.model.code_dim
+        records.setdefault(name, {})[str(seed)] = metrics
         RECORDS.mkdir(parents=True, exist_ok=True)
-        (RECORDS / f"{table}.json").write_text(json.dumps(known, indent=1) + "\n")
-        controls.write_text(json.dumps(list(probes._KNOWN.items())))
-        print(name, seed, figures, flush=True)
+        (RECORDS / f"{table}.json").write_text(json.dumps(records, indent=1) + "\n")
+        baselines.write_text(json.dumps(list(probes._BASELINE_METRICS.items())))
+        print(name, seed, metrics, flush=True)
 
 
-def like_images(outputs: Path) -> None:
-    """The picture of what is found by pixels and by code, of the row SHOWN, where it has been run."""
-    place = place_of(outputs, "codes", SHOWN, 0)
-    if not (place / "metrics.json").is_file():
+def draw_neighbours(outputs: Path) -> None:
+    """Draw the nearest neighbours by pixels and by code of the row `PICTURE_ROW`, if its run is finished."""
+    directory = directory_of(outputs, "codes", PICTURE_ROW, 0)
+    if not (directory / "metrics.json").is_file():
         return
-    run = aetrain.load(place)
+    run = aetrain.load(directory)
     dataset = dataset_of(run.config)
     context = context_factory(run.model, dataset.load().test, dataset.prepare, noise_of(run))(0)
     Neighbours(count=4)(context).save(DOCS / "figures" / "uses")
 
 
-def place_of(outputs: Path, table: str, name: str, seed: int) -> Path:
-    """Where a row's run goes."""
+def directory_of(outputs: Path, table: str, name: str, seed: int) -> Path:
+    """Return the directory of a row's run."""
     return outputs / table / re.sub(r"[^\w()-]+", "_", name) / f"seed{seed}"
 
 
 def is_use(key: str) -> bool:
-    """Whether a figure of metrics.json says what a code is good for."""
+    """Return whether a metric of metrics.json measures a use of the code."""
     return key.startswith(("test/finetuned", "test/probe", "test/precision"))
 
 
@@ -148,8 +149,8 @@ pretrains on all 60,000 images without labels, then trains encoder and classifie
 baseline starts from the random weights with which pretraining began. The numbers are accuracies in %. Both are trained
 in the same way: Adam at 0.001, batches of 32,
 {protocol}. No setting is chosen on held-out labels.
-Each seed draws its own labelled images, balanced over the classes. Pretraining is short: {rbm_epochs} epochs
-for the RBM of 784-1024, {other_epochs} for all others (per layer where it trains layer by layer). Units are sigmoid; the last
+Each seed draws its own labelled images, balanced over the classes. Pretraining is short: {rbm} epochs
+for the RBM of 784-1024, {rest} for all others (per layer where it trains layer by layer). Units are sigmoid; the last
 number of a network is the number of classes.
 """
 FEW_TAIL = """
@@ -194,94 +195,117 @@ PROBES = {
 
 
 def cell(values: Sequence[float]) -> str:
-    """Mean ± standard deviation, or the one value, to two decimals."""
+    """Return mean ± standard deviation, or the one value, to two decimals."""
     if len(values) < 2:
         return "".join(f"{value:.2f}" for value in values)
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
+def command_table(commands: dict[str, list[str]], names: Sequence[str]) -> list[str]:
+    """Return the lines of the table with the overrides of the rows `names`."""
+    text = ["| network, pretraining | `aetrain ...` |", "|---|---|"]
+    return text + [f"| {name} | `{' '.join(commands[name])}` |" for name in names]
+
+
 def few_labels() -> list[str]:
-    """The table of few labels."""
-    known = recorded("few_labels")
-    if not known:
+    """Return the section of few labels."""
+    records = read_records("few_labels")
+    if not records:
         return []
-    counts = sorted({int(key.split("_")[1]) for one in known.values() for f in one.values() for key in f})
-    given = OmegaConf.load(ROOT / "configs" / "measures" / "few_labels.yaml").few_labels
-    protocol = f"{given.steps:,} steps or {given.epochs} epochs, whichever is more"
-    stack = OmegaConf.load(ROOT / "configs" / "experiment" / "pretrain_finetune.yaml").pretrain.epochs
-    machine = MACHINE[-1].partition("=")[2]
-    text = [FEW_HEAD.format(command=FINETUNE, protocol=protocol, stack=stack, machine=machine)]
+    keys: set[str] = set()
+    for seeds in records.values():
+        keys.update(*seeds.values())
+    counts = sorted({int(key.split("_")[1]) for key in keys})
     columns = [f"{count:,} labels | random start" for count in counts]
+    text = [few_labels_head()]
     text += ["| network, pretraining | seeds | " + " | ".join(columns) + " |", "|---|---|" + "---|---|" * len(counts)]
-    for name in [name for name in LABELS if name in known]:
-        each = list(known[name].values())
-        cells = [cell([f[f"finetuned_{c}{end}"] for f in each]) for c in counts for end in ("", "_random")]
-        text.append(f"| {name} | {len(each)} | " + " | ".join(cells) + " |")
-    text += [FEW_TAIL, "| network, pretraining | `aetrain ...` |", "|---|---|"]
-    text += [f"| {name} | `{' '.join(said)}` |" for name, said in LABELS.items() if name in known]
-    return [*text, ""]
+    names = [name for name in LABELS if name in records]
+    for name in names:
+        seeds = records[name]
+        cells = []
+        for count in counts:
+            cells.append(cell([metrics[f"finetuned_{count}"] for metrics in seeds.values()]))
+            cells.append(cell([metrics[f"finetuned_{count}_random"] for metrics in seeds.values()]))
+        text.append(f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |")
+    return [*text, FEW_TAIL, *command_table(LABELS, names), ""]
+
+
+def few_labels_head() -> str:
+    """Return the introduction of few labels, with the numbers of the configs."""
+    measure = OmegaConf.load(ROOT / "configs" / "measures" / "few_labels.yaml").few_labels
+    protocol = f"{measure.steps:,} steps or {measure.epochs} epochs, whichever is more"
+    epochs = OmegaConf.load(ROOT / "configs" / "experiment" / "pretrain_finetune.yaml").pretrain.epochs
+    return FEW_HEAD.format(command=FINETUNE, protocol=protocol, rest=epochs, rbm=RBM[-1].partition("=")[2])
 
 
 def all_labels() -> list[str]:
-    """The table of all labels."""
-    known = recorded("all_labels")
-    text = []
-    for name in known:
-        (one,) = known[name].values()
-        errors = [100 - one[key] for key in ("probe_linear", "finetuned_60000", "finetuned_60000_random")]
+    """Return the section of all labels."""
+    records = read_records("all_labels")
+    if not records:
+        return []
+    text = [ALL_HEAD]
+    for name, seeds in records.items():
+        (metrics,) = seeds.values()
+        errors = [100 - metrics[key] for key in ("probe_linear", "finetuned_60000", "finetuned_60000_random")]
         text.append(f"| {name} | " + " | ".join(f"{error:.2f}" for error in errors) + " |")
-    said = ["", "| network, pretraining | `aetrain ...` |", "|---|---|"]
-    said += [f"| {name} | `{' '.join(ALL_LABELS[name])}` |" for name in known]
-    few = [
-        f"{count:,} labels: {one[f'finetuned_{count}']:.2f} % right, from a random start "
-        f"{one[f'finetuned_{count}_random']:.2f}"
-        for one in known.get(LONGER, {}).values()
-        for count in (100, 1000, 10000)
-    ]
-    shown = [f"With few labels, after 60 epochs (one seed): {'; '.join(few)}."] if few else []
-    return [ALL_HEAD, *text, *said, ALL_TAIL, *shown, ""] if known else []
+    text += ["", *command_table(ALL_LABELS, list(records)), ALL_TAIL]
+    if LONGER in records:
+        (metrics,) = records[LONGER].values()
+        parts = []
+        for count in (100, 1000, 10000):
+            pretrained, random = metrics[f"finetuned_{count}"], metrics[f"finetuned_{count}_random"]
+            parts.append(f"{count:,} labels: {pretrained:.2f} %, from a random start {random:.2f} %")
+        text.append(f"Accuracy with few labels after 60 epochs (one seed): {'; '.join(parts)}.")
+    return [*text, ""]
 
 
 def codes() -> list[str]:
-    """The tables of probes and retrieval."""
-    known = recorded("codes")
-    text = []
+    """Return the section of probes and retrieval."""
+    records = read_records("codes")
+    text: list[str] = []
     for dataset in ("mnist", "fashion"):
-        ours = {name: known[f"{dataset}: {name}"]["0"] for name in FAMILIES if f"{dataset}: {name}" in known}
-        if not ours:
+        families = {name: records[f"{dataset}: {name}"]["0"] for name in FAMILIES if f"{dataset}: {name}" in records}
+        if not families:
             continue
-        text += [CODES_HEAD.format(dataset=dataset)] if not text else []
-        text += [f"### {dataset}", "", "| code | `aetrain ...` | units | " + " | ".join(PROBES) + " |"]
-        text += ["|---|---|---" + "|---" * len(PROBES) + "|"]
-        controls = {}
-        for name, f in ours.items():
-            units = int(f["code_dim"])
-            cells = [f"{f[key]:.2f}" for key in PROBES.values()]
-            text.append(f"| {name} | `{' '.join(FAMILIES[name])}` | {units} | " + " | ".join(cells) + " |")
-            controls["pixels", 784] = [f"{f[key + '_pixels']:.2f}" for key in PROBES.values()]
-            controls["PCA", units] = [f"{f[key + '_pca']:.2f}" for key in PROBES.values()]
-        text += [f"| {name} | | {units} | " + " | ".join(cells) + " |" for (name, units), cells in controls.items()]
-        text += [""]
+        if not text:
+            text.append(CODES_HEAD.format(dataset=dataset))
+        text += [f"### {dataset}", "", *codes_table(families), ""]
     return [*text, CODES_TAIL] if text else []
 
 
+def codes_table(families: dict[str, dict[str, float]]) -> list[str]:
+    """Return the lines of a data set's table: the codes, then the baselines."""
+    text = [
+        "| code | `aetrain ...` | units | " + " | ".join(PROBES) + " |",
+        "|---|---|---" + "|---" * len(PROBES) + "|",
+    ]
+    baselines = {}
+    for name, metrics in families.items():
+        units = int(metrics["code_dim"])
+        cells = [f"{metrics[key]:.2f}" for key in PROBES.values()]
+        text.append(f"| {name} | `{' '.join(FAMILIES[name])}` | {units} | " + " | ".join(cells) + " |")
+        baselines["pixels", 784] = [f"{metrics[key + '_pixels']:.2f}" for key in PROBES.values()]
+        baselines["PCA", units] = [f"{metrics[key + '_pca']:.2f}" for key in PROBES.values()]
+    return text + [f"| {name} | | {units} | " + " | ".join(cells) + " |" for (name, units), cells in baselines.items()]
+
+
 def write_document() -> None:
-    """Make docs/uses.md of all that is recorded."""
+    """Write docs/uses.md from the recorded results."""
     (DOCS / "uses.md").write_text("\n".join([HEAD, *few_labels(), *all_labels(), *codes()]).rstrip() + "\n")
 
 
 def main() -> None:
-    """Measure, record, write."""
+    """Measure, record and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", choices=["few_labels", "all_labels", "codes", []])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs" / "uses")
-    given = parser.parse_args()
-    for table in given.tables:
-        measured(table, given.seeds, given.minutes, given.outputs)
-    if "codes" in given.tables:
-        like_images(given.outputs)
+    arguments = parser.parse_args()
+    for table in arguments.tables:
+        measure(table, arguments.seeds, arguments.minutes, arguments.outputs)
+    if "codes" in arguments.tables:
+        draw_neighbours(arguments.outputs)
     write_document()
 
 

@@ -162,11 +162,11 @@ KINDS: dict[str, Callable[[Path, random.Random], list[str]]] = {
 }
 
 
-def tried(kind: str, whole: Path, folder: Path, seed: int) -> str:
-    """Damage one input in a copy of `whole` and run the command on it; return the problems of the answer, if any."""
+def tried(kind: str, originals: Path, folder: Path, seed: int) -> str:
+    """Damage one input in a copy of `originals` and run the command on it; return its problems, if any."""
     if folder.exists():
         shutil.rmtree(folder)
-    shutil.copytree(whole, folder)
+    shutil.copytree(originals, folder)
     arguments = KINDS[kind](folder, random.Random(seed))
     try:
         outcome = command(arguments, folder)

@@ -39,23 +39,23 @@ def small_disk(unshare: list[str], folder: Path, task: str, *overrides: str) -> 
 
 def filled(disk: Path, overrides: list[str]) -> list[dict[str, Any]]:
     """Run on a disk with space for a part of the files of the run, then with enough space."""
-    whole = disk.parent / "whole"
-    needed = _used_bytes(_run(overrides, disk.parent, whole))
+    uninterrupted = disk.parent / "uninterrupted"
+    needed = _used_bytes(_run(overrides, disk.parent, uninterrupted))
     free_sizes = [needed * part // 5 for part in range(5)]
-    return [_run_twice(overrides, disk, whole, partial(_fill, disk, size)) for size in free_sizes]
+    return [_run_twice(overrides, disk, uninterrupted, partial(_fill, disk, size)) for size in free_sizes]
 
 
 def read_only(disk: Path, overrides: list[str]) -> list[dict[str, Any]]:
     """Resume a run on a read-only disk, then on the same disk when it can be written to."""
-    whole = disk.parent / "whole"
-    _run([*overrides, "epochs=4"], disk.parent, whole)
+    uninterrupted = disk.parent / "uninterrupted"
+    _run([*overrides, "epochs=4"], disk.parent, uninterrupted)
     _run(overrides, disk.parent, disk / "run")
 
     def remount_read_only() -> Callable[[], None]:
         _remount(disk, "ro")
         return partial(_remount, disk, "rw")
 
-    return [_run_twice([*overrides, "epochs=4"], disk, whole, remount_read_only)]
+    return [_run_twice([*overrides, "epochs=4"], disk, uninterrupted, remount_read_only)]
 
 
 TASKS = {"filled": filled, "read_only": read_only}
@@ -66,7 +66,7 @@ def _remount(disk: Path, mode: str) -> None:
 
 
 def _run_twice(
-    overrides: list[str], disk: Path, whole: Path, block: Callable[[], Callable[[], None]]
+    overrides: list[str], disk: Path, uninterrupted: Path, block: Callable[[], Callable[[], None]]
 ) -> dict[str, Any]:
     """Run the same command on a blocked disk and on the unblocked disk; return both outcomes.
 
@@ -86,7 +86,7 @@ def _run_twice(
     if any(name.endswith("checkpoint/state.json") for name in files):
         api.load(run)
     repeated = command(arguments, disk.parent)
-    differing = differences(fingerprint(whole), fingerprint(run))
+    differing = differences(fingerprint(uninterrupted), fingerprint(run))
     shutil.rmtree(run)
     unfinished = [name for name in files if name.endswith(".new")]
     return {

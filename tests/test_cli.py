@@ -153,6 +153,7 @@ def check_failed_sweep(outcome: Outcome, sweep: Path) -> None:
     assert f"failed: {cause}" in outcome.out
 
 
+@pytest.mark.slow
 def test_failed_run_records_its_cause_and_the_others_finish(tmp_path: Path) -> None:
     outcome = command(["-m", *LINEAR, "sparsity=topk", "sparsity.k=500,5"], tmp_path)
     check_failed_sweep(outcome, only_sweep(tmp_path))
@@ -165,6 +166,7 @@ def test_failed_run_of_a_parallel_sweep(tmp_path: Path) -> None:
     check_failed_sweep(process(arguments, tmp_path), only_sweep(tmp_path))
 
 
+@pytest.mark.slow
 def test_sweep_over_the_seed_only(tmp_path: Path) -> None:
     """The runs are named by the seed, and are in the directory of the sweep."""
     run_cleanly(["-m", *LINEAR, "seed=0,1"], tmp_path)

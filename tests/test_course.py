@@ -50,8 +50,12 @@ def _sets(words: list[str], setting: str) -> bool:
 
 
 def training_commands() -> list[object]:
-    """Return the commands that train; sweeps are slow."""
-    return [pytest.param(line, marks=pytest.mark.slow if " -m " in line else ()) for line in TRAINING]
+    """Return the commands that train; some need the real data."""
+    return [pytest.param(line, marks=pytest.mark.data if needs_data(line) else ()) for line in TRAINING]
+
+
+def needs_data(line: str) -> bool:
+    return any(word in NEEDS_28_PIXELS for word in line.split())
 
 
 def test_lessons_are_numbered_in_order_and_enough() -> None:
@@ -83,11 +87,12 @@ def test_link_targets_exist() -> None:
             assert (DOCS / target.partition("#")[0]).is_file(), target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", training_commands())
 def test_training_commands_run(line: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     words = line.split()[1:]
     extra = tiny_overrides(words)
-    if any(word in NEEDS_28_PIXELS for word in words):
+    if needs_data(line):
         extra.append(f"data_dir={request.getfixturevalue('data_dir')}")
     else:
         extra.append("dataset=digits")

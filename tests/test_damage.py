@@ -12,7 +12,7 @@ from conftest import TINY
 from aetrain import api
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 
-DRAWN = (*TINY, "model=linear", "views=default", "~views.code", "~views.reconstructions", "epochs=3")
+WITH_PICTURES = (*TINY, "model=linear", "views=default", "~views.code", "~views.reconstructions", "epochs=3")
 
 
 def cut_in_half(file: Path) -> None:
@@ -30,24 +30,18 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a run of three epochs and the same run of four."""
     folder = tmp_path_factory.mktemp("damage")
     for epochs in (3, 4):
-        run_command([*DRAWN, f"epochs={epochs}", f"hydra.run.dir=epochs{epochs}"], folder)
+        run_command([*WITH_PICTURES, f"epochs={epochs}", f"hydra.run.dir=epochs{epochs}"], folder)
     return folder
 
 
-# Every file of a run's directory except the previous checkpoint, which is not read here.
-FILES = [
-    *(
-        ".hydra/config.yaml",
-        ".hydra/overrides.yaml",
-        ".hydra/lock",
-        "aetrain.log",
-        "history.jsonl",
-        "findings.json",
-        "events*",
-    ),
-    *("checkpoint/model.safetensors", "checkpoint/training.pt", "checkpoint/journal.jsonl", "checkpoint/state.json"),
-    *("checkpoint.pictures/0", "checkpoint.pictures/3", "figures/decoder_units.png"),
-]
+# Every file of a run's directory except the previous checkpoint, which is not read.
+FAST_FILES = (".hydra/config.yaml", "events*", "checkpoint/model.safetensors", "checkpoint/state.json")
+SLOW_FILES = (
+    *(".hydra/overrides.yaml", ".hydra/lock", "aetrain.log", "history.jsonl", "findings.json"),
+    *("checkpoint/training.pt", "checkpoint/journal.jsonl", "checkpoint.pictures/0", "checkpoint.pictures/3"),
+    "figures/decoder_units.png",
+)
+FILES = [*FAST_FILES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_FILES)]
 
 
 def damaged_copy(originals: Path, folder: Path, pattern: str, damage: Callable[[Path], None]) -> Path:
@@ -62,7 +56,7 @@ def damaged_copy(originals: Path, folder: Path, pattern: str, damage: Callable[[
 @pytest.mark.parametrize("pattern", FILES)
 def test_run_with_a_lost_file_ends_exactly_as_without(pattern: str, originals: Path, tmp_path: Path) -> None:
     run = damaged_copy(originals, tmp_path, pattern, Path.unlink)
-    run_command([*DRAWN, "hydra.run.dir=run"], tmp_path)
+    run_command([*WITH_PICTURES, "hydra.run.dir=run"], tmp_path)
     assert not differences(fingerprint(originals / "epochs3"), fingerprint(run))
 
 

@@ -34,7 +34,7 @@ def unshare() -> list[str]:
     """Return the beginning of a command that runs in its own mount namespace; skip the test where there is none."""
     words = namespace()
     if not words:
-        pytest.skip("no file system can be mounted here, not even in a user namespace")
+        pytest.skip("no file system can be mounted, not even in a user namespace")
     return words
 
 
@@ -86,7 +86,7 @@ def test_run_in_a_folder_that_becomes_read_only_stops_and_resumes_exactly(
     if drop_rights and (
         not shutil.which("setpriv") or subprocess.run([*drop_rights, "true"], capture_output=True).returncode
     ):
-        pytest.skip("root may write anywhere, and setpriv cannot take that right away here")
+        pytest.skip("root may write anywhere, and setpriv cannot drop that right")
     (tmp_path / "mine" / "noise").mkdir(parents=True)
     (tmp_path / "sealing.py").write_text(MODULE)
     (tmp_path / "mine" / "noise" / "sealing.yaml").write_text(

@@ -162,6 +162,7 @@ FEW_EXAMPLES = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @FEW_EXAMPLES
 @given(overrides())
@@ -169,6 +170,7 @@ def test_any_overrides(drawn: list[str]) -> None:
     assert not problems_of_command([*BASE, *drawn])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @FEW_EXAMPLES
 @given(files())

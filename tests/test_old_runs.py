@@ -38,9 +38,8 @@ def metrics_of(run: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NAMES)
 def test_old_run_is_evaluated(name: str, old_runs: Path) -> None:
     before = metrics_of(old_runs / name)
-    (old_runs / name / "metrics.json").write_text(
-        json.dumps({"status": "finished", "epochs": 2, "weights": before["weights"]})
-    )
+    unevaluated = {"status": "finished", "epochs": 2, "weights": before["weights"]}
+    (old_runs / name / "metrics.json").write_text(json.dumps(unevaluated))
     outcome = command(["mode=eval", f"run={name}"], old_runs)
     assert outcome.code == 0, outcome.err
     after = metrics_of(old_runs / name)

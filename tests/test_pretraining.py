@@ -291,6 +291,7 @@ class Killed(Exception):
     """Stands for a kill of the process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["pretrain=layerwise", "pretrain=rbm"])
 def test_run_killed_during_pretraining_or_later_resumes_exactly(
     option: str, run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

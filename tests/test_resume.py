@@ -60,6 +60,7 @@ def test_resume_needs_no_other_override(tmp_path: Path) -> None:
     assert "seed=3" in (tmp_path / "run" / ".hydra" / "overrides.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_resume_with_more_epochs_equals_a_run_of_as_many_epochs(tmp_path: Path) -> None:
     common = [*LINEAR, "views=all", "dataset.validation=40", "noise=masking"]
     run_command([*common, "epochs=5", "hydra.run.dir=uninterrupted"], tmp_path)

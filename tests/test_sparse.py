@@ -159,9 +159,9 @@ def test_contractive_in_evaluation_is_repeatable_and_needs_no_gradient() -> None
     model, x, penalty = small_model().eval(), random_images(4), Contractive(probes=2)
     state = torch.get_rng_state()
     with torch.no_grad():
-        first, again = penalty(model, model(x)), penalty(model, model(x))
+        first, second = penalty(model, model(x)), penalty(model, model(x))
         exact = Contractive()(model, model(x))
-    assert torch.equal(first, again)
+    assert torch.equal(first, second)
     assert not first.requires_grad
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(exact, autograd_norms(model, x))
@@ -169,9 +169,9 @@ def test_contractive_in_evaluation_is_repeatable_and_needs_no_gradient() -> None
 
 def test_contractive_in_parts_equals_contractive_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = small_model(), random_images(4)
-    whole = Contractive()(model, model(x))
+    at_once = Contractive()(model, model(x))
     monkeypatch.setattr("aetrain.objective.jacobian.MAX_JACOBIAN_ELEMENTS", 1)
-    torch.testing.assert_close(Contractive()(model, model(x)), whole)
+    torch.testing.assert_close(Contractive()(model, model(x)), at_once)
 
 
 # --- Sparse coding ----------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_sparse_codes_equal_the_lasso_of_sklearn(positive: bool) -> None:
     with torch.no_grad():
         model.decoder.output_bias.copy_(torch.rand(30) * 0.2)
     atoms, bias = model.bottleneck.project.weight.detach().numpy(), model.decoder.output_bias.detach().numpy()
-    # sklearn divides the squared error by the number of its rows, here the pixels.
+    # sklearn divides the squared error by the number of its rows, in this case the pixels.
     lasso = Lasso(alpha=0.2 / 30, fit_intercept=False, positive=positive, tol=1e-8, max_iter=100_000)
     expected = [lasso.fit(atoms.T.astype(float), (row - bias).astype(float)).coef_ for row in x.flatten(1).numpy()]
     np.testing.assert_allclose(model.encode(x).z.numpy(), np.array(expected), atol=2e-3)

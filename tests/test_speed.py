@@ -166,7 +166,7 @@ def test_precision_fast_on_a_cpu_is_bfloat16_where_that_is_faster(
 
 @pytest.fixture
 def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the traced operations one by one, and write no C++."""
+    """Run the traced operations without compiling them to C++."""
     monkeypatch.setattr(compile, "_compile_graph", lambda graph, cuda: graph)
 
 
@@ -447,9 +447,9 @@ def test_program_is_a_cuda_graph_on_a_gpu(cuda: bool, monkeypatch: pytest.Monkey
 
 def test_log_line_states_when_compiling_pays() -> None:
     faster = compile.describe_speedup(10.0, before=3e-3, after=1e-3, steps_per_epoch=500)
-    assert faster.endswith("compiling pays after 10 epochs")
+    assert faster.endswith("compilation is repaid after 10 epochs")
     slower = compile.describe_speedup(10.0, before=1e-3, after=3e-3, steps_per_epoch=500)
-    assert slower.endswith("compiling does not pay here")
+    assert slower.endswith("compilation is not repaid here")
 
 
 @pytest.mark.slow
@@ -472,6 +472,7 @@ def test_compiler_of_torch_gives_the_steps_of_autograd(caplog: pytest.LogCapture
 HEAVY_MODULES = ("torch._dynamo", "torch._inductor", "sympy", "torchmetrics", "torchvision", "matplotlib", "pandas")
 
 
+@pytest.mark.slow
 def test_training_imports_no_heavy_module_that_it_does_not_need(tmp_path: Path) -> None:
     blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in HEAVY_MODULES)
     program = f"import sys; {blocked}; from aetrain.cli import main; main()"

@@ -189,6 +189,7 @@ def test_interruption_during_a_callback_is_not_lost(number: signal.Signals, name
     assert (completed.stdout.strip(), completed.stderr) == (name, "")
 
 
+@pytest.mark.slow
 def test_refused_run_is_no_success(tmp_path: Path) -> None:
     """A directory with another config, or one that another process writes to, is refused; the other runs finish."""
     arguments = ["-m", *TINY, "model=linear", "hydra.sweep.dir=sweep"]

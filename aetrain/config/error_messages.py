@@ -99,7 +99,7 @@ def _unknown_option(error: MissingConfigException) -> str:
     options = [name for name in error.options or groups().get(group) or () if name != SAVED and "+" not in name]
     if not options:
         return f"there is no config '{error.missing_cfg_file}': a config is a YAML file in a group's folder"
-    others = [f"{other}={option}" for other, theirs in groups().items() if option in theirs and other != group]
+    others = [f"{other}={option}" for other, names in groups().items() if option in names and other != group]
     near = did_you_mean(option, options) or (f"; did you mean {list_choices(others)}?" if others else "")
     kind = group or "config"
     return f"no {kind} named '{option}'{near}\n  choose from {list_choices(options, option)}"

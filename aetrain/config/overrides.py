@@ -68,14 +68,22 @@ def run_name(overrides: Sequence[str], excluded: Collection[str] | None = None) 
     return f"{name[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def normalize(overrides: Sequence[str], upgrade: bool = True) -> list[str]:
+def normalize(overrides: Sequence[str]) -> list[str]:
     """Return overrides under current names, with paths in quotes: Hydra would interpret a bare `=` or `,` in them.
 
     A list of noises becomes one option, which is offered to Hydra: `noise=[masking,gaussian]`, the option
     `masking+gaussian`.
     """
-    old = any(text.partition("=")[0].lstrip("+~") in renames.SETTINGS or "norm=" in text for text in overrides)
-    current = renames.upgrade_overrides(overrides) if old and upgrade else overrides
+    chosen = parse_assignments(overrides)
+    current = []
+    for text in overrides:
+        key = text.partition("=")[0].lstrip("+~")
+        group = key.partition(".")[0]
+        options = chosen.get(group, "").split(",")
+        own_options = group not in chosen or all(option in GROUPS.get(group, ()) for option in options)
+        old = key in renames.SETTINGS or "norm=" in text or "_target_=aetrain." in text
+        # An option of the user's own may have settings of the old names.
+        current += renames.upgrade_overrides([text]) if old and own_options else [text]
     return [_name_sequences(_quote_path(text)) for text in current]
 
 

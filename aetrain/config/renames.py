@@ -6,8 +6,8 @@ YAML file works for one version, with a warning that names the new one.
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -85,17 +85,21 @@ def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return upgraded
 
 
-def _upgrade(node: Any, key: str) -> Any:
-    """Return a node of a config, and all below it, under current names."""
+def _upgrade(node: Any, key: str, explicit: Collection[str] = ()) -> Any:
+    """Return a node of a config, and all below it, under current names; `explicit` new names keep their values."""
     if isinstance(node, Mapping):
-        children = {}
+        children, renamed = {}, {}
         for name, child in node.items():
             path = f"{key}.{name}"
-            new = SETTINGS[path].rpartition(".")[2] if path in SETTINGS and _is_own(node) else name
-            children[new] = current_target(child) if name == "_target_" else _upgrade(child, path)
-        return children
+            value = current_target(child) if name == "_target_" else _upgrade(child, path, explicit)
+            if path in SETTINGS and _is_own(node):
+                if SETTINGS[path] not in explicit:
+                    renamed[SETTINGS[path].rpartition(".")[2]] = value
+            else:
+                children[name] = value
+        return children | renamed  # a user's old setting wins over the default of the new one
     if isinstance(node, list):
-        return [_upgrade(item, key) for item in node]
+        return [_upgrade(item, key, explicit) for item in node]
     return _current_value(key, node)
 
 
@@ -127,15 +131,37 @@ def _upgrade_override(text: str, warn: bool) -> str:
     return new
 
 
-def upgrade_composed(config: DictConfig) -> None:
-    """Rename the old settings that a user's YAML files have brought into a composed config, with a warning for each."""
-    for old, new in SETTINGS.items():
-        parent_key, _, name = old.rpartition(".")
-        parent = OmegaConf.select(config, parent_key)
-        if isinstance(parent, DictConfig) and name in parent and _is_own({"_target_": parent.get("_target_")}):
-            log.warning("%s is the name of an earlier version: write %s", old, new)
+def upgrade_composed(config: DictConfig, overrides: Sequence[str] = ()) -> bool:
+    """Rename what a user's YAML files have under old names in a composed config, with a warning for each.
+
+    A setting that the command line's `overrides` have under its new name keeps that value. Return whether there was
+    any old name.
+    """
+    explicit = {text.partition("=")[0].lstrip("+") for text in overrides}
+    before = cast(dict[str, Any], OmegaConf.to_container(config))
+    changed = False
+    for key, value in before.items():
+        after = _upgrade(value, key, explicit)
+        if after != value:
+            changed = True
+            _warn_of_differences(value, after, key)
             with open_dict(config):
-                parent[new.rpartition(".")[2]] = parent.pop(name)
+                config[key] = after
+    return changed
+
+
+def _warn_of_differences(before: Any, after: Any, key: str) -> None:
+    """Log a warning for each old name below a node."""
+    if not isinstance(before, Mapping):
+        if before != after:
+            log.warning("%s=%s is the name of an earlier version: write %s=%s", key, before, key, after)
+        return
+    for name, child in before.items():
+        path = f"{key}.{name}"
+        if path in SETTINGS and _is_own(before):
+            log.warning("%s is the name of an earlier version: write %s", path, SETTINGS[path])
+        elif path not in SETTINGS.values():
+            _warn_of_differences(child, after[name], path)
 
 
 def upgrade_tensors(tensors: Mapping[str, T]) -> dict[str, T]:

@@ -71,7 +71,7 @@ class Prepare:
 
     @property
     def random(self) -> bool:
-        """Whether a call draws random numbers."""
+        """Tell whether a call draws random numbers."""
         return self.random_crop is not None or self.dynamic
 
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

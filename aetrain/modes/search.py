@@ -74,17 +74,18 @@ def read_query(file: Path, shape: tuple[int, int, int]) -> Tensor:
 def match_polarity(query: Tensor, images: Tensor, binary: bool) -> tuple[Tensor, str]:
     """Return the query [1, C, H, W] light on dark or dark on light as the training images, and a description.
 
-    It is inverted where the training images' border is clearly dark and its own is nearer to light, or the other way
-    round. `binary` images make it black and white.
+    The query is inverted if the border of the training images is clearly dark and the border of the query is nearer to
+    light, or the reverse. `binary` images make it black and white.
     """
-    own, theirs = border_mean(query), border_mean(images)
-    invert = abs(theirs - 0.5) > MIN_CONTRAST and abs(1 - own - theirs) < abs(own - theirs)
+    query_mean, training_mean = border_mean(query), border_mean(images)
+    is_nearer_inverted = abs(1 - query_mean - training_mean) < abs(query_mean - training_mean)
+    invert = abs(training_mean - 0.5) > MIN_CONTRAST and is_nearer_inverted
     query = 255 - query if invert else query
     if binary:
         query = (query > 127).to(torch.uint8).mul_(255)
     if not invert:
         return query, "as it is"
-    shade = "light" if theirs > 0.5 else "dark"
+    shade = "light" if training_mean > 0.5 else "dark"
     return query, f"inverted, because the training images' border is {shade} and its own is not"
 
 

@@ -11,7 +11,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aetrain.config.errors import ConfigError, SigTerm
 from aetrain.config.overrides import SAVED
-from aetrain.config.renames import SETTINGS as OLD_SETTINGS
 from aetrain.config.renames import upgrade_composed
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate, validate
@@ -57,9 +56,17 @@ def check(config: DictConfig, overrides: Sequence[str]) -> Settings:
     if any(text.startswith(("experiment=", "+experiment=")) for text in overrides):
         from aetrain.config.experiment_overrides import drop_void_settings
 
+        upgrade_composed(config, overrides)
         drop_void_settings(config, overrides)
-    if any(OmegaConf.select(config, key) is not None for key in OLD_SETTINGS):
-        upgrade_composed(config)
+    try:
+        return _validated(config, overrides)
+    except ConfigError:
+        if upgrade_composed(config, overrides):  # old names, which validation does not know
+            return _validated(config, overrides)
+        raise
+
+
+def _validated(config: DictConfig, overrides: Sequence[str]) -> Settings:
     plain = resolve(config)
     from_run = {text for text in overrides if text.endswith(f"={SAVED}")}
     if plain.get("trust") is True:

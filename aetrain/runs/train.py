@@ -42,7 +42,11 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
         with training_run.event_file():
             training_run.prepare()
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
-            if settings.compile and not state.is_last:
+            if settings.compile and settings.accumulate_grad_batches > 1:
+                log.info(
+                    "compile=true is ignored: a compiled step takes one batch, not accumulate_grad_batches of them"
+                )
+            elif settings.compile and not state.is_last:
                 compile_steps(steps, (components.model, components.objective), batches)
             bar = _progress_bar() if request.single else None
             fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)

@@ -71,7 +71,7 @@ class RunDirectory:
 
     @property
     def is_locked(self) -> bool:
-        """Whether a process writes there."""
+        """Tell whether a process writes there."""
         return locks.is_locked(self.path / ".hydra" / "lock")
 
     def overrides(self) -> list[str]:

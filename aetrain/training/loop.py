@@ -33,7 +33,7 @@ class TrainState:
 
     @property
     def is_last(self) -> bool:
-        """Whether the last epoch has ended."""
+        """Tell whether the last epoch has ended."""
         return self.epoch >= self.epochs
 
 

@@ -1,4 +1,4 @@
-"""What happens to a batch, in reading order: augment, corrupt, forward, loss; gradients; a step of the optimizer."""
+"""The path of a batch, in reading order: augment, corrupt, forward, loss; gradients; a step of the optimizer."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

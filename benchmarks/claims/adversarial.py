@@ -24,9 +24,9 @@ def check(runs: dict[str, Trained]) -> Outcome:
     matched = check_matched(runs, ("with the critic", "without"))
     last = RunDirectory(runs["adversarial"].directory).history()[-1]
     accuracy = last["train/critic_accuracy"]
-    matched.figures["critic's accuracy in the last epoch (chance: one half)"] = accuracy
+    matched.metrics["critic's accuracy in the last epoch (chance: one half)"] = accuracy
     note = (
         "Smaller than the paper's network (784-1000-1000-8), with one step of the optimizer for reconstruction and "
         "regularisation together. The agreement is that of the 10 nearest training images; of test digits it is 0.95."
     )
-    return Outcome(matched.figures, matched.holds and 0.5 <= accuracy < 0.9, matched.picture, note)
+    return Outcome(matched.metrics, matched.holds and 0.5 <= accuracy < 0.9, matched.picture, note)

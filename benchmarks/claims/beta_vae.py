@@ -18,19 +18,19 @@ RUNS["beta=4"] = ["experiment=beta_vae"]  # the experiment's own
 def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the KL falls and both errors rise at every step of the sweep; draw the rate-distortion curve."""
     ordered = sorted(BETAS)
-    metrics = [runs[f"beta={beta}"].metrics for beta in ordered]
-    kl = [run["test/kl"] for run in metrics]
-    nll = [run["test/nll"] for run in metrics]
-    sse = [run["test/sse"] for run in metrics]
-    units = [run["test/active_units"] for run in metrics]
-    figures = {f"KL at beta={beta}, nats": value for beta, value in zip(ordered, kl, strict=True)}
-    figures |= {f"squared error at beta={beta}": value for beta, value in zip(ordered, sse, strict=True)}
-    figures |= {f"active units at beta={beta}": value for beta, value in zip(ordered, units, strict=True)}
+    run_metrics = [runs[f"beta={beta}"].metrics for beta in ordered]
+    kl = [run["test/kl"] for run in run_metrics]
+    nll = [run["test/nll"] for run in run_metrics]
+    sse = [run["test/sse"] for run in run_metrics]
+    units = [run["test/active_units"] for run in run_metrics]
+    metrics = {f"KL at beta={beta}, nats": value for beta, value in zip(ordered, kl, strict=True)}
+    metrics |= {f"squared error at beta={beta}": value for beta, value in zip(ordered, sse, strict=True)}
+    metrics |= {f"active units at beta={beta}": value for beta, value in zip(ordered, units, strict=True)}
     holds = kl == sorted(kl, reverse=True) and sse == sorted(sse) and nll == sorted(nll)
 
     path = runs["beta=4"].directory / "figures" / "rate_distortion.png"
     draw_rate_distortion(kl, nll, ordered, path)
-    return Outcome(figures, holds, path)
+    return Outcome(metrics, holds, path)
 
 
 def draw_rate_distortion(kl: list[float], nll: list[float], betas: list[float], path: Path) -> None:

@@ -27,14 +27,14 @@ def check(runs: dict[str, Trained]) -> Outcome:
     pca = pca_of(data.train, 2)
     codes = {"sigmoid units": sigmoid.encode, "ELU units": elu.encode, "PCA": pca.encode}
     accuracy = {name: knn_accuracy(encode, data) for name, encode in codes.items()}
-    x, shown = pixels(data.test), data.test[:SCATTER_IMAGES]
+    x, examples = pixels(data.test), data.test[:SCATTER_IMAGES]
     picture = beside(
         sigmoid.directory / "figures" / "beside_pca.png",
-        [scatter(encode(pixels(shown)), shown.labels) for encode in codes.values()],
+        [scatter(encode(pixels(examples)), examples.labels) for encode in codes.values()],
         [f"{name}: {value:.0%}" for name, value in accuracy.items()],
     )
     pca_sse = sse(pca.reconstruct(x), x)
-    figures = {f"10-NN accuracy, {name}": value for name, value in accuracy.items()} | {
+    metrics = {f"10-NN accuracy, {name}": value for name, value in accuracy.items()} | {
         "test SSE, sigmoid units": sigmoid.metrics["test/sse"],
         "test SSE, ELU units": elu.metrics["test/sse"],
         "test SSE of PCA-2": pca_sse,
@@ -44,4 +44,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "The result of the document's sigmoid units depends on the seed. `model.activation=elu optimizer.lr=0.003` is "
         "the same network with units that do not saturate."
     )
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

@@ -30,18 +30,18 @@ def check(runs: dict[str, Trained]) -> Outcome:
     x = unseen(runs["contractive"], 1000)
     change = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     change *= STEP / change.flatten(1).norm(dim=1)[:, None, None, None]
-    figures = {}
+    metrics = {}
     for name in ("plain", "contractive"):
         run = runs[name]
         z = run.encode(x)
         moved = (run.encode(x + change) - z).norm(dim=1).mean()
         apart = (z - z.roll(1, 0)).norm(dim=1).mean()
-        figures[f"squared Frobenius norm of the Jacobian, {name}"] = float(
+        metrics[f"squared Frobenius norm of the Jacobian, {name}"] = float(
             Contractive(probes=None)(run.model, run.model(x[:200])).mean()
         )
-        figures[f"move of the code, {name}"] = float(moved)
-        figures[f"move over the distance between two digits' codes, {name}"] = float(moved / apart)
-        figures[f"test BCE, {name}"] = run.metrics["test/bce"]
+        metrics[f"move of the code, {name}"] = float(moved)
+        metrics[f"move over the distance between two digits' codes, {name}"] = float(moved / apart)
+        metrics[f"test BCE, {name}"] = run.metrics["test/bce"]
     picture = beside(
         runs["contractive"].directory / "beside.png",
         [unit_sheet(runs["plain"]), unit_sheet(runs["contractive"])],
@@ -49,8 +49,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
     )
     relative = "move over the distance between two digits' codes"
     holds = (
-        figures["move of the code, contractive"] < 0.7 * figures["move of the code, plain"]
-        and figures[f"{relative}, contractive"] < 0.9 * figures[f"{relative}, plain"]
-        and figures["test BCE, contractive"] < 1.1 * figures["test BCE, plain"]
+        metrics["move of the code, contractive"] < 0.7 * metrics["move of the code, plain"]
+        and metrics[f"{relative}, contractive"] < 0.9 * metrics[f"{relative}, plain"]
+        and metrics["test BCE, contractive"] < 1.1 * metrics["test BCE, plain"]
     )
-    return Outcome(figures, holds, picture)
+    return Outcome(metrics, holds, picture)

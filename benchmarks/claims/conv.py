@@ -20,7 +20,7 @@ RUNS = {
 def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the test error is below that of the dense network of nearest size and of the larger tied one."""
     conv, dense, tied = (runs[name].metrics for name in ("conv", "dense", "tied"))
-    figures = {
+    metrics = {
         "test SSE, convolutional": conv["test/sse"],
         "test SSE, dense 784-3-784": dense["test/sse"],
         "test SSE, dense and tied 784-7-784": tied["test/sse"],
@@ -48,4 +48,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "convolutional one). All minimise the same loss with the same optimizer: the document's mean over pixels, to "
         "whose gradient its weight decay of 1e-5 is added."
     )
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

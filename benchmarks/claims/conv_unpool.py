@@ -49,11 +49,11 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """Check that all maxima are in position, and that the test error is below that of both other decoders."""
     unpool = runs["unpool"]
     data = splits_of(unpool)
-    x, shown = pixels(data.test, 2000), one_of_each_class(data.test)
+    x, examples = pixels(data.test, 2000), one_of_each_class(data.test)
     code = unpool.model.encode(x)
     mean_code = Code(z=code.z.mean(0).expand_as(code.z), pool_indices=code.pool_indices)
     bits = 2 * sum(indices[0].numel() for indices in code.pool_indices)
-    figures = {
+    metrics = {
         "test SSE, unpooling with pool indices": unpool.metrics["test/sse"],
         "test SSE, repeating values": runs["nearest"].metrics["test/sse"],
         "test SSE, deconvolution": runs["transpose"].metrics["test/sse"],
@@ -65,15 +65,15 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "pool indices of an image, bits": bits,
     }
     without_indices = min(runs["nearest"].metrics["test/sse"], runs["transpose"].metrics["test/sse"])
-    holds = figures["fraction of maxima back in their position"] == 1 and unpool.metrics["test/sse"] < without_indices
+    holds = metrics["fraction of maxima back in their position"] == 1 and unpool.metrics["test/sse"] < without_indices
     picture = rows(
         unpool.directory / "figures" / "decoders.png",
         {
-            "clean": shown,
-            "unpool": unpool.reconstruct(shown),
-            "code alone": unpool.decode(unpool.encode(shown)),
-            "repeat": runs["nearest"].reconstruct(shown),
-            "deconv.": runs["transpose"].reconstruct(shown),
+            "clean": examples,
+            "unpool": unpool.reconstruct(examples),
+            "code alone": unpool.decode(unpool.encode(examples)),
+            "repeat": runs["nearest"].reconstruct(examples),
+            "deconv.": runs["transpose"].reconstruct(examples),
         },
     )
     note = (
@@ -83,4 +83,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "stated rule for a code alone (every maximum goes to the top left of its square) it decodes worse than the "
         "mean image (SSE 52.9). If only the code is kept, as in a draw from a prior, use the other two decoders."
     )
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

@@ -67,17 +67,17 @@ def stretch_contrast(decoded: Tensor) -> Tensor:
 
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
-    """Check that deconvolution equals a convolution and has a checkerboard, and that upsampling costs below 20 % of SSE."""
+    """Check that deconvolution equals a convolution with a checkerboard, and that upsampling costs at most 20 % SSE."""
     nearest, transpose = runs["nearest"], runs["transpose"]
     initial = {name: untrained(run) for name, run in runs.items()}
     data = splits_of(nearest)
-    x, shown = pixels(data.test, 1000), one_of_each_class(data.test)
+    x, examples = pixels(data.test, 1000), one_of_each_class(data.test)
     decoder = transpose.model.decoder
     assert isinstance(decoder, ConvDecoder)
     layer = decoder.layers[-1]
     assert isinstance(layer, nn.ConvTranspose2d)
     maps = torch.rand(4, layer.in_channels, 14, 14)
-    figures = {
+    metrics = {
         "test SSE, repeating values": nearest.metrics["test/sse"],
         "test SSE, deconvolution": transpose.metrics["test/sse"],
         "largest difference between deconvolution and convolution": (
@@ -89,24 +89,24 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "checkerboard of the error after training, deconvolution": checkerboard(transpose.reconstruct(x) - x),
     }
     holds = (
-        figures["largest difference between deconvolution and convolution"] < 1e-5
+        metrics["largest difference between deconvolution and convolution"] < 1e-5
         and nearest.metrics["test/sse"] < 1.2 * transpose.metrics["test/sse"]
-        and figures["checkerboard before training, deconvolution"]
-        > 5 * figures["checkerboard before training, repeating values"]
+        and metrics["checkerboard before training, deconvolution"]
+        > 5 * metrics["checkerboard before training, repeating values"]
     )
     picture = rows(
         nearest.directory / "figures" / "decoders.png",
         {
-            "clean": shown,
-            "repeat": nearest.reconstruct(shown),
-            "deconv.": transpose.reconstruct(shown),
-            "repeat, untrained": stretch_contrast(initial["nearest"](shown).decoded),
-            "deconv., untrained": stretch_contrast(initial["transpose"](shown).decoded),
+            "clean": examples,
+            "repeat": nearest.reconstruct(examples),
+            "deconv.": transpose.reconstruct(examples),
+            "repeat, untrained": stretch_contrast(initial["nearest"](examples).decoded),
+            "deconv., untrained": stretch_contrast(initial["transpose"](examples).decoded),
         },
     )
     note = (
         "Checkerboard: the power at the period of two pixels over the mean power of all other frequencies, of the "
-        "decoder's output before training, and of the error after training. Deconvolution has unlearnt its checkerboard "
-        "by then."
+        "decoder's output before training, and of the error after training. Deconvolution has unlearnt its "
+        "checkerboard by then."
     )
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

@@ -18,13 +18,13 @@ RUNS = {
 
 def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the negative ELBO is lower, with at most 2 % more weights than the dense network has."""
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     sheets = {}
     for name, title in {"conv_vae": "convolutional", "dense": "dense"}.items():
         run = runs[name]
         pictures = decoded_samples(run)
         sheets[f"{title}, draws from the prior"] = grid(pictures[:60], columns=10)
-        figures |= {
+        metrics |= {
             f"weights, {title}": run.metrics["weights"],
             f"test negative ELBO, nats, {title}": run.metrics["test/neg_elbo"],
             f"test KL, nats, {title}": run.metrics["test/kl"],
@@ -36,4 +36,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
     holds = conv["test/neg_elbo"] < dense["test/neg_elbo"] and conv["weights"] < 1.02 * dense["weights"]
     note = "Both for 5 epochs, from the mean image."
     picture = beside(runs["conv_vae"].directory / "figures" / "prior.png", sheets.values(), sheets)
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

@@ -25,7 +25,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
         runs["20 epochs"].directory / "figures" / "digits.png",
         {"test digits": x, **{name: run.reconstruct(x) for name, run in runs.items()}},
     )
-    figures = {
+    metrics = {
         "test SSE after 5 epochs": short,
         "test SSE after 20 epochs": long,
         "test SSE of PCA-2": pca_2,
@@ -33,8 +33,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
     }
     note = (
         "PCA with as many units as this code, 128, is still better: sigmoid units and 20 epochs do not reach it "
-        f"({figures['test SSE of PCA-128']:.2f})."
-        if long > figures["test SSE of PCA-128"]
+        f"({metrics['test SSE of PCA-128']:.2f})."
+        if long > metrics["test SSE of PCA-128"]
         else ""
     )
-    return Outcome(figures, short < pca_2 / 2 and long < 0.9 * short, picture, note)
+    return Outcome(metrics, short < pca_2 / 2 and long < 0.9 * short, picture, note)

@@ -33,7 +33,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "PCA, 2": pca_of(data.train, 2).reconstruct(x),
     }
     picture = rows(runs["deep"].directory / "figures" / "rows.png", images)
-    figures = {
+    metrics = {
         "test SSE": deep["test/sse"],
         "published": PUBLISHED,
         "test SSE of PCA-30": deep["test/pca_sse"],
@@ -53,4 +53,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         f"({deep['test/sse']:.2f} after {deep['epochs']} epochs). `hinton_rbm` shows the effect of a stack of RBMs on "
         "sigmoid units."
     )
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

@@ -19,7 +19,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the final error is at most 3.00, and that of the plain recipe above it."""
     fast, plain = runs["fast"], runs["plain"]
     seconds, plain_seconds = (sum(curve(run, "seconds")) for run in (fast, plain))
-    figures = {
+    metrics = {
         "test SSE": fast.metrics["test/sse"],
         "epochs": fast.metrics["epochs"],
         "published": TARGET,
@@ -27,4 +27,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "time of training, as a share of the plain one's": seconds / plain_seconds,
     }
     holds = fast.metrics["test/sse"] <= TARGET < plain.metrics["test/sse"]
-    return Outcome(figures, holds, fast.directory / "figures" / "reconstructions.png")
+    return Outcome(metrics, holds, fast.directory / "figures" / "reconstructions.png")

@@ -24,7 +24,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the error is lower before fine-tuning and after every epoch."""
     curves = {name: curve(run, "test/sse") for name, run in runs.items()}
     rbm, random = curves.values()
-    figures = {
+    metrics = {
         "test SSE before fine-tuning, stack of RBMs": rbm[0],
         "test SSE before fine-tuning, random start": random[0],
         "test SSE after 1 epoch, stack of RBMs": rbm[1],
@@ -36,4 +36,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
     picture = curves_picture(
         runs["stack of RBMs"].directory / "figures" / "curves.png", curves, "squared error per test image", log=True
     )
-    return Outcome(figures, all(a < b for a, b in zip(rbm, random, strict=True)), picture)
+    return Outcome(metrics, all(a < b for a, b in zip(rbm, random, strict=True)), picture)

@@ -25,11 +25,11 @@ NAMES = {"vae": "1 draw", "iwae5": "5 draws", "iwae50": "50 draws"}
 def check(runs: dict[str, Trained]) -> Outcome:
     """Check the order of -log p(x) of binary pixels, estimated with 500 draws per image."""
     nll = {run: runs[run].metrics["test/is_nll_500"] for run in NAMES}
-    figures = {f"test NLL by 500 draws, nats, trained with {name}": nll[run] for run, name in NAMES.items()}
-    figures |= {f"test negative ELBO, nats, {name}": runs[run].metrics["test/is_nll_1"] for run, name in NAMES.items()}
-    figures |= {f"active units of 50, {name}": runs[run].metrics["test/active_units"] for run, name in NAMES.items()}
+    metrics = {f"test NLL by 500 draws, nats, trained with {name}": nll[run] for run, name in NAMES.items()}
+    metrics |= {f"test negative ELBO, nats, {name}": runs[run].metrics["test/is_nll_1"] for run, name in NAMES.items()}
+    metrics |= {f"active units of 50, {name}": runs[run].metrics["test/active_units"] for run, name in NAMES.items()}
     note = (
         "Pixels are drawn from their grey values, at every presentation during training and once for the test. "
         "[docs/likelihood.md](likelihood.md) has the published results beside these, and other models."
     )
-    return Outcome(figures, nll["iwae50"] < nll["iwae5"] < nll["vae"], note=note)
+    return Outcome(metrics, nll["iwae50"] < nll["iwae5"] < nll["vae"], note=note)

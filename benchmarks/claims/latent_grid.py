@@ -40,7 +40,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     Half the width of a grid is twice the root mean square of the codes: of the first model for the first two grids.
     """
     widths = {name: 2 * float(codes_of_test(run).square().mean().sqrt()) for name, run in runs.items()}
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     sheets, votes, changes = {}, {}, {}
     for title, name, width in (
         ("with the penalty", "latent_grid", widths["latent_grid"]),
@@ -50,7 +50,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
         pictures = runs[name].decode(CodeGrid(SIDE, width).coordinates())
         votes[title], changes[title] = vote_digits(pictures), cell_changes(pictures)
         sheets[f"{title}: ±{width:.1f}"] = grid(pictures, columns=SIDE)
-        figures |= {
+        metrics |= {
             f"half the grid's width, {title}": width,
             f"digits on the grid, {title}": votes[title].classes,
             f"mean squared change from cell to cell, {title}": float(changes[title].mean()),
@@ -61,8 +61,8 @@ def check(runs: dict[str, Trained]) -> Outcome:
             ),
         }
     test_distance = float(vote_digits(pixels(mnist().test, 500)).distance.mean())
-    figures["squared distance of a test image to the nearest training image"] = test_distance
-    figures |= {f"test SSE, {name}": run.metrics["test/sse"] for name, run in runs.items()}
+    metrics["squared distance of a test image to the nearest training image"] = test_distance
+    metrics |= {f"test SSE, {name}": run.metrics["test/sse"] for name, run in runs.items()}
     penalty, same, wide = votes
     holds = bool(
         votes[penalty].classes == 10
@@ -77,4 +77,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "borders."
     )
     picture = beside(runs["latent_grid"].directory / "figures" / "grids.png", sheets.values(), sheets)
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

@@ -24,7 +24,7 @@ RUNS = {
 def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the error is within 1 % of PCA's and all principal angles below 5 degrees; `pretrain=pca` is exact."""
     trained, exact, toy = (runs[name].metrics for name in ("trained", "exact", "toy"))
-    figures = {
+    metrics = {
         "test SSE": trained["test/sse"],
         "test SSE of PCA-30": trained["test/pca_sse"],
         "largest angle between the subspaces, degrees": trained["test/pca_angle"],
@@ -37,4 +37,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         all(run["test/sse"] < 1.01 * run["test/pca_sse"] and run["test/pca_angle"] < 5 for run in (trained, toy))
         and abs(exact["test/sse"] - exact["test/pca_sse"]) < 1e-3
     )
-    return Outcome(figures, holds, runs["trained"].directory / "figures" / "units-code.png")
+    return Outcome(metrics, holds, runs["trained"].directory / "figures" / "units-code.png")

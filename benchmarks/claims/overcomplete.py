@@ -36,29 +36,29 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "sparse": "L1",
         "document": "no penalty, torch's default initialisation of untied weights",
     }
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for noise, corrupt in NOISES.items():
         x_in = corrupted(corrupt, x)
-        figures[f"{noise}: SSE of the noisy image itself"] = sse(x_in, x)
+        metrics[f"{noise}: SSE of the noisy image itself"] = sse(x_in, x)
         for name, text in titles.items():
-            figures[f"{noise}: noisy→clean SSE, {text}"] = sse(runs[name].reconstruct(x_in), x)
+            metrics[f"{noise}: noisy→clean SSE, {text}"] = sse(runs[name].reconstruct(x_in), x)
     for name, text in titles.items():
-        figures[f"clean→clean SSE, {text}"] = runs[name].metrics["test/sse"]
-        figures[f"active units of 1000, {text}"] = runs[name].metrics["test/l0"]
-        figures[f"dead units, {text}"] = runs[name].metrics["test/dead_units"]
-        figures[f"1-NN accuracy of the code, {text}, %"] = nearest_code_accuracy(runs[name])
+        metrics[f"clean→clean SSE, {text}"] = runs[name].metrics["test/sse"]
+        metrics[f"active units of 1000, {text}"] = runs[name].metrics["test/l0"]
+        metrics[f"dead units, {text}"] = runs[name].metrics["test/dead_units"]
+        metrics[f"1-NN accuracy of the code, {text}, %"] = nearest_code_accuracy(runs[name])
     x_in = corrupted(NOISES["salt 0.1"], x)
     picture = rows(
         sparse.directory / "rows.png",
         {"clean": x, "noisy": x_in, "plain": plain.reconstruct(x_in), "with L1": sparse.reconstruct(x_in)},
     )
-    gap_sse = {text: figures[f"masking 0.3: noisy→clean SSE, {text}"] for text in titles.values()}
-    input_sse = figures["masking 0.3: SSE of the noisy image itself"]
+    gap_sse = {text: metrics[f"masking 0.3: noisy→clean SSE, {text}"] for text in titles.values()}
+    input_sse = metrics["masking 0.3: SSE of the noisy image itself"]
     holds = (
         gap_sse["no penalty"] > 0.9 * input_sse
         and gap_sse["L1"] < 0.8 * input_sse
-        and figures["active units of 1000, L1"] < 100
-        and figures["1-NN accuracy of the code, L1, %"] > figures["1-NN accuracy of the code, no penalty, %"] - 2
+        and metrics["active units of 1000, L1"] < 100
+        and metrics["1-NN accuracy of the code, L1, %"] > metrics["1-NN accuracy of the code, no penalty, %"] - 2
     )
     repaired = {text: f"{100 * (1 - error / input_sse):.0f} %" for text, error in gap_sse.items()}
     note = (
@@ -67,7 +67,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
         f"{repaired[titles['document']]} of the damage by gaps. From orthogonal tied weights, which begin as a "
         f"copy, training without a penalty repairs {repaired['no penalty']}, with it {repaired['L1']}."
     )
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)
 
 
 def nearest_code_accuracy(run: Trained, count: int = 10_000) -> float:

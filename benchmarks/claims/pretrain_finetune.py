@@ -17,17 +17,17 @@ RUNS = {"stack of RBMs": ["experiment=pretrain_finetune"]}
 def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the accuracy is higher for each number of labels."""
     (run,) = runs.values()
-    figures, holds = {}, True
+    metrics, holds = {}, True
     for count in run.config.measures.few_labels.labels:
         pretrained = run.metrics.get(f"test/finetuned_{count}")
         random = run.metrics.get(f"test/finetuned_{count}_random")
         if pretrained is None or random is None:  # more labels than there are images
             continue
-        figures[f"{count:,} labels: accuracy, pretrained, %"] = pretrained
-        figures[f"{count:,} labels: accuracy, random start, %"] = random
+        metrics[f"{count:,} labels: accuracy, pretrained, %"] = pretrained
+        metrics[f"{count:,} labels: accuracy, random start, %"] = random
         holds &= pretrained > random
     note = (
         "[uses.md](uses.md) has the other kinds of pretraining, the other networks, the published results, and other "
         "uses of a code."
     )
-    return Outcome(figures, holds, note=note)
+    return Outcome(metrics, holds, note=note)

@@ -16,10 +16,10 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the error is below that of PCA-16, and that the vector is the decoder's only input."""
     run = runs["sequence"]
     data = splits_of(run)
-    x, shown = pixels(data.test, 1000), one_of_each_class(data.test)
+    x, examples = pixels(data.test, 1000), one_of_each_class(data.test)
     code = run.encode(x)
     difference = (run.decode(code) - run.reconstruct(x)).abs().max().item()
-    figures = {
+    metrics = {
         "test SSE": run.metrics["test/sse"],
         "test SSE of PCA-2": pca_sse(data, 2),
         "test SSE of PCA-16": pca_sse(data, 16),
@@ -27,10 +27,10 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "units of the code": code.shape[1],
         "largest difference, written from the vector alone": difference,
     }
-    holds = figures["test SSE"] < figures["test SSE of PCA-16"] and difference < 1e-6 and code.dim() == 2
+    holds = metrics["test SSE"] < metrics["test SSE of PCA-16"] and difference < 1e-6 and code.dim() == 2
     pca = pca_of(data.train, 32)
     picture = rows(
         run.directory / "figures" / "beside.png",
-        {"clean": shown, "LSTM": run.reconstruct(shown), "PCA-32": pca.reconstruct(shown)},
+        {"clean": examples, "LSTM": run.reconstruct(examples), "PCA-32": pca.reconstruct(examples)},
     )
-    return Outcome(figures, holds, picture)
+    return Outcome(metrics, holds, picture)

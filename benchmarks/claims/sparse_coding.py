@@ -43,7 +43,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     l0 = float((learnt.encode(x) != 0).sum(1).float().mean())
     pca = PCA.fit(in_order(splits_of(learnt).train, 2000, Prepare(random_crop=x.shape[2])), 64)
     as_many = PCA(pca.mean, pca.components[: round(l0)], pca.variances[: round(l0)])
-    figures = {
+    metrics = {
         "atoms": float(len(atoms)),
         "active atoms of a patch (L0)": l0,
         "test SSE": sse(learnt.model.likelihood.mean(learnt.model(x).decoded), x),
@@ -62,9 +62,9 @@ def check(runs: dict[str, Trained]) -> Outcome:
         ["atoms", "principal directions"],
     )
     holds = (
-        figures["test SSE"] < figures["test SSE of PCA with as many directions"]
+        metrics["test SSE"] < metrics["test SSE of PCA with as many directions"]
         and l0 < 0.1 * len(atoms)
-        and figures["orientation (coherence), atoms"] > 2 * figures["orientation (coherence), random dictionary"]
-        and figures["orientation (coherence), atoms"] > figures["orientation (coherence), principal directions"]
+        and metrics["orientation (coherence), atoms"] > 2 * metrics["orientation (coherence), random dictionary"]
+        and metrics["orientation (coherence), atoms"] > metrics["orientation (coherence), principal directions"]
     )
-    return Outcome(figures, holds, picture)
+    return Outcome(metrics, holds, picture)

@@ -25,15 +25,15 @@ def check(runs: dict[str, Trained]) -> Outcome:
     outputs = {"noisy image itself": x_in} | {
         text: runs[name].reconstruct(x_in) for name, text in (("plain", "no penalty"), ("sparse", "sparse code"))
     }
-    figures = {}
+    metrics = {}
     for text, y in outputs.items():
-        figures[f"SSE inside the strokes, {text}"] = sse(y * ink, x * ink)
-        figures[f"SSE outside of them, {text}"] = sse(y * ~ink, x * ~ink)
-    figures["mean activation, no penalty"] = runs["plain"].metrics["test/code_mean"]
-    figures["mean activation, sparse code"] = runs["sparse"].metrics["test/code_mean"]
+        metrics[f"SSE inside the strokes, {text}"] = sse(y * ink, x * ink)
+        metrics[f"SSE outside of them, {text}"] = sse(y * ~ink, x * ~ink)
+    metrics["mean activation, no penalty"] = runs["plain"].metrics["test/code_mean"]
+    metrics["mean activation, sparse code"] = runs["sparse"].metrics["test/code_mean"]
     picture = rows(
         runs["sparse"].directory / "rows.png",
         {"clean": x, "noisy": x_in, "no penalty": outputs["no penalty"], "sparse": outputs["sparse code"]},
     )
-    holds = figures["SSE inside the strokes, sparse code"] < figures["SSE inside the strokes, no penalty"]
-    return Outcome(figures, holds, picture)
+    holds = metrics["SSE inside the strokes, sparse code"] < metrics["SSE inside the strokes, no penalty"]
+    return Outcome(metrics, holds, picture)

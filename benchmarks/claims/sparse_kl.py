@@ -26,7 +26,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     target = setting(sparse, "sparsity.target")
     rates = sparse.encode(unseen(sparse)).mean(0)  # [D]
     share_near_target = float(((rates - target).abs() < target / 2).to(torch.float32).mean())
-    figures = {
+    metrics = {
         "target of the mean activation": target,
         "mean activation, with the penalty": sparse.metrics["test/code_mean"],
         "units within half of the target": share_near_target,
@@ -47,4 +47,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         f"{sums.metrics['test/code_mean']:.3f}."
     )
     holds = abs(sparse.metrics["test/code_mean"] / target - 1) < 0.1 and share_near_target > 0.9
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

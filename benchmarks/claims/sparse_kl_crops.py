@@ -25,10 +25,10 @@ def check(runs: dict[str, Trained]) -> Outcome:
     mean = {name: run.metrics["test/code_mean"] for name, run in runs.items()}
     smooth = {name: smoothness(run.model.first_layer_weights().detach()) for name, run in runs.items()}
     titles = {"sparse": "with the penalty", "plain": "without", "document": "the document's settings"}
-    figures = {"target of the mean activation": target}
-    figures |= {f"mean activation, {titles[name]}": value for name, value in mean.items()}
-    figures |= {f"correlation of neighbouring weights, {titles[name]}": value for name, value in smooth.items()}
-    figures |= {f"test SSE, {titles[name]}": run.metrics["test/sse"] for name, run in runs.items()}
+    metrics = {"target of the mean activation": target}
+    metrics |= {f"mean activation, {titles[name]}": value for name, value in mean.items()}
+    metrics |= {f"correlation of neighbouring weights, {titles[name]}": value for name, value in smooth.items()}
+    metrics |= {f"test SSE, {titles[name]}": run.metrics["test/sse"] for name, run in runs.items()}
     picture = beside(
         runs["sparse"].directory / "beside.png",
         [unit_sheet(run, 100) for run in runs.values()],
@@ -42,4 +42,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         f"{mean['sparse']:.4f} in the same 15 epochs."
     )
     holds = abs(mean["sparse"] / target - 1) < 0.2 and smooth["sparse"] > max(smooth["plain"], 0.5)
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

@@ -26,18 +26,18 @@ RUNS = {
 @torch.no_grad()
 def check(runs: dict[str, Trained]) -> Outcome:
     """Check the active units of the hidden layer (ReLU); count the units that no test image activates."""
-    figures = {}
+    metrics = {}
     titles = {"plain": "no penalty", "sparse": "L1", "strong": "L1, weight 0.2"}
     for name, text in titles.items():
         active = runs[name].model(unseen(runs[name])).hidden[0] > 0  # [N, units]
-        figures[f"active hidden units (L0) of 256, {text}"] = float(active.float().sum(1).mean())
-        figures[f"dead hidden units of 256, {text}"] = float((~active.any(0)).sum())
-        figures[f"test SSE, {text}"] = runs[name].metrics["test/sse"]
-    l0 = [figures[f"active hidden units (L0) of 256, {titles[name]}"] for name in ("strong", "sparse", "plain")]
+        metrics[f"active hidden units (L0) of 256, {text}"] = float(active.float().sum(1).mean())
+        metrics[f"dead hidden units of 256, {text}"] = float((~active.any(0)).sum())
+        metrics[f"test SSE, {text}"] = runs[name].metrics["test/sse"]
+    l0 = [metrics[f"active hidden units (L0) of 256, {titles[name]}"] for name in ("strong", "sparse", "plain")]
     picture = beside(
         runs["sparse"].directory / "beside.png",
         [unit_sheet(runs["plain"]), unit_sheet(runs["sparse"])],
         ["units, no penalty", "units, L1"],
     )
     holds = l0[0] < l0[1] < 0.5 * l0[2] and runs["sparse"].metrics["test/sse"] < 1.5 * runs["plain"].metrics["test/sse"]
-    return Outcome(figures, holds, picture)
+    return Outcome(metrics, holds, picture)

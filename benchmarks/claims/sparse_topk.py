@@ -23,7 +23,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the L0 is k, and that annealing halves the number of dead units at least."""
     annealed, fixed, plain = (runs[name].metrics for name in ("annealed", "fixed", "plain"))
     k = setting(runs["annealed"], "sparsity.k")
-    figures = {
+    metrics = {
         "k": k,
         "active units (L0), k fixed": fixed["test/l0"],
         "active units (L0), k annealed": annealed["test/l0"],
@@ -44,4 +44,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         and fixed["test/dead_units"] > 0
         and annealed["test/dead_units"] < 0.5 * fixed["test/dead_units"]
     )
-    return Outcome(figures, holds, picture)
+    return Outcome(metrics, holds, picture)

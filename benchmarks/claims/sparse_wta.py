@@ -30,7 +30,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     run.model.train()
     training = run.encode(batch) != 0  # [B, D]
     run.model.eval()
-    figures = {
+    metrics = {
         "share of a training batch for which a unit is active (L0 over life)": float(training.float().mean(0).max()),
         "active units (L0) while training, of 500": float(training.float().sum(1).mean()),
         "active units (L0) in the test, where nothing is silenced": wta["test/l0"],
@@ -49,11 +49,11 @@ def check(runs: dict[str, Trained]) -> Outcome:
         [unit_sheet(runs["plain"]), unit_sheet(run)],
         ["units, no sparsity", "units, winner-take-all"],
     )
-    l0_as_set = abs(figures["active units (L0) while training, of 500"] / (rate * 500) - 1) < 0.05
+    l0_as_set = abs(metrics["active units (L0) while training, of 500"] / (rate * 500) - 1) < 0.05
     holds = l0_as_set and wta["test/dead_units"] == 0 and topk["test/dead_units"] > 0
     note = (
         "The test keeps every unit, as the paper does to read features. The decoder has learnt to decode the winners "
         "alone, so the test's reconstructions are too bright "
         f"(SSE {wta['test/sse']:.1f}) and no measure of the method."
     )
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

@@ -26,7 +26,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     curves = {name: curve(run, "test/sse") for name, run in runs.items()}
     first, random = curves.values()
     epochs = len(first) - 1
-    figures = {
+    metrics = {
         "test SSE before fine-tuning, layer by layer": first[0],
         "test SSE before training, random start": random[0],
         f"test SSE after {epochs} epochs, layer by layer": first[-1],
@@ -40,4 +40,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         log=True,
     )
     holds = all(a < b for a, b in zip(first, random, strict=False)) and first[-1] < random[-1]
-    return Outcome(figures, holds, picture)
+    return Outcome(metrics, holds, picture)

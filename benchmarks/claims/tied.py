@@ -29,16 +29,21 @@ def check(runs: dict[str, Trained]) -> Outcome:
         tied.directory / "figures" / "tied.png",
         {"original": x, "tied": tied.reconstruct(x), "free": free.reconstruct(x)},
     )
-    matrices = [sum(p.numel() for p in run.model.parameters() if p.dim() == 2) for run in (tied, free)]
+    tied_weights, free_weights = count_matrix_weights(tied), count_matrix_weights(free)
     ratio = tied.metrics["test/sse"] / free.metrics["test/sse"]
-    figures = {
+    metrics = {
         "test SSE, tied": tied.metrics["test/sse"],
         "test SSE, free": free.metrics["test/sse"],
         "tied to free": ratio,
-        "weights in matrices, tied": matrices[0],
-        "weights in matrices, free": matrices[1],
+        "weights in matrices, tied": tied_weights,
+        "weights in matrices, free": free_weights,
     }
-    return Outcome(figures, shares_weights(tied) and 2 * matrices[0] == matrices[1] and ratio < 1.15, picture)
+    return Outcome(metrics, shares_weights(tied) and 2 * tied_weights == free_weights and ratio < 1.15, picture)
+
+
+def count_matrix_weights(trained: Trained) -> int:
+    """Return the number of weights in the matrices of a model; shared weights count once."""
+    return sum(weight.numel() for weight in trained.model.parameters() if weight.dim() == 2)
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     votes = vote_digits(pictures)
     path = run.directory / "figures" / "prior.png"
     write_png(grid(pictures[:60], columns=10), path)
-    figures = {
+    metrics = {
         "test negative ELBO after 7 epochs, nats": by_epoch.get(7, float("nan")),
         "test negative ELBO after 10 epochs, nats": by_epoch.get(10, float("nan")),
         "digits among 500 draws from the prior": votes.classes,
@@ -33,4 +33,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         ),
     }
     holds = by_epoch.get(7, 999) <= 107 and by_epoch.get(10, 999) <= 106.5 and votes.classes == 10
-    return Outcome(figures, holds, path)
+    return Outcome(metrics, holds, path)

@@ -39,7 +39,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     votes = vote_digits(pictures)
     path = run.directory / "figures" / "prior.png"
     write_png(grid(pictures[:60], columns=10), path)
-    figures = {
+    metrics = {
         "test negative ELBO, nats": run.metrics["test/neg_elbo"],
         "KL in closed form, nats": closed,
         "KL by Monte Carlo, nats": float(estimates.mean()),
@@ -49,4 +49,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
             votes.agreement.mean()
         ),
     }
-    return Outcome(figures, abs(closed - float(estimates.mean())) < 5 * error and votes.classes == 10, path)
+    return Outcome(metrics, abs(closed - float(estimates.mean())) < 5 * error and votes.classes == 10, path)

@@ -27,7 +27,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     fast, plain = runs["fast"], runs["plain"]
     epochs, seconds = epochs_to_target(fast, "test/neg_elbo", TARGET)
     plain_epochs, plain_seconds = epochs_to_target(plain, "test/neg_elbo", TARGET)
-    figures = {
+    metrics = {
         "test negative ELBO, nats": fast.metrics["test/neg_elbo"],
         "epochs to 104 nats": epochs,
         "plain: test negative ELBO at its end, nats": plain.metrics["test/neg_elbo"],
@@ -35,4 +35,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
         "time of training, as a share of the plain one's (to 104 nats, or to its end)": seconds / plain_seconds,
     }
     holds = fast.metrics["test/neg_elbo"] <= TARGET and (plain_epochs < 0 or seconds < plain_seconds)
-    return Outcome(figures, holds, fast.directory / "figures" / "samples.png")
+    return Outcome(metrics, holds, fast.directory / "figures" / "samples.png")

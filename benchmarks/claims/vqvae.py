@@ -82,7 +82,7 @@ def check(runs: dict[str, Trained]) -> Outcome:
     through_pca = rounded_pca(pixels(mnist().train), test, bits)
     pca_sse = float((through_pca - test).square().sum((1, 2, 3)).mean())
     sse, used = run.metrics["test/sse"], run.metrics["test/used_codewords"]
-    figures = {
+    metrics = {
         "bits of a code": bits,
         "test SSE": sse,
         "test SSE of PCA rounded to as many bits": pca_sse,
@@ -98,4 +98,4 @@ def check(runs: dict[str, Trained]) -> Outcome:
     holds = exact and sse < pca_sse and used >= num_codewords / 2
     note = "PCA's bits are assigned to the coefficients with the largest benefit, each with its best levels (Lloyd)."
     picture = beside(run.directory / "figures" / "words.png", sheets.values(), sheets)
-    return Outcome(figures, holds, picture, note)
+    return Outcome(metrics, holds, picture, note)

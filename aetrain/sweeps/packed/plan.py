@@ -56,8 +56,13 @@ def trainable_runs(requests: Sequence[RunRequest]) -> dict[int, PackRequest]:
     for i, request in enumerate(requests):
         try:
             settings = check(request.config, request.overrides)
-            if locate(settings.mode["_target_"]) is train and already_done(request, settings) is None:
+            if locate(settings.mode["_target_"]) is not train:
+                continue
+            metrics = already_done(request, settings)
+            if metrics is None:
                 trainable[i] = PackRequest(request, settings)
+            else:
+                request.run_dir.record_outcome(str(metrics["status"]), str(metrics.get("cause", "")))
         except Exception:  # reported when the run is tried by itself
             continue
     return trainable

@@ -86,7 +86,7 @@ class ReplayRandomCalls(TorchFunctionMode):
 
 
 class BatchedFunction(torch.autograd.Function):
-    """A function of one run, computed for all runs by a rule of ours in place of torch's."""
+    """A function of one run, computed for all runs by our rule in place of that of torch."""
 
     generate_vmap_rule = False
 
@@ -133,7 +133,7 @@ def _elementwise(function: Callable[..., Tensor], *args: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class BatchingRule:
-    """How a function is computed for many runs."""
+    """A function and its rule for many runs."""
 
     rule: Callable[..., Tensor]
     devices: Sequence[str] = ("cpu", "cuda")

@@ -1,1 +1,1 @@
-"""How torch computes: matrix products, memory, precision, compilation."""
+"""Settings of torch: matrix products, memory, precision, compilation."""

@@ -26,7 +26,7 @@ class CompiledStep:
     torch traces the operations of a forward and backward pass with the weights in place and compiles the trace: no
     graph is built at each step, and operations are fused. Random numbers come from torch's generators, which an epoch
     seeds, as without compilation. Batches of another size, such as an epoch's last, use autograd, so an epoch remains
-    a function of its initial state in whatever process it runs.
+    a function of its initial state in every process.
 
     On a GPU the program is recorded as a CUDA graph: launching the kernels of a small network one by one takes longer
     than computing them.
@@ -133,8 +133,8 @@ def describe_speedup(seconds: float, before: float, after: float, steps_per_epoc
     text = f"compiled in {seconds:.1f} s: loss and gradients of a batch take {after * 1e3:.2f} ms instead of "
     saved = (before - after) * steps_per_epoch
     if saved <= 0:
-        return f"{text}{before * 1e3:.2f} ms: compiling does not pay here"
-    return f"{text}{before * 1e3:.2f} ms: compiling pays after {math.ceil(seconds / saved)} epochs"
+        return f"{text}{before * 1e3:.2f} ms: compilation is not repaid here"
+    return f"{text}{before * 1e3:.2f} ms: compilation is repaid after {math.ceil(seconds / saved)} epochs"
 
 
 def _fastest(gradients: Callable[[Tensor], LossDict], step: OptimizerStep, x: Tensor) -> float:

@@ -13,7 +13,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from aetrain import api
-from aetrain.model.autoencoder import Decoder, Encoder
+from aetrain.model.networks import Decoder, Encoder
 from aetrain.runs import entry
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -29,7 +29,6 @@ from aetrain.model.layers import TopK
 from aetrain.model.likelihoods import Gaussian as Normal
 from aetrain.model.lstm import lstm
 from aetrain.model.records import Tap
-from aetrain.objective.penalties import gaussian_kl
 from aetrain.runs import entry
 from aetrain.runs.build import build
 from aetrain.views.atlas import compute_histograms, crop_changes, format_rate, top_images
@@ -175,6 +174,7 @@ def test_the_effect_of_a_code_unit_is_its_weights_times_its_largest_activation()
     torch.manual_seed(0)
     model = dense((1, 8, 8), Normal(), nn.Identity(), (0.0, 1.0), code_dim=3)
     with torch.no_grad():
+        assert model.decoder.output_bias is not None
         model.decoder.output_bias.fill_(0.5)
         model.bottleneck.project.weight.abs_().mul_(0.1)
         layers_of(model.decoder)[0].weight.mul_(0.1)
@@ -375,7 +375,7 @@ def test_traversals_change_one_unit_each_largest_kl_first() -> None:
     context = context_of(model, some_images(labelled=False))
     code = context.out.code
     assert isinstance(code, GaussianCode)
-    nats = gaussian_kl(code).mean(0)
+    nats = code.kl().mean(0)
     assert float(nats[2]) == 0
     sheet = picture(Traversals(count=2, steps=3, limit=2.0)(context))
     columns = sheet[0, GAP:, -3 * (SIDE + GAP) :]
@@ -397,7 +397,7 @@ def test_kl_of_each_unit_equals_torch_distributions() -> None:
     code = GaussianCode(z=torch.zeros(4, 3), mean=torch.randn(4, 3), log_var=torch.randn(4, 3))
     q = torch.distributions.Normal(code.mean, (0.5 * code.log_var).exp())
     expected = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0))
-    torch.testing.assert_close(gaussian_kl(code), expected)
+    torch.testing.assert_close(code.kl(), expected)
 
 
 def test_errors_show_the_worst_of_each_class() -> None:
@@ -471,7 +471,7 @@ def test_thumbnails_fit_the_texture_of_a_browser() -> None:
 
 
 def test_classes_have_names_if_the_data_has_them() -> None:
-    assert len(FashionMnist.classes) == 10
+    assert len(FashionMnist.names) == 10
     images = Images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), ("cat", "dog"))
     assert images[:2].class_names == images.to(torch.device("cpu")).class_names == ("cat", "dog")
     context = context_of(make_model(vae), images)

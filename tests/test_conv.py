@@ -259,6 +259,7 @@ def test_pretrain_mean_sets_the_output_bias_to_the_mean_image(model: str) -> Non
     MeanImage()(components.model, context)
     mean = mean_image(batches)
     expected = mean.flatten() if model == "lstm" else mean.mean((1, 2))
+    assert components.model.decoder.output_bias is not None
     torch.testing.assert_close(components.model.decoder.output_bias.detach(), expected)
 
 

@@ -15,7 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ Content = dict[str, np.ndarray[Any, Any]]  # `train_images` [N, C, H, W] uint8, 
 
 def random_content(shape: tuple[int, int, int], num_classes: int) -> Content:
     generator = np.random.default_rng(0)
-    content = {}
+    content: Content = {}
     for split, count in COUNTS.items():
         content[f"{split}_images"] = generator.integers(0, 256, (count, *shape), dtype=np.uint8)
         content[f"{split}_labels"] = np.arange(count) % num_classes
@@ -68,15 +68,15 @@ def idx(array: np.ndarray[Any, Any]) -> bytes:
     return bytes((0, 0, code, array.ndim)) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
 
 
-class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+class Python2Pickler(pickle._Pickler):
     """A pickler that writes strings and bytes as those of Python 2, by which the CIFAR archives were made."""
 
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
 
     def save_str(self, text: str | bytes) -> None:
         content = text.encode() if isinstance(text, str) else text
-        self.write(b"T" + struct.pack("<i", len(content)) + content)
-        self.memoize(text)
+        self.write(b"T" + struct.pack("<i", len(content)) + content)  # type: ignore[attr-defined]
+        self.memoize(text)  # type: ignore[attr-defined]
 
     dispatch[str] = dispatch[bytes] = save_str
 
@@ -581,7 +581,7 @@ def test_selection_without_labels_or_without_classes_is_refused() -> None:
         Labelled(None, [0], classes=[0]).load()
     for setting in ("classes", "train_classes"):
         with pytest.raises(ValueError, match=rf"{setting}=\[\] keeps no images"):
-            Digits(**{setting: []})
+            Digits(**cast(Any, {setting: []}))
 
 
 def test_unknown_class_is_refused_before_training(run: Callable[..., Path]) -> None:
@@ -759,7 +759,7 @@ def test_factors_follow_the_images() -> None:
     ("options", "message"),
     [({"size": 7}, "size=7 is too small"), ({"count": 20}, "count=20 is not"), ({"count": 737281}, "737280")],
 )
-def test_impossible_shapes_are_refused(options: dict[str, int], message: str) -> None:
+def test_impossible_shapes_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Shapes(**options)
 

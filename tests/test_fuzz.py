@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from command import command, everything_in
 from conftest import TINY
 from hypothesis import HealthCheck, Phase, given, seed, settings

@@ -14,6 +14,7 @@ from command import command
 from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -279,7 +280,7 @@ def test_a_run_with_a_sequence_is_named_saved_resumed_and_evaluated(tmp_path: Pa
 
     fine(*TINY, "noise=[masking,blur]", "hydra.run.dir=run")
     saved = (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
-    config = api.OmegaConf.create(saved)
+    config = OmegaConf.create(saved)
     assert config.noise.order == ["masking", "blur"]
     assert config.noise.steps.masking.p == 0.3
     fine("resume=run", "epochs=2")
@@ -341,14 +342,14 @@ def test_a_config_of_version_0_1_has_the_same_metrics_of_its_four_kinds(tiny: Ca
     assert components.measures["robustness"] == Robustness(levels=[0.3, 1])
     checkpoint.load(directory, components.model)
     model, x = components.model.eval(), load_data(components).test.pixels.float() / 255
-    kinds = {
+    kinds: dict[str, Callable[[float], Noise]] = {
         "gaussian": Gaussian,
         "masking": partial(Replace, white=0.0),
         "salt": partial(Replace, white=1.0),
         "salt_and_pepper": partial(Replace, white=0.5),
     }
-    for (name, kind), level in itertools.product(kinds.items(), (0.3, 1)):
-        noisy = kind(level)(x, torch.Generator().manual_seed(1))
+    for (name, make_noise), level in itertools.product(kinds.items(), (0.3, 1)):
+        noisy = make_noise(level)(x, torch.Generator().manual_seed(1))
         assert metrics[f"test/input_sse_{name}_{level:g}"] == float(sse(noisy, x).double().mean())
         reconstructions = model.reconstruct(noisy).detach()
         expected = float(sse(reconstructions, x).double().mean())

@@ -20,7 +20,7 @@ from PIL import Image
 
 import aetrain
 from aetrain.config.paths import groups
-from aetrain.evaluation.metric_descriptions import DESCRIPTIONS, metrics_page
+from aetrain.evaluation.metric_descriptions import metrics_page
 
 README = (ROOT / "README.md").read_text()
 MAX_LINES = 200
@@ -173,8 +173,6 @@ def test_every_group_and_option_is_listed() -> None:
 def test_every_metric_is_explained() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     assert page == metrics_page()
-    for name, description in DESCRIPTIONS.items():
-        assert f"| `{name}` | {description} |" in page
 
 
 def test_readme_is_short() -> None:

@@ -11,8 +11,8 @@ from conftest import TINY
 from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.data.digits import Digits
-from aetrain.evaluation.measures.robustness import kinds
-from aetrain.evaluation.metric_descriptions import metric_key
+from aetrain.evaluation.measures.robustness import Robustness, noise_kinds
+from aetrain.evaluation.metric_names import find_pattern, name_of
 from aetrain.runs import entry
 from aetrain.runs.build import build
 
@@ -21,8 +21,8 @@ def test_the_error_at_a_level_is_the_standard_metric_under_that_noise(tiny: Call
     directory = tiny("noise=masking", "measures=robustness", "measures.robustness.levels=[0.2,0.6]")
     metrics = json.loads((directory / "metrics.json").read_text())
     noisy_errors = [name for name in metrics if name.startswith("test/noisy_sse_")]
-    assert len(noisy_errors) == 2 * len(kinds(0.0))
-    assert metric_key(noisy_errors[0]) == "noisy_sse_NOISE_LEVEL"
+    assert len(noisy_errors) == 2 * len(noise_kinds())
+    assert find_pattern(name_of(noisy_errors[0]), Robustness.descriptions) == "noisy_sse_NOISE_LEVEL"
     for noise, level in (("masking", "noise.p=0.6"), ("gaussian", "noise.std=0.6"), ("salt_and_pepper", "noise.p=0.6")):
         api.run([f"run={directory}", "mode=eval", f"noise={noise}", level])
         expected = json.loads((directory / "eval" / f"noise={noise},{level}" / "metrics.json").read_text())
@@ -34,7 +34,7 @@ def test_more_noise_has_a_larger_error_and_masking_removes_its_pixels(tiny: Call
     metrics = json.loads((tiny(*overrides) / "metrics.json").read_text())
     x = Digits().read()[1].pixels.numpy().astype(np.float64) / 255
     energy = float(np.square(x).sum() / len(x))
-    for kind in kinds(0.0):
+    for kind in noise_kinds():
         errors = [metrics[f"test/input_sse_{kind}_{level}"] for level in ("0", "0.3", "1")]
         assert errors[0] == 0
         assert errors == sorted(errors)

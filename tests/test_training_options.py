@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -182,7 +183,7 @@ def test_tied_weights_are_averaged_once() -> None:
     assert average is not None
     assert len(average.averages) == len(list(components.model.parameters()))
     components.optimizer_steps[0](random_images(components))
-    first = components.model.decoder.layers[0]  # type: ignore[attr-defined]
+    first = cast(Any, components.model.decoder).layers[0]
     with average.applied():
         assert torch.equal(first.source.weight, components.model.bottleneck.project.weight)
 

@@ -14,7 +14,7 @@ from omegaconf.errors import (
     InterpolationResolutionError,
     OmegaConfBaseException,
 )
-from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
+from yaml import MarkedYAMLError, YAMLError
 
 from aetrain.config.errors import ConfigError, did_you_mean, list_choices, unknown_setting
 from aetrain.config.overrides import SAVED

@@ -1,5 +1,6 @@
 """The documents are correct: their extensions run, the files they name exist, their links lead somewhere."""
 
+import importlib
 import json
 import re
 import runpy
@@ -14,7 +15,7 @@ from conftest import ROOT, TINY
 EXTENDING = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```", EXTENDING, re.M | re.S)
 OPTIONS = [path.removeprefix("mine/").removesuffix(".yaml") for path, _ in BLOCKS if path.endswith(".yaml")]
-LISTS = ("measures", "views")  # groups whose options are combined
+LISTS = ("measures", "penalty", "views")  # groups whose options are combined
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -44,6 +45,12 @@ def test_an_extension_of_the_documents_trains(option: str, extensions: Path) -> 
         assert f"test/{name}" in metrics
     if group == "views":
         assert (extensions / "run" / "figures" / f"{name}.png").stat().st_size
+
+
+def test_the_extensions_of_the_documents_keep_their_contracts(extensions: Path) -> None:
+    for name, test in vars(importlib.import_module("test_mine")).items():
+        if name.startswith("test_"):
+            test()
 
 
 def test_the_example_in_plain_torch_learns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,6 +111,8 @@ def _model_factory(
             f"model.code_activation={code_activation} does not fit this sparsity, which needs "
             f"{sparsity.code_activation} units: leave it null, or drop the sparsity"
         )
+    code_activation = sparsity.code_activation or code_activation
+    activation = _code_activation_argument(node["_target_"], code_activation)
     with error_context("dataset"):
         image_shape = dataset.image_shape
 
@@ -123,11 +125,24 @@ def _model_factory(
             likelihood=likelihood,
             sparsifier=copy.deepcopy(sparsity.sparsifier),
             scale=tuple(dataset.scale),
-            code_activation=sparsity.code_activation or code_activation,
+            **activation,
         )
         return model
 
     return make_model
+
+
+def _code_activation_argument(target: str, code_activation: str | None) -> dict[str, str | None]:
+    """Return the argument `code_activation` for a model that has it. Raise ConfigError where another needs one."""
+    parameters = inspect.signature(locate(target)).parameters
+    if "code_activation" in parameters:
+        return {"code_activation": code_activation}
+    if code_activation is not None:
+        raise ConfigError(
+            f"this sparsity needs {code_activation} units, but {target} has no argument code_activation: add it, or "
+            "use sparsity=none"
+        )
+    return {}
 
 
 def _make_penalties(settings: Settings, model: Autoencoder, sparsity: Sparsity) -> dict[str, Penalty]:

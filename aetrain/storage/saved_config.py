@@ -7,7 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError
-from aetrain.config.renames import upgrade_config
+from aetrain.config.renames import ADDED, upgrade_config
+from aetrain.config.settings import root_settings
 from aetrain.storage.checkpoint_state import STATE_FILE, latest_state
 
 log = logging.getLogger("aetrain")
@@ -34,8 +35,8 @@ def read_saved_config(run: Path, setting: str = "run") -> tuple[dict[str, Any], 
     try:
         text = file.read_bytes()
         config = _parse(text, file)
-        if copy is not None and _lacks(config, copy):
-            raise ConfigError(f"{file} lacks settings of the run")
+        if _is_cut_off(config, text) or (copy is not None and _lacks(config, copy)):
+            raise ConfigError(f"{file} lacks settings of the run: it is cut off; repeat the run's own command")
     except (OSError, ConfigError) as error:
         if state is None or copy is None:
             raise
@@ -54,6 +55,11 @@ def _parse(text: str | bytes, file: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or "model" not in config:
         raise ConfigError(f"{file} is not the config of a run")
     return {str(key): value for key, value in config.items()}
+
+
+def _is_cut_off(config: dict[str, Any], text: bytes) -> bool:
+    """Return whether the end of the text is lost: each setting at the root is written, and each line ends."""
+    return not text.endswith(b"\n") or not {*config, *ADDED} >= set(root_settings())
 
 
 def _lacks(config: dict[Any, Any], copy: dict[Any, Any]) -> bool:

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from aetrain import api
 from aetrain.data import shapes
-from aetrain.data.archives import CACHE, PublishedDataset
 from aetrain.data.cifar import ArrayUnpickler, Cifar10, Cifar100, load_arrays
 from aetrain.data.dataset import Dataset
 from aetrain.data.digits import Digits
@@ -37,6 +36,7 @@ from aetrain.data.folder import Folder
 from aetrain.data.images import Images
 from aetrain.data.mnist import parse_idx
 from aetrain.data.npz import Npz
+from aetrain.data.published_dataset import CACHE, PublishedDataset
 from aetrain.data.shapes import Shapes
 from aetrain.data.torchvision_sets import Emnist, Kmnist, Qmnist, Stl10, Svhn, Usps
 

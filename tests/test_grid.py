@@ -104,7 +104,7 @@ def test_combination_without_meaning_names_both_settings() -> None:
         (["model=conv", "model.up=unpool"], ("model.up=unpool", "model.down=stride")),
         (
             ["+model.penalties.kl={_target_: aetrain.objective.penalties.KL}"],
-            ("model.penalties.kl", "Gaussian"),
+            ("model.penalties.kl", "RandomCode"),
         ),
     ]:
         with pytest.raises(ConfigError) as refused:

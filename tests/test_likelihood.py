@@ -230,7 +230,7 @@ def test_the_log_describes_the_pixels() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["model=deep"], "not drawn from a normal distribution"),
+        (["model=deep"], "not drawn from a distribution"),
         (["model=wae"], "model=vae"),
         (["model=vae", "measures.likelihood.samples=[0]"], r"samples=\[0\]"),
         (["model=vae", "measures.likelihood.count=0"], "count=0"),
@@ -323,7 +323,7 @@ def test_the_loss_in_evaluation_is_the_bound(tiny: Callable[..., Path]) -> None:
     [
         (["model=iwae", "likelihood.reduction=mean"], "likelihood.reduction=mean"),
         (["model=iwae", "model.penalties.iwae.samples=0"], "samples=0"),
-        (["model=iwae", "model.bottleneck._target_=aetrain.model.bottlenecks.DeterministicWithPrior"], "GaussianCode"),
+        (["model=iwae", "model.bottleneck._target_=aetrain.model.bottlenecks.DeterministicWithPrior"], "RandomCode"),
     ],
 )
 def test_settings_that_the_iwae_cannot_use_are_refused(overrides: list[str], expected: str) -> None:

@@ -55,7 +55,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("model=vea", ["no model named 'vea'", "did you mean 'vae'?", "deep"]),
     ("model=gaussian", ["no model named 'gaussian'", "noise=gaussian"]),
     ("dataset=MNIST", ["did you mean 'mnist'?"]),
-    ("dataset=cifar10", ["no dataset named 'cifar10'", "fashion", "folder"]),
+    ("dataset=imagenet", ["no dataset named 'imagenet'", "fashion", "folder"]),
     ("mode=evaluate", ["did you mean 'eval'?"]),
     ("experiment=nonexistent", ["no experiment named 'nonexistent'", "choose from"]),
     ("experiment=a,b", ["experiment=a,b", "-m"]),

@@ -27,13 +27,13 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from aetrain.data import archives
-from aetrain.data.archives import CACHE
+from aetrain.data import published_dataset
 from aetrain.data.dataset import Dataset
 from aetrain.data.digits import Digits
 from aetrain.data.folder import Folder
 from aetrain.data.mnist import SHAPES, Archives, FashionMnist, Mnist
 from aetrain.data.npz import Npz
+from aetrain.data.published_dataset import CACHE
 
 ROOT = Path(__file__).parents[1]
 FILES = [f"{name}.gz" for name in SHAPES]
@@ -325,7 +325,7 @@ def test_missing_archives_without_a_network_give_one_message(tmp_path: Path, off
 def test_download_from_a_silent_server_times_out(
     tmp_path: Path, online: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "NETWORK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(published_dataset, "NETWORK_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts connections and never answers
         online(f"http://127.0.0.1:{server.getsockname()[1]}/")
         start = time.perf_counter()

@@ -185,7 +185,7 @@ def take_steps(components: Components, compiled: bool, batches: list[Tensor]) ->
 
 
 # Models that keep Python state, or that torch cannot trace on every machine.
-UNCOMPILED = {"vqvae", "lstm"}
+UNCOMPILED = {"categorical", "vqvae", "lstm"}
 
 
 @pytest.mark.usefixtures("_no_compiler")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 
-from aetrain.data.archives import Arrays, PublishedDataset, PublishedFile, read_tar, to_labels
+from aetrain.data.published_dataset import Arrays, PublishedDataset, PublishedFile, read_tar, to_labels
 from aetrain.data.user_files import Array
 
 # In the order of their numbers, which is alphabetical.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aetrain.data.archives import Arrays, PublishedDataset, PublishedFile, format_shape
+from aetrain.data.published_dataset import Arrays, PublishedDataset, PublishedFile, format_shape
 
 # The four idx files and the shapes of their arrays; an archive has the same name with .gz.
 SHAPES: dict[str, tuple[int, ...]] = {

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aetrain.data.archives import CACHE, Arrays, PublishedDataset, PublishedFile, read_tar, to_labels
 from aetrain.data.mnist import Archives, parse_idx
+from aetrain.data.published_dataset import CACHE, Arrays, PublishedDataset, PublishedFile, read_tar, to_labels
 
 SPLITS = ("train", "test")
 

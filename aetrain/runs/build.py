@@ -132,7 +132,7 @@ def _model_factory(
     return make_model
 
 
-def _code_activation_argument(target: str, code_activation: str | None) -> dict[str, str | None]:
+def _code_activation_argument(target: str, code_activation: str | None) -> dict[str, Any]:
     """Return the argument `code_activation` for a model that has it. Raise ConfigError where another needs one."""
     parameters = inspect.signature(locate(target)).parameters
     if "code_activation" in parameters:

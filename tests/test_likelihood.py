@@ -222,9 +222,9 @@ def test_a_second_call_returns_the_same_and_does_not_change_the_global_generator
 
 
 def test_the_log_describes_the_pixels() -> None:
-    assert "no likelihood" in describe_pixels(is_grey=True, constant=0.0)
-    assert "black and white" in describe_pixels(is_grey=False, constant=0.0)
-    assert "constant of -3.00" in describe_pixels(is_grey=True, constant=-3.0)
+    assert "no likelihood" in describe_pixels(is_grey=True, is_bernoulli=True, constant=0.0)
+    assert "black and white" in describe_pixels(is_grey=False, is_bernoulli=True, constant=0.0)
+    assert "constant of -3.00" in describe_pixels(is_grey=True, is_bernoulli=False, constant=-3.0)
 
 
 @pytest.mark.parametrize(

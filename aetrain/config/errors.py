@@ -40,7 +40,9 @@ def add_context(text: str, name: str, settings: Mapping[str, Any]) -> str:
         hint = f"\n  {name} has {', '.join(values)}" if values else ""
         return f"{name}: {text}{hint}"
     if "." not in named[1] and named[1] != name:
-        return f"{name}.{text}"
+        sections = [key for key, node in settings.items() if isinstance(node, Mapping) and named[1] in node]
+        nested = sections[0] + "." if named[1] not in settings and len(sections) == 1 else ""
+        return f"{name}.{nested}{text}"
     return text
 
 
@@ -66,13 +68,17 @@ def list_choices(words: Collection[str], word: str = "") -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def unknown_setting(key: str, siblings: Collection[str]) -> str:
-    """Return the message for a setting that does not exist, given the names of the settings beside it."""
+def unknown_setting(key: str, siblings: Collection[str], target: str = "") -> str:
+    """Return the message for a setting that does not exist, given the names of the settings beside it.
+
+    `target` is the name of the class or function that has no such argument.
+    """
     parent, _, name = key.rpartition(".")
     known = group_settings()
     if key in known and name not in siblings:
         group = key.partition(".")[0]
-        return f"no setting '{key}' with the {group} chosen: it belongs to {list_choices(known[key])}"
+        reason = f" ({target} has no argument {name})" if target else ""
+        return f"no setting '{key}' with the {group} chosen{reason}: it belongs to {list_choices(known[key])}"
     prefix = f"{parent}." if parent else ""
     matches = [prefix + word for word in close_matches(name, siblings)[:1]] or _settings_that_end_in(name, known)
     hint = f"; did you mean {list_choices([repr(word) for word in matches])}?" if matches else ""

@@ -146,6 +146,8 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             raise ConfigError(f"cannot read '{override.input_line}': there is no name before '='")
         options, value = GROUPS.get(override.key_or_group, []), override.value()
         chosen = value if isinstance(value, list) else [] if value is None else [value]
+        if options and value is None and override.key_or_group != "experiment" and not override.is_delete():
+            raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {list_choices(options)}")
         if options and any(isinstance(item, NOT_AN_OPTION) for item in chosen):
             raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {list_choices(options)}")
     return parsed

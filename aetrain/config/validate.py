@@ -28,6 +28,8 @@ BUILDER_ARGUMENTS = {
     "optimizer": ("params",),
 }
 
+COMPONENT_LISTS = ("measures", "model.penalties", "penalty", "views")  # sections with one component per name
+
 
 def validate(config: Node, untrusted: Callable[[str], bool] = lambda key: False) -> None:
     """Raise a ConfigError that lists all problems of a config.
@@ -82,6 +84,9 @@ def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -
         settings = {k: v for k, v in node.items() if k not in ("_target_", "_partial_", *extra)}
         yield from _problems_of_signature(key, settings, target, extra, BUILDER_ARGUMENTS.get(key, ()))
     for name, child in node.items():
+        if child is None and key in COMPONENT_LISTS:
+            yield f"{key}.{name}=null is no component: use ~{key}.{name} to leave it out"
+            continue
         if not isinstance(name, str) or not name or "." in name:
             parent = key or "the config"
             yield f"{parent} has a setting named {name!r}: a name is a word without dots"
@@ -121,7 +126,7 @@ def _problems_of_signature(
         full = f"{key}.{setting}" if key else setting
         if setting not in parameters:
             if not takes_any or setting in reserved:
-                yield unknown_setting(full, [*parameters, *extra])
+                yield unknown_setting(full, [*parameters, *extra], getattr(target, "__name__", ""))
         elif value == "???":
             yield f"{full} is required: {full}=..."
         elif not fits(value, hints.get(setting, Any)):

@@ -55,7 +55,7 @@ class Shapes(Dataset):
         return 1, self.size, self.size
 
     def read(self) -> tuple[Images, Images]:
-        """Return the training and test images, drawn anew."""
+        """Draw the training and the test images."""
         num_test = round(self.count * TEST_FRACTION)
         factors = draw_factors(self.count)
         pixels = torch.cat([draw_images(part, self.size, self.binary) for part in factors.split(CHUNK)])

@@ -38,9 +38,14 @@ STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
         "loss": (
             "training loss (noise on, random codes sampled, penalties weighted) of images without augmentation, nats"
         ),
-        "nll": "negative log-likelihood of the image given its code (the mean of a random code), nats",
+        "nll": (
+            "negative log-likelihood of the image given its code (the mean of a random code), without the constant of "
+            "the likelihood, nats"
+        ),
         "kl": KL.description,
-        "neg_elbo": "negative evidence lower bound: nll of a sampled code plus kl, nats",
+        "neg_elbo": (
+            "negative evidence lower bound, without the constant of the likelihood: nll of a sampled code plus kl, nats"
+        ),
     },
     "Errors": {
         "sse": "squared error of the reconstruction, summed over the pixels of an image",

@@ -5,6 +5,7 @@ Shapes: B images in a batch, G groups, K categories of each, D = G * K units of 
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ class CategoricalCode(RandomCode):
     Jang et al. (2017), "Categorical reparameterization with Gumbel-softmax", arXiv:1611.01144. A draw is the softmax of
     (logits + Gumbel noise) / temperature, and approaches one-hot vectors as the temperature approaches 0.
     """
+
+    is_relaxed: ClassVar[bool] = (
+        True  # `mean_z` and `kl` are of the categories, samples and densities of relaxed vectors
+    )
 
     logits: Tensor  # [B, G, K]
     temperature: float

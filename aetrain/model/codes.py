@@ -21,6 +21,7 @@ class Code:
     """
 
     is_random: ClassVar[bool] = False  # whether training samples it from a distribution
+    is_relaxed: ClassVar[bool] = False  # whether samples are a relaxation of what `mean_z` and `kl` describe
 
     z: Tensor  # [B, D]
     # The encoder's max-pool indices, the "where" of Zhao et al. (2016), "Stacked what-where auto-encoders".

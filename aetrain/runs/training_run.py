@@ -220,7 +220,8 @@ class TrainingRun:
         log.info("%s", metrics_table(metrics, descriptions))
         for finding in findings:
             log.warning("diagnostics: %s", finding)
-        log.info("pictures: %s/figures", self.run_dir)
+        if (self.run_dir.path / "figures").is_dir():
+            log.info("pictures: %s/figures", self.run_dir)
         if self.request.single:  # a sweep logs this once, at its end
             log.info(
                 "compare:  %s\nthen at:  %s", tensorboard_command(_log_folder(self.run_dir.path)), tensorboard_link()

@@ -30,6 +30,8 @@ from aetrain.testing.common import (
 MakeModel = Callable[[], Autoencoder]
 
 KL_WEIGHT = 0.3
+NUM_DRAWS = 20_000  # of the Monte Carlo estimates
+MAX_ERRORS = 6.0  # standard errors by which an estimate may differ
 
 
 def check_bottleneck(make_bottleneck: MakeBottleneck, code_dim: int = 4, tied: bool = False) -> None:
@@ -118,8 +120,37 @@ def _check_random_code(make_model: MakeModel) -> None:
         expect(bool(value.isfinite().all()), f"{what}() of {name} is not finite at a sample")
     ratio = code.log_prior(first) - code.log_posterior(first)
     expect_close(code.log_prior_ratio(first), ratio, f"log_prior_ratio() of {name} is another ratio", 1e-3)
+    features = torch.randn(5, model.bottleneck.project.in_features, requires_grad=True)
+    drawn = model.bottleneck.train()(features).z
+    (gradient,) = torch.autograd.grad(drawn.square().sum(), features, allow_unused=True)
+    expect(gradient is not None and bool((gradient != 0).any()), f"a sample of {name} passes no gradient to features")
+    _check_distributions(model.eval(), name)
     weights = log_weights(model.eval(), x, code, 6, torch.Generator().manual_seed(0))
     expect(tuple(weights.shape) == (6, 5), f"importance weights of {name} are {list(weights.shape)}, not [draws, B]")
+
+
+@torch.no_grad()
+def _check_distributions(model: Autoencoder, name: str) -> None:
+    """Compare samples with the mean, the KL and the densities, and draws from the prior with its moments."""
+    code = model.bottleneck(model.encoder(random_images(1)).features).repeat(NUM_DRAWS)
+    z = code.sample(torch.Generator().manual_seed(0))
+    if not code.is_relaxed:
+        _expect_mean(z, code.mean_z[0], f"the mean of samples of {name} is not mean_z")
+        ratios = (code.log_posterior(z) - code.log_prior(z))[:, None]
+        _expect_mean(ratios, code.kl()[0].sum()[None], f"kl() of {name} is not the mean of log_posterior - log_prior")
+    if code.prior_moments is not None:
+        draws = model.bottleneck.prior(NUM_DRAWS, torch.Generator().manual_seed(0))
+        assert draws is not None
+        mean, std = code.prior_moments
+        _expect_mean(draws, mean, f"the mean of draws from the prior of {name} is not prior_moments[0]")
+        _expect_mean((draws - mean).square(), std.square(), f"the variance of the prior of {name} is not as it states")
+
+
+def _expect_mean(draws: Tensor, expected: Tensor, sentence: str) -> None:
+    """Expect that the mean of draws [N, K] is the expected one [K], within the error of so many draws."""
+    error = draws.std(0) / len(draws) ** 0.5
+    close = (draws.mean(0) - expected).abs() <= MAX_ERRORS * error + 1e-4
+    expect(bool(close.all()), sentence)
 
 
 def _check_metrics(make_model: MakeModel) -> None:

@@ -1,5 +1,7 @@
 """Contract checks of data sets."""
 
+from dataclasses import replace
+
 import torch
 
 from aetrain.data.dataset import Dataset
@@ -10,6 +12,12 @@ from aetrain.testing.common import expect
 def check_dataset(dataset: Dataset) -> None:
     """Check a data set: stored shape and type, labels, splits, repeatability, and the range of prepared pixels."""
     name = type(dataset).__name__
+    try:
+        replace(dataset, subset=-1)
+    except ValueError:
+        pass
+    else:
+        expect(False, f"{name} accepts subset=-1: begin its __post_init__ with super().__post_init__()")
     train, test = dataset.read()
     for split, images in (("train", train), ("test", test)):
         _check_images(f"{split} of {name}", images, dataset.stored_shape)
@@ -19,10 +27,16 @@ def check_dataset(dataset: Dataset) -> None:
         expect(
             counts == (len(train), len(test)), f"files() of {name} names {counts} of {(len(train), len(test))} images"
         )
-    splits, again = dataset.load(), dataset.load()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        splits = dataset.load()
+        torch.manual_seed(2)
+        again = dataset.load()
     for split in ("train", "validation", "test"):
         first, second = getattr(splits, split), getattr(again, split)
         expect(torch.equal(first.pixels, second.pixels), f"{split} of {name} differs between two loads")
+        if first.labels is not None:
+            expect(torch.equal(first.labels, second.labels), f"labels of {name} differ between two loads")
     x = dataset.prepare(splits.train.pixels[:4], torch.Generator().manual_seed(0))
     shape = dataset.image_shape
     expect(tuple(x.shape[1:]) == shape, f"{name} prepares {list(x.shape[1:])}, and image_shape is {list(shape)}")
@@ -41,3 +55,5 @@ def _check_images(name: str, images: Images, stored_shape: tuple[int, int, int])
         expect(labels.dtype == torch.int64, f"the labels of {name} are {labels.dtype}, not int64")
         expect(tuple(labels.shape) == (len(images),), f"the labels of {name} are {list(labels.shape)}, not [N]")
         expect(int(labels.min()) >= 0, f"a label of {name} is negative")
+        known = len(images.class_names)
+        expect(not known or int(labels.max()) < known, f"{name} has label {int(labels.max())} and {known} class names")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from aetrain.data.images import Prepare, Splits
 from aetrain.data.noise import NoNoise, Replace
+from aetrain.evaluation.measures.baselines import BASELINE_DESCRIPTIONS
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
+from aetrain.evaluation.metric_names import find_pattern
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.pca import PCA
@@ -39,6 +41,9 @@ def check_measure(measure: Measure, model: Autoencoder | None = None) -> None:
     expect(bool(results[0]), f"{name} returns no metric")
     for metric, value in results[0].items():
         expect(isinstance(value, float) and math.isfinite(value), f"{metric} of {name} is {value}, not a finite float")
+        described = find_pattern(metric, measure.descriptions) or find_pattern(metric, BASELINE_DESCRIPTIONS)
+        expect(bool(described), f"{metric} of {name} has no entry in descriptions")
+    expect(not model.training, f"{name} leaves the model in training mode")
     expect(results[0] == results[1], f"{name} gives other metrics at the second call")
 
 

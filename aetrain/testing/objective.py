@@ -1,6 +1,7 @@
 """Contract checks of likelihoods and penalties."""
 
 import torch
+from torch import Tensor
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Bottleneck, DeterministicWithPrior, Gaussian, Quantized
@@ -48,6 +49,32 @@ def check_likelihood(likelihood: Likelihood) -> None:
         expect(higher, f"nll of {name} is not least where the expected pixels are the image")
     expect(likelihood.reduction in ("sum", "mean"), f"reduction of {name} is neither sum nor mean")
     expect(isinstance(likelihood.constant(x[0].numel()), float), f"constant() of {name} is no float")
+    _check_normalized(name, likelihood)
+    if likelihood.linear:
+        sum_of_means = likelihood.mean(decoded) + likelihood.mean(best) - likelihood.mean(0 * best)
+        expect_close(likelihood.mean(decoded + best), sum_of_means, f"mean() of {name} is not affine, as linear states")
+
+
+@torch.no_grad()
+def _check_normalized(name: str, likelihood: Likelihood) -> None:
+    """Expect that exp(-nll - constant) of a pixel has the sum 1 over black and white, or the integral 1."""
+    decoded = likelihood.inverse_mean(torch.full((1, 1, 1, 1), 0.3))
+
+    def density(pixels: Tensor) -> Tensor:
+        x = pixels.to(torch.float32).view(-1, 1, 1, 1)
+        return (-likelihood.nll(decoded.expand_as(x), x).double() - likelihood.constant(1)).exp()
+
+    pixels = torch.linspace(-50, 51, 2_000_001, dtype=torch.float64)
+    integral = float(torch.trapezoid(density(pixels), pixels))
+    total = float(density(torch.tensor([0.0, 1.0])).sum())
+    inside = torch.linspace(0, 1, 200_001, dtype=torch.float64)
+    within = float(torch.trapezoid(density(inside), inside))
+    normalized = any(abs(value - 1) < 0.02 for value in (integral, total, within))
+    expect(
+        normalized,
+        f"exp(-nll - constant) of a pixel under {name} has the integral {integral:.3g}, and the sum {total:.3g} over "
+        "black and white: neither is 1",
+    )
 
 
 def check_penalty(penalty: Penalty, make_bottleneck: MakeBottleneck | None = None) -> None:
@@ -57,6 +84,7 @@ def check_penalty(penalty: Penalty, make_bottleneck: MakeBottleneck | None = Non
     mean over images is the term of the loss.
     """
     name = type(penalty).__name__
+    expect(bool(penalty.description), f"{name} has no description, which is that of its metric")
     make = make_bottleneck or BOTTLENECKS.get(penalty.reads)
     expect(make is not None, f"{name} reads {penalty.reads.__name__}: give check_penalty a bottleneck that emits it")
     assert make is not None

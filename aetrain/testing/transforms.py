@@ -1,19 +1,23 @@
 """Contract checks of noise and augmentation."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from aetrain.data.augment import Augment
-from aetrain.data.noise import Noise
-from aetrain.testing.common import expect, random_images
+from aetrain.data.noise import LeveledNoise, Noise
+from aetrain.testing.common import IMAGE_SHAPE, expect, random_images
 
 SHAPES = ((1, 8, 8), (3, 6, 9), (1, 28, 28), (2, 5, 5))
 
 
 def check_noise(noise: Noise) -> None:
-    """Check a noise: shapes, range, determinism under a generator, an unchanged input, batches of 1 and 0 images."""
+    """Check a noise: shapes, range, determinism under a generator, an unchanged input, batches of 1 and 0 images.
+
+    If it has levels, level 0 changes nothing and the error rises with the level.
+    """
     name = type(noise).__name__
 
     def corrupt(x: Tensor, seed: int) -> Tensor:
@@ -25,6 +29,8 @@ def check_noise(noise: Noise) -> None:
     corrupt(x, 0)
     expect(torch.equal(torch.get_rng_state(), state), f"{name} draws from the global generator beside the given one")
     _check_global_generator(name, lambda batch: noise(batch))
+    if hasattr(noise, "at_level"):
+        _check_levels(name, cast(LeveledNoise, noise))
 
 
 def check_augment(augment: Augment) -> None:
@@ -43,6 +49,15 @@ def check_augment(augment: Augment) -> None:
         out = vary(binary, 0)
         expect(bool(((out == 0) | (out == 1)).all()), f"{name}.blends is False, but black and white pixels become grey")
     _check_global_generator(name, augment)
+
+
+def _check_levels(name: str, noise: LeveledNoise) -> None:
+    x, errors = random_images(50), []
+    for level in (0.0, 0.3, 0.9):
+        noisy = noise.at_level(level, IMAGE_SHAPE)(x, torch.Generator().manual_seed(0))
+        errors.append(float((noisy - x).square().sum()))
+    expect(errors[0] == 0, f"at_level(0) of {name} changes pixels: level 0 returns the images bit for bit")
+    expect(errors == sorted(errors) and errors[-1] > 0, f"at_level() of {name} has no larger error at a higher level")
 
 
 def _check_transform(name: str, transform: Callable[[Tensor, int], Tensor]) -> None:

@@ -120,9 +120,9 @@ class Atlas:
         columns = []
         inputs = context.max_activating_input(activations.tap, self.count, self.norm)
         if inputs is not None:
-            columns.append(Column("excites", shade(inputs, self.limit)[:, None]))
+            columns.append(Column("input", shade(inputs, self.limit)[:, None]))
         effect = crop_changes(context.single_unit_effect(activations.tap, units))
-        columns.append(Column("paints", shade(effect, self.limit)[:, None]))
+        columns.append(Column("effect", shade(effect, self.limit)[:, None]))
         columns.append(Column(BEST_IMAGES, top_images(context, activations, units, self.images)))
         return columns
 

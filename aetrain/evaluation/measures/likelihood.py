@@ -14,6 +14,7 @@ from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import RandomCode
+from aetrain.model.likelihoods import Bernoulli
 from aetrain.objective.importance import log_weights
 
 log = logging.getLogger("aetrain")
@@ -39,7 +40,7 @@ class ImportanceSampled(Measure):
     descriptions: ClassVar[Mapping[str, str]] = {
         "is_nll_K": (
             "negative log-likelihood estimated by importance sampling with K samples of the code, nats; "
-            "not a likelihood for grey pixels"
+            "not a likelihood for grey pixels with likelihood=bernoulli"
         ),
     }
 
@@ -82,7 +83,7 @@ class ImportanceSampled(Measure):
             totals += torch.stack([importance_bound(weights, samples).sum() for samples in self.samples])
             is_grey = is_grey or not bool(((x == 0) | (x == 1)).all())
         constant = model.likelihood.constant(math.prod(model.image_shape))
-        log.info("is_nll: %s", describe_pixels(is_grey, constant))
+        log.info("is_nll: %s", describe_pixels(is_grey, isinstance(model.likelihood, Bernoulli), constant))
         means = (totals / len(images) + constant).tolist()
         return {f"is_nll_{samples}": value for samples, value in zip(self.samples, means, strict=True)}
 
@@ -94,9 +95,9 @@ def importance_bound(log_weights: Tensor, samples: int) -> Tensor:
     return math.log(samples) - log_sums.mean(0)
 
 
-def describe_pixels(is_grey: bool, constant: float) -> str:
-    """Return the log line that names the kind of pixels of the likelihood; `constant` is 0 under Bernoulli."""
-    if constant:
+def describe_pixels(is_grey: bool, is_bernoulli: bool, constant: float) -> str:
+    """Return the log line that names the kind of pixels of the likelihood and its constant."""
+    if not is_bernoulli:
         return f"density of pixels in [0, 1], including its constant of {constant:.2f} nats"
     if is_grey:
         return (

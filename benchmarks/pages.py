@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = {
     "deep": ["model=deep", "dataset=mnist", "epochs=2", "views=[units,atlas]"],
     "conv": ["model=conv", "dataset=mnist", "epochs=1", "views=atlas"],
-    "vae": ["model=vae", "dataset=fashion", "noise=masking", "epochs=3", "views=all"],
+    "vae": [
+        *["model=vae", "dataset=fashion", "noise=masking", "epochs=3", "views=all"],
+        "views.noise_map.kinds=[block,gaussian,masking,salt]",
+    ],
 }
 SHEETS = {
     "atlas": ["deep/atlas-hidden2", "conv/atlas-hidden2", "vae/units_sorted-hidden1"],

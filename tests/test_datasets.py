@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import struct
@@ -28,6 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from aetrain import api
+from aetrain.config.paths import groups
 from aetrain.data import shapes
 from aetrain.data.cifar import ArrayUnpickler, Cifar10, Cifar100, load_arrays
 from aetrain.data.dataset import Dataset
@@ -792,3 +794,27 @@ def test_each_option_trains(
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["status"] == "finished"
     assert metrics["test/sse"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", groups()["model"])
+def test_colour_works_in_every_model_view_and_metric(model: str, run: Callable[..., Path], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(60) % 3
+    arrays: dict[str, Any] = {
+        "x_train": pixels[:40],
+        "y_train": labels[:40],
+        "x_test": pixels[40:],
+        "y_test": labels[40:],
+    }
+    np.savez(tmp_path / "colour.npz", **arrays)
+    directory = run(
+        *(f"model={model}", "dataset=npz", f"dataset.path='{tmp_path / 'colour.npz'}'", "noise=blur", "device=cpu"),
+        *("epochs=1", "batch_size=20", "views=all", "measures=[robustness,probes,retrieval]"),
+    )
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert metrics["status"] == "finished"
+    assert all(math.isfinite(value) for value in metrics.values() if isinstance(value, float))
+    with Image.open(directory / "figures" / "reconstructions.png") as picture:
+        red, _, blue = picture.convert("RGB").split()
+        assert red.tobytes() != blue.tobytes()

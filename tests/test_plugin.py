@@ -49,6 +49,13 @@ def test_package_holds_the_class_the_option_and_the_search_path(site: Path) -> N
     }
 
 
+def test_tests_of_the_package_pass_where_it_is_installed(site: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT)]), "OMP_NUM_THREADS": "1"}
+    pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PLUGIN / "tests")]
+    outcome = subprocess.run(pytest_command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "1 passed" in outcome.stdout, outcome.stdout
+
+
 def test_option_is_listed_in_help(aetrain: Callable[..., Outcome]) -> None:
     (line,) = [line for line in aetrain("--help").out.splitlines() if line.startswith("noise: ")]
     assert {"rows", "gaussian"} <= set(line.removeprefix("noise: ").split(", "))

@@ -115,8 +115,7 @@ def more_samples_tighten_the_bound(_: CheckContext) -> str:
     for _step in range(60):
         components.optimizer_steps[0](x)
     model = components.model.eval()
-    code = model.encode(x)
-    assert isinstance(code, GaussianCode)
+    code = cast(GaussianCode, model.encode(x))
 
     def iwae(samples: int) -> Tensor:
         """Return estimates [32] of the bound, each a mean over the images."""

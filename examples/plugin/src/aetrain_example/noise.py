@@ -1,6 +1,6 @@
 """Noise of whole rows of pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,3 +20,7 @@ class Rows:
         """Return the corrupted images [B, C, H, W]."""
         u = torch.empty_like(x[:, :1, :, :1]).uniform_(generator=generator)
         return x.masked_fill(u < self.p, 0.0)
+
+    def at_level(self, level: float, image_shape: tuple[int, int, int]) -> "Rows":
+        """Return the noise at a level from 0 (none) to 1."""
+        return replace(self, p=level)

@@ -112,7 +112,7 @@ def _model_factory(
             f"{sparsity.code_activation} units: leave it null, or drop the sparsity"
         )
     code_activation = sparsity.code_activation or code_activation
-    activation = _code_activation_argument(node["_target_"], code_activation)
+    activation = _code_activation_argument(node, code_activation)
     with error_context("dataset"):
         image_shape = dataset.image_shape
 
@@ -132,15 +132,14 @@ def _model_factory(
     return make_model
 
 
-def _code_activation_argument(target: str, code_activation: str | None) -> dict[str, Any]:
+def _code_activation_argument(node: Mapping[str, Any], code_activation: str | None) -> dict[str, Any]:
     """Return the argument `code_activation` for a model that has it. Raise ConfigError where another needs one."""
-    parameters = inspect.signature(locate(target)).parameters
-    if "code_activation" in parameters:
+    if "_target_" not in node or "code_activation" in inspect.signature(locate(node["_target_"])).parameters:
         return {"code_activation": code_activation}
     if code_activation is not None:
         raise ConfigError(
-            f"this sparsity needs {code_activation} units, but {target} has no argument code_activation: add it, or "
-            "use sparsity=none"
+            f"this sparsity needs {code_activation} units, but {node['_target_']} has no argument code_activation: add "
+            "it, or use sparsity=none"
         )
     return {}
 

@@ -61,6 +61,9 @@ VALUES = {r"views\.\w+\.norm": {"images": "data_covariance"}}
 # Tensors of a checkpoint, by their names in the model.
 TENSORS = {"bottleneck.idle": "bottleneck.steps_unused", "bottleneck.book.weight": "bottleneck.codebook.weight"}
 
+# Tags of TensorBoard's texts.
+TAGS = {"doctor/": "diagnostics/"}
+
 # Settings that came after 0.1.0, and the values that reproduce it.
 ADDED: dict[str, Any] = {
     "augment": {"_target_": "aetrain.data.augment.NoAugmentation"},

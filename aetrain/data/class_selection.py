@@ -28,7 +28,7 @@ class ClassSelection:
 
     @property
     def is_active(self) -> bool:
-        """Whether any class is left out or renumbered."""
+        """Tell whether any class is left out or renumbered."""
         return bool(self._settings())
 
     def check_labels(self, images: Images) -> None:

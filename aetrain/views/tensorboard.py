@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aetrain.config.renames import TAGS
 from aetrain.evaluation.metric_names import find_pattern
 from aetrain.storage import atomic
 from aetrain.storage.checkpoint_state import PICTURES
@@ -29,8 +30,8 @@ MAX_CLOSE_SECONDS = 5.0  # to wait for the event file of a failed run to close
 
 Curves = Sequence[tuple[int, Mapping[str, float]]]  # an epoch, and its metrics by tag
 
-# Tags that each start of a run writes again; "doctor/" is the name of "diagnostics/" in runs of version 0.1.
-REWRITTEN_TAGS = ("config/", "diagnostics/", "doctor/", "custom_scalars__", "_hparams_/")
+# Tags that each start of a run writes again, with their names in runs of earlier versions.
+REWRITTEN_TAGS = ("config/", "diagnostics/", *TAGS, "custom_scalars__", "_hparams_/")
 
 
 class TensorBoardWriter:

@@ -66,6 +66,7 @@ def slow_except(fast: str, options: Iterable[str]) -> list[Any]:
 # --- every option of configs/model ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", slow_except("conv_vae", groups()["model"]))
 def test_an_event_file_has_the_units_of_every_layer(model: str, tiny: Callable[..., Path]) -> None:
     directory = tiny(f"model={model}", "views=all", "dataset.subset=32", "epochs=0")
@@ -82,6 +83,7 @@ def test_an_event_file_has_the_units_of_every_layer(model: str, tiny: Callable[.
         assert len(log.Images(f"views/{name}")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", groups()["model"])
 def test_the_activations_of_layers_equal_those_of_the_forward_pass(model: str) -> None:
     config, _, overrides = api.compose_config([f"model={model}", "dataset=digits", "device=cpu"])

@@ -102,6 +102,7 @@ def served_runs(port: int) -> object:
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

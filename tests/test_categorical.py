@@ -105,6 +105,7 @@ def test_map_and_repeat_reach_every_tensor(code: RandomCode) -> None:
     assert torch.equal(code.repeat(3).kl(), code.kl().repeat(3, 1))
 
 
+@pytest.mark.slow
 def test_loss_of_a_random_code_is_of_samples() -> None:
     components = components_of("model.penalties.kl.weight=0.3", "optimizer.lr=0.02")
     model, objective = components.model, components.objective
@@ -164,6 +165,7 @@ def test_temperature_falls_and_is_fixed_in_evaluation() -> None:
     assert bottleneck.eval()(torch.zeros(1, 5)).temperature == 0.5
 
 
+@pytest.mark.slow
 def test_resume_is_exact(run: Callable[..., Path]) -> None:
     # The temperature would follow another course with another number of epochs.
     constant = "model.bottleneck.final_temperature=1.0"
@@ -175,6 +177,7 @@ def test_resume_is_exact(run: Callable[..., Path]) -> None:
     assert aetrain.load(resumed).metrics["test/neg_elbo"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override", ["model.bottleneck.categories=5", "model.bottleneck.final_temperature=2", "model.bottleneck.anneal=0"]
 )

@@ -60,6 +60,7 @@ def metrics_of(run: Path) -> dict[str, object]:
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from aetrain.cli import main; main()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"], ["--info", "defaults"], ["-m", "--version"]])
 def test_answers_need_no_torch(flags: list[str], tmp_path: Path) -> None:
     """An import of torch fails in the process of the command."""
@@ -91,6 +92,7 @@ def test_overrides_and_flags_can_come_in_any_order(tmp_path: Path) -> None:
     assert "aetrain.objective.penalties.KL" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["--help"], pytest.param([*LINEAR, "hydra.run.dir=run"], marks=pytest.mark.slow)]
 )
@@ -109,6 +111,7 @@ def test_closed_pipe_of_the_output_gives_no_traceback(arguments: list[str], tmp_
         assert metrics_of(tmp_path / "run")["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_python_m_aetrain_is_the_command(tmp_path: Path) -> None:
     outcome = process(["epoch=3"], tmp_path, program=[sys.executable, "-m", "aetrain"])
     assert outcome.code == 1
@@ -174,6 +177,7 @@ def test_sweep_over_the_seed_only(tmp_path: Path) -> None:
     assert set(os.listdir(tmp_path)) == {"outputs"}
 
 
+@pytest.mark.slow
 def test_swept_values_that_are_no_folder_names_get_different_directories(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for seed, name in enumerate(("a/b", "a_b")):
@@ -218,6 +222,7 @@ def test_evaluation_without_conditions_gives_the_same_metrics(tmp_path: Path) ->
     assert not (run / "eval").exists()
 
 
+@pytest.mark.slow
 def test_evaluation_under_conditions_does_not_change_the_run(tmp_path: Path) -> None:
     run = train_linear(tmp_path)
     before = everything_in(run)
@@ -247,6 +252,7 @@ def test_failure_of_an_earlier_sweep_does_not_fail_the_next(tmp_path: Path) -> N
     assert "noise.std=-1" in run_cleanly(["-m", "mode=eval", "run=run", "noise=gaussian,masking"], tmp_path).out
 
 
+@pytest.mark.slow
 def test_api_and_command_give_the_same_metrics(tmp_path: Path) -> None:
     run = train_linear(tmp_path)
     from_python = api.run([*LINEAR, f"hydra.run.dir={tmp_path / 'again'}"])
@@ -322,6 +328,7 @@ def test_configs_and_components_of_the_user(user_folder: Path) -> None:
     assert "test/noisy_sse" in metrics
 
 
+@pytest.mark.slow
 def test_options_of_the_user_are_listed_in_help_and_errors(user_folder: Path) -> None:
     assert "wide" in run_cleanly(["--config-dir", "mine", "--help"], user_folder).out
     assert "wide" in command(["--config-dir", "mine", "model=wdie"], user_folder).err
@@ -335,6 +342,7 @@ def test_options_of_the_user_are_listed_in_help_and_errors(user_folder: Path) ->
     )
 
 
+@pytest.mark.slow
 def test_run_with_components_of_the_user_is_evaluated_if_trusted(user_folder: Path) -> None:
     run_cleanly(["--config-dir", "mine", *LINEAR, "noise=inverted", "hydra.run.dir=run"], user_folder)
     run_cleanly(["mode=eval", "run=run"], user_folder)  # this user has signed it

@@ -28,6 +28,7 @@ def components_of(*overrides: str) -> Components:
     return build(check(config, full_overrides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", groups()["noise"])
 def test_noise(option: str) -> None:
     testing.check_noise(components_of(f"noise={option}").noise)
@@ -43,6 +44,7 @@ def test_likelihood(option: str) -> None:
     testing.check_likelihood(components_of(f"likelihood={option}").model.likelihood)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", groups()["model"])
 def test_bottleneck_and_penalties(option: str) -> None:
     node = option_config("model", option)
@@ -58,6 +60,7 @@ def test_bottleneck_and_penalties(option: str) -> None:
         testing.check_penalty(penalty)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", groups()["model"])
 def test_encoder_and_decoder(option: str) -> None:
     def make_encoder(shape: tuple[int, int, int]) -> Encoder:
@@ -71,6 +74,7 @@ def test_encoder_and_decoder(option: str) -> None:
         testing.check_decoder(make_decoder, tied=bool(option_config("model", option).get("tied")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [option for option in groups()["measures"] if option not in ("none", "frechet")])
 def test_measure(option: str) -> None:
     few = {"few_labels": "measures.few_labels.labels=[20]", "retrieval": "measures.retrieval.at=[5]"}
@@ -81,6 +85,7 @@ def test_measure(option: str) -> None:
         testing.check_measure(measure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [option for option in groups()["views"] if option not in ("none", "all", "default")])
 def test_view(option: str) -> None:
     for view in components_of(f"views={option}").views.values():

@@ -72,6 +72,7 @@ def test_experiment_conv_equals_the_network_and_loss_of_its_document() -> None:
     assert components.optimizers[0].defaults["weight_decay"] == 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code_dim", ["null", "5"])
 @pytest.mark.parametrize("bottleneck", ["Deterministic", "Gaussian"])
 def test_conv_layers_on_images_of_every_size(code_dim: str, bottleneck: str, tmp_path: Path) -> None:
@@ -94,6 +95,7 @@ def test_conv_layers_on_images_of_every_size(code_dim: str, bottleneck: str, tmp
         assert model.first_layer_weights().shape == (16, channels, 3, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", groups()["sparsity"])
 def test_feature_maps_as_code_fit_every_sparsity_and_bottleneck(sparsity: str) -> None:
     x = random_images(4, 1, 28, 28)

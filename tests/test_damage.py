@@ -53,6 +53,7 @@ def damaged_copy(originals: Path, folder: Path, pattern: str, damage: Callable[[
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", FILES)
 def test_run_with_a_lost_file_ends_exactly_as_without(pattern: str, originals: Path, tmp_path: Path) -> None:
     run = damaged_copy(originals, tmp_path, pattern, Path.unlink)
@@ -60,6 +61,7 @@ def test_run_with_a_lost_file_ends_exactly_as_without(pattern: str, originals: P
     assert not differences(fingerprint(originals / "epochs3"), fingerprint(run))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", FILES)
 def test_run_with_a_file_that_is_cut_off_resumes_exactly(pattern: str, originals: Path, tmp_path: Path) -> None:
     run = damaged_copy(originals, tmp_path, pattern, cut_in_half)
@@ -67,6 +69,7 @@ def test_run_with_a_file_that_is_cut_off_resumes_exactly(pattern: str, originals
     assert not differences(fingerprint(originals / "epochs4"), fingerprint(run))
 
 
+@pytest.mark.slow
 def test_config_that_is_cut_off_is_read_from_the_checkpoint(
     originals: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

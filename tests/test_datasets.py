@@ -437,6 +437,7 @@ print(len(train), len(test), int(train.pixels.sum()))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_one_cache(archives: Callable[..., Content], tmp_path: Path) -> None:
     content = archives(Cifar10)
     command = [sys.executable, "-c", READ_IN_TWO_PROCESSES, torchvision.datasets.CIFAR10.tgz_md5, str(tmp_path)]
@@ -781,6 +782,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 def test_each_option_trains(
     source: type[PublishedDataset], archives: Callable[..., Content], run: Callable[..., Path], tmp_path: Path

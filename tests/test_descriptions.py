@@ -50,11 +50,13 @@ def descriptions_of(directory: Path) -> dict[str, str]:
     return descriptions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option != "measures=frechet"])
 def test_every_metric_of_a_run_has_a_description(option: str, tiny: Callable[..., Path]) -> None:
     descriptions_of(tiny(option, *NEEDS.get(option, ()), "noise=masking"))
 
 
+@pytest.mark.slow
 def test_frechet_distances_have_descriptions(tiny: Callable[..., Path], tmp_path: Path) -> None:
     directory = tiny("measures=frechet", "model=vae", f"measures.frechet.path={tmp_path}")
     assert {"frechet_floor", "frechet_samples", "frechet_reconstructions"} <= descriptions_of(directory).keys()

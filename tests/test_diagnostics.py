@@ -70,6 +70,7 @@ def findings(directory: Path) -> list[dict[str, str]]:
     return [dict(item) for item in json.loads((directory / "findings.json").read_text())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", CAUSES)
 def test_a_problem_is_found(what: str, run: Callable[..., Path]) -> None:
     evidence, *overrides = CAUSES[what]

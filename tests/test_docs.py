@@ -32,6 +32,7 @@ def extensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         sys.modules.pop(path.removesuffix(".py"), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_extension_of_the_documents_trains(option: str, extensions: Path) -> None:
     group, name = option.split("/")

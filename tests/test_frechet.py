@@ -67,6 +67,7 @@ def test_blurred_images_are_nearer_than_the_mean_image_and_noise(tmp_path: Path)
     assert 5 * floor < min(mean, noise)
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_once_and_does_not_change_the_global_generator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_read_only_folder_is_not_changed(tmp_path: Path) -> None:
     folder.chmod(0o755)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binarize", ["none", "static"])
 def test_reconstructions_and_samples_have_a_distance(binarize: str, run: Callable[..., Path], tmp_path: Path) -> None:
     overrides = ("dataset=digits", "views=none", "device=cpu", "measures=frechet", f"data_dir='{tmp_path}'")

@@ -183,6 +183,7 @@ def test_losses_of_the_critic_have_names_of_their_own(tiny: Callable[..., Path])
     assert "train/critic_loss" in last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["aae", "vqvae", "wae"])
 def test_resume_is_exact(model: str, tiny: Callable[..., Path]) -> None:
     from safetensors.torch import load_file

@@ -112,6 +112,7 @@ def test_log_weights_with_a_sparsifier() -> None:
     torch.testing.assert_close(weights.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_log_weights_do_not_depend_on_the_number_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_vae().eval()
     x = binary_images(4)

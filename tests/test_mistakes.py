@@ -261,6 +261,7 @@ def message_in(err: str) -> str:
     return err.removeprefix("aetrain: ").rstrip("\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "texts"), MISTAKES, ids=[mistake[0] for mistake in MISTAKES])
 def test_mistake_gets_one_short_message_and_no_file(arguments: str, texts: list[str], folder: Path) -> None:
     before = everything_in(folder)
@@ -275,6 +276,7 @@ def test_there_are_enough_mistakes() -> None:
     assert len({arguments for arguments, _ in MISTAKES}) >= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ["epoch=3", "dataset=digits  sparsity=topk  sparsity.k=100", "model=vea"])
 def test_mistake_in_a_new_process(arguments: str, tmp_path: Path) -> None:
     outcome = process(arguments.split("  "), tmp_path)
@@ -292,6 +294,7 @@ def test_missing_cuda_is_refused_first(folder: Path, monkeypatch: pytest.MonkeyP
     assert everything_in(folder) == before
 
 
+@pytest.mark.slow
 def test_full_traceback_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ConfigError, match="epochs=-1"):
@@ -309,6 +312,7 @@ def test_third_party_component_that_refuses_a_setting_is_named(folder: Path) -> 
     assert "lr=-1, betas=[0.9, 0.999]" in command(["optimizer.lr=-1"], folder).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

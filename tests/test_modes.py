@@ -73,6 +73,7 @@ def test_exported_programs_give_the_same_outputs_without_aetrain(tiny: Callable[
 SETTINGS = {"sparse_coding": ("model.bottleneck.steps=3",)}  # each step is a part of the program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", groups()["model"])
 def test_every_model_can_be_exported(model: str) -> None:
     config, _, overrides = api.compose_config([*TINY, f"model={model}", *SETTINGS.get(model, ())])
@@ -116,6 +117,7 @@ def test_export_needs_a_run() -> None:
         api.run(["mode=export"])
 
 
+@pytest.mark.slow
 def test_encode_gives_the_codes_of_load_in_the_order_of_the_data_set(tiny: Callable[..., Path]) -> None:
     directory = tiny("model=vae", "model.code_activation=tanh", "dataset.validation=10")
     api.run([f"run={directory}", "mode=encode"])
@@ -130,6 +132,7 @@ def test_encode_gives_the_codes_of_load_in_the_order_of_the_data_set(tiny: Calla
         np.testing.assert_array_equal(saved[f"{name}_labels"], images.labels.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", ["null", "5"])
 def test_encode_of_a_folder_saves_the_file_names(subset: str, tiny: Callable[..., Path], tmp_path: Path) -> None:
     images = {}

@@ -56,6 +56,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_wrapped_modules_train_with_every_view(project: Path) -> None:
     overrides = [*TINY[:-2], "device=cpu", "model=wrapped", "views=all", "noise=masking", "hydra.run.dir=run"]
     outcome = command(["--config-dir", "mine", *overrides], project)

@@ -273,6 +273,7 @@ def test_the_steps_of_a_sequence_have_settings_and_replace_those_of_an_experimen
         )
 
 
+@pytest.mark.slow
 def test_a_run_with_a_sequence_is_named_saved_resumed_and_evaluated(tmp_path: Path) -> None:
     def fine(*arguments: str) -> str:
         outcome = command(arguments, tmp_path)
@@ -297,6 +298,7 @@ def test_a_run_with_a_sequence_is_named_saved_resumed_and_evaluated(tmp_path: Pa
     assert components.noise == NoiseSequence(["masking", "blur"], {"masking": Replace(0.3, 0.0), "blur": Blur(1.0)})
 
 
+@pytest.mark.slow
 def test_sequences_can_be_swept(tmp_path: Path) -> None:
     outcome = command(["-m", *TINY, "noise=[masking,gaussian],none,[gaussian,masking]", "hydra.sweep.dir=s"], tmp_path)
     assert outcome.code == 0, outcome.err
@@ -376,6 +378,7 @@ class Rows:
 """
 
 
+@pytest.mark.slow
 def test_a_noise_of_the_user_is_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine" / "noise").mkdir(parents=True)
     (tmp_path / "noise_of_rows.py").write_text(MODULE)

@@ -35,6 +35,7 @@ def metrics_of(run: Path) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if name not in TIMING_METRICS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_old_run_is_evaluated(name: str, old_runs: Path) -> None:
     before = metrics_of(old_runs / name)
@@ -46,6 +47,7 @@ def test_old_run_is_evaluated(name: str, old_runs: Path) -> None:
     assert after == pytest.approx(before, rel=TOLERANCE, abs=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "sweep/seed=1"])
 def test_old_run_is_resumed(name: str, old_runs: Path) -> None:
     outcome = command([f"resume={name}", "epochs=3"], old_runs)
@@ -56,6 +58,7 @@ def test_old_run_is_resumed(name: str, old_runs: Path) -> None:
     assert [line["epoch"] for line in RunDirectory(old_runs / name).history()] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_old_run_is_loaded(name: str, old_runs: Path) -> None:
     run = aetrain.load(old_runs / name)
@@ -74,6 +77,7 @@ def test_old_runs_are_reported(old_runs: Path) -> None:
         assert f"{metrics_of(old_runs / name)['test/sse']}" in table
 
 
+@pytest.mark.slow
 def test_old_sweep_continues(old_runs: Path) -> None:
     overrides = (OLD_RUNS / "sweep" / "seed=0" / ".hydra" / "overrides.yaml").read_text()
     words = [line.removeprefix("- ").strip("'") for line in overrides.splitlines()]

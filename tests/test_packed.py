@@ -133,6 +133,7 @@ def assert_same_optimizers(one: Path, other: Path) -> None:
                 assert float((value - b["state"][number][name]).norm()) <= 1e-2 * float(value.norm()) + 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=[] if case == "vae" else pytest.mark.slow) for case in CASES]
 )
@@ -150,6 +151,7 @@ def test_packed_runs_equal_individual_runs(case: str, tmp_path: Path) -> None:
     assert len(last_losses) == len(runs)
 
 
+@pytest.mark.slow
 def test_diverging_run_is_dropped_and_the_others_continue(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     common = ["model=linear", "likelihood=gaussian", "optimizer=sgd", "epochs=4"]
     runs = make_requests(tmp_path / "packed", common, ["optimizer.lr=1e-3", "optimizer.lr=1e9", "optimizer.lr=1e-4"])
@@ -195,6 +197,7 @@ def test_interrupted_pack_resumes_together_or_by_resume(tmp_path: Path, monkeypa
         assert history(path(run))[-1]["test/sse"] == pytest.approx(history(path(other))[-1]["test/sse"], rel=2e-3)
 
 
+@pytest.mark.slow
 def test_run_whose_directory_is_locked_is_left_alone(tmp_path: Path) -> None:
     runs = make_requests(tmp_path, ["model=linear"], ["seed=1", "seed=2", "seed=3"])
 
@@ -207,6 +210,7 @@ def test_run_whose_directory_is_locked_is_left_alone(tmp_path: Path) -> None:
     assert [metrics(path(run))["status"] for run in runs] == ["finished", "running", "finished"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("common", "each", "reason"),
     [
@@ -244,6 +248,7 @@ def test_difference_that_a_pack_cannot_represent_is_detected_by_trial_steps(
     assert "a vectorised step differs from the run's own (loss@0 differs)" in caplog.text
 
 
+@pytest.mark.slow
 def test_differences_in_more_than_numbers_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runs = make_requests(
         tmp_path, ["model=linear"], ["seed=1", "seed=2", "model.code_dim=4", "dataset.subset=40 model.code_dim=8"]
@@ -255,6 +260,7 @@ def test_differences_in_more_than_numbers_are_named(tmp_path: Path, caplog: pyte
     assert [path(run).exists() for run in runs] == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_runs_that_cannot_be_vectorised_are_packed_with_equal_ones(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,11 +276,13 @@ def test_runs_that_cannot_be_vectorised_are_packed_with_equal_ones(
     assert [path(run).exists() for run in runs] == [True, False, True, False]
 
 
+@pytest.mark.slow
 def test_pack_has_at_most_the_stated_size(tmp_path: Path) -> None:
     runs = make_requests(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(5)])
     assert train_packed(runs, size=3) == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runs", "cores", "size", "shares", "threads"),
     [

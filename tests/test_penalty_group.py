@@ -75,6 +75,7 @@ def gaussian_code(mean: torch.Tensor, variance: torch.Tensor) -> GaussianCode:
 # --- Formulas ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["deep", "conv", "lstm", "vae", "vqvae", "sparse_coding"])
 def test_orthogonality_equals_that_of_the_singular_values(model: str) -> None:
     """||W W^T - I||_F^2 = sum (s^2 - 1)^2 over the singular values s of W, of the smaller of its sides."""
@@ -117,6 +118,7 @@ def test_decorrelation_of_a_whitened_code_is_0() -> None:
     assert float(Decorrelation()(components_of().model, forward_of(Code(z=whitened)))) == pytest.approx(0, abs=1e-20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("model", ["deep", "conv_unpool", "vae", "lstm"])
 def test_decoder_jacobian_equals_the_jacobian_of_autograd(model: str, likelihood: str) -> None:
@@ -174,6 +176,7 @@ def test_penalties_in_parts_equal_penalties_at_once(monkeypatch: pytest.MonkeyPa
         torch.testing.assert_close(penalty(autoencoder, out).detach(), value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diagonal", [0.0, 1.0, 10.0])
 def test_dip_equals_a_sum_over_the_covariance_matrix(diagonal: float) -> None:
     means, variances = normal(40, 5) @ normal(5, 5, seed=1), normal(40, 5, seed=2).exp()
@@ -197,6 +200,7 @@ def test_dip_of_samples_is_0_for_the_standard_normal() -> None:
     assert float(DIP(covariance_of="mean", diagonal=1)(model, forward_of(code))) == pytest.approx(3 * 0.6**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.0, 0.6, 0.95])
 def test_total_correlation_of_a_correlated_gaussian_is_exact(correlation: float) -> None:
     """The mixture of N(m, s I) with m ~ N(0, S - s I) is N(0, S), whose total correlation is -1/2 log |S|."""
@@ -250,6 +254,7 @@ def test_total_correlation_is_drawn_in_training_and_fixed_in_evaluation() -> Non
     assert values[0] == values[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_penalty_falls_when_it_alone_is_minimised(option: str) -> None:
     overrides = ["model=vae", "model.hidden=[32]", f"penalty={option}", "optimizer.lr=0.01"]
@@ -280,6 +285,7 @@ def test_option_is_named_like_its_metric_and_describes_it() -> None:
         assert penalty.description
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("model", MODELS)
 def test_option_trains_with_the_models_that_it_fits_and_is_refused_with_the_others(model: str, option: str) -> None:
@@ -327,6 +333,7 @@ def test_penalty_that_asks_for_code_dim_gets_it() -> None:
     assert len(components.optimizer_steps) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "texts"),
     [
@@ -369,6 +376,7 @@ def experiments(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_experiment_chooses_a_penalty_and_the_command_line_another(experiments: Path) -> None:
     common = ["--config-dir", "mine", "experiment=disentangle", *TINY[1:]]
     for number, (choice, penalties) in enumerate(
@@ -398,6 +406,7 @@ def test_metrics_have_the_names_of_the_penalties(tiny: Callable[..., Path]) -> N
     assert {"train/dip", "train/tc", "train/kl", "test/dip", "test/tc"} <= last.keys()
 
 
+@pytest.mark.slow
 def test_run_is_resumed_exactly_and_evaluated(tmp_path: Path) -> None:
     common = [*TINY, "model=vae", "penalty=[tc,dip,jacobian_decoder,orthogonal]", "penalty.dip.weight=2"]
     outcome = command([*common, "epochs=3", "hydra.run.dir=whole"], tmp_path)
@@ -436,6 +445,7 @@ def test_run_of_another_penalty_does_not_share_a_directory(tmp_path: Path) -> No
     assert "penalty.l2.weight: absent there, 0.01 here" in outcome.err
 
 
+@pytest.mark.slow
 def test_saved_config_without_the_group_has_no_penalties(tmp_path: Path) -> None:
     assert saved_config(OLD_RUN)["penalty"] == {}
     run = ["hydra.run.dir=run", *TINY]
@@ -449,6 +459,7 @@ def test_saved_config_without_the_group_has_no_penalties(tmp_path: Path) -> None
         assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.slow
 def test_sweep_over_penalties_is_reported_with_a_column(tmp_path: Path) -> None:
     sweep = ["-m", *TINY, "model=vae", "hydra.sweep.dir=sweep", "penalty=none,l2,[tc,l2]"]
     outcome = command(sweep, tmp_path)
@@ -489,6 +500,7 @@ def test_weights_may_differ_in_a_pack_and_penalties_may_not() -> None:
 PACKABLE = ["tc", "dip", "decorrelate", "orthogonal", "l1", "l2", "mmd"]
 
 
+@pytest.mark.slow
 def test_packed_runs_reach_the_metrics_of_separate_runs(tmp_path: Path) -> None:
     common = [*TINY, "model=vae", "model.hidden=[32]", f"penalty=[{','.join(PACKABLE)}]", "epochs=2"]
     sweep = ["-m", *common, "penalty.tc.weight=1,7", "penalty.orthogonal.weight=0.1,1"]

@@ -49,6 +49,7 @@ def test_package_holds_the_class_the_option_and_the_search_path(site: Path) -> N
     }
 
 
+@pytest.mark.slow
 def test_tests_of_the_package_pass_where_it_is_installed(site: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT)]), "OMP_NUM_THREADS": "1"}
     pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PLUGIN / "tests")]
@@ -61,6 +62,7 @@ def test_option_is_listed_in_help(aetrain: Callable[..., Outcome]) -> None:
     assert {"rows", "gaussian"} <= set(line.removeprefix("noise: ").split(", "))
 
 
+@pytest.mark.slow
 def test_run_with_the_option_is_trained_evaluated_and_resumed(aetrain: Callable[..., Outcome], tmp_path: Path) -> None:
     for arguments in (
         [*CHEAP, "noise=rows", "noise.p=0.4", "hydra.run.dir=run"],
@@ -76,6 +78,7 @@ def test_run_with_the_option_is_trained_evaluated_and_resumed(aetrain: Callable[
     assert len(list((tmp_path / "sweep").glob("*/checkpoint"))) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "texts"),
     [

@@ -172,6 +172,7 @@ def test_stages_in_sequence_equal_the_model() -> None:
     assert {id(p) for p in model.parameters()} == {id(p) for stage in stages for p in stage.parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["sigmoid", "relu", "silu"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_every_stage_learns_and_pretraining_is_repeatable(activation: str, tied: bool) -> None:
@@ -241,6 +242,7 @@ def test_noise_on_hidden_units_keeps_their_range() -> None:
     assert clipped.max() <= h.max() + 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
@@ -275,6 +277,7 @@ def test_unsuitable_pretraining_is_refused_before_any_data_is_read(
     assert all(part in str(error.value) for part in parts), str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["deep", "tied", "vae", "linear"])
 def test_every_dense_model_can_be_pretrained(model: str, tiny: Callable[..., Path]) -> None:
     for noise in ("none", "gaussian", "masking"):

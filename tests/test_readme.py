@@ -84,6 +84,7 @@ def test_readme_has_commands() -> None:
     assert COMMANDS[:2] == ["make demo", "make test"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", aetrain_commands())
 def test_aetrain_commands(line: str, folder: Path, request: pytest.FixtureRequest) -> None:
     if "run=outputs" in line:

@@ -99,6 +99,7 @@ def write_option(folder: Path, group: str, text: str) -> list[str]:
 # --- The command line -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "others"), OLD_OVERRIDES, ids=[case[0] for case in OLD_OVERRIDES])
 def test_old_override_gives_the_config_of_the_new_one(
     old: str, new: str, others: list[str], caplog: pytest.LogCaptureFixture
@@ -113,6 +114,7 @@ def test_old_override_gives_the_config_of_the_new_one(
     entry.check(config, overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "others"), OLD_OVERRIDES, ids=[case[0] for case in OLD_OVERRIDES])
 def test_command_with_an_old_override_trains_after_one_warning(
     old: str, new: str, others: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -156,6 +158,7 @@ def test_old_override_works_with_configs_of_the_user(tmp_path: Path, caplog: pyt
 # --- YAML of the user -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "text", "others", "new"), OLD_FILES, ids=[case[0] for case in OLD_FILES])
 def test_old_name_in_a_yaml_of_the_user(
     group: str, text: str, others: list[str], new: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -117,6 +117,7 @@ def report_on(folder: Path) -> ParsedPage:
     return ParsedPage(file.read_text())
 
 
+@pytest.mark.slow
 def test_means_and_spreads_over_seeds(sweep: Path) -> None:
     groups = {group.label: group for group in group_runs(read_runs(sweep, sweep))}
     assert set(groups) == {"vae", "deep"}
@@ -225,6 +226,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", [".hydra/config.yaml", ".hydra/overrides.yaml", "metrics.json", "history.jsonl"])
 def test_damage_in_one_run_does_not_change_the_rest(name: str, damage: str, sweep: Path) -> None:
@@ -245,6 +247,7 @@ def test_damaged_findings_and_pictures_are_left_out(sweep: Path) -> None:
     assert not [tag for tag, _ in page.tags if tag == "img"]
 
 
+@pytest.mark.slow
 def test_pictures_are_side_by_side(run: Callable[..., Path], tmp_path: Path) -> None:
     from io import BytesIO
 
@@ -295,6 +298,7 @@ def test_metrics_of_measures_are_compared(tmp_path: Path) -> None:
     assert leader.differences["model.code_dim"] == "16"
 
 
+@pytest.mark.slow
 def test_command(sweep: Path) -> None:
     outcome = command(["mode=report", f"run={sweep.name}"], sweep.parent)
     assert outcome.code == 0, outcome.err
@@ -319,6 +323,7 @@ def test_sweep_ends_with_its_report(sweep: Path, caplog: pytest.LogCaptureFixtur
     assert caplog.text.count("table: ") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [

@@ -50,6 +50,7 @@ def run_command(arguments: list[str], folder: Path) -> str:
     return outcome.out
 
 
+@pytest.mark.slow
 def test_resume_needs_no_other_override(tmp_path: Path) -> None:
     run_command([*LINEAR, "seed=3", "hydra.run.dir=run"], tmp_path)
     before = fingerprint(tmp_path / "run")
@@ -75,6 +76,7 @@ def test_resume_with_fewer_epochs_is_refused(tmp_path: Path) -> None:
     assert "at epoch 3 already" in command(["resume=run", "epochs=2"], tmp_path).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -95,6 +97,7 @@ def test_resume_of_another_config_is_refused(arguments: str, message: str, tmp_p
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_run_with_any_views(tiny: Callable[..., Path]) -> None:
     overrides = ("model=vae", "noise=gaussian", "epochs=2")
     first = fingerprint(tiny(*overrides, name="first"))
@@ -106,6 +109,7 @@ def test_same_seed_gives_the_same_run_with_any_views(tiny: Callable[..., Path]) 
     assert {"weights", "metrics", "history", "curves"} <= set(differences(first, other))
 
 
+@pytest.mark.slow
 def test_evaluation_and_loading_do_not_change_a_run(tmp_path: Path) -> None:
     run_command([*LINEAR, "hydra.run.dir=run"], tmp_path)
     before = fingerprint(tmp_path / "run")
@@ -115,6 +119,7 @@ def test_evaluation_and_loading_do_not_change_a_run(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_directory_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
     run_command([*LINEAR, "hydra.run.dir=run"], tmp_path)
     run_dir = RunDirectory(tmp_path / "run")
@@ -132,6 +137,7 @@ def test_directory_that_another_process_writes_to_is_refused(tmp_path: Path) -> 
     run_command(["resume=run", "epochs=2"], tmp_path)
 
 
+@pytest.mark.slow
 def test_previous_checkpoint_replaces_a_damaged_one_and_two_damaged_ones_are_named(tmp_path: Path) -> None:
     run_command([*LINEAR, "epochs=3", "hydra.run.dir=run"], tmp_path)
     run = tmp_path / "run"
@@ -162,6 +168,7 @@ def test_diverging_run_names_the_loss_and_keeps_the_last_good_checkpoint(tmp_pat
     assert status(tmp_path / "run") == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_writes", [1, 5, 12, 20])
 def test_run_on_a_full_disk_stops_and_resumes_exactly(
     num_writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -191,6 +198,7 @@ def test_run_on_a_full_disk_stops_and_resumes_exactly(
     assert not differences(fingerprint(tmp_path / "uninterrupted"), fingerprint(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     run_command([*LINEAR, "hydra.run.dir=run"], tmp_path)
     run_command([*LINEAR, "model.code_dim=7", "hydra.run.dir=other"], tmp_path)

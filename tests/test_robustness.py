@@ -17,6 +17,7 @@ from aetrain.runs import entry
 from aetrain.runs.build import build
 
 
+@pytest.mark.slow
 def test_the_error_at_a_level_is_the_standard_metric_under_that_noise(tiny: Callable[..., Path]) -> None:
     directory = tiny("noise=masking", "measures=robustness", "measures.robustness.levels=[0.2,0.6]")
     metrics = json.loads((directory / "metrics.json").read_text())

@@ -83,6 +83,7 @@ def test_optimizer_step_sets_the_progress_of_scheduled_modules() -> None:
         assert sparsifier.training_k == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "names"),
     [
@@ -362,6 +363,7 @@ def test_toy_points_lie_near_a_plane() -> None:
     assert len(test) == 1000
 
 
+@pytest.mark.slow
 def test_linear_autoencoder_finds_the_plane(run: Callable[..., Path]) -> None:
 
     directory = run(

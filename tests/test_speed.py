@@ -91,6 +91,7 @@ def test_training_restores_the_matmul_precision_of_the_user(tiny: Callable[..., 
 # --- Precision --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_bfloat16
 @pytest.mark.parametrize("model", groups()["model"])
 def test_precision_fast_trains_every_model_close_to_float32(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +189,7 @@ def take_steps(components: Components, compiled: bool, batches: list[Tensor]) ->
 UNCOMPILED = {"categorical", "vqvae", "lstm"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_compiler")
 @pytest.mark.parametrize(
     "overrides",
@@ -236,6 +238,7 @@ def test_only_batches_of_the_compiled_size_use_the_program(monkeypatch: pytest.M
     assert sizes == [8, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv", "conv_unpool", "aae"])
 def test_gradients_of_a_program_have_the_strides_of_the_weights(name: str) -> None:
     """A fused optimizer reads both in one order. Weights of pooling networks are in channels-last order."""
@@ -405,6 +408,7 @@ def test_compiling_restores_a_buffer_that_changes_in_place(caplog: pytest.LogCap
         assert module.count == number
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_compiler")
 def test_compiling_changes_nothing_of_the_training(tiny: Callable[..., Path]) -> None:
     overrides = ("model=vae", "noise=gaussian", "epochs=2", "batch_size=20", "dataset.subset=50")
@@ -412,6 +416,7 @@ def test_compiling_changes_nothing_of_the_training(tiny: Callable[..., Path]) ->
     assert not differences(plain, compiled)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_compiler")
 def test_compiled_run_resumes_exactly(tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
     overrides = ("model=vae", "compile=true", "augment=affine", "batch_size=20")
@@ -524,6 +529,7 @@ def test_optimizer_without_compiler_takes_the_steps_of_torchs_class(name: str) -
     assert all(torch.equal(a, b) for a, b in zip(weights, expected, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lbfgs"])
 def test_every_optimizer_option_takes_the_steps_of_torchs_class(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
@@ -565,6 +571,7 @@ for cls, attributes in before.items():
 """
 
 
+@pytest.mark.slow
 def test_optimizer_without_compiler_imports_no_compiler_and_changes_nothing_of_torch() -> None:
     completed = subprocess.run([sys.executable, "-c", OPTIMIZER_PROGRAM], capture_output=True, text=True, timeout=120)
     assert completed.returncode == 0, completed.stderr

@@ -75,6 +75,7 @@ def assert_resumes_exactly(tiny: Callable[..., Path], *overrides: str) -> None:
 # --- clip_grad_norm ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [0.01, 1.0])
 def test_step_of_sgd_has_at_most_the_stated_gradient_norm(bound: float) -> None:
     free, clipped = build_components(*SGD), build_components(*SGD, f"clip_grad_norm={bound}")
@@ -243,6 +244,7 @@ def test_checkpoint_and_metrics_are_those_of_the_average(tiny: Callable[..., Pat
     assert abs(plain - sse) > 1e-3 * sse, "the average must differ from the weights, or the test shows nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["vae", "aae"])
 def test_averaged_run_resumes_exactly(model: str, tiny: Callable[..., Path]) -> None:
     assert_resumes_exactly(tiny, f"model={model}", "ema=0.9", "dataset.subset=50", "batch_size=20")
@@ -263,6 +265,7 @@ class Killed(Exception):
     """Stands for a kill of the process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saves", [1, 2, 3])
 def test_averaged_run_that_is_killed_resumes_exactly(
     saves: int, tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -328,6 +331,7 @@ def train(*overrides: str, batch_size: int, accumulate: int, drop: int = 0) -> l
     return copy_weights(components.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", [48, 44, 50, 17], ids="{} images".format)
 @pytest.mark.parametrize("model", ["linear", "deep"])
 def test_accumulated_batches_equal_one_large_batch(model: str, subset: int) -> None:
@@ -378,6 +382,7 @@ def test_schedule_reads_the_progress_of_the_first_batch_of_a_group() -> None:
     assert progress == pytest.approx([0, 0.2, 0.4, 0.5, 0.7, 0.9])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [("model=vae",), ("model=aae", "noise=masking")], ids=" ".join)
 def test_run_with_accumulated_gradients_resumes_exactly(overrides: tuple[str, ...], tiny: Callable[..., Path]) -> None:
     assert_resumes_exactly(tiny, *overrides, "accumulate_grad_batches=2", "dataset.subset=50", "batch_size=10")
@@ -421,6 +426,7 @@ def test_bad_values_are_refused(override: str, message: str) -> None:
     assert message in str(error.value), str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["clip_grad_norm=1", "ema=0.9", "accumulate_grad_batches=2"])
 def test_pack_with_an_option_runs_individually(option: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     requests = []

@@ -95,6 +95,7 @@ def change_copies(run: Path, config_yaml: str) -> None:
 # --- Own runs ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_own_run_needs_no_trust_in_new_processes(folder: Path) -> None:
     paths = {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
     module = [sys.executable, "-m", "aetrain"]
@@ -113,6 +114,7 @@ def test_own_run_needs_no_trust_in_new_processes(folder: Path) -> None:
             assert outcome.out.strip() == "own_noise.Inverted"
 
 
+@pytest.mark.slow
 def test_own_run_stays_trusted_after_resume_and_copy(folder: Path, run: Path) -> None:
     done(["resume=run", "epochs=2"], folder)
     done(["mode=eval", "run=run"], folder)
@@ -131,6 +133,7 @@ def test_copy_in_the_checkpoint_is_trusted(folder: Path, run: Path) -> None:
     done(["mode=eval", "run=run"], folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", [[], ["hydra/launcher=packed"]])
 def test_runs_of_a_sweep_are_signed(launcher: Sequence[str], folder: Path) -> None:
     chosen = ["noise=inverted", "seed=0,1", "hydra.sweep.dir=sweep", *launcher]
@@ -139,6 +142,7 @@ def test_runs_of_a_sweep_are_signed(launcher: Sequence[str], folder: Path) -> No
         done(["mode=eval", f"run=sweep/seed={seed}"], folder)
 
 
+@pytest.mark.slow
 def test_permission_is_not_saved(folder: Path, run: Path) -> None:
     before = (run / CONFIG).read_text()
     done(["resume=run", "epochs=2", "trust=true"], folder)
@@ -152,6 +156,7 @@ def test_user_can_withdraw_trust(folder: Path, run: Path) -> None:
     refused(["mode=eval", "run=run", "trust=false"], folder, "noise._target_=own_noise.Inverted", "trust=true")
 
 
+@pytest.mark.slow
 def test_run_from_elsewhere_is_signed_once_the_user_trusts_it(
     folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +168,7 @@ def test_run_from_elsewhere_is_signed_once_the_user_trusts_it(
 # --- Runs from elsewhere ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_changed_config_is_refused(folder: Path, run: Path) -> None:
     change(run, "own_noise.Inverted", "pwn_noise.Inverted")
     texts = ("noise._target_=pwn_noise.Inverted", "made elsewhere", "config was changed", "trust=true")
@@ -191,6 +197,7 @@ def test_changed_copy_in_the_checkpoint_is_refused(folder: Path, run: Path) -> N
     refused(["mode=eval", "run=run"], folder, "noise._target_=pwn_noise.Inverted", "trust=true")
 
 
+@pytest.mark.slow
 def test_signature_of_another_key_is_refused(folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AETRAIN_KEY_FILE", str(folder / "another"))
     refused(["mode=eval", "run=run"], folder, "noise._target_=own_noise.Inverted", "trust=true")
@@ -199,6 +206,7 @@ def test_signature_of_another_key_is_refused(folder: Path, run: Path, monkeypatc
     refused(["mode=eval", "run=run"], folder, "trust=true")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\n", b"0" * 64, b"\n" * 100_000])
 def test_damaged_signature_is_none(content: bytes, folder: Path, run: Path) -> None:
     (run / SIGNATURE).write_bytes(content)
@@ -212,6 +220,7 @@ def test_resumed_run_from_elsewhere_is_not_signed(folder: Path, monkeypatch: pyt
     assert not (folder / "run" / SIGNATURE).exists()
 
 
+@pytest.mark.slow
 def test_refused_run_of_a_sweep_is_not_signed(folder: Path, run: Path) -> None:
     change(run, "own_noise.Inverted", "pwn_noise.Inverted")
     command(["-m", "mode=eval", "run=run", "seed=1,2"], folder)
@@ -231,6 +240,7 @@ def test_failure_before_the_check_is_not_signed(folder: Path, run: Path) -> None
 SHELL = {"_target_": "torch.utils.collect_env.run", "command": "touch trace"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("section", "root"),
     [

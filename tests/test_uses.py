@@ -184,6 +184,7 @@ def test_mutual_information_equals_its_definition() -> None:
 # --- all probes ---
 
 
+@pytest.mark.slow
 def test_probes_of_a_code_that_is_pca_equal_those_of_pca(tiny: Callable[..., Path]) -> None:
     directory = tiny(
         "model=linear", "model.code_dim=6", "likelihood=gaussian", "pretrain=pca", "epochs=0", "dataset.subset=300",
@@ -290,6 +291,7 @@ def test_index_batches_have_every_image_once() -> None:
     assert sorted(torch.cat(list(batches)).tolist()) == list(range(10))
 
 
+@pytest.mark.slow
 def test_few_labels_train_a_copy_and_do_not_change_the_global_generator() -> None:
     inputs = eval_inputs("dataset.subset=400")
     before = {name: value.clone() for name, value in inputs.model.state_dict().items()}
@@ -336,6 +338,7 @@ def test_the_random_start_has_the_initial_weights_of_training() -> None:
     assert metrics["finetuned_20"] == metrics["finetuned_20_random"]
 
 
+@pytest.mark.slow
 def test_pretraining_helps_with_few_labels(tiny: Callable[..., Path]) -> None:
     """A stack of RBMs on the embedded digits, so deep that a random start learns slowly."""
     directory = tiny(
@@ -351,6 +354,7 @@ def test_pretraining_helps_with_few_labels(tiny: Callable[..., Path]) -> None:
 # --- search ---
 
 
+@pytest.mark.slow
 def test_search_finds_a_training_image_and_its_negative(tiny: Callable[..., Path], tmp_path: Path) -> None:
     directory = tiny()
     pixels = components_of().dataset.load().train.pixels[17, 0].numpy()  # the run has the same images
@@ -367,6 +371,7 @@ def test_search_finds_a_training_image_and_its_negative(tiny: Callable[..., Path
             assert sheet.width > sheet.height
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

@@ -319,6 +319,7 @@ def test_activations_are_of_every_layer_and_of_the_code() -> None:
     assert all(len(values) == 10 for values in Activations(count=10)(context).values.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 10, 10), (1, 28, 28)])
 @pytest.mark.parametrize(
@@ -410,6 +411,7 @@ def test_settings_that_show_nothing_are_refused(view: Callable[[], View], expect
         view()
 
 
+@pytest.mark.slow
 def test_the_configs_have_every_view_with_its_defaults() -> None:
     from hydra.utils import instantiate
 
@@ -477,6 +479,7 @@ def write_run(directory: Path, views: Mapping[str, View] = VIEWS, epochs: int = 
     )
 
 
+@pytest.mark.slow
 def test_an_event_file_has_curves_pictures_and_config(tmp_path: Path) -> None:
     write_run(tmp_path)
     log = read_event_file(event_file(tmp_path))
@@ -491,6 +494,7 @@ def test_an_event_file_has_curves_pictures_and_config(tmp_path: Path) -> None:
     assert text == "```yaml\nmodel:\n  code_dim: 5\n```"
 
 
+@pytest.mark.slow
 def test_the_images_are_the_same_at_every_step_and_reconstructions_are_not(tmp_path: Path) -> None:
     write_run(tmp_path)
     events = read_event_file(event_file(tmp_path)).Images("views/reconstructions")
@@ -503,6 +507,7 @@ def test_the_images_are_the_same_at_every_step_and_reconstructions_are_not(tmp_p
     assert (np.diff(sums) > 0).all(), "the reconstructions become white"
 
 
+@pytest.mark.slow
 def test_the_last_pictures_are_also_files(tmp_path: Path) -> None:
     write_run(tmp_path)
     figures = sorted((tmp_path / "figures").iterdir())
@@ -514,6 +519,7 @@ def test_the_last_pictures_are_also_files(tmp_path: Path) -> None:
         assert figure.read_bytes() == log.Images(tags[figure.name])[-1].encoded_image_string
 
 
+@pytest.mark.slow
 def test_hparams_and_their_metrics_are_in_the_event_file(tmp_path: Path) -> None:
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -535,6 +541,7 @@ def test_hparams_and_their_metrics_are_in_the_event_file(tmp_path: Path) -> None
     assert "test/unknown" not in log.Tags()["scalars"]
 
 
+@pytest.mark.slow
 def test_losses_of_train_and_test_share_a_chart(tmp_path: Path) -> None:
     from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
@@ -572,6 +579,7 @@ def test_the_event_file_can_be_read_before_the_run_ends(tmp_path: Path) -> None:
     tensorboard.close({}, {}, "open")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [0, 1000])
 def test_a_resumed_run_has_one_event_file(tmp_path: Path, cut: int) -> None:
     write_run(tmp_path, epochs=6)

@@ -2,23 +2,37 @@
 
 import itertools
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from aetrain import api, testing
 from aetrain.config.paths import groups, option_config
 from aetrain.config.validate import locate
 from aetrain.data.noise import Noise
-from aetrain.model.bottlenecks import Gaussian
+from aetrain.model.bottlenecks import Deterministic, Gaussian
+from aetrain.model.codes import Code
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.networks import Decoder, Encoder
 from aetrain.objective.penalties import L2
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import check
 
+
+class SigmoidUnits(Deterministic):
+    """A code between 0 and 1, which sparsity=kl needs."""
+
+    def forward(self, features: Tensor) -> Code:
+        """Return the code of features [B, F]."""
+        return Code(z=self.project(features).sigmoid())
+
+
+SMALL_SPARSITY = {"topk": ["sparsity.k=2"]}
 DIGITS = ("dataset=digits", "device=cpu", "views=none")
 SEEDS = itertools.count()
 
@@ -75,12 +89,13 @@ def test_encoder_and_decoder(option: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [option for option in groups()["measures"] if option not in ("none", "frechet")])
-def test_measure(option: str) -> None:
+@pytest.mark.parametrize("option", [option for option in groups()["measures"] if option != "none"])
+def test_measure(option: str, tmp_path: Path) -> None:
     few = {"few_labels": "measures.few_labels.labels=[20]", "retrieval": "measures.retrieval.at=[5]"}
     steps = ["measures.few_labels.steps=5"] if option == "few_labels" else []
     likelihood = ["measures.likelihood.samples=[1,5]"] if option == "likelihood" else []
-    overrides = [f"measures={option}", *([few[option]] if option in few else []), *steps, *likelihood]
+    frechet = [f"measures.frechet.path='{tmp_path}'"] if option == "frechet" else []
+    overrides = [f"measures={option}", *([few[option]] if option in few else []), *steps, *likelihood, *frechet]
     for measure in components_of("model=vae", *overrides).measures.values():
         testing.check_measure(measure)
 
@@ -92,11 +107,35 @@ def test_view(option: str) -> None:
         testing.check_view(view)
 
 
-@pytest.mark.parametrize("option", ["digits", "toy", "shapes"])
-def test_dataset(option: str) -> None:
-    if option not in groups()["dataset"]:
-        pytest.skip(f"no dataset={option}")
-    testing.check_dataset(components_of(f"dataset={option}").dataset)
+@pytest.mark.parametrize("option", [option for option in groups()["penalty"] if option != "none"])
+def test_penalty(option: str) -> None:
+    config, *_ = api.compose_config([*DIGITS, f"penalty={option}"])
+    penalties = components_of("model=vae", "model.code_dim=4", f"penalty={option}").objective.penalties
+    for name in config.penalty:
+        testing.check_penalty(penalties[name])
+
+
+@pytest.mark.parametrize("option", groups()["sparsity"])
+def test_penalties_of_sparsity(option: str) -> None:
+    components = components_of(
+        "model=linear", "model.code_dim=4", *([f"sparsity={option}"]), *SMALL_SPARSITY.get(option, ())
+    )
+    for penalty in components.objective.penalties.values():
+        testing.check_penalty(penalty, SigmoidUnits if option == "kl" else None)
+
+
+# The published data sets are checked on tiny archives in test_datasets.py.
+@pytest.mark.parametrize("option", ["digits", "toy", "shapes", "folder", "npz"])
+def test_dataset(option: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    np.savez(tmp_path / "images.npz", x_train=pixels[:8], x_test=pixels[8:])
+    settings = {
+        "folder": [f"dataset.path='{tmp_path}'", "dataset.size=8"],
+        "npz": [f"dataset.path='{tmp_path / 'images.npz'}'"],
+    }
+    testing.check_dataset(components_of(f"dataset={option}", *settings.get(option, ())).dataset)
 
 
 # --- The checks find what they are for --------------------------------------------------------------------------------

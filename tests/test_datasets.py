@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from aetrain import api
+from aetrain import api, testing
 from aetrain.config.paths import groups
 from aetrain.data import shapes
 from aetrain.data.cifar import ArrayUnpickler, Cifar10, Cifar100, load_arrays
@@ -780,6 +780,14 @@ OPTIONS = {
     Svhn: "svhn",
     Stl10: "stl10",
 }
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_each_data_set_keeps_its_contract(
+    source: type[PublishedDataset], archives: Callable[..., Content], tmp_path: Path
+) -> None:
+    archives(source)
+    testing.check_dataset(source(path=str(tmp_path)))
 
 
 @pytest.mark.slow

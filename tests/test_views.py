@@ -220,6 +220,15 @@ def test_reconstructions_show_clean_and_noisy_images_and_reconstructions(noise: 
         torch.testing.assert_close(small[kind + len(expected)], rows[5:, 0])
 
 
+@pytest.mark.parametrize("count", [7, 8, 11])
+def test_last_row_of_reconstructions_is_filled_with_grey(count: int) -> None:
+    context = context_of(make_model(vae), some_images())
+    sheet, side = picture(Reconstructions(count=count)(context)), 112 + GAP
+    blocks = -(-count // 5)
+    assert sheet.shape[1] == 2 * blocks * side + GAP
+    assert bool((sheet[:, -2 * side :, -(5 * blocks - count) * side :] == 0.5).all()), "after the last image"
+
+
 def test_images_alternate_between_the_classes() -> None:
     labels = torch.tensor([7, 7, 2, 5, 2, 7, 5, 5])
     assert interleave_classes(labels, 8).tolist() == [2, 3, 0, 4, 6, 1, 7, 5]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.views.context import ViewContext
-from aetrain.views.render import grid
+from aetrain.views.render import GREY, grid
 from aetrain.views.view import Picture, check_positive
 
 SAMPLE_COLUMNS = 8
@@ -38,11 +38,12 @@ class Reconstructions:
         if context.x_in is not context.x:
             kinds["seen"] = context.x_in[chosen]
         kinds["recon."] = context.reconstruct(context.x_in[chosen])
+        columns = min(self.columns, len(chosen))
         rows: list[Tensor] = []
-        for block in zip(*(images.split(self.columns) for images in kinds.values()), strict=True):
-            rows.extend(block)
+        for block in zip(*(images.split(columns) for images in kinds.values()), strict=True):
+            rows.extend(fill_row(images, columns) for images in block)
         captions = list(kinds) * (len(rows) // len(kinds))
-        return Picture(grid(torch.cat(rows), min(self.columns, len(chosen)), captions))
+        return Picture(grid(torch.cat(rows), columns, captions))
 
 
 @final
@@ -62,6 +63,11 @@ class Samples:
     def __call__(self, context: ViewContext) -> Picture | None:
         z = context.sample_prior(self.count)
         return None if z is None else Picture(grid(context.decode_pixels(z), min(SAMPLE_COLUMNS, self.count)))
+
+
+def fill_row(images: Tensor, columns: int) -> Tensor:
+    """Return images [N, C, H, W] and grey ones after them, [columns, C, H, W]."""
+    return torch.cat([images, images.new_full((columns - len(images), *images.shape[1:]), GREY)])
 
 
 def interleave_classes(labels: Tensor | None, count: int) -> Tensor:

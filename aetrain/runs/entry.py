@@ -89,7 +89,7 @@ def record_error(request: RunRequest, error: BaseException) -> None:
     """Record why a run ended in its own directory; of a run of a sweep that may not write there, in the sweep's."""
     run_dir = request.run_dir
     locked = isinstance(error, DirectoryLocked)
-    own = run_dir.claimed or not (request.single or locked or run_dir.status == "finished")
+    own = run_dir.is_claimed or not (request.single or locked or run_dir.status == "finished")
     recorded = own and record_failure(request, error)
     if request.single:
         return

@@ -42,7 +42,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.claimed = False  # whether this process has begun to write there
+        self.is_claimed = False  # whether this process has begun to write there
         self.signs_config = True  # whether `claim` signs the config: not one that was refused or comes from elsewhere
         self._lock = FileLock(path / ".hydra" / "lock", timeout=0)  # released by the kernel when its holder dies
 
@@ -123,7 +123,7 @@ class RunDirectory:
         except ConfigError:
             self.release()
             raise
-        self.claimed = True
+        self.is_claimed = True
         for unfinished in (*self.path.glob("*.new"), *self.path.glob("*/*.new")):
             if unfinished.is_file():  # left by a killed process
                 unfinished.unlink()
@@ -155,7 +155,7 @@ class RunDirectory:
     ) -> bool:
         """Write the cause of a run's end into its log and metrics.json; return False where that is not possible."""
         with suppress(OSError, ConfigError):
-            if not self.claimed:
+            if not self.is_claimed:
                 self.signs_config = False
                 self.claim(config, overrides)
             with self.logging():

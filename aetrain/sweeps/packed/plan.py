@@ -36,7 +36,7 @@ def plan(requests: Sequence[RunRequest], size: int) -> tuple[list[int], list[lis
     process.
     """
     trainable = trainable_runs(requests)
-    finished = [i for i in range(len(requests)) if i not in trainable]
+    untrainable = [i for i in range(len(requests)) if i not in trainable]
     numbers = list(trainable)
     groups = list(group_by(list(trainable.values()), pack_settings).values())
     single = [numbers[members[0]] for members in groups if len(members) == 1]
@@ -47,7 +47,7 @@ def plan(requests: Sequence[RunRequest], size: int) -> tuple[list[int], list[lis
     processes = max(1, min(cores, len(pack) // 2))
     pack = pack[: size * processes]
     shares = [pack[i::processes] for i in range(processes)] if pack else []
-    return [*finished, *single, *pack], shares, max(1, cores // processes)
+    return [*untrainable, *single, *pack], shares, max(1, cores // processes)
 
 
 def trainable_runs(requests: Sequence[RunRequest]) -> dict[int, PackRequest]:

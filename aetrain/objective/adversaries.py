@@ -10,9 +10,7 @@ from torch.nn import functional as F
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward, LossDict
-from aetrain.objective.penalties import Critic, Penalty
-
-EVALUATION_SEED = 1  # of the draws from the prior in evaluation, which are the same every time
+from aetrain.objective.penalties import Critic, Penalty, make_generator
 
 
 class CodeCritic(Critic):
@@ -73,7 +71,7 @@ class MMD(Penalty):
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the estimate [] for the batch."""
-        generator = None if model.training else torch.Generator(out.code.z.device).manual_seed(EVALUATION_SEED)
+        generator = make_generator(model, out.code.z.device)
         z = (out.code if model.training else model.sample(out.code, generator)).z  # [B, D], never a mean
         return self.estimate(z, draw_from_prior(model, len(z), generator))
 

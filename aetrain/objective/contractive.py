@@ -5,8 +5,8 @@ from torch import Tensor
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward
-from aetrain.objective.jacobian import squared_jacobian_norm
-from aetrain.objective.penalties import Penalty
+from aetrain.objective.jacobian import check_probes, squared_jacobian_norm
+from aetrain.objective.penalties import Penalty, make_generator
 
 
 class Contractive(Penalty):
@@ -24,9 +24,7 @@ class Contractive(Penalty):
 
     def __init__(self, weight: float = 1.0, probes: int | None = None) -> None:
         super().__init__(weight)
-        if probes is not None and probes < 1:
-            raise ValueError(f"probes={probes} measures nothing: use 1 or more, or null for the exact norm")
-        self.probes = probes
+        self.probes = check_probes(probes)
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the squared norm, or its estimate, [B]; 0 where the code is inferred without a gradient."""
@@ -36,5 +34,5 @@ class Contractive(Penalty):
             z = model.mean_code(x)  # [B, D]
             if not z.requires_grad:  # as in sparse coding
                 return z.new_zeros(len(x))
-            generator = None if model.training else torch.Generator(z.device).manual_seed(0)
+            generator = make_generator(model, z.device, seed=0)
             return squared_jacobian_norm(z, x, self.probes, generator, create_graph)

@@ -10,10 +10,9 @@ from torch import Tensor
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import RandomCode
 from aetrain.model.records import Forward
-from aetrain.objective.penalties import Penalty
+from aetrain.objective.penalties import Penalty, make_generator
 
 MAX_DECODED_PIXELS = 2**22  # that are decoded at a time
-EVALUATION_SEED = 1  # of the draws in evaluation, which are the same every time
 
 
 def log_weights(
@@ -62,6 +61,6 @@ class IWAE(Penalty):
                 f"likelihood.reduction={model.likelihood.reduction} does not go with model.penalties.iwae, which is in "
                 "nats per image: use likelihood.reduction=sum"
             )
-        generator = None if model.training else torch.Generator(out.x.device).manual_seed(EVALUATION_SEED)
+        generator = make_generator(model, out.x.device)
         bound = math.log(self.samples) - log_weights(model, out.x, code, self.samples, generator).logsumexp(0)
         return bound - model.likelihood.nll(out.decoded, out.x)  # [B]

@@ -6,6 +6,13 @@ from torch import Tensor
 MAX_JACOBIAN_ELEMENTS = 2**24  # of the part of a batch's Jacobian that is computed at a time
 
 
+def check_probes(probes: int | None) -> int | None:
+    """Return a number of random sign vectors, or None for the exact norm. Raise ValueError below 1."""
+    if probes is not None and probes < 1:
+        raise ValueError(f"probes={probes} measures nothing: use 1 or more, or null for the exact norm")
+    return probes
+
+
 def squared_jacobian_norm(
     outputs: Tensor, inputs: Tensor, probes: int | None, generator: torch.Generator | None, create_graph: bool
 ) -> Tensor:

@@ -11,6 +11,13 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import Code, QuantizedCode, RandomCode
 from aetrain.model.records import Forward, LossDict
 
+EVALUATION_SEED = 1  # of the draws of penalties in evaluation, which are the same every time
+
+
+def make_generator(model: nn.Module, device: torch.device, seed: int = EVALUATION_SEED) -> torch.Generator | None:
+    """Return a generator that draws the same each time if the model is in evaluation mode; None in training mode."""
+    return None if model.training else torch.Generator(device).manual_seed(seed)
+
 
 class Penalty(nn.Module, ABC):
     """One term of the objective. A subclass is final and states the type of code that it `reads`.

@@ -15,9 +15,8 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import GaussianCode
 from aetrain.model.layers import LSTM_GATES
 from aetrain.model.records import Forward
-from aetrain.objective.importance import EVALUATION_SEED
-from aetrain.objective.jacobian import squared_jacobian_norm
-from aetrain.objective.penalties import Penalty
+from aetrain.objective.jacobian import check_probes, squared_jacobian_norm
+from aetrain.objective.penalties import Penalty, make_generator
 
 MAX_DENSITIES = 2**24  # densities of a unit of one image under the code of another that are computed at a time
 
@@ -95,9 +94,7 @@ class DecoderJacobian(Penalty):
 
     def __init__(self, weight: float = 1.0, probes: int | None = 1) -> None:
         super().__init__(weight)
-        if probes is not None and probes < 1:
-            raise ValueError(f"probes={probes} measures nothing: use 1 or more, or null for the exact norm")
-        self.probes = probes
+        self.probes = check_probes(probes)
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the squared norm, or its estimate, [B], in squared pixel values per squared unit of the code."""
@@ -105,7 +102,7 @@ class DecoderJacobian(Penalty):
         with torch.enable_grad():  # also in evaluation, because the penalty itself is a derivative
             z = out.code.z if out.code.z.requires_grad else out.code.z.detach().requires_grad_()  # [B, D]
             pixels = model.likelihood.mean(model.decode(replace(out.code, z=z))).flatten(1)  # [B, C * H * W]
-            generator = None if model.training else torch.Generator(z.device).manual_seed(EVALUATION_SEED)
+            generator = make_generator(model, z.device)
             return squared_jacobian_norm(pixels, z, self.probes, generator, create_graph)
 
 
@@ -168,7 +165,7 @@ class TotalCorrelation(Penalty):
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the estimate [] for the batch, in nats."""
         code = cast(GaussianCode, out.code)
-        generator = None if model.training else torch.Generator(code.mean.device).manual_seed(EVALUATION_SEED)
+        generator = make_generator(model, code.mean.device)
         return self.estimate(code.sample(generator), code)
 
     def estimate(self, z: Tensor, code: GaussianCode) -> Tensor:

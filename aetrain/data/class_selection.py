@@ -90,14 +90,16 @@ def known_classes(*splits: Images) -> dict[int, str]:
 
 
 def class_numbers(setting: str, classes: Sequence[Class], names: dict[int, str]) -> list[int]:
-    """Return the numbers of classes given by number or name; ValueError where one is unknown or given twice."""
+    """Return the numbers of classes named by number or name; ValueError where one is unknown or named twice."""
     by_name = {name: number for number, name in names.items()}
     numbers = []
-    for given_class in classes:
-        number = by_name.get(given_class) if isinstance(given_class, str) else given_class
+    for number_or_name in classes:
+        number = by_name.get(number_or_name) if isinstance(number_or_name, str) else number_or_name
         if number is None or number not in names:
             choices = ", ".join(_describe(number, name) for number, name in names.items())
-            raise ValueError(f"{setting}={_format(classes)}: no class {given_class!r} in this data set: use {choices}")
+            raise ValueError(
+                f"{setting}={_format(classes)}: no class {number_or_name!r} in this data set: use {choices}"
+            )
         if number in numbers:
             raise ValueError(f"{setting}={_format(classes)} has {names[number]} twice: remove one")
         numbers.append(number)

@@ -74,17 +74,17 @@ def _runs_with_pictures(groups: Sequence[RunGroup]) -> list[tuple[RunGroup, RunS
 
 def unit_pictures(groups: Sequence[RunGroup]) -> Html | None:
     """Return the pictures of the runs: all of a single run, else one kind at a time, chosen with buttons."""
-    shown = _runs_with_pictures(groups)
-    kinds = {name for _, run in shown for name in run.pictures if name != STRIP}
+    runs = _runs_with_pictures(groups)
+    kinds = {name for _, run in runs for name in run.pictures if name != STRIP}
     cards_by_kind: dict[str, list[Html]] = {}
     for kind in sorted(kinds, key=_units_first):
-        cards = _cards(kind, shown)
+        cards = _cards(kind, runs)
         if cards:
             cards_by_kind[kind] = cards
     if not cards_by_kind:
         return None
     title = "Hidden units and other pictures"
-    if len(shown) == 1:
+    if len(runs) == 1:
         all_cards = [card for cards in cards_by_kind.values() for card in cards]
         return section(title, "units", el("div", *all_cards, class_="cards"))
     buttons, sheets = [], []
@@ -100,15 +100,15 @@ def _units_first(kind: str) -> tuple[bool, bool, bool, str]:
     return "units" not in kind, not kind.startswith("units"), "hidden" not in kind, kind
 
 
-def _cards(kind: str, shown: Sequence[tuple[RunGroup, RunSummary]]) -> list[Html]:
+def _cards(kind: str, runs: Sequence[tuple[RunGroup, RunSummary]]) -> list[Html]:
     """Return the pictures of one kind with captions: the name of the kind if there is only one run, else the run's."""
     cards = []
-    for group, run in shown:
+    for group, run in runs:
         url = image_url(run.pictures[kind]) if kind in run.pictures else None
         if url is None:
             continue
         caption = el("figcaption", _as_words(kind))
-        if len(shown) > 1:
+        if len(runs) > 1:
             caption = el("figcaption", swatch(group), group.label, _details(run))
         image = el("img", src=url, alt=f"{kind} of {run.name}", loading="lazy")
         class_ = "card" if run is group.runs[0] else "card more"

@@ -66,7 +66,13 @@ def test_clusters_are_as_many_as_the_labels_have_values(
     caplog.set_level(logging.INFO)
     directory = run(
         *("dataset=npz", f"dataset.path='{threes_and_eights}'", "measures=probes", "epochs=0", "views=none"),
-        *("model=linear", "likelihood=gaussian", "device=cpu"),
+        *(
+            "measures.probes.methods=[kmeans]",
+            "measures.probes.restarts=1",
+            "model=linear",
+            "likelihood=gaussian",
+            "device=cpu",
+        ),
     )
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["test/probe_kmeans_pixels"] == 100

@@ -30,8 +30,10 @@ CASES = [
     ("test/sse", ("dataset=toy",), (), ["dataset", "dataset.off_plane"]),
     ("test/sse", ("dataset.classes=[3,8]",), (), ["dataset.classes"]),
     ("test/sse", ("dataset.random_crop=6",), (), ["dataset.random_crop"]),
+    ("test/sse", ("dataset.test_subset=100",), (), ["dataset.test_subset"]),
     # Settings of training alone change no test image.
     ("test/nll", ("dataset.validation=100", "epochs=3", "optimizer.lr=1"), (), []),
+    ("test/nll", ("dataset.subset=100",), (), []),
     ("validation/nll", ("dataset.validation=100",), (), ["dataset.validation"]),
     ("train/seconds_per_epoch", ("dataset=toy",), (), []),
     # The loss is a sum: its terms and their weights must be the same, and the noise of its images.

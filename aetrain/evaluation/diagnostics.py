@@ -98,7 +98,9 @@ def dark_images(inputs: DiagnosticInputs) -> Finding | None:
     return Finding(
         "nearly black images",
         f"the largest pixel of the training images is {inputs.largest_byte} of 255, so that all errors are small",
-        "try the largest stored value as dataset.white" if can_set_white else "try images with pixels up to 255",
+        "choose as dataset.white the stored value that is white"
+        if can_set_white
+        else "try images with pixels up to 255",
     )
 
 

@@ -187,8 +187,8 @@ class Npz(UserDataset):
         names = [name for name in headers if name not in used and resembles_split(name)]
         if names:
             self.add_warning(
-                f"{self.path}: no images are read from {quote_names(names)}: the arrays of splits are named as x_train, "
-                "x_test and x_val"
+                f"{self.path}: no images are read from {quote_names(names)}: the arrays of splits are x_train, x_test "
+                "and x_val"
             )
 
     def _image_shape(self, name: str, header: Header) -> tuple[int, int, int]:

@@ -205,7 +205,7 @@ def preprocess_argv(arguments: list[str]) -> list[str]:
     parsed = parser.parse_intermixed_args(arguments)
     if parsed.shell_completion:
         return arguments
-    flags = [argument for argument in arguments if argument not in parsed.overrides]
+    flags = [command_line.expand_config_dir(text) for text in arguments if text not in parsed.overrides]
     overrides = command_line.normalize(parsed.overrides)
     parsed_overrides = command_line.parse(overrides)
     command_line.forget_saved_options()

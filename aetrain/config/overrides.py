@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -105,7 +104,7 @@ def _quote_path(text: str) -> str:
     if not value:  # a shell variable that is not set, as in run=$RUN
         raise ConfigError(f"{key}= is empty: give a path, or leave it out")
     if not _is_utf8(value):  # the shell passes any bytes
-        raise ConfigError(f"{key}={ascii(value)} is not text in UTF-8: rename the file or directory")
+        raise ConfigError(f"{key}={value!a} is not text in UTF-8: rename the file or directory")
     parts = value.split(",")
     if key in INPUT_PATHS and len(parts) > 1 and not _exists(value) and any(map(_exists, parts)):
         return f"{typed_key}={','.join(map(_quote_value, parts))}"

@@ -111,9 +111,10 @@ def feature_rows(components: Components, query: Images, train: Images) -> dict[s
 
 
 def format_table(train: Images, indices: list[int], distances: list[float]) -> str:
-    """Return a line for each image: its index, its class where known, its distance."""
+    """Return a line for each image: its index, the name of its class where known, its distance."""
     rows = [["index", *(["class"] if train.labels is not None else []), "distance"]]
     for index, distance in zip(indices, distances, strict=True):
         label = [] if train.labels is None else [train.class_name(int(train.labels[index]))]
         rows.append([str(index), *label, f"{distance:.3f}"])
-    return "\n".join(f"  {'  '.join(cell.rjust(8) for cell in row)}" for row in rows)
+    widths = [max(8, *map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(f"  {'  '.join(map(str.rjust, row, widths))}" for row in rows)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aetrain.data.class_selection import ClassSelection
 from aetrain.data.images import Images, Prepare, Splits
+from aetrain.data.rows import number_rows
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
 
@@ -95,7 +96,7 @@ class Dataset(ABC):
 
         Raise ValueError where classes are selected and the images have none, or not these.
         """
-        train, test = self.read()
+        train, test = number_rows(self.read(), self.files())
         self._class_selection().check_labels(train)
         splits = self.split_images(train, test)
         return Splits(*(self._binarized(images, number) for number, images in enumerate(splits)))

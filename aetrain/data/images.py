@@ -19,6 +19,8 @@ class Images:
     class_names: tuple[str, ...] = ()  # of the classes 0, 1, ...; empty where the classes are numbers only
     factors: Tensor | None = None  # [N, F] float32: the values from which each image was generated
     factor_names: tuple[str, ...] = ()  # of the F factors
+    rows: Tensor | None = None  # [N] int64: the number of each image in the order of its source
+    file_names: tuple[str, ...] = ()  # of all images of the source, in its order; empty where they have no names
 
     @property
     def classes(self) -> Tensor:
@@ -26,13 +28,19 @@ class Images:
         assert self.labels is not None
         return self.labels
 
+    @property
+    def names(self) -> list[str]:
+        """The file name of each image; empty where the images have no names."""
+        return [] if self.rows is None or not self.file_names else [self.file_names[row] for row in self.rows.tolist()]
+
     def __len__(self) -> int:
         return len(self.pixels)
 
     def __getitem__(self, index: Tensor | slice) -> "Images":
         labels = None if self.labels is None else self.labels[index]
         factors = None if self.factors is None else self.factors[index]
-        return replace(self, pixels=self.pixels[index], labels=labels, factors=factors)
+        rows = None if self.rows is None else self.rows[index]
+        return replace(self, pixels=self.pixels[index], labels=labels, factors=factors, rows=rows)
 
     def to(self, device: torch.device) -> "Images":
         """Return the images on a device."""

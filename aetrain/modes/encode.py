@@ -11,7 +11,7 @@ import torch
 from aetrain.config.settings import Settings
 from aetrain.data.images import Images
 from aetrain.evaluation.measures.measure import encode_all
-from aetrain.modes.evaluate import load_trained, output_directory
+from aetrain.modes.evaluate import load_trained, output_directory, separate_changed_data
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import load_data
@@ -35,6 +35,7 @@ def encode(request: RunRequest, settings: Settings) -> dict[str, Any]:
     """
     source, components, epoch = load_trained(request, settings, "encode")
     splits = load_data(components)
+    request = separate_changed_data(request, source, splits)
     arrays: dict[str, Any] = {}
     for name in SPLITS:
         images: Images = getattr(splits, name)

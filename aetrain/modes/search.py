@@ -9,12 +9,13 @@ from torch import Tensor
 
 from aetrain.config.errors import ConfigError
 from aetrain.config.settings import Settings
+from aetrain.data.digests import digest_data
 from aetrain.data.folder import read_image
 from aetrain.data.images import Images
 from aetrain.data.user_files import describe_path
 from aetrain.evaluation.measures.baselines import flatten_pixels, nearest_rows
 from aetrain.evaluation.measures.measure import encode_all
-from aetrain.modes.evaluate import load_trained
+from aetrain.modes.evaluate import load_trained, warn_of_changed_data
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import load_data
@@ -37,7 +38,9 @@ def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
     file = Path(settings.query)
     source, components, _ = load_trained(request, settings, "search")
     query = read_query(file, components.dataset.stored_shape).to(components.device)
-    train = load_data(components).train
+    splits = load_data(components)
+    warn_of_changed_data(request, source, digest_data(splits))
+    train = splits.train
     binary = components.dataset.binarize in ("threshold", "static")
     query, description = match_polarity(query, train.pixels, binary)
     log.info("query: %s, %dx%d, %s", display_path(file), *query.shape[2:], description)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aetrain.config.errors import error_context
 from aetrain.config.settings import Settings
+from aetrain.data.digests import digest_data
 from aetrain.data.images import Splits, in_order
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.measures.measure import EvalInputs
@@ -16,6 +17,7 @@ from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
 from aetrain.runs.request import RunRequest
+from aetrain.runs.run_data import check_same_data
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.training.backend.compile import compile_steps
 from aetrain.training.backend.setup import backend
@@ -35,10 +37,12 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     components = build(settings)
     splits = load_data(components)
     check_measures(components, splits)
+    data = digest_data(splits)
+    check_same_data(request.run_dir, data)
     request = claim_directory(request)
     run_dir = request.run_dir
     with run_dir.logging(), reporting_disk_errors(run_dir), backend():
-        training_run = TrainingRun(request, settings, components, splits)
+        training_run = TrainingRun(request, settings, components, splits, data)
         with training_run.event_file():
             training_run.prepare()
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches

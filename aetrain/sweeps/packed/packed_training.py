@@ -17,7 +17,14 @@ from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
-from aetrain.runs.train import check_measures, claim_directory, evaluate_components, fit_pca_baseline, load_data
+from aetrain.runs.train import (
+    check_measures,
+    claim_directory,
+    evaluate_components,
+    fit_pca_baseline,
+    load_data,
+    log_data,
+)
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.sweeps.packed.equivalence import check_equivalence
 from aetrain.sweeps.packed.plan import PackRequest, common_settings, group_by, trainable_runs
@@ -132,6 +139,7 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     """Train the runs of a pack from their checkpoints, or from the start, to their final metrics."""
     splits = load_data(runs[0].components)
     data = digest_data(splits)
+    log_data(runs[0].components, splits)
     for run in runs:
         with run.isolated():
             run.begin(splits, data)

@@ -21,8 +21,8 @@ class Images:
     class_names: tuple[str, ...] = ()  # of the classes 0, 1, ...; empty where the classes are numbers only
     factors: Tensor | None = None  # [N, F] float32: the values from which each image was generated
     factor_names: tuple[str, ...] = ()  # of the F factors
-    rows: Tensor | None = None  # [N] int64: the number of each image in the order of its source
-    file_names: tuple[str, ...] = ()  # of all images of the source, in its order; empty where they have no names
+    rows: Tensor | None = None  # [N] int64: the place of each image in its data set, training images before test images
+    file_names: tuple[str, ...] = ()  # of all rows of the data set; empty where the images have no names
 
     @property
     def classes(self) -> Tensor:

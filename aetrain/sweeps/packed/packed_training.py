@@ -19,6 +19,7 @@ from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.train import (
     check_measures,
+    check_training_images,
     claim_directory,
     evaluate_components,
     fit_pca_baseline,
@@ -82,6 +83,7 @@ class PackedTrainingRun:
 
     def begin(self, splits: Splits, data: DataDigests) -> None:
         """Claim the directory and make the weights that training begins with."""
+        check_training_images(self.components, splits)
         check_measures(self.components, splits)
         check_same_data(self.request.run_dir, data)
         self.request = claim_directory(self.request)

@@ -18,6 +18,7 @@ from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.hparams import hparam_columns, hparams
 from aetrain.config.overrides import run_name
 from aetrain.config.settings import Settings
+from aetrain.data.digests import DataDigests
 from aetrain.data.images import Batches, Splits
 from aetrain.evaluation.console import epoch_line, metrics_table
 from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
@@ -26,6 +27,7 @@ from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
+from aetrain.runs.run_data import write_files
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
@@ -52,13 +54,16 @@ def reporting_disk_errors(run_dir: RunDirectory) -> Iterator[None]:
 class TrainingRun:
     """A run from the checkpoint in its directory, which must be claimed, or from the start."""
 
-    def __init__(self, request: RunRequest, settings: Settings, components: Components, splits: Splits) -> None:
+    def __init__(
+        self, request: RunRequest, settings: Settings, components: Components, splits: Splits, data: DataDigests
+    ) -> None:
         model, prepare = components.model, components.dataset.prepare
         self.request = request
         self.run_dir = request.run_dir
         self.settings = settings
         self.components = components
         self.config_yaml = OmegaConf.to_yaml(request.config)
+        self.data = data
         self.batches = Batches(splits.train, settings.batch_size, prepare)
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
@@ -73,6 +78,7 @@ class TrainingRun:
         self.journal = [*self.saved.journal] if self.saved else []
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.start_time = time.perf_counter()
+        write_files(self.run_dir.path, data)
         self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
         counts = (self.run_dir, self.num_parameters, len(splits.train), components.device)
         log.info("%s: %d weights, %d training images, %s", *counts)
@@ -147,6 +153,7 @@ class TrainingRun:
             progress,
             self.config_yaml,
             self.request.overrides,
+            self.data.splits,
         )
 
     def show(self, state: TrainState) -> None:

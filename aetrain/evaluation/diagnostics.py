@@ -15,6 +15,7 @@ from torch import nn
 
 from aetrain.evaluation.finding import Finding
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.objective.objective import loss_constants
 
 MIN_LOSS_RISE = 0.05  # of the error before training: the least rise of the loss that counts as divergence
 MIN_KL = 0.5  # nats of a random code
@@ -42,6 +43,7 @@ class DiagnosticInputs:
     sparse: bool  # whether the code is meant to be sparse
     output_range: tuple[float, float]  # lowest and highest pixel that the decoder can output; 0 is black, 1 is white
     settings: Mapping[str, Any]  # of the run, by dotted name: `optimizer.lr`, ...
+    loss_constant: float = 0.0  # of the likelihood, in `train/loss` and `test/loss`
 
     @property
     def lr(self) -> float | None:
@@ -78,6 +80,7 @@ def diagnostic_inputs(
         sparse="sparsity" in metrics or not isinstance(model.sparsifier, nn.Identity),
         output_range=(darkest, brightest),
         settings=settings,
+        loss_constant=loss_constants(model)["loss"],
     )
 
 
@@ -93,8 +96,9 @@ def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
     initial = initial_metrics.get("test/loss", initial_metrics.get("validation/loss"))
     if initial is None or not losses:
         return None
-    lowest = min(initial, *losses)
-    min_rise = max(abs(lowest), MIN_LOSS_RISE * max(abs(initial), inputs.metrics.get("mean_sse", 0.0)))
+    lowest, constant = min(initial, *losses), inputs.loss_constant
+    scale = max(abs(initial - constant), inputs.metrics.get("mean_sse", 0.0))  # a constant is no error
+    min_rise = max(abs(lowest - constant), MIN_LOSS_RISE * scale)
     if losses[-1] - lowest < min_rise:
         return None
     current_lr = "" if inputs.lr is None else f" (it is {inputs.lr:g})"

@@ -11,11 +11,13 @@ from aetrain.config.overrides import SAVED
 from aetrain.config.settings import Settings
 from aetrain.evaluation.console import metrics_table
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
+from aetrain.objective.objective import loss_constants
 from aetrain.runs.build import Components, build
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import check_measures, evaluate_components, load_data
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
+from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.training.backend.setup import backend
 
@@ -33,7 +35,8 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
         descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
         descriptions = describe_metrics(metrics, descriptions)
         write_descriptions(request.run_dir.path, descriptions)
-        request.run_dir.write_metrics({**known, **metrics})
+        constant = {NLL_CONSTANT: loss_constants(components.model)["nll"]}
+        request.run_dir.write_metrics({**known, **constant, **metrics})
         log.info("%s", metrics_table(metrics, descriptions))
     return metrics
 

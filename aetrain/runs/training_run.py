@@ -24,10 +24,12 @@ from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
+from aetrain.objective.objective import loss_constants, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
+from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
@@ -71,6 +73,7 @@ class TrainingRun:
         self.state = TrainState(model, settings.seed, settings.epochs)
         self.saved = self._load_checkpoint()
         self.journal = [*self.saved.journal] if self.saved else []
+        self.nll_constant = {NLL_CONSTANT: loss_constants(model)["nll"]}
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.start_time = time.perf_counter()
         self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
@@ -121,7 +124,7 @@ class TrainingRun:
 
     def _record_pretraining(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch of pretraining in the journal and the event file."""
-        self.journal.append({"epoch": epoch, **metrics})
+        self.journal.append({"epoch": epoch, **metrics, **self.nll_constant})
         self.tensorboard.add_scalars(epoch, metrics)
 
     @contextmanager
@@ -152,7 +155,7 @@ class TrainingRun:
     def show(self, state: TrainState) -> None:
         """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""
         metrics = self._evaluate_epoch(state)
-        line = {"epoch": state.epoch, **metrics, "seconds": round(state.seconds, 4)}
+        line = {"epoch": state.epoch, **metrics, **self.nll_constant, "seconds": round(state.seconds, 4)}
         self.journal.append(line)
         self.run_dir.append_history(line)
         self.tensorboard.add_scalars(state.epoch, metrics)
@@ -162,7 +165,7 @@ class TrainingRun:
     def _evaluate_epoch(self, state: TrainState) -> Metrics:
         """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""
         model = self.components.model.eval()
-        metrics = {f"train/{name}": value for name, value in state.metrics.items()}
+        metrics = {f"train/{name}": value for name, value in recorded_losses(model, state.metrics).items()}
         if all(map(math.isfinite, metrics.values())):
             held_out = self.evaluator.evaluate_epoch(model, self.components.objective)
             metrics |= {f"{self.held_out_name}/{name}": value for name, value in held_out.items()}
@@ -197,6 +200,7 @@ class TrainingRun:
             "epochs": state.epoch,
             "weights": self.num_parameters,
             "seconds": round(time.perf_counter() - self.start_time, 3),
+            **self.nll_constant,
             **metrics,
         }
         run_dir.write_metrics(content)
@@ -234,10 +238,10 @@ def _is_training_epoch(line: checkpoint.JournalLine) -> bool:
 
 
 def _curves(journal: Sequence[checkpoint.JournalLine]) -> list[tuple[int, dict[str, float]]]:
-    """Return the epochs of a journal, each with its metrics by tag, timings excluded."""
+    """Return the epochs of a journal, each with its metrics by tag, without timings."""
     curves = []
     for line in journal:
-        metrics = {tag: value for tag, value in line.items() if tag not in ("epoch", *TIMING_METRICS)}
+        metrics = {tag: value for tag, value in line.items() if "/" in tag and tag not in TIMING_METRICS}
         curves.append((line["epoch"], metrics))
     return curves
 

@@ -24,6 +24,7 @@ from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
+from aetrain.evaluation.sparsity_goal import sparsity_goal
 from aetrain.objective.objective import loss_constants, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
@@ -79,6 +80,8 @@ class TrainingRun:
         self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
         counts = (self.run_dir, self.num_parameters, len(splits.train), components.device)
         log.info("%s: %d weights, %d training images, %s", *counts)
+        for text in sparsity_goal(model, components.objective.penalties, flatten_settings(settings)).warnings():
+            log.warning("%s", text)
 
     def _load_checkpoint(self) -> checkpoint.Progress | None:
         """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""
@@ -184,7 +187,7 @@ class TrainingRun:
         `metrics` are the standard metrics of the trained model and its measures.
         """
         run_dir, state = self.run_dir, self.state
-        settings = flatten({item.name: getattr(self.settings, item.name) for item in fields(self.settings)})
+        settings = flatten_settings(self.settings)
         findings = self._diagnose(metrics, settings)
         if lines := run_dir.history()[1:]:
             metrics["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
@@ -209,7 +212,8 @@ class TrainingRun:
 
     def _diagnose(self, metrics: Metrics, settings: Mapping[str, Any]) -> list[Finding]:
         by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
-        return diagnose(diagnostic_inputs(self.components.model, by_name, self.run_dir.history(), settings))
+        model, penalties = self.components.model, self.components.objective.penalties
+        return diagnose(diagnostic_inputs(model, by_name, self.run_dir.history(), settings, penalties))
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""
@@ -230,6 +234,11 @@ class TrainingRun:
             log.info(
                 "compare:  %s\nthen at:  %s", tensorboard_command(_log_folder(self.run_dir.path)), tensorboard_link()
             )
+
+
+def flatten_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings of a run by dotted name."""
+    return flatten({item.name: getattr(settings, item.name) for item in fields(settings)})
 
 
 def _is_training_epoch(line: checkpoint.JournalLine) -> bool:

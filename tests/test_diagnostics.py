@@ -30,6 +30,7 @@ DIGITS = ("dataset=digits", "views=none", "device=cpu", "batch_size=64")
 
 # Each problem by its name in a finding: a text of the evidence, and settings that cause the problem.
 CAUSES = {
+    "nearly black images": ("is 16 of 255", "dataset=npz", "dataset.path=dark.npz", "epochs=1"),
     "training diverges": ("lowest value was 45", "model.activation=sigmoid", "optimizer.lr=1", "epochs=1"),
     "posterior collapse": ("0 of its 20 units", "model=vae", "model.penalties.kl.weight=50", "epochs=3"),
     "codebook collapse": (
@@ -44,6 +45,7 @@ CAUSES = {
         "from 0.5 to 1",
         *("likelihood=gaussian", "likelihood.output=sigmoid", "dataset.scale=[-1,1]", "epochs=1"),
     ),
+    "the code is not sparse": ("sparsity leaves 32 of the code's 32 units", "sparsity=l1", "epochs=1"),
     "dead units": ("of the hidden units", "optimizer.lr=0.03", "epochs=2"),
     "saturated units": ("stay at an end", "model.activation=tanh", "optimizer.lr=1", "epochs=2"),
     "the code copies": (
@@ -62,7 +64,8 @@ GOOD_RUNS = {
     "wae": ("model=wae", "epochs=4"),
     "conv_unpool": ("model=conv_unpool", "epochs=5"),
     "denoising": ("noise=masking", "epochs=6"),
-    "sparse": ("sparsity=l1", "epochs=5"),
+    "sparse": ("sparsity=l1", "sparsity.weight=0.01", "model.code_activation=relu", "epochs=5"),
+    "topk": ("sparsity=topk", "epochs=5"),
 }
 
 
@@ -72,9 +75,14 @@ def findings(directory: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", CAUSES)
-def test_a_problem_is_found(what: str, run: Callable[..., Path]) -> None:
+def test_a_problem_is_found(
+    what: str, run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "dark.npz", x=(Digits().read()[0].pixels[:100, 0] // 15).clamp_max(16).numpy())
+    monkeypatch.chdir(tmp_path)
     evidence, *overrides = CAUSES[what]
-    directory = run(*DIGITS, *overrides)
+    dataset = DIGITS[1:] if "dataset=npz" in overrides else DIGITS
+    directory = run(*dataset, *overrides)
     by_name = {item["what"]: item for item in findings(directory)}
     assert what in by_name
     assert evidence in by_name[what]["evidence"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from aetrain.data.pixel_values import MAX_DARK
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.sparsity_goal import SparsityGoal, sparsity_goal
 from aetrain.model.autoencoder import Autoencoder
@@ -49,6 +50,7 @@ class DiagnosticInputs:
     settings: Mapping[str, Any]  # of the run, by dotted name: `optimizer.lr`, ...
     loss_constant: float = 0.0  # of the likelihood, in `train/loss` and `test/loss`
     sparsity_goal: SparsityGoal = field(default_factory=SparsityGoal)
+    largest_byte: int = 255  # of the stored training images
 
     @property
     def lr(self) -> float | None:
@@ -75,6 +77,7 @@ def diagnostic_inputs(
     history: Sequence[Mapping[str, float]],
     settings: Mapping[str, Any],
     penalties: Mapping[str, Penalty],
+    largest_byte: int = 255,
 ) -> DiagnosticInputs:
     """Return the inputs of the rules for a trained model and its penalties by name.
 
@@ -91,12 +94,25 @@ def diagnostic_inputs(
         settings=settings,
         loss_constant=loss_constants(model)["loss"],
         sparsity_goal=sparsity_goal(model, penalties, settings),
+        largest_byte=largest_byte,
     )
 
 
 def diagnose(inputs: DiagnosticInputs) -> list[Finding]:
     """Return the findings, in the order of RULES; an empty list for a model without problems."""
     return [finding for rule in RULES if (finding := rule(inputs)) is not None]
+
+
+def dark_images(inputs: DiagnosticInputs) -> Finding | None:
+    """Find training images that use less than about a quarter of the range of pixels, so that all errors are small."""
+    if inputs.largest_byte > MAX_DARK:
+        return None
+    can_set_white = "dataset.white" in inputs.settings
+    return Finding(
+        "nearly black images",
+        f"the largest pixel of the training images is {inputs.largest_byte} of 255, so that all errors are small",
+        "try the largest stored value as dataset.white" if can_set_white else "try images with pixels up to 255",
+    )
 
 
 def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
@@ -259,6 +275,7 @@ def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
 
 # The most telling first.
 RULES: Sequence[Callable[[DiagnosticInputs], Finding | None]] = (
+    dark_images,
     training_diverges,
     posterior_collapse,
     codebook_collapse,

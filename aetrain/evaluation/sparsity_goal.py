@@ -1,4 +1,4 @@
-"""The sparsity that a config asks for, which a warning before training and a diagnostic after it compare with the code."""
+"""The sparsity that a config asks for. A warning before training and a diagnostic after it compare it with the code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

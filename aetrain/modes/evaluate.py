@@ -14,6 +14,7 @@ from aetrain.data.digests import DataDigests, digest_data
 from aetrain.data.images import Splits
 from aetrain.evaluation.console import metrics_table
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
+from aetrain.objective.objective import loss_constants
 from aetrain.runs.build import Components, build
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import describe_change
@@ -21,6 +22,7 @@ from aetrain.runs.train import check_measures, evaluate_components, load_data, l
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.hashing import digest
+from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import RunDirectory, display_path
 from aetrain.training.backend.setup import backend
 
@@ -42,7 +44,8 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
         descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
         descriptions = describe_metrics(metrics, descriptions)
         write_descriptions(request.run_dir.path, descriptions)
-        request.run_dir.write_metrics({**known, **metrics})
+        constant = {NLL_CONSTANT: loss_constants(components.model)["nll"]}
+        request.run_dir.write_metrics({**known, **constant, **metrics})
         log.info("%s", metrics_table(metrics, descriptions))
         log.info("metrics: %s", display_path(request.run_dir.path / "metrics.json"))
     return metrics

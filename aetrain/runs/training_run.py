@@ -25,11 +25,14 @@ from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
+from aetrain.evaluation.sparsity_goal import sparsity_goal
+from aetrain.objective.objective import loss_constants, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import write_files
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
+from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
@@ -76,12 +79,15 @@ class TrainingRun:
         self.state = TrainState(model, settings.seed, settings.epochs)
         self.saved = self._load_checkpoint()
         self.journal = [*self.saved.journal] if self.saved else []
+        self.nll_constant = {NLL_CONSTANT: loss_constants(model)["nll"]}
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.start_time = time.perf_counter()
         write_files(self.run_dir.path, data)
         self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
         counts = (self.run_dir, self.num_parameters, len(splits.train), components.device)
         log.info("%s: %d weights, %d training images, %s", *counts)
+        for text in sparsity_goal(model, components.objective.penalties, flatten_settings(settings)).warnings():
+            log.warning("%s", text)
 
     def _load_checkpoint(self) -> checkpoint.Progress | None:
         """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""
@@ -127,7 +133,7 @@ class TrainingRun:
 
     def _record_pretraining(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch of pretraining in the journal and the event file."""
-        self.journal.append({"epoch": epoch, **metrics})
+        self.journal.append({"epoch": epoch, **metrics, **self.nll_constant})
         self.tensorboard.add_scalars(epoch, metrics)
 
     @contextmanager
@@ -159,7 +165,7 @@ class TrainingRun:
     def show(self, state: TrainState) -> None:
         """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""
         metrics = self._evaluate_epoch(state)
-        line = {"epoch": state.epoch, **metrics, "seconds": round(state.seconds, 4)}
+        line = {"epoch": state.epoch, **metrics, **self.nll_constant, "seconds": round(state.seconds, 4)}
         self.journal.append(line)
         self.run_dir.append_history(line)
         self.tensorboard.add_scalars(state.epoch, metrics)
@@ -169,7 +175,7 @@ class TrainingRun:
     def _evaluate_epoch(self, state: TrainState) -> Metrics:
         """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""
         model = self.components.model.eval()
-        metrics = {f"train/{name}": value for name, value in state.metrics.items()}
+        metrics = {f"train/{name}": value for name, value in recorded_losses(model, state.metrics).items()}
         if all(map(math.isfinite, metrics.values())):
             held_out = self.evaluator.evaluate_epoch(model, self.components.objective)
             metrics |= {f"{self.held_out_name}/{name}": value for name, value in held_out.items()}
@@ -188,7 +194,7 @@ class TrainingRun:
         `metrics` are the standard metrics of the trained model and its measures.
         """
         run_dir, state = self.run_dir, self.state
-        settings = flatten({item.name: getattr(self.settings, item.name) for item in fields(self.settings)})
+        settings = flatten_settings(self.settings)
         findings = self._diagnose(metrics, settings)
         if lines := run_dir.history()[1:]:
             metrics["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
@@ -204,6 +210,7 @@ class TrainingRun:
             "epochs": state.epoch,
             "weights": self.num_parameters,
             "seconds": round(time.perf_counter() - self.start_time, 3),
+            **self.nll_constant,
             **metrics,
         }
         run_dir.write_metrics(content)
@@ -214,7 +221,8 @@ class TrainingRun:
         by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
         largest_byte = int(self.batches.pixels.max())
         history = self.run_dir.history()
-        return diagnose(diagnostic_inputs(self.components.model, by_name, history, settings, largest_byte))
+        model, penalties = self.components.model, self.components.objective.penalties
+        return diagnose(diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte))
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""
@@ -237,16 +245,21 @@ class TrainingRun:
             )
 
 
+def flatten_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings of a run by dotted name."""
+    return flatten({item.name: getattr(settings, item.name) for item in fields(settings)})
+
+
 def _is_training_epoch(line: checkpoint.JournalLine) -> bool:
     """Return whether a line of the journal is an epoch of training, not of pretraining."""
     return "seconds" in line
 
 
 def _curves(journal: Sequence[checkpoint.JournalLine]) -> list[tuple[int, dict[str, float]]]:
-    """Return the epochs of a journal, each with its metrics by tag, timings excluded."""
+    """Return the epochs of a journal, each with its metrics by tag, without timings."""
     curves = []
     for line in journal:
-        metrics = {tag: value for tag, value in line.items() if tag not in ("epoch", *TIMING_METRICS)}
+        metrics = {tag: value for tag, value in line.items() if "/" in tag and tag not in TIMING_METRICS}
         curves.append((line["epoch"], metrics))
     return curves
 

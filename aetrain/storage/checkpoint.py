@@ -26,6 +26,7 @@ from aetrain.config.renames import upgrade_tensors
 from aetrain.storage import atomic
 from aetrain.storage.checkpoint_state import CHECKPOINT, PREVIOUS, STATE_FILE, CheckpointState, read_state
 from aetrain.storage.hashing import sha256
+from aetrain.storage.old_metrics import upgrade_lines
 
 log = logging.getLogger("aetrain")
 
@@ -184,7 +185,7 @@ def _read(folder: Path, with_training: bool) -> tuple[dict[str, torch.Tensor], d
         training = torch.load(io.BytesIO(files[TRAINING_FILE]), weights_only=True, map_location="cpu")
     journal = [json.loads(line) for line in files.get(JOURNAL_FILE, b"").splitlines()]
     weights = upgrade_tensors(tensors_from_bytes(files[WEIGHTS_FILE]))
-    return weights, training, Progress(state.epoch, journal)
+    return weights, training, Progress(state.epoch, upgrade_lines(journal, folder.parent))
 
 
 def _load_weights(folder: Path, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

@@ -61,7 +61,7 @@ class Column:
 @final
 @dataclass(frozen=True)
 class Atlas:
-    """For each layer a page, with a row for each of the first `count` units, which are the same at every step.
+    """For each layer a page, with a row for each of `count` units (`ViewContext.select_units`).
 
     - Its number, its firing rate, and its state: dead (red: no image changes it) or saturated (blue: nearly always
       close to a bound of its range).
@@ -77,6 +77,8 @@ class Atlas:
         "One row per unit: its state, the input that activates it most, its effect, its best images, its activations."
     )
 
+    selects_units: ClassVar[bool] = True
+
     count: int = 12
     images: int = 5
     limit: float = 0.9
@@ -86,13 +88,16 @@ class Atlas:
         check_positive(count=self.count, images=self.images, limit=self.limit)
 
     def __call__(self, context: ViewContext) -> PictureSet:
-        return PictureSet({name: Picture(self._page(context, layer)) for name, layer in context.activations.items()})
+        pictures = {}
+        for name, activations in context.activations.items():
+            selection = context.select_units(activations.tap, self.count)
+            pictures[name] = Picture(self._page(context, activations, selection.units), selection)
+        return PictureSet(pictures)
 
-    def _page(self, context: ViewContext, activations: UnitActivations) -> Tensor:
+    def _page(self, context: ViewContext, activations: UnitActivations, units: Tensor) -> Tensor:
         """Return the page [1 or 3, H, W] of a layer, uint8."""
         from PIL import Image, ImageDraw, ImageFont
 
-        units = torch.arange(min(self.count, activations.values.shape[1]), device=context.x.device)
         columns = self._columns(context, activations, units)
         histograms_left = LABEL_WIDTH + sum(column.width for column in columns)
         size = (histograms_left + HISTOGRAM_WIDTH, HEADING_HEIGHT + len(units) * STEP)
@@ -118,7 +123,7 @@ class Atlas:
     def _columns(self, context: ViewContext, activations: UnitActivations, units: Tensor) -> list[Column]:
         """Return the columns of pictures; the first is missing where the units have no gradient."""
         columns = []
-        inputs = context.max_activating_input(activations.tap, self.count, self.norm)
+        inputs = context.max_activating_input(activations.tap, units, self.norm)
         if inputs is not None:
             columns.append(Column("input", shade(inputs, self.limit)[:, None]))
         effect = crop_changes(context.single_unit_effect(activations.tap, units))

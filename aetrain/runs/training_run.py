@@ -64,7 +64,7 @@ class TrainingRun:
         self.batches = Batches(splits.train, settings.batch_size, prepare)
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
-        context = context_factory(model, held_out, prepare, components.noise)
+        context = context_factory(model, held_out, prepare, components.noise, split=self.held_out_name)
         self.descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
         self.tensorboard = TensorBoardWriter(
             self.run_dir.path, components.views, context, self.descriptions, self._figure_options

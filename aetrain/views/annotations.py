@@ -6,12 +6,17 @@ Positions and sizes are pixels of the picture. x runs to the right and y downwar
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.views.render import GAP, INK, RGB, WHITE
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 BLACK_WHITE: tuple[RGB, RGB, RGB] = ((0, 0, 0), (128, 128, 128), (255, 255, 255))
 LABEL_GAP = 0.3  # between a tile and its label, in font sizes
@@ -77,6 +82,11 @@ class Tiles:
     tile: tuple[int, int]  # height and width of a tile
     columns: int
 
+    @property
+    def width(self) -> int:
+        """The width of the picture without its column of captions."""
+        return self.columns * (self.tile[1] + GAP) + GAP
+
 
 @dataclass(frozen=True, eq=False)
 class Distributions:
@@ -122,9 +132,11 @@ class Annotations:
     note: str | None = None  # None for the description of the view
 
 
-def pixel_key() -> list[KeyEntry]:
-    """Return the key of images: 0 is black, 1 is white."""
-    return [KeyEntry(BLACK_WHITE[0], "0"), KeyEntry(BLACK_WHITE[2], "1")]
+def pixel_key(x: Tensor) -> dict[str, Any]:
+    """Return the key of grey images x [N, C, H, W], 0 in black and 1 in white, as arguments; none for colour images."""
+    if x.shape[1] == 3:
+        return {}
+    return {"key_title": "value of a pixel", "key": (KeyEntry(BLACK_WHITE[0], "0"), KeyEntry(BLACK_WHITE[2], "1"))}
 
 
 def signed_key(limit: float) -> list[KeyEntry]:
@@ -136,33 +148,35 @@ def signed_key(limit: float) -> list[KeyEntry]:
 def label_tiles(tiles: Tiles, annotations: Annotations, font: float) -> Sheet:
     """Return a grid without its column of captions, and with the labels as texts of size `font` instead.
 
-    Where tiles have labels, each row of tiles has a white band above it.
+    A row of tiles with labels has a white band above it.
     """
     (height, width), columns = tiles.tile, tiles.columns
     step_x, step_y = width + GAP, height + GAP
-    sheet = tiles.pixels[:, :, -(columns * step_x + GAP) :]
-    num_rows = (sheet.shape[1] - GAP) // step_y
-    band = math.ceil((1 + 2 * LABEL_GAP) * font) - GAP // 2 if annotations.tiles else 0
-    if band:
-        sheet = insert_bands(sheet, step_y, band)
-        step_y += band
-    texts = []
-    for row, text in enumerate(annotations.rows[:num_rows]):
-        texts.append(PlacedText(-font / 2, GAP + band + row * step_y + height / 2, text, "rm"))
-    for column, text in enumerate(annotations.columns[:columns]):
-        x = GAP + column * step_x + width / 2
-        texts.append(PlacedText(x, -LABEL_GAP * font, text, "mb", max_width=step_x))
-    for number, text in enumerate(annotations.tiles):
-        x = GAP + number % columns * step_x + width / 2
-        y = GAP // 2 + band + number // columns * step_y - LABEL_GAP * font
-        texts.append(PlacedText(x, y, text, "mb", max_width=step_x))
-    return Sheet(sheet, texts)
-
-
-def insert_bands(sheet: Tensor, step: int, height: int) -> Tensor:
-    """Return a grid with a white band of `height` pixels above each row of tiles, between the frames of two rows."""
-    half = GAP // 2
-    num_rows = (sheet.shape[1] - GAP) // step
-    rows = sheet[:, half : half + num_rows * step].unflatten(1, (num_rows, step))  # a row with half a gap on each side
+    half_gap, band = GAP // 2, math.ceil((1 + 2 * LABEL_GAP) * font)
+    sheet = tiles.pixels[:, :, -tiles.width :]
     white = 255 if sheet.dtype is torch.uint8 else WHITE
-    return F.pad(F.pad(rows, (0, 0, height, 0), value=white).flatten(1, 2), (0, 0, half, half), value=white)
+    num_rows = (sheet.shape[1] - GAP) // step_y
+    centres = [GAP + column * step_x + width / 2 for column in range(columns)]
+    above = F.pad(sheet[:, :0], (0, 0, half_gap, 0), value=white) if any(annotations.tiles) else sheet[:, :half_gap]
+    parts, texts, top = [above], [], half_gap
+    for row, row_pixels in enumerate(sheet[:, half_gap : half_gap + num_rows * step_y].split(step_y, dim=1)):
+        labels = annotations.tiles[row * columns : (row + 1) * columns]
+        if any(labels):
+            parts.append(F.pad(row_pixels[:, :0], (0, 0, band, 0), value=white))
+            top += band
+        for x, text in zip(centres, labels, strict=False):
+            texts.append(PlacedText(x, top - LABEL_GAP * font, text, "mb", max_width=step_x))
+        if row < len(annotations.rows):
+            texts.append(PlacedText(-font / 2, top + half_gap + height / 2, annotations.rows[row], "rm"))
+        parts.append(row_pixels)
+        top += step_y
+    for x, text in zip(centres, annotations.columns, strict=False):
+        texts.append(PlacedText(x, -LABEL_GAP * font, text, "mb", max_width=width))
+    parts.append(sheet[:, half_gap + num_rows * step_y :])
+    return Sheet(torch.cat(parts, dim=1), [text for text in texts if text.text])
+
+
+def write_texts(draw: "ImageDraw", font: "FreeTypeFont | ImageFont", texts: Sequence[PlacedText]) -> None:
+    """Write the texts of a sheet on a page of its size."""
+    for text in texts:
+        draw.text((text.x, text.y), text.text, fill=text.colour, font=font, anchor=text.anchor)

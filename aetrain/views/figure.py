@@ -22,7 +22,7 @@ from aetrain.views.page import LABEL_SIZE, LINE_SPACING, Page, drawing_parameter
 from aetrain.views.plots import draw_curves, draw_distributions, draw_points
 
 SHEET_WIDTH = 1440  # of an enlarged sheet, approximately
-MAX_SHEET_HEIGHT = 2400  # of an enlarged sheet
+MAX_SHEET_HEIGHT = 4000  # of an enlarged sheet
 MIN_LABEL_SIZE = 10  # of the font of a label
 
 
@@ -41,7 +41,7 @@ def draw_figure(content: Content, annotations: Annotations, options: FigureOptio
         case Sheet():
             return draw_sheet(content, enlargement(*content.pixels.shape[1:]), annotations, options)
         case Tiles():
-            factor = enlargement(*content.pixels.shape[1:])
+            factor = enlargement(content.pixels.shape[1], content.width)
             return draw_sheet(label_tiles(content, annotations, LABEL_SIZE / factor), factor, annotations, options)
         case PointCloud():
             return draw_points(content, annotations, options)
@@ -72,7 +72,7 @@ def draw_sheet(sheet: Sheet, factor: int, annotations: Annotations, options: Fig
         page.add_text(box[0] + box[2] / 2, page.content_top, annotations.x_axis, LABEL_SIZE, "mt")
     if annotations.y_axis:
         middle = page.content_left, box[1] + box[3] / 2
-        page.add_text(*middle, annotations.y_axis, LABEL_SIZE, "lm", rotation="vertical")
+        page.add_text(*middle, annotations.y_axis, LABEL_SIZE, "lm", is_vertical=True)
     return page
 
 

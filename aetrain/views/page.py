@@ -134,7 +134,7 @@ class Page:
         size: float,
         anchor: str,
         colour: RGB = INK,
-        rotation: str = "horizontal",
+        is_vertical: bool = False,
     ) -> None:
         """Write a text with its anchor (as in `PlacedText`) at a position."""
         self.figure.text(
@@ -144,8 +144,8 @@ class Page:
             size=size * 72 / DPI,
             color=as_fractions(colour),
             ha={"l": "left", "m": "center", "r": "right"}[anchor[0]],
-            va={"t": "top", "m": "center_baseline", "b": "baseline"}[anchor[1]],
-            rotation=rotation,
+            va="center" if is_vertical else {"t": "top", "m": "center_baseline", "b": "baseline"}[anchor[1]],
+            rotation="vertical" if is_vertical else "horizontal",
             parse_math=False,
         )
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from aetrain.views.annotations import Annotations
 from aetrain.views.context import Norm, ViewContext
 from aetrain.views.render import (
     DEAD_COLOUR,
@@ -168,7 +169,14 @@ class Activations:
 
     def __call__(self, context: ViewContext) -> Histograms:
         samples = {name: self._sample(layer.values, context) for name, layer in context.activations.items()}
-        return Histograms({name: values for name, values in samples.items() if len(values)})
+        num_images = len(context.x)
+        annotations = Annotations(
+            "Distributions of the activations of each layer",
+            x_axis="activation",
+            y_axis="number of values",
+            note=f"At most {self.count:,} activations of a layer, from {num_images:,} {context.split} images.",
+        )
+        return Histograms({name: values for name, values in samples.items() if len(values)}, annotations)
 
     def _sample(self, activations: Tensor, context: ViewContext) -> Tensor:
         flat = activations.flatten()

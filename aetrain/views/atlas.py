@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aetrain.views.annotations import Annotations
 from aetrain.views.context import Norm, ViewContext
 from aetrain.views.render import (
     DEAD_COLOUR,
@@ -91,7 +92,8 @@ class Atlas:
         pictures = {}
         for name, activations in context.activations.items():
             selection = context.select_units(activations.tap, self.count)
-            pictures[name] = Picture(self._page(context, activations, selection.units), selection)
+            annotations = Annotations(f"Units of the layer {name}", note=f"{self.description} {selection.describe()}.")
+            pictures[name] = Picture(self._page(context, activations, selection.units), annotations)
         return PictureSet(pictures)
 
     def _page(self, context: ViewContext, activations: UnitActivations, units: Tensor) -> Tensor:

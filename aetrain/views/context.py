@@ -49,6 +49,7 @@ class ViewContext:
     noise: Noise
     epoch: int
     class_names: tuple[str, ...] = ()
+    split: str = "test"  # of the images: test or validation
     is_final: bool = False  # whether the pictures are the figures of a finished run, which have no earlier ones
     # Tensors of some units of a layer, with the numbers of the units.
     _cache: dict[tuple[str, ...], tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False, repr=False)
@@ -190,6 +191,10 @@ class ViewContext:
             return None
         return result[(units[:, None] == cached_units).to(torch.uint8).argmax(1)]
 
+    def class_labels(self, index: Tensor) -> list[str]:
+        """Return the names of the classes of images `index` [K], or [] where the images have no labels."""
+        return [] if self.labels is None else [self.class_name(label) for label in self.labels[index].tolist()]
+
     def class_name(self, label: int) -> str:
         """Return the name of a class, or its number where it has no name."""
         return self.class_names[label] if 0 <= label < len(self.class_names) else str(label)
@@ -224,7 +229,7 @@ class ViewContext:
 
 
 def context_factory(
-    model: Autoencoder, images: Images, prepare: Prepare, noise: Noise, count: int = 1000
+    model: Autoencoder, images: Images, prepare: Prepare, noise: Noise, count: int = 1000, split: str = "test"
 ) -> Callable[[int], ViewContext]:
     """Return the function that makes the context of an epoch from a model and the first `count` images.
 
@@ -232,4 +237,4 @@ def context_factory(
     """
     selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // images.pixels[0].numel()))]
     x = prepare(selected.pixels, torch.Generator(selected.pixels.device).manual_seed(SEED))
-    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, selected.class_names)
+    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, selected.class_names, split)

@@ -5,10 +5,11 @@ from typing import ClassVar, final
 
 import torch
 
+from aetrain.views.annotations import Annotations, pixel_key
 from aetrain.views.context import ViewContext
 from aetrain.views.image_grids import interleave_classes
-from aetrain.views.render import SMALL_TILE_WIDTH, grid
-from aetrain.views.view import Picture, check_positive
+from aetrain.views.render import SMALL_TILE_WIDTH
+from aetrain.views.view import Picture, check_positive, grid_picture
 
 CLASSES_APART = 2  # from the first to the last image of an interpolation
 
@@ -42,7 +43,14 @@ class Interpolations:
         z = (begin + weights * (end - begin)).flatten(0, 1)  # [rows * steps, D]
         decoded = context.decode_pixels(context.project_to_data_range(z)).unflatten(0, (len(index), self.steps))
         rows = torch.cat([context.x[first][:, None], decoded, context.x[last][:, None]], dim=1)
-        return Picture(grid(rows.flatten(0, 1), self.steps + 2))
+        annotations = Annotations(
+            f"Interpolations between the codes of two {context.split} images",
+            x_axis="position between the two codes",
+            columns=["image", *(f"{weight:.2g}" for weight in weights.flatten().tolist()), "image"],
+            rows=[" to ".join(names) for names in zip(*map(context.class_labels, (first, last)), strict=True)],
+            **pixel_key(context.x),
+        )
+        return grid_picture(rows.flatten(0, 1), annotations, self.steps + 2)
 
 
 @final
@@ -87,8 +95,16 @@ class Traversals:
         codes = rows.flatten(0, 1)
         codes = context.model.code_transform(codes) if suffix else context.project_to_data_range(codes)
         captions = [f"{j + 1}: {format_short(float(importance[j]))}{suffix}" for j in units.tolist()]
-        pixels = grid(context.decode_pixels(codes), self.steps, captions, width=SMALL_TILE_WIDTH)
-        return Picture(pixels, selection)
+        centre = "the mean of the prior" if suffix else "its mean"
+        annotations = Annotations(
+            "Images decoded as one unit of the code varies",
+            x_axis=f"value of the unit, standard deviations from {centre}",
+            rows=[f"unit {caption}" for caption in captions],
+            columns=[f"{step:.3g}" for step in steps.tolist()],
+            note=f"{self.description} {selection.describe()}.",
+            **pixel_key(context.x),
+        )
+        return grid_picture(context.decode_pixels(codes), annotations, self.steps, captions, width=SMALL_TILE_WIDTH)
 
 
 def format_short(value: float) -> str:

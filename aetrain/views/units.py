@@ -1,12 +1,14 @@
 """Views of units: the input that activates each unit most, its effect on the decoded image, its activations."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
+from aetrain.views.annotations import Annotations, KeyEntry, signed_key
 from aetrain.views.context import Norm, ViewContext
 from aetrain.views.render import (
     DEAD_COLOUR,
@@ -16,18 +18,22 @@ from aetrain.views.render import (
     WHITE,
     add_footer,
     describe_limit,
-    draw_frames,
-    enlarge,
-    grid,
     signed_grey,
     signed_limit,
 )
 from aetrain.views.unit_activations import MIN_NORM, UnitActivations
 from aetrain.views.unit_selection import select_first
-from aetrain.views.view import Histograms, Picture, PictureSet, check_positive
+from aetrain.views.view import Histograms, Picture, PictureSet, check_positive, grid_picture
 
 Order = Literal["importance", "number", "rate", "similarity"]
 
+# The orders that differ from that of the selected units, in words.
+ORDERS: dict[str, str] = {
+    "rate": "highest firing rate first",
+    "similarity": "units that are active at the same images are neighbours",
+}
+
+STATE_KEY = (KeyEntry(DEAD_COLOUR, "dead", is_frame=True), KeyEntry(SATURATED_COLOUR, "saturated", is_frame=True))
 MIN_COLUMNS = 8  # of a grid of units
 MAX_FULL_SIZE_UNITS = 32  # units of a grid with full-size tiles; TensorBoard scales wider grids down anyway
 MAX_HISTOGRAM_VALUE = 1e19  # TensorBoard's bins end at 1e20
@@ -77,12 +83,20 @@ class Units:
             selection = context.select_units(tap, self.count)
             if self.order == "number":
                 selection = select_first(activations, self.count)
-            units = order_units(activations, selection.units, self.order)
-            inputs = context.max_activating_input(tap, units, self.norm)
+            if self.order in ORDERS:
+                units = order_units(activations, selection.units, self.order)
+                selection = selection.reorder(units, ORDERS[self.order])
+            inputs = context.max_activating_input(tap, selection.units, self.norm)
             if inputs is not None:
-                frames = frame_colours(activations, units)
-                pixels = draw_units(shade(inputs, self.limit), frames)
-                pictures[tap.name] = Picture(pixels, selection.reorder(units), norm_limit(inputs, self.limit))
+                annotations = Annotations(
+                    f"The input that activates each unit of the layer {tap.name} most",
+                    tiles=selection.numbers,
+                    key_title="change of a pixel, in an input of norm 1",
+                    key=[*signed_key(norm_limit(inputs, self.limit)), *STATE_KEY],
+                    note=f"{selection.describe()}.",
+                )
+                frames = frame_colours(activations, selection.units)
+                pictures[tap.name] = draw_units(shade(inputs, self.limit), annotations, frames)
         return PictureSet(pictures)
 
 
@@ -171,8 +185,15 @@ class DecoderUnits:
         limit = self.limit
         if limit is None:
             limit = signed_limit(change[~context.activations["code"].dead[selection.units]])
-        pixels = add_footer(draw_units(signed_grey(change, limit)), describe_limit(limit))
-        return Picture(pixels, selection, limit)
+        annotations = Annotations(
+            "Change of the decoded image when a unit of the code rises by two standard deviations",
+            tiles=selection.numbers,
+            key_title="change of a pixel",
+            key=signed_key(limit),
+            note=f"{selection.describe()}.",
+        )
+        picture = draw_units(signed_grey(change, limit), annotations)
+        return replace(picture, pixels=add_footer(picture.pixels, describe_limit(limit)))
 
 
 @final
@@ -193,7 +214,14 @@ class Activations:
 
     def __call__(self, context: ViewContext) -> Histograms:
         samples = {name: self._sample(layer.values, context) for name, layer in context.activations.items()}
-        return Histograms({name: values for name, values in samples.items() if len(values)})
+        num_images = len(context.x)
+        annotations = Annotations(
+            "Distributions of the activations of each layer",
+            x_axis="activation",
+            y_axis="number of values",
+            note=f"At most {self.count:,} activations of a layer, from {num_images:,} {context.split} images.",
+        )
+        return Histograms({name: values for name, values in samples.items() if len(values)}, annotations)
 
     def _sample(self, activations: Tensor, context: ViewContext) -> Tensor:
         flat = activations.flatten()
@@ -203,10 +231,8 @@ class Activations:
         return flat[flat.isfinite()].clamp(-MAX_HISTOGRAM_VALUE, MAX_HISTOGRAM_VALUE)
 
 
-def draw_units(units: Tensor, frames: list[RGB | None] | None = None) -> Tensor:
+def draw_units(units: Tensor, annotations: Annotations, frames: Sequence[RGB | None] = ()) -> Picture:
     """Return pictures of units [N, C, h, w] in rows of eight, or in a square of more than 64, with optional frames."""
     columns = min(len(units), max(MIN_COLUMNS, math.ceil(math.sqrt(len(units)))))
     width = TILE_WIDTH if len(units) <= MAX_FULL_SIZE_UNITS else TILE_WIDTH // 2
-    tile_height, tile_width = enlarge(units[:1], width).shape[2:]
-    sheet = grid(units, columns, gaps=WHITE, width=width)
-    return draw_frames(sheet, frames or [], (tile_height, tile_width), columns)
+    return grid_picture(units, annotations, columns, gaps=WHITE, width=width, frames=frames)

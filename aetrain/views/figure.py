@@ -1,0 +1,90 @@
+"""Figures: the pictures and the data of views with title, labels, key, note and caption, as PNG, SVG or PDF files.
+
+Lengths are pixels of the PNG file, except those of sheets.
+"""
+
+from pathlib import Path
+
+from aetrain.storage import atomic
+from aetrain.views.annotations import (
+    Annotations,
+    Content,
+    Curves,
+    Distributions,
+    FigureOptions,
+    PlacedText,
+    PointCloud,
+    Sheet,
+    Tiles,
+    label_tiles,
+)
+from aetrain.views.page import LABEL_SIZE, LINE_SPACING, Page, drawing_parameters, shorten, text_width
+from aetrain.views.plots import draw_curves, draw_distributions, draw_points
+
+SHEET_WIDTH = 1440  # of an enlarged sheet, approximately
+MAX_SHEET_HEIGHT = 4000  # of an enlarged sheet
+MIN_LABEL_SIZE = 10  # of the font of a label
+
+
+def save_figure(content: Content, annotations: Annotations, path: Path, options: FigureOptions) -> None:
+    """Write a figure to `path`.png and so on, in the formats of `options`, each file as a whole."""
+    with drawing_parameters():
+        page = draw_figure(content, annotations, options)
+        for kind in options.formats:
+            data = page.encode_png() if kind == "png" else page.encode_vectors(kind)
+            atomic.replace(path.with_name(f"{path.name}.{kind}"), data)
+
+
+def draw_figure(content: Content, annotations: Annotations, options: FigureOptions) -> Page:
+    """Return the page of a figure."""
+    match content:
+        case Sheet():
+            return draw_sheet(content, enlargement(*content.pixels.shape[1:]), annotations, options)
+        case Tiles():
+            factor = enlargement(content.pixels.shape[1], content.width)
+            return draw_sheet(label_tiles(content, annotations, LABEL_SIZE / factor), factor, annotations, options)
+        case PointCloud():
+            return draw_points(content, annotations, options)
+        case Distributions():
+            return draw_distributions(content, annotations, options)
+        case Curves():
+            return draw_curves(content, annotations, options)
+
+
+def draw_sheet(sheet: Sheet, factor: int, annotations: Annotations, options: FigureOptions) -> "Page":
+    """Return the page of a sheet whose pixels are enlarged by `factor`."""
+    _, height, width = sheet.pixels.shape
+    left = top = 0.0  # of the texts outside of the sheet
+    for text in sheet.texts:
+        if text.x < 0 and text.anchor[0] == "r":
+            left = max(left, text_width(shorten(text.text), _font(text, factor)) - text.x * factor)
+        if text.y < 0 and text.anchor[1] == "b":
+            top = max(top, LINE_SPACING * _font(text, factor) - text.y * factor)
+    y_axis = LINE_SPACING * LABEL_SIZE if annotations.y_axis else 0
+    x_axis = LINE_SPACING * LABEL_SIZE if annotations.x_axis else 0
+    page = Page(annotations, options, y_axis + left + width * factor, x_axis + top + height * factor)
+    box = page.content_left + y_axis + left, page.content_top + x_axis + top, width * factor, height * factor
+    page.add_image(sheet.pixels, box, factor)
+    for text in sheet.texts:
+        position = box[0] + text.x * factor, box[1] + text.y * factor
+        page.add_text(*position, shorten(text.text), _font(text, factor), text.anchor, text.colour)
+    if annotations.x_axis:
+        page.add_text(box[0] + box[2] / 2, page.content_top, annotations.x_axis, LABEL_SIZE, "mt")
+    if annotations.y_axis:
+        middle = page.content_left, box[1] + box[3] / 2
+        page.add_text(*middle, annotations.y_axis, LABEL_SIZE, "lm", is_vertical=True)
+    return page
+
+
+def enlargement(height: int, width: int) -> int:
+    """Return the whole number by which the pixels of a sheet are enlarged in a figure."""
+    return max(1, min(round(SHEET_WIDTH / width), MAX_SHEET_HEIGHT // height))
+
+
+def _font(text: PlacedText, factor: int) -> float:
+    """Return the size of a text's font, smaller where the text would be wider than its place."""
+    size = LABEL_SIZE if text.size is None else text.size * factor
+    if text.max_width is None:
+        return size
+    width = text_width(shorten(text.text), size)
+    return size if width <= text.max_width * factor else max(MIN_LABEL_SIZE, size * text.max_width * factor / width)

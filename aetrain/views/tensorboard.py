@@ -19,7 +19,7 @@ from aetrain.storage.checkpoint_state import PICTURES
 from aetrain.utils import compat
 from aetrain.views.annotations import DEFAULT_OPTIONS, FigureOptions
 from aetrain.views.context import ViewContext
-from aetrain.views.view import View, describe_view
+from aetrain.views.view import View, describe_view, selects_units
 
 if TYPE_CHECKING:  # the import takes 0.2 s
     from tensorboard.compat.proto.event_pb2 import Event
@@ -172,16 +172,19 @@ class TensorBoardWriter:
         if not self.views:
             return
         context, options = self.make_context(epoch), self.figure_options(epoch)
+        final_context = context.for_figures() if save else context
         writes: list[Future[None]] = []
         # One thread compresses and writes outputs, in order, while this thread draws the next view.
         with ThreadPoolExecutor(1) as executor:
             for name, view in self.views.items():
-                output = view(context)
+                has_final_form = save and selects_units(view)
+                output = view(context) if log or not has_final_form else None
                 if output is not None and log:
                     writes.append(executor.submit(output.log, self.writer, name, epoch))
-                if output is not None and save:
+                final_output = view(final_context) if has_final_form else output
+                if final_output is not None and save:
                     described = replace(options, description=describe_view(view))
-                    writes.append(executor.submit(output.save, self.directory / "figures" / name, described))
+                    writes.append(executor.submit(final_output.save, self.directory / "figures" / name, described))
         for write in writes:
             write.result()  # raises the thread's exception
 

@@ -13,6 +13,7 @@ from aetrain.utils import compat
 from aetrain.views.annotations import DEFAULT_OPTIONS, Annotations, Content, Distributions, FigureOptions, Sheet, Tiles
 from aetrain.views.context import ViewContext
 from aetrain.views.render import GREY, RGB, TILE_WIDTH, draw_frames, encode_png, enlarge, grid
+from aetrain.views.unit_selection import UnitSelection
 
 if TYPE_CHECKING:  # the import takes 0.2 s
     from torch.utils.tensorboard import SummaryWriter
@@ -33,7 +34,8 @@ class ViewOutput(Protocol):
 class View(Protocol):
     """A function from a context to an output, or to None where the model or the data lacks what the view shows.
 
-    It may have an attribute `description`, a sentence that TensorBoard shows beside its pictures.
+    It may have an attribute `description`, a sentence that TensorBoard shows beside its pictures, and an attribute
+    `selects_units`, True where its pictures differ if the context `is_final`. It is then drawn once more for figures/.
     """
 
     def __call__(self, context: ViewContext) -> ViewOutput | None: ...
@@ -42,6 +44,11 @@ class View(Protocol):
 def describe_view(view: View | None) -> str:
     """Return the description of a view; empty if it has none."""
     return str(getattr(view, "description", ""))
+
+
+def selects_units(view: View) -> bool:
+    """Return whether a view draws other pictures for figures/ than for TensorBoard."""
+    return bool(getattr(view, "selects_units", False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +61,8 @@ class Picture:
     pixels: Tensor  # [1 or 3, H, W], floats in [0, 1] or uint8
     annotations: Annotations | None = None
     content: Content | None = None  # of the figure, which draws texts itself; None for `pixels`
+    selection: UnitSelection | None = None  # of a picture of units: their numbers, in the order of the tiles
+    limit: float | None = None  # of a picture of changes: white is `limit` or more, black is -`limit` or less
 
     @cached_property
     def png(self) -> bytes:

@@ -56,14 +56,15 @@ class CodeMap:
         return Picture(pixels, self._annotations(context, len(z), z.shape[1]), cloud)
 
     def _annotations(self, context: ViewContext, num_codes: int, num_units: int) -> Annotations:
+        note = "A point is the code of an image. The outermost points are drawn on the frame."
         title = f"Codes of {num_codes:,} {context.split} images"
         match num_units:
             case 1:
                 return Annotations(title, "unit 1", note="The height has no meaning: it separates points and classes.")
             case 2:
-                return Annotations(title, *axis_names(num_units), note="A point is the code of an image.")
+                return Annotations(title, *axis_names(num_units), note=note)
             case _:
-                return Annotations(title, *axis_names(num_units), note=f"A point is the code of an image. {PLANE_NOTE}")
+                return Annotations(title, *axis_names(num_units), note=f"{note} {PLANE_NOTE}")
 
 
 @final

@@ -1,6 +1,6 @@
 """Figures: the pictures and the data of views with title, labels, key, note and caption, as PNG, SVG or PDF files.
 
-Lengths are pixels of the PNG file, except those of sheets.
+Lengths are units of the page (see `Page`), except those of sheets, which are pixels.
 """
 
 from pathlib import Path
@@ -39,10 +39,11 @@ def draw_figure(content: Content, annotations: Annotations, options: FigureOptio
     """Return the page of a figure."""
     match content:
         case Sheet():
-            return draw_sheet(content, enlargement(*content.pixels.shape[1:]), annotations, options)
+            return draw_sheet(content, *enlargement(*content.pixels.shape[1:]), annotations, options)
         case Tiles():
-            factor = enlargement(content.pixels.shape[1], content.width)
-            return draw_sheet(label_tiles(content, annotations, LABEL_SIZE / factor), factor, annotations, options)
+            factor, resolution = enlargement(content.pixels.shape[1], content.width)
+            sheet = label_tiles(content, annotations, LABEL_SIZE * resolution / factor)
+            return draw_sheet(sheet, factor, resolution, annotations, options)
         case PointCloud():
             return draw_points(content, annotations, options)
         case Distributions():
@@ -51,23 +52,25 @@ def draw_figure(content: Content, annotations: Annotations, options: FigureOptio
             return draw_curves(content, annotations, options)
 
 
-def draw_sheet(sheet: Sheet, factor: int, annotations: Annotations, options: FigureOptions) -> "Page":
-    """Return the page of a sheet whose pixels are enlarged by `factor`."""
+def draw_sheet(sheet: Sheet, factor: int, resolution: float, annotations: Annotations, options: FigureOptions) -> Page:
+    """Return the page of a sheet whose pixels are enlarged by `factor` in the PNG file."""
     _, height, width = sheet.pixels.shape
-    left = top = 0.0  # of the texts outside of the sheet
+    scale = factor / resolution  # from pixels of the sheet to units of the page
+    left = top = 0.0  # room for the texts outside of the sheet
     for text in sheet.texts:
         if text.x < 0 and text.anchor[0] == "r":
-            left = max(left, text_width(shorten(text.text), _font(text, factor)) - text.x * factor)
+            left = max(left, text_width(shorten(text.text), _font(text, scale)) - text.x * scale)
         if text.y < 0 and text.anchor[1] == "b":
-            top = max(top, LINE_SPACING * _font(text, factor) - text.y * factor)
+            top = max(top, LINE_SPACING * _font(text, scale) - text.y * scale)
     y_axis = LINE_SPACING * LABEL_SIZE if annotations.y_axis else 0
     x_axis = LINE_SPACING * LABEL_SIZE if annotations.x_axis else 0
-    page = Page(annotations, options, y_axis + left + width * factor, x_axis + top + height * factor)
-    box = page.content_left + y_axis + left, page.content_top + x_axis + top, width * factor, height * factor
+    size = y_axis + left + width * scale, x_axis + top + height * scale
+    page = Page(annotations, options, *size, resolution)
+    box = page.content_left + y_axis + left, page.content_top + x_axis + top, width * scale, height * scale
     page.add_image(sheet.pixels, box, factor)
     for text in sheet.texts:
-        position = box[0] + text.x * factor, box[1] + text.y * factor
-        page.add_text(*position, shorten(text.text), _font(text, factor), text.anchor, text.colour)
+        position = box[0] + text.x * scale, box[1] + text.y * scale
+        page.add_text(*position, shorten(text.text), _font(text, scale), text.anchor, text.colour)
     if annotations.x_axis:
         page.add_text(box[0] + box[2] / 2, page.content_top, annotations.x_axis, LABEL_SIZE, "mt")
     if annotations.y_axis:
@@ -76,15 +79,16 @@ def draw_sheet(sheet: Sheet, factor: int, annotations: Annotations, options: Fig
     return page
 
 
-def enlargement(height: int, width: int) -> int:
-    """Return the whole number by which the pixels of a sheet are enlarged in a figure."""
-    return max(1, min(round(SHEET_WIDTH / width), MAX_SHEET_HEIGHT // height))
+def enlargement(height: int, width: int) -> tuple[int, float]:
+    """Return the whole number by which a sheet is enlarged in the PNG file, and the resolution of the page."""
+    factor = max(1, min(round(SHEET_WIDTH / width), MAX_SHEET_HEIGHT // height))
+    return factor, max(1.0, width * factor / SHEET_WIDTH)
 
 
-def _font(text: PlacedText, factor: int) -> float:
+def _font(text: PlacedText, scale: float) -> float:
     """Return the size of a text's font, smaller where the text would be wider than its place."""
-    size = LABEL_SIZE if text.size is None else text.size * factor
+    size = LABEL_SIZE if text.size is None else text.size * scale
     if text.max_width is None:
         return size
     width = text_width(shorten(text.text), size)
-    return size if width <= text.max_width * factor else max(MIN_LABEL_SIZE, size * text.max_width * factor / width)
+    return size if width <= text.max_width * scale else max(MIN_LABEL_SIZE, size * text.max_width * scale / width)

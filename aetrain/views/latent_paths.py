@@ -1,6 +1,6 @@
 """Views along paths through the code space: interpolations between images, and traversals of single units."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -69,6 +69,8 @@ class Traversals:
         "most important unit first."
     )
 
+    selects_units: ClassVar[bool] = True
+
     count: int = 10
     steps: int = 9
     limit: float = 2.5
@@ -95,16 +97,20 @@ class Traversals:
         codes = rows.flatten(0, 1)
         codes = context.model.code_transform(codes) if suffix else context.project_to_data_range(codes)
         captions = [f"{j + 1}: {format_short(float(importance[j]))}{suffix}" for j in units.tolist()]
-        centre = "the mean of the prior" if suffix else "its mean"
+        centre, meaning = "its mean", "its squared effect on the decoded image"
+        if suffix:
+            centre, meaning = "the mean of the prior", "its KL from the prior"
         annotations = Annotations(
             "Images decoded as one unit of the code varies",
             x_axis=f"value of the unit, standard deviations from {centre}",
             rows=[f"unit {caption}" for caption in captions],
             columns=[f"{step:.3g}" for step in steps.tolist()],
-            note=f"{self.description} {selection.describe()}.",
+            note=f"Beside the number of a unit: {meaning}. Shown: {selection.describe()}.",
             **pixel_key(context.x),
         )
-        return grid_picture(context.decode_pixels(codes), annotations, self.steps, captions, width=SMALL_TILE_WIDTH)
+        images = context.decode_pixels(codes)
+        picture = grid_picture(images, annotations, self.steps, captions, width=SMALL_TILE_WIDTH)
+        return replace(picture, selection=selection)
 
 
 def format_short(value: float) -> str:

@@ -1,7 +1,7 @@
 """A page of a figure: title, key, note and caption around a rectangle for its content, written as PNG, SVG or PDF.
 
 matplotlib draws by its objects, without pyplot and its global state. It is imported late: a run draws figures only at
-its end. Lengths are pixels of the PNG file, from the upper left corner.
+its end. Lengths are units of the page, `WIDTH` of which are its width or more, from the upper left corner.
 """
 
 import io
@@ -65,13 +65,17 @@ def _parameters() -> Mapping[str, Any]:
 class Page:
     """A figure with its title above, and its key, note and caption below a rectangle that is left for the content.
 
-    The content has the size `width`, `height` and is in the middle of the page.
+    The content has the size `width`, `height` and is in the middle of the page. The PNG file has `resolution` pixels
+    for a unit of length.
     """
 
-    def __init__(self, annotations: Annotations, options: FigureOptions, width: float, height: float) -> None:
+    def __init__(
+        self, annotations: Annotations, options: FigureOptions, width: float, height: float, resolution: float = 1
+    ) -> None:
         from matplotlib.figure import Figure
 
-        self.width = max(WIDTH, round(width + 2 * MARGIN))
+        self.resolution = resolution
+        self.width = max(WIDTH, width + 2 * MARGIN)
         inner = self.width - 2 * MARGIN
         note = options.description if annotations.note is None else annotations.note
         title_lines = wrap(annotations.title, TITLE_SIZE, inner)
@@ -83,9 +87,11 @@ class Page:
         key_top = self.content_top + height + MARGIN / 2
         note_top = key_top + (1 + max((row for *_, row in key), default=-1)) * LINE_SPACING * SWATCH
         caption_top = note_top + len(note_lines) * LINE_SPACING * CAPTION_SIZE
-        self.height = round(caption_top + len(caption_lines) * LINE_SPACING * CAPTION_SIZE + MARGIN / 2)
+        self.height = caption_top + len(caption_lines) * LINE_SPACING * CAPTION_SIZE + MARGIN / 2
         self._images: list[tuple[Any, tuple[slice, slice], Any, int]] = []  # artist, area, pixels, enlargement
-        self.figure: Figure = Figure(figsize=(self.width / DPI, self.height / DPI), dpi=DPI)
+        self._size = round(self.width * resolution), round(self.height * resolution)  # of the PNG file
+        dpi = DPI * resolution
+        self.figure: Figure = Figure(figsize=(self._size[0] / dpi, self._size[1] / dpi), dpi=dpi)
 
         self._add_lines(title_lines, MARGIN / 2, TITLE_SIZE, INK)
         self._add_key(key, key_top)
@@ -150,15 +156,19 @@ class Page:
         )
 
     def add_image(self, pixels: Tensor, box: tuple[float, float, float, float], factor: int) -> None:
-        """Draw a picture [1 or 3, H, W] in a box (left, top, width, height), `factor` times as large."""
+        """Draw a picture [1 or 3, H, W] in a box (left, top, width, height), `factor` times as large in the PNG file."""
         axes = self.add_axes(box)
         axes.set_axis_off()
         if pixels.dtype is not torch.uint8:
             pixels = pixels.clamp(0, 1).mul(255).round().to(torch.uint8)
         values = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
         artist = axes.imshow(values, interpolation="none", aspect="auto")
-        left, top, width, height = map(round, box)
+        left, top, width, height = self._in_pixels(box)
         self._images.append((artist, (slice(top, top + height), slice(left, left + width)), values, factor))
+
+    def _in_pixels(self, box: tuple[float, float, float, float]) -> tuple[int, ...]:
+        """Return a box in pixels of the PNG file."""
+        return tuple(round(length * self.resolution) for length in box)
 
     def encode_png(self) -> bytes:
         """Return the content of a PNG file. The pixels of pictures are copied, which is faster than resampling."""
@@ -179,7 +189,7 @@ class Page:
         is_grey = np.array_equal(red, green) and np.array_equal(green, blue)
         image = Image.fromarray(np.ascontiguousarray(red if is_grey else canvas[:, :, :3]))
         content = io.BytesIO()
-        image.save(content, "PNG", compress_level=1, dpi=(DPI, DPI))
+        image.save(content, "PNG", compress_level=1, dpi=(self.figure.dpi, self.figure.dpi))
         return content.getvalue()
 
     def encode_vectors(self, kind: str) -> bytes:
@@ -189,10 +199,11 @@ class Page:
         return content.getvalue()
 
     def add_axes(self, box: tuple[float, float, float, float]) -> "Axes":
-        """Return new axes in a box (left, top, width, height), at whole pixels."""
-        left, top, width, height = map(round, box)
-        bottom = self.height - top - height
-        sides = left / self.width, bottom / self.height, width / self.width, height / self.height
+        """Return new axes in a box (left, top, width, height), at whole pixels of the PNG file."""
+        left, top, width, height = self._in_pixels(box)
+        page_width, page_height = self._size
+        bottom = page_height - top - height
+        sides = left / page_width, bottom / page_height, width / page_width, height / page_height
         return self.figure.add_axes(sides)
 
 

@@ -1,4 +1,4 @@
-"""The figures of points, of histograms and of learning curves. Lengths are pixels of the PNG file."""
+"""The figures of points, of histograms and of learning curves. Lengths are units of the page."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -68,10 +68,12 @@ def draw_points(cloud: PointCloud, annotations: Annotations, options: FigureOpti
     style_axes(axes, annotations.x_axis, annotations.y_axis)
     if not cloud.has_y_ticks:
         axes.set_yticks([])
+    if names:
+        page.add_text(page.content_left + LEFT + POINTS_SIDE + MARGIN, page.content_top, "class", CAPTION_SIZE, "lt")
     for number, (name, colour) in enumerate(zip(names, colours, strict=bool(names))):
         column, row = divmod(number, MAX_KEY_ROWS)
         left = page.content_left + LEFT + POINTS_SIDE + MARGIN + column * key_step
-        page.add_key_entry(KeyEntry(colour, name), left, page.content_top + row * LINE_SPACING * SWATCH)
+        page.add_key_entry(KeyEntry(colour, name), left, page.content_top + (row + 1) * LINE_SPACING * SWATCH)
     return page
 
 

@@ -59,20 +59,24 @@ def select_first(activations: UnitActivations, count: int) -> UnitSelection:
     return UnitSelection(torch.arange(min(count, num_units), device=activations.values.device), num_units)
 
 
-def select_by_importance(activations: UnitActivations, code: Code, importance: Tensor, count: int) -> UnitSelection:
-    """Return the `count` live units of largest `importance` [U]; the first few units of a layer without live units.
+def select_by_importance(
+    activations: UnitActivations, code: Code, importance: Tensor, count: int, live_only: bool
+) -> UnitSelection:
+    """Return the `count` units of largest `importance` [U], of the live units or of all.
 
-    Live are the units that are not dead; of a Gaussian code, those that are also active.
+    Live are the units that are not dead; of a Gaussian code, those that are also active. Return the first few units of
+    a layer without live units.
     """
     kind, omitted, state = importance_kind(activations.tap, code), activations.dead, "dead"
     if kind == "KL from the prior":
         omitted, state = omitted | (code.mean_z.var(0, correction=0) <= ACTIVE_UNIT_VARIANCE), "inactive"
-    order = importance.argsort(descending=True, stable=True)
-    live = order[~omitted[order]]
-    if not len(live):
-        units = torch.arange(min(count, MAX_DEAD_UNITS, len(order)), device=order.device)
-        return UnitSelection(units, len(order), num_omitted=len(order), omitted_state=state)
-    return UnitSelection(live[:count], len(order), f"largest {kind} first", int(omitted.sum()), state)
+    order, num_omitted = importance.argsort(descending=True, stable=True), int(omitted.sum())
+    if not live_only:
+        return UnitSelection(order[:count], len(order), f"largest {kind} first")
+    if num_omitted == len(order):
+        units = select_first(activations, min(count, MAX_DEAD_UNITS)).units
+        return UnitSelection(units, len(order), num_omitted=num_omitted, omitted_state=state)
+    return UnitSelection(order[~omitted[order]][:count], len(order), f"largest {kind} first", num_omitted, state)
 
 
 def importance_kind(tap: Tap, code: Code) -> Importance:

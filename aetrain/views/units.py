@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from aetrain.views.annotations import Annotations, KeyEntry, signed_key
+from aetrain.views.annotations import Annotations, KeyEntry, Tiles, signed_key
 from aetrain.views.context import Norm, ViewContext
 from aetrain.views.render import (
     DEAD_COLOUR,
@@ -18,22 +18,23 @@ from aetrain.views.render import (
     WHITE,
     add_footer,
     describe_limit,
+    draw_frames,
+    enlarge,
+    grid,
     signed_grey,
     signed_limit,
 )
 from aetrain.views.unit_activations import MIN_NORM, UnitActivations
-from aetrain.views.unit_selection import select_first
-from aetrain.views.view import Histograms, Picture, PictureSet, check_positive, grid_picture
+from aetrain.views.unit_selection import UnitSelection, select_first
+from aetrain.views.view import Histograms, Picture, PictureSet, check_positive
 
 Order = Literal["importance", "number", "rate", "similarity"]
 
-# The orders that differ from that of the selected units, in words.
+# Orders that differ from that of the selected units, in words.
 ORDERS: dict[str, str] = {
     "rate": "highest firing rate first",
-    "similarity": "units that are active at the same images are neighbours",
+    "similarity": "units that are active at the same images side by side",
 }
-
-STATE_KEY = (KeyEntry(DEAD_COLOUR, "dead", is_frame=True), KeyEntry(SATURATED_COLOUR, "saturated", is_frame=True))
 MIN_COLUMNS = 8  # of a grid of units
 MAX_FULL_SIZE_UNITS = 32  # units of a grid with full-size tiles; TensorBoard scales wider grids down anyway
 MAX_HISTOGRAM_VALUE = 1e19  # TensorBoard's bins end at 1e20
@@ -88,15 +89,17 @@ class Units:
                 selection = selection.reorder(units, ORDERS[self.order])
             inputs = context.max_activating_input(tap, selection.units, self.norm)
             if inputs is not None:
-                annotations = Annotations(
-                    f"The input that activates each unit of the layer {tap.name} most",
-                    tiles=selection.numbers,
-                    key_title="change of a pixel, in an input of norm 1",
-                    key=[*signed_key(norm_limit(inputs, self.limit)), *STATE_KEY],
-                    note=f"{selection.describe()}.",
-                )
                 frames = frame_colours(activations, selection.units)
-                pictures[tap.name] = draw_units(shade(inputs, self.limit), annotations, frames)
+                tiles = draw_units(shade(inputs, self.limit), frames)
+                limit = norm_limit(inputs, self.limit)
+                annotations = Annotations(
+                    f"Inputs that activate the units of {layer_name(tap.name)} most",
+                    tiles=selection.numbers,
+                    key_title="pixel of an input of norm 1",
+                    key=[*signed_key(limit), *frame_key(frames)],
+                    note=f"White raises the activation, black lowers it. {describe_selection(selection)}",
+                )
+                pictures[tap.name] = Picture(tiles.pixels, annotations, tiles, selection, limit)
         return PictureSet(pictures)
 
 
@@ -185,15 +188,16 @@ class DecoderUnits:
         limit = self.limit
         if limit is None:
             limit = signed_limit(change[~context.activations["code"].dead[selection.units]])
+        tiles = draw_units(signed_grey(change, limit))
         annotations = Annotations(
-            "Change of the decoded image when a unit of the code rises by two standard deviations",
+            "Effects of the units of the code on the decoded image",
             tiles=selection.numbers,
             key_title="change of a pixel",
             key=signed_key(limit),
-            note=f"{selection.describe()}.",
+            note="A picture is the change of the decoded image when the unit rises by two standard deviations from its "
+            f"mean and all other units have their means. {describe_selection(selection)}",
         )
-        picture = draw_units(signed_grey(change, limit), annotations)
-        return replace(picture, pixels=add_footer(picture.pixels, describe_limit(limit)))
+        return Picture(add_footer(tiles.pixels, describe_limit(limit)), annotations, tiles, selection, limit)
 
 
 @final
@@ -231,8 +235,27 @@ class Activations:
         return flat[flat.isfinite()].clamp(-MAX_HISTOGRAM_VALUE, MAX_HISTOGRAM_VALUE)
 
 
-def draw_units(units: Tensor, annotations: Annotations, frames: Sequence[RGB | None] = ()) -> Picture:
+def layer_name(name: str) -> str:
+    """Return the name of a layer in a sentence: `the code`, `layer hidden1`."""
+    return f"the {name}" if name in ("code", "codebook") else f"layer {name}"
+
+
+def describe_selection(selection: UnitSelection) -> str:
+    """Return sentences about the units of a figure."""
+    return f"The number of a unit is above its picture. Shown: {selection.describe()}."
+
+
+def frame_key(frames: Sequence[RGB | None]) -> list[KeyEntry]:
+    """Return the meanings of the frames that occur."""
+    states = {DEAD_COLOUR: "dead unit", SATURATED_COLOUR: "saturated unit"}
+    return [KeyEntry(colour, text, is_frame=True) for colour, text in states.items() if colour in frames]
+
+
+def draw_units(units: Tensor, frames: list[RGB | None] | None = None) -> Tiles:
     """Return pictures of units [N, C, h, w] in rows of eight, or in a square of more than 64, with optional frames."""
     columns = min(len(units), max(MIN_COLUMNS, math.ceil(math.sqrt(len(units)))))
     width = TILE_WIDTH if len(units) <= MAX_FULL_SIZE_UNITS else TILE_WIDTH // 2
-    return grid_picture(units, annotations, columns, gaps=WHITE, width=width, frames=frames)
+    tile_height, tile_width = enlarge(units[:1], width).shape[2:]
+    sheet = grid(units, columns, gaps=WHITE, width=width)
+    sheet = draw_frames(sheet, frames or [], (tile_height, tile_width), columns)
+    return Tiles(sheet, (tile_height, tile_width), columns)

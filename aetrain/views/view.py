@@ -13,6 +13,7 @@ from aetrain.utils import compat
 from aetrain.views.annotations import DEFAULT_OPTIONS, Annotations, Content, Distributions, FigureOptions, Sheet, Tiles
 from aetrain.views.context import ViewContext
 from aetrain.views.render import GREY, RGB, TILE_WIDTH, draw_frames, encode_png, enlarge, grid
+from aetrain.views.unit_selection import UnitSelection
 
 if TYPE_CHECKING:  # the import takes 0.2 s
     from torch.utils.tensorboard import SummaryWriter
@@ -60,6 +61,8 @@ class Picture:
     pixels: Tensor  # [1 or 3, H, W], floats in [0, 1] or uint8
     annotations: Annotations | None = None
     content: Content | None = None  # of the figure, which draws texts itself; None for `pixels`
+    selection: UnitSelection | None = None  # of a picture of units: their numbers, in the order of the tiles
+    limit: float | None = None  # of a picture of changes: white is `limit` or more, black is -`limit` or less
 
     @cached_property
     def png(self) -> bytes:

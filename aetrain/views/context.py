@@ -112,8 +112,9 @@ class ViewContext:
         return self.rank_units(tap, count) if self.is_final else select_first(self.activations[tap.name], count)
 
     def rank_units(self, tap: Tap, count: int) -> UnitSelection:
-        """Return the `count` most important live units of a layer (`unit_importance`)."""
-        return select_by_importance(self.activations[tap.name], self.out.code, self.unit_importance(tap), count)
+        """Return the `count` most important units of a layer (`unit_importance`); in final pictures, live ones."""
+        activations, importance = self.activations[tap.name], self.unit_importance(tap)
+        return select_by_importance(activations, self.out.code, importance, count, live_only=self.is_final)
 
     def unit_importance(self, tap: Tap) -> Tensor:
         """Return how much each unit of a layer matters, [U] (`aetrain.views.unit_selection.unit_importance`)."""

@@ -69,6 +69,8 @@ class Traversals:
         "most important unit first."
     )
 
+    selects_units: ClassVar[bool] = True
+
     count: int = 10
     steps: int = 9
     limit: float = 2.5
@@ -95,7 +97,7 @@ class Traversals:
         codes = rows.flatten(0, 1)
         codes = context.model.code_transform(codes) if suffix else context.project_to_data_range(codes)
         captions = [f"{j + 1}: {format_short(float(importance[j]))}{suffix}" for j in units.tolist()]
-        centre, meaning = "its mean", "its effect on the squared error"
+        centre, meaning = "its mean", "its squared effect on the decoded image"
         if suffix:
             centre, meaning = "the mean of the prior", "its KL from the prior"
         annotations = Annotations(

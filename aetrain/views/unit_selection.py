@@ -20,6 +20,7 @@ UNITS_PER_PASS = 64  # units whose effects are computed by one forward pass
 MAX_DEAD_UNITS = 8  # that are drawn of a layer without live units
 
 State = Literal["dead", "inactive"]
+Importance = Literal["KL from the prior", "firing rate", "effect on the decoded image"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,22 +29,28 @@ class UnitSelection:
 
     units: Tensor  # [U'] numbers from 0
     num_units: int  # U
+    order: str = "by number"
     num_omitted: int = 0  # units that are left out because of their state
-    omitted_state: State = "dead"  # inactive: units of a Gaussian code that carry no information
-    by_importance: bool = False  # False: the first units of the layer, in the order of their numbers
+    omitted_state: State = "dead"  # inactive: units of a Gaussian code that do not depend on the image
 
-    def reorder(self, units: Tensor) -> "UnitSelection":
-        """Return the selection with the same units in another order."""
-        return replace(self, units=units)
+    @property
+    def numbers(self) -> list[str]:
+        """The numbers of the units from 1, as pictures show them."""
+        return [str(unit + 1) for unit in self.units.tolist()]
+
+    def reorder(self, units: Tensor, order: str) -> "UnitSelection":
+        """Return the selection with the same units in another order, which `order` describes."""
+        return replace(self, units=units, order=order)
 
     def describe(self) -> str:
-        """Return a line such as `64 of 512 units, the most important first; not drawn: 12 dead`."""
-        count, order = len(self.units), "the most important first" if self.by_importance else "by number"
+        """Return the counts and the order in words, such as `64 of 512 units, by number; not drawn: 12 dead units`."""
+        count = len(self.units)
         text = f"{count} units" if count == self.num_units else f"{count} of {self.num_units} units"
         if self.num_omitted == self.num_units:
-            return f"{text}, by number; all {self.num_units} are {self.omitted_state}"
-        omitted = f"; not drawn: {self.num_omitted} {self.omitted_state}" if self.num_omitted else ""
-        return f"{text}, {order}{omitted}"
+            return f"{text}, {self.order}; all {self.num_units} are {self.omitted_state}"
+        noun = "unit" if self.num_omitted == 1 else "units"
+        omitted = f"; not drawn: {self.num_omitted} {self.omitted_state} {noun}" if self.num_omitted else ""
+        return f"{text}, {self.order}{omitted}"
 
 
 def select_first(activations: UnitActivations, count: int) -> UnitSelection:
@@ -52,18 +59,31 @@ def select_first(activations: UnitActivations, count: int) -> UnitSelection:
     return UnitSelection(torch.arange(min(count, num_units), device=activations.values.device), num_units)
 
 
-def select_by_importance(activations: UnitActivations, code: Code, importance: Tensor, count: int) -> UnitSelection:
-    """Return the `count` live units of largest `importance` [U]; the first few units of a layer without live units.
+def select_by_importance(
+    activations: UnitActivations, code: Code, importance: Tensor, count: int, live_only: bool
+) -> UnitSelection:
+    """Return the `count` units of largest `importance` [U], of the live units or of all.
 
-    Live are the units that are not dead; of a Gaussian code, those that are also active.
+    Live are the units that are not dead; of a Gaussian code, those that are also active. Return the first few units of
+    a layer without live units.
     """
-    omitted, state = activations.dead, "dead"
-    if activations.tap.name == "code" and code.prior_moments is not None:
+    kind, omitted, state = importance_kind(activations.tap, code), activations.dead, "dead"
+    if kind == "KL from the prior":
         omitted, state = omitted | (code.mean_z.var(0, correction=0) <= ACTIVE_UNIT_VARIANCE), "inactive"
-    order = importance.argsort(descending=True, stable=True)
-    live = order[~omitted[order]]
-    units = live[:count] if len(live) else torch.arange(len(order), device=order.device)[: min(count, MAX_DEAD_UNITS)]
-    return UnitSelection(units, len(order), int(omitted.sum()), state, by_importance=True)
+    order, num_omitted = importance.argsort(descending=True, stable=True), int(omitted.sum())
+    if not live_only:
+        return UnitSelection(order[:count], len(order), f"largest {kind} first")
+    if num_omitted == len(order):
+        units = select_first(activations, min(count, MAX_DEAD_UNITS)).units
+        return UnitSelection(units, len(order), num_omitted=num_omitted, omitted_state=state)
+    return UnitSelection(order[~omitted[order]][:count], len(order), f"largest {kind} first", num_omitted, state)
+
+
+def importance_kind(tap: Tap, code: Code) -> Importance:
+    """Return the measure of the importance of a layer's units."""
+    if tap.name == "code" and code.prior_moments is not None:
+        return "KL from the prior"
+    return "firing rate" if tap.is_argmax else "effect on the decoded image"
 
 
 @torch.no_grad()
@@ -75,11 +95,13 @@ def unit_importance(model: Autoencoder, activations: UnitActivations, code: Code
     - Codewords: the firing rate.
     - All other units: the squared change of the decoded image (`squared_effect`).
     """
-    if activations.tap.name == "code" and code.prior_moments is not None:
-        return code.kl().mean(0)
-    if activations.tap.is_argmax:
-        return activations.rate
-    return squared_effect(model, activations.tap, activations.values, mean_image)
+    match importance_kind(activations.tap, code):
+        case "KL from the prior":
+            return code.kl().mean(0).nan_to_num(0, 0, 0)
+        case "firing rate":
+            return activations.rate
+        case "effect on the decoded image":
+            return squared_effect(model, activations.tap, activations.values, mean_image)
 
 
 def squared_effect(model: Autoencoder, tap: Tap, values: Tensor, mean_image: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ from aetrain.views.view import Histograms, Picture, PictureSet, check_positive
 
 Order = Literal["importance", "number", "rate", "similarity"]
 
+# Orders that differ from that of the selected units, in words.
+ORDERS: dict[str, str] = {
+    "rate": "highest firing rate first",
+    "similarity": "units that are active at the same images side by side",
+}
 MIN_COLUMNS = 8  # of a grid of units
 MAX_FULL_SIZE_UNITS = 32  # units of a grid with full-size tiles; TensorBoard scales wider grids down anyway
 MAX_HISTOGRAM_VALUE = 1e19  # TensorBoard's bins end at 1e20
@@ -79,16 +84,17 @@ class Units:
             selection = context.select_units(tap, self.count)
             if self.order == "number":
                 selection = select_first(activations, self.count)
-            units = order_units(activations, selection.units, self.order)
-            inputs = context.max_activating_input(tap, units, self.norm)
+            if self.order in ORDERS:
+                units = order_units(activations, selection.units, self.order)
+                selection = selection.reorder(units, ORDERS[self.order])
+            inputs = context.max_activating_input(tap, selection.units, self.norm)
             if inputs is not None:
-                frames = frame_colours(activations, units)
+                frames = frame_colours(activations, selection.units)
                 tiles = draw_units(shade(inputs, self.limit), frames)
                 limit = norm_limit(inputs, self.limit)
-                selection = selection.reorder(units)
                 annotations = Annotations(
                     f"Inputs that activate the units of {layer_name(tap.name)} most",
-                    tiles=unit_numbers(units),
+                    tiles=selection.numbers,
                     key_title="pixel of an input of norm 1",
                     key=[*signed_key(limit), *frame_key(frames)],
                     note=f"White raises the activation, black lowers it. {describe_selection(selection)}",
@@ -185,7 +191,7 @@ class DecoderUnits:
         tiles = draw_units(signed_grey(change, limit))
         annotations = Annotations(
             "Effects of the units of the code on the decoded image",
-            tiles=unit_numbers(selection.units),
+            tiles=selection.numbers,
             key_title="change of a pixel",
             key=signed_key(limit),
             note="A picture is the change of the decoded image when the unit rises by two standard deviations from its "
@@ -232,11 +238,6 @@ class Activations:
 def layer_name(name: str) -> str:
     """Return the name of a layer in a sentence: `the code`, `layer hidden1`."""
     return f"the {name}" if name in ("code", "codebook") else f"layer {name}"
-
-
-def unit_numbers(units: Tensor) -> list[str]:
-    """Return the numbers from 1 of `units` [U']."""
-    return [str(unit + 1) for unit in units.tolist()]
 
 
 def describe_selection(selection: UnitSelection) -> str:

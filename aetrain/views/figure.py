@@ -22,6 +22,7 @@ from aetrain.views.page import LABEL_SIZE, LINE_SPACING, Page, drawing_parameter
 from aetrain.views.plots import draw_curves, draw_distributions, draw_points
 
 SHEET_WIDTH = 1440  # of an enlarged sheet, approximately
+MAX_TILE_SIDE = 400  # of an enlarged tile
 MAX_SHEET_HEIGHT = 4000  # of an enlarged sheet
 MIN_LABEL_SIZE = 10  # of the font of a label
 
@@ -41,7 +42,7 @@ def draw_figure(content: Content, annotations: Annotations, options: FigureOptio
         case Sheet():
             return draw_sheet(content, *enlargement(*content.pixels.shape[1:]), annotations, options)
         case Tiles():
-            factor, resolution = enlargement(content.pixels.shape[1], content.width)
+            factor, resolution = enlargement(content.pixels.shape[1], content.width, max(content.tile))
             sheet = label_tiles(content, annotations, LABEL_SIZE * resolution / factor)
             return draw_sheet(sheet, factor, resolution, annotations, options)
         case PointCloud():
@@ -79,9 +80,12 @@ def draw_sheet(sheet: Sheet, factor: int, resolution: float, annotations: Annota
     return page
 
 
-def enlargement(height: int, width: int) -> tuple[int, float]:
-    """Return the whole number by which a sheet is enlarged in the PNG file, and the resolution of the page."""
-    factor = max(1, min(round(SHEET_WIDTH / width), MAX_SHEET_HEIGHT // height))
+def enlargement(height: int, width: int, tile: int = 1) -> tuple[int, float]:
+    """Return the whole number by which a sheet is enlarged in the PNG file, and the resolution of the page.
+
+    `tile` is the longer side of its tiles, of which a few do not fill the page.
+    """
+    factor = max(1, min(round(SHEET_WIDTH / width), MAX_SHEET_HEIGHT // height, MAX_TILE_SIDE // tile))
     return factor, max(1.0, width * factor / SHEET_WIDTH)
 
 

@@ -156,7 +156,10 @@ class Page:
         )
 
     def add_image(self, pixels: Tensor, box: tuple[float, float, float, float], factor: int) -> None:
-        """Draw a picture [1 or 3, H, W] in a box (left, top, width, height), `factor` times as large in the PNG file."""
+        """Draw a picture [1 or 3, H, W] in a box (left, top, width, height).
+
+        In the PNG file it is `factor` times as large.
+        """
         axes = self.add_axes(box)
         axes.set_axis_off()
         if pixels.dtype is not torch.uint8:

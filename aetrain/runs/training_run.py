@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError, error_context
-from aetrain.config.hparams import hparam_columns, hparams
+from aetrain.config.hparams import hparam_columns, hparams, run_caption
 from aetrain.config.overrides import run_name
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests
@@ -36,7 +36,9 @@ from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
+from aetrain.views.annotations import FigureOptions
 from aetrain.views.context import context_factory
+from aetrain.views.learning_curves import save_learning_curves
 from aetrain.views.tensorboard import TensorBoardWriter
 from aetrain.views.tensorboard_link import tensorboard_command, tensorboard_link
 from aetrain.views.thumbnail_strip import write_thumbnail_strip
@@ -70,9 +72,11 @@ class TrainingRun:
         self.batches = Batches(splits.train, settings.batch_size, prepare)
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
-        context = context_factory(model, held_out, prepare, components.noise)
+        context = context_factory(model, held_out, prepare, components.noise, split=self.held_out_name)
         self.descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
-        self.tensorboard = TensorBoardWriter(self.run_dir.path, components.views, context, self.descriptions)
+        self.tensorboard = TensorBoardWriter(
+            self.run_dir.path, components.views, context, self.descriptions, self._figure_options
+        )
         self.training_state = checkpoint.TrainingState(
             components.objective, components.optimizers, components.weight_average
         )
@@ -102,6 +106,10 @@ class TrainingRun:
             )
         self.state.epoch = saved.epoch
         return saved
+
+    def _figure_options(self, epoch: int) -> FigureOptions:
+        caption = run_caption(self.request.overrides, epoch, self.settings.seed)
+        return FigureOptions(caption, self.settings.figure_formats)
 
     @contextmanager
     def event_file(self) -> Iterator[None]:
@@ -199,7 +207,10 @@ class TrainingRun:
         if lines := run_dir.history()[1:]:
             metrics["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
         if self.components.views:
-            write_thumbnail_strip(self.tensorboard.make_context(state.epoch), run_dir.path / "figures" / "strip")
+            figures = run_dir.path / "figures"
+            write_thumbnail_strip(self.tensorboard.make_context(state.epoch), figures / "strip")
+            options = self._figure_options(state.epoch)
+            save_learning_curves(run_dir.history(), self.descriptions, figures / "curves", options)
         self._close_event_file(metrics, findings, settings)
         run_dir.write_findings([asdict(finding) for finding in findings])
         tags = [tag for line in run_dir.history() for tag in line if "/" in tag]

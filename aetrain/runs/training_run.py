@@ -15,9 +15,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError, error_context
-from aetrain.config.hparams import hparam_columns, hparams
+from aetrain.config.hparams import hparam_columns, hparams, run_caption
 from aetrain.config.overrides import run_name
 from aetrain.config.settings import Settings
+from aetrain.data.digests import DataDigests
 from aetrain.data.images import Batches, Splits
 from aetrain.evaluation.console import epoch_line, metrics_table
 from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
@@ -28,13 +29,16 @@ from aetrain.evaluation.sparsity_goal import sparsity_goal
 from aetrain.objective.objective import loss_constants, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
+from aetrain.runs.run_data import write_files
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
+from aetrain.views.annotations import FigureOptions
 from aetrain.views.context import context_factory
+from aetrain.views.learning_curves import save_learning_curves
 from aetrain.views.tensorboard import TensorBoardWriter
 from aetrain.views.tensorboard_link import tensorboard_command, tensorboard_link
 from aetrain.views.thumbnail_strip import write_thumbnail_strip
@@ -55,19 +59,24 @@ def reporting_disk_errors(run_dir: RunDirectory) -> Iterator[None]:
 class TrainingRun:
     """A run from the checkpoint in its directory, which must be claimed, or from the start."""
 
-    def __init__(self, request: RunRequest, settings: Settings, components: Components, splits: Splits) -> None:
+    def __init__(
+        self, request: RunRequest, settings: Settings, components: Components, splits: Splits, data: DataDigests
+    ) -> None:
         model, prepare = components.model, components.dataset.prepare
         self.request = request
         self.run_dir = request.run_dir
         self.settings = settings
         self.components = components
         self.config_yaml = OmegaConf.to_yaml(request.config)
+        self.data = data
         self.batches = Batches(splits.train, settings.batch_size, prepare)
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
-        context = context_factory(model, held_out, prepare, components.noise)
+        context = context_factory(model, held_out, prepare, components.noise, split=self.held_out_name)
         self.descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
-        self.tensorboard = TensorBoardWriter(self.run_dir.path, components.views, context, self.descriptions)
+        self.tensorboard = TensorBoardWriter(
+            self.run_dir.path, components.views, context, self.descriptions, self._figure_options
+        )
         self.training_state = checkpoint.TrainingState(
             components.objective, components.optimizers, components.weight_average
         )
@@ -77,6 +86,7 @@ class TrainingRun:
         self.nll_constant = {NLL_CONSTANT: loss_constants(model)["nll"]}
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.start_time = time.perf_counter()
+        write_files(self.run_dir.path, data)
         self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
         counts = (self.run_dir, self.num_parameters, len(splits.train), components.device)
         log.info("%s: %d weights, %d training images, %s", *counts)
@@ -96,6 +106,10 @@ class TrainingRun:
             )
         self.state.epoch = saved.epoch
         return saved
+
+    def _figure_options(self, epoch: int) -> FigureOptions:
+        caption = run_caption(self.request.overrides, epoch, self.settings.seed)
+        return FigureOptions(caption, self.settings.figure_formats)
 
     @contextmanager
     def event_file(self) -> Iterator[None]:
@@ -153,6 +167,7 @@ class TrainingRun:
             progress,
             self.config_yaml,
             self.request.overrides,
+            self.data.splits,
         )
 
     def show(self, state: TrainState) -> None:
@@ -192,7 +207,10 @@ class TrainingRun:
         if lines := run_dir.history()[1:]:
             metrics["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
         if self.components.views:
-            write_thumbnail_strip(self.tensorboard.make_context(state.epoch), run_dir.path / "figures" / "strip")
+            figures = run_dir.path / "figures"
+            write_thumbnail_strip(self.tensorboard.make_context(state.epoch), figures / "strip")
+            options = self._figure_options(state.epoch)
+            save_learning_curves(run_dir.history(), self.descriptions, figures / "curves", options)
         self._close_event_file(metrics, findings, settings)
         run_dir.write_findings([asdict(finding) for finding in findings])
         tags = [tag for line in run_dir.history() for tag in line if "/" in tag]

@@ -9,14 +9,14 @@ from typing import Any
 from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import SAVED
 from aetrain.config.settings import Settings
-from aetrain.evaluation.console import metrics_table
+from aetrain.evaluation.console import final_table, metrics_table
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.runs.build import Components, build
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import check_measures, evaluate_components, load_data
 from aetrain.storage import checkpoint
-from aetrain.storage.descriptions import write_descriptions
-from aetrain.storage.run_directory import RunDirectory
+from aetrain.storage.descriptions import read_descriptions, write_descriptions
+from aetrain.storage.run_directory import METRICS_TABLE, RunDirectory, display_path
 from aetrain.training.backend.setup import backend
 
 log = logging.getLogger("aetrain")
@@ -33,8 +33,12 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
         descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
         descriptions = describe_metrics(metrics, descriptions)
         write_descriptions(request.run_dir.path, descriptions)
-        request.run_dir.write_metrics({**known, **metrics})
-        log.info("%s", metrics_table(metrics, descriptions))
+        run_dir, all_metrics = request.run_dir, {**known, **metrics}
+        tags = {tag: value for tag, value in all_metrics.items() if "/" in tag}
+        run_dir.write_metrics_table(metrics_table(tags, read_descriptions(run_dir.path)))
+        run_dir.write_metrics(all_metrics)
+        table = final_table(metrics, descriptions, components, settings.verbose)
+        log.info("%s\nmetrics: %s", table, display_path(run_dir.path / METRICS_TABLE))
     return metrics
 
 

@@ -29,7 +29,7 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
     check_measures(components, splits)
     with output_directory(request, source, epoch) as known, backend():
         log_data(components, splits)
-        log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
+        log.info("%s after %d epochs", source, epoch)
         metrics = evaluate_components(components, splits)
         descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
         descriptions = describe_metrics(metrics, descriptions)

@@ -166,7 +166,8 @@ def _format_blocks(blocks: Iterable[Sequence[Row]]) -> str:
     widths = [max(map(len, column)) for column in columns]
     text = []
     for tag, cells, note in lines:
-        padded = [cell.rjust(width) for cell, width in zip_longest(cells, widths, fillvalue="")]
+        cells += [""] * (len(widths) - len(cells))
+        padded = map(str.rjust, cells, widths)
         text.append("  ".join(["", tag.ljust(tag_width), *padded, note]).rstrip())
     return "\n".join(text)
 

@@ -67,7 +67,7 @@ def build(settings: Settings) -> Components:
     noise: Noise = _make(settings, "noise")
     sparsity: Sparsity = _make(settings, "sparsity")
     pretrain: Pretrain = _make(settings, "pretrain")
-    views = {name: _make(settings, f"views.{name}") for name in settings.views}
+    views = {name: _make(settings, f"views.{name}") for name in settings.view_names}
     measures: dict[str, Measure] = {name: _make(settings, f"measures.{name}") for name in settings.measures}
     _check_augment(augment, dataset)
 

@@ -18,6 +18,7 @@ from aetrain.config.renames import upgrade_overrides
 from aetrain.config.settings import role_of
 from aetrain.storage import atomic, locks, trust
 from aetrain.storage.checkpoint_state import latest_state
+from aetrain.storage.old_metrics import upgrade_lines
 from aetrain.storage.saved_config import saved_config
 
 log = logging.getLogger("aetrain")
@@ -58,7 +59,7 @@ class RunDirectory:
     @property
     def status(self) -> str:
         """`finished`, `failed`, `interrupted`, `running`, or `new` where no run has begun."""
-        status = self.metrics().get("status")
+        status = self._read_metrics().get("status")
         if status is not None:
             return str(status)
         begun = (self.path / ".hydra" / "config.yaml").is_file() or latest_state(self.path) is not None
@@ -66,6 +67,10 @@ class RunDirectory:
 
     def metrics(self) -> dict[str, Any]:
         """Return the content of metrics.json; empty where there is none or it is damaged."""
+        return upgrade_lines([self._read_metrics()], self.path)[0]
+
+    def _read_metrics(self) -> dict[str, Any]:
+        """Return the content of metrics.json as it was written, also by an earlier version."""
         try:
             metrics = json.loads((self.path / "metrics.json").read_text())
         except (OSError, ValueError):
@@ -98,7 +103,7 @@ class RunDirectory:
         An unfinished run without a checkpoint does not count: nothing would be lost.
         """
         has_checkpoint = any(self.path.glob("checkpoint*/state.json"))
-        if not has_checkpoint and self.metrics().get("status") != "finished":
+        if not has_checkpoint and self.status != "finished":
             return
         here, there = flatten(OmegaConf.to_container(config)), flatten(saved_config(self.path))
         differences = [
@@ -211,7 +216,7 @@ class RunDirectory:
                 lines.append(json.loads(line))
             except ValueError:
                 break
-        return lines
+        return upgrade_lines(lines, self.path)
 
     def write_history(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Replace history.jsonl, as when a run is resumed from before its end."""

@@ -18,8 +18,8 @@ from aetrain.storage.trust import is_signed
 TRAIN_MODE = "aetrain.runs.train.train"
 
 # Root settings that are not taken from the run: the command line or the defaults decide.
-NOT_FROM_RUN = ("run", "query", "resume", "device", "trust", "data_dir")
-NOT_FROM_RESUMED_RUN = ("run", "query", "resume", "retry", "trust")
+NOT_FROM_RUN = ("run", "query", "resume", "device", "verbose", "trust", "data_dir")
+NOT_FROM_RESUMED_RUN = ("run", "query", "resume", "verbose", "retry", "trust")
 
 
 def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list[str]:

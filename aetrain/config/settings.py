@@ -13,7 +13,7 @@ class Role:
     """The parts that a setting plays beside its own. By default it plays them all."""
 
     identity: bool = True  # a run directory with another value holds another run
-    in_name: bool = True  # appears in the name of a run's directory
+    in_name: bool = True  # is part of the name of a run's directory; in a sweep, all settings that are swept are
     hparam: bool = True  # is a column of TensorBoard's HParams table
     compared: bool = (
         True  # runs that differ in it are different rows of a report; otherwise the report averages over it
@@ -28,7 +28,7 @@ RUN_LOCATION = replace(LOCATION, listed=False)
 SHARED_LOCATION = replace(LOCATION, same_in_pack=True)
 
 # Says what is shown or measured beside the training.
-OUTPUT = Role(identity=False, hparam=False, compared=False, listed=False, same_in_pack=False)
+OUTPUT = Role(identity=False, in_name=False, hparam=False, compared=False, listed=False, same_in_pack=False)
 
 # Changes the training of a run, and may differ between the runs of a vectorised model.
 PER_RUN = Role(same_in_pack=False)
@@ -55,7 +55,7 @@ class Settings:
     views: Annotated[Node, OUTPUT]
     measures: Annotated[Node, OUTPUT]
 
-    epochs: Annotated[int, Role(identity=False, hparam=False)]
+    epochs: Annotated[int, Role(identity=False)]
     batch_size: int
     seed: Annotated[int, Role(hparam=False, compared=False, same_in_pack=False)]
     clip_grad_norm: float | None

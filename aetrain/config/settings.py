@@ -14,6 +14,7 @@ class Role:
 
     identity: bool = True  # a run directory with another value holds another run
     in_name: bool = True  # is part of the name of a run's directory; in a sweep, all settings that are swept are
+    in_evaluation_name: bool = True  # is part of the name of an evaluation's directory
     hparam: bool = True  # is a column of TensorBoard's HParams table
     compared: bool = (
         True  # runs that differ in it are different rows of a report; otherwise the report averages over it
@@ -23,7 +24,9 @@ class Role:
 
 
 # Says where or how to work and does not change the result of a run.
-LOCATION = Role(identity=False, in_name=False, hparam=False, compared=False, same_in_pack=False)
+LOCATION = Role(
+    identity=False, in_name=False, in_evaluation_name=False, hparam=False, compared=False, same_in_pack=False
+)
 RUN_LOCATION = replace(LOCATION, listed=False)
 SHARED_LOCATION = replace(LOCATION, same_in_pack=True)
 
@@ -98,7 +101,7 @@ class Settings:
 
 # Settings inside groups, and keys that are no setting, whose role differs from that of their group.
 _OTHER_ROLES = {
-    "dataset.path": Role(identity=False, in_name=False, same_in_pack=True),
+    "dataset.path": Role(identity=False, in_name=False, in_evaluation_name=False, same_in_pack=True),
     "hydra": Role(hparam=False, compared=False),
 }
 

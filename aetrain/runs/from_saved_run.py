@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError
-from aetrain.config.overrides import DEFAULT_NAME, PROVIDER, READERS, SAVED, literal, run_name
+from aetrain.config.overrides import DEFAULT_NAME, PROVIDER, READERS, SAVED, evaluation_name, literal
 from aetrain.config.paths import groups
 from aetrain.config.settings import root_settings
 from aetrain.storage.saved_config import read_saved_config
@@ -75,7 +75,7 @@ def _evaluate(run: Path, by_key: Mapping[str, Override]) -> list[str]:
             f"  to continue its training use resume={run}, with more epochs= if it is finished"
         )
     saved, text = read_saved_config(run)
-    name = run_name([override.input_line or "" for override in by_key.values()])
+    name = evaluation_name(run, [override.input_line or "" for override in by_key.values()])
     directory = run if name == DEFAULT_NAME else run / "eval" / name
     return [
         f"hydra.run.dir={literal(str(directory))}",

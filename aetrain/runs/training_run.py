@@ -15,8 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError, error_context
-from aetrain.config.hparams import hparam_columns, hparams, run_caption
-from aetrain.config.overrides import run_name
+from aetrain.config.hparams import hparams, run_caption, trial_digest
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests
 from aetrain.data.images import Batches, Splits
@@ -239,12 +238,9 @@ class TrainingRun:
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""
-        overrides = self.request.overrides
         text = "\n".join(f"- **{finding.what}**: {finding.evidence}; {finding.remedy}" for finding in findings)
         self.tensorboard.add_note("diagnostics", text or "No findings.")
-        trial = run_name([text for text in overrides if not text.startswith(("seed=", "epochs="))])
-        columns = hparam_columns(overrides, self.request.single)
-        self.tensorboard.close(hparams(settings, overrides), metrics, trial, columns)
+        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, trial_digest(settings))
 
     def _log_result(self, metrics: Metrics, descriptions: Mapping[str, str], findings: Sequence[Finding]) -> None:
         """Log the metrics, the paths of the results, and last the findings with their remedies."""

@@ -55,6 +55,36 @@ def _parent_config(group: str, name: str) -> dict[str, Any]:
     return option_config("", path[1:]) if path.startswith("/") else option_config(group, path)
 
 
+@cache
+def option_settings(group: str, option: str) -> dict[str, Any]:
+    """Return the settings of an option by dotted name, the classes (`_target_`) among them: {"model.code_dim": 32}."""
+    settings: dict[str, Any] = {}
+    pending: list[tuple[str, Any]] = [(group, option_config(group, option))]
+    while pending:
+        key, node = pending.pop()
+        if isinstance(node, Mapping):
+            pending += [(f"{key}.{name}", child) for name, child in node.items()]
+        else:
+            settings[key] = node
+    return settings
+
+
+@cache
+def experiment_options(experiment: str) -> dict[str, str]:
+    """Return the options that an experiment chooses, by group, those of the experiments that it extends included."""
+    from omegaconf import OmegaConf
+
+    content = _as_dict(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "experiment" / f"{experiment}.yaml")))
+    own: dict[str, str] = {}
+    inherited: dict[str, str] = {}
+    for entry in content.get("defaults", []):
+        if isinstance(entry, dict):
+            own |= {key.removeprefix("override ").lstrip("/"): option for key, option in entry.items()}
+        elif entry != "_self_":
+            inherited |= experiment_options(entry)
+    return inherited | own
+
+
 def default_options() -> dict[str, str]:
     """Return the option that each group has by default, such as {"model": "deep", ...}, as a new dict."""
     return dict(_default_options())

@@ -135,7 +135,7 @@ def test_precision_computed_by_hand() -> None:
 
 
 def test_retrieval_equals_a_loop_over_queries() -> None:
-    inputs = eval_inputs("dataset.subset=200")
+    inputs = eval_inputs("dataset.subset=200", "dataset.test_subset=200")
     metrics = Retrieval(at=[3, 20], queries=None)(inputs)
     x, y = (images.pixels.flatten(1).double() for images in (inputs.splits.train, inputs.splits.test))
     labels, test_labels = inputs.splits.train.classes, inputs.splits.test.classes
@@ -188,6 +188,7 @@ def test_mutual_information_equals_its_definition() -> None:
 def test_probes_of_a_code_that_is_pca_equal_those_of_pca(tiny: Callable[..., Path]) -> None:
     directory = tiny(
         "model=linear", "model.code_dim=6", "likelihood=gaussian", "pretrain=pca", "epochs=0", "dataset.subset=300",
+        "dataset.test_subset=300",
         "measures=[probes,retrieval]",
     )  # fmt: skip
     metrics = aetrain.load(directory).metrics
@@ -200,7 +201,7 @@ def test_probes_of_a_code_that_is_pca_equal_those_of_pca(tiny: Callable[..., Pat
 
 
 def test_probes_of_a_constant_code_guess() -> None:
-    inputs = eval_inputs("dataset.subset=30")
+    inputs = eval_inputs("dataset.subset=30", "dataset.test_subset=30")
     with torch.no_grad():
         for weight in inputs.model.bottleneck.parameters():
             weight.zero_()
@@ -293,7 +294,7 @@ def test_index_batches_have_every_image_once() -> None:
 
 @pytest.mark.slow
 def test_few_labels_train_a_copy_and_do_not_change_the_global_generator() -> None:
-    inputs = eval_inputs("dataset.subset=400")
+    inputs = eval_inputs("dataset.subset=400", "dataset.test_subset=400")
     before = {name: value.clone() for name, value in inputs.model.state_dict().items()}
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -342,8 +343,8 @@ def test_the_random_start_has_the_initial_weights_of_training() -> None:
 def test_pretraining_helps_with_few_labels(tiny: Callable[..., Path]) -> None:
     """A stack of RBMs on the embedded digits, so deep that a random start learns slowly."""
     directory = tiny(
-        "experiment=pretrain_finetune", "dataset=digits", "dataset.subset=null", "epochs=0", "model.hidden=[64,64]",
-        "model.code_dim=32", "pretrain.epochs=20", "measures.few_labels.labels=[100]",
+        "experiment=pretrain_finetune", "dataset=digits", "dataset.subset=null", "dataset.test_subset=null", "epochs=0",
+        "model.hidden=[64,64]", "model.code_dim=32", "pretrain.epochs=20", "measures.few_labels.labels=[100]",
         "measures.few_labels.steps=200",
     )  # fmt: skip
     metrics = aetrain.load(directory).metrics

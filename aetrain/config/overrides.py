@@ -18,6 +18,7 @@ from aetrain.config.paths import GROUPS
 from aetrain.config.settings import role_of
 
 SAVED = "saved"  # the option under which a group offers the section of a saved run
+PROVIDER = "aetrain"  # of the options that are offered to Hydra while a command runs
 SEQUENCE_GROUP = "noise"  # the group whose options can be given as a list
 SEQUENCE = "sequence"  # its option whose steps are other options
 MAX_NAME_LENGTH = 120
@@ -128,7 +129,7 @@ def _offer_sequence(option: str, text: str) -> None:
         )
     sections = [{f"/{SEQUENCE_GROUP}@steps.{step}": step} for step in steps]
     node = {"defaults": [SEQUENCE, *sections, "_self_"], "order": steps}
-    ConfigStore.instance().store(group=SEQUENCE_GROUP, name=option, node=node, provider="aetrain")
+    ConfigStore.instance().store(group=SEQUENCE_GROUP, name=option, node=node, provider=PROVIDER)
 
 
 def literal(value: Any) -> str:

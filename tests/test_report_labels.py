@@ -136,9 +136,9 @@ def test_references_are_resolved_and_the_environment_is_not(monkeypatch: pytest.
 # --- Names ------------------------------------------------------------------------------------------------------------
 
 MIXED = {
-    "a": ("experiment=vae", "dataset.subset=100"),
-    "b": ("experiment=denoising_masking", "dataset.subset=100"),
-    "c": ("experiment=tied", "dataset.subset=100"),
+    "a": ("experiment=vae", "dataset.test_subset=100"),
+    "b": ("experiment=denoising_masking", "dataset.test_subset=100"),
+    "c": ("experiment=tied", "dataset.test_subset=100"),
     "d": ("model=vae", "dataset=digits", "optimizer.lr=1e-3", "batch_size=64", "epochs=2", "model.code_dim=8"),
     "e": ("model=vae", "dataset=digits", "optimizer.lr=0.01", "batch_size=32", "epochs=3", "model.code_dim=4"),
     "f": ("model=vae", "dataset=digits", "likelihood=gaussian", "optimizer.lr=0.1", "model.hidden=[16,8]"),
@@ -162,8 +162,8 @@ def test_labels_are_short_and_tell_the_runs_apart(mixed: Path) -> None:
     labels = groups_in(mixed)
     assert list(labels) == [
         *("deep (digits)", "vae, gaussian, lr=0.1 (digits)", "vae, lr=0.001 (digits)", "vae, lr=0.01 (digits)"),
-        *("vae (mnist)", "tied, denoising_masking (mnist, subset=100)", "tied, tied (mnist, subset=100)"),
-        *("vae (mnist, subset=100)", "deep (toy)"),
+        *("vae (mnist)", "tied, denoising_masking (mnist, test_subset=100)", "tied, tied (mnist, test_subset=100)"),
+        *("vae (mnist, test_subset=100)", "deep (toy)"),
     ]
     assert all(label.count(",") <= MAX_SETTINGS_IN_LABEL + 1 for label in labels)
     assert [(group.dataset, group.model) for group in labels.values()][5:8] == [
@@ -172,6 +172,14 @@ def test_labels_are_short_and_tell_the_runs_apart(mixed: Path) -> None:
         ("mnist", "vae"),
     ]
     assert "model.hidden=[16,8]" in labels["vae, gaussian, lr=0.1 (digits)"].description
+
+
+def test_other_numbers_of_training_images_are_said_and_ranked(tmp_path: Path) -> None:
+    write_run(tmp_path / "few", "model=vae", "dataset=digits", "dataset.subset=50", metrics={"test/sse": 2.0})
+    write_run(tmp_path / "all", "model=deep", "dataset=digits", metrics={"test/sse": 1.0})
+    groups = groups_in(tmp_path)
+    assert list(groups) == ["deep, subset=null", "vae, subset=50"]
+    assert [group.label for group in best_groups("test/sse", list(groups.values()))] == ["deep, subset=null"]
 
 
 def test_more_differences_than_a_label_holds_are_followed_by_the_run_name() -> None:
@@ -192,17 +200,17 @@ def test_more_differences_than_a_label_holds_are_followed_by_the_run_name() -> N
 def test_only_comparable_values_are_ranked(mixed: Path) -> None:
     groups = list(groups_in(mixed).values())
     best = {tag: [group.label for group in best_groups(tag, groups)] for tag in ("test/sse", "test/nll", "test/kl")}
-    assert best["test/sse"] == ["deep (digits)", "tied, tied (mnist, subset=100)"]
-    assert best["test/nll"] == ["vae, lr=0.001 (digits)", "vae (mnist, subset=100)"], "not the Gaussian likelihood"
+    assert best["test/sse"] == ["deep (digits)", "tied, tied (mnist, test_subset=100)"]
+    assert best["test/nll"] == ["vae, lr=0.001 (digits)", "vae (mnist, test_subset=100)"], "not the Gaussian likelihood"
     assert best["test/kl"] == []
     notes = ranking_notes(["test/sse", "test/nll", "test/kl"], groups)
     assert notes == [
-        "sse is ranked only among runs with equal dataset and dataset.subset.",
-        "nll is ranked only among runs with equal dataset, dataset.subset and likelihood.",
+        "sse is ranked only among runs with equal dataset and dataset.test_subset.",
+        "nll is ranked only among runs with equal dataset, dataset.test_subset and likelihood.",
         "kl has no better direction.",
     ]
     page = ParsedPage(write_report(mixed, mixed)[0].read_text())
-    for note in ("sse is ranked only among runs with equal dataset and dataset.subset.", "and likelihood."):
+    for note in ("sse is ranked only among runs with equal dataset and dataset.test_subset.", "and likelihood."):
         assert note in page.text
     bold = [attributes for tag, attributes in page.tags if tag == "td" and "best" in attributes.get("class", "")]
     assert len(bold) >= 4

@@ -7,7 +7,7 @@ from typing import Any
 from aetrain.evaluation.metric_names import find_pattern, name_of
 
 # Settings of a data set that change neither the test images nor their pixels in [0, 1].
-TRAINING_SETTINGS = ("dataset.validation", "dataset.train_classes", "dataset.scale")
+TRAINING_SETTINGS = ("dataset.subset", "dataset.validation", "dataset.train_classes", "dataset.scale")
 
 # Negative log-likelihoods are densities of pixels in [0, 1] (Gaussian) or probabilities of black and white pixels
 # (Bernoulli), which have no common unit. Other variances, outputs and scales of pixels do not change the unit.

@@ -14,6 +14,8 @@ MAX_OPTIONS_IN_LABEL = 2  # of these, options of groups, such as `gaussian`
 # Last parts of names that mean little without the part before them: `kl.weight`.
 AMBIGUOUS_NAMES = ("weight", "p", "k", "std")
 
+TRAINING_IMAGES = ("dataset.subset", "dataset.train_classes")  # stand in a label wherever they vary
+
 SHOWN_APART = ("dataset", "model")  # they have columns and filters of their own
 
 Differences = Mapping[str, str]  # of a run, the settings that vary between runs, and their values
@@ -79,17 +81,18 @@ def _dataset_name(run: RunSummary) -> str:
 def short_labels(runs: Sequence[RunSummary], differences: Sequence[Differences], test_sets: Sequence[str]) -> list[str]:
     """Return a label of each run that distinguishes it from those with the same test images: `vae, lr=0.01`.
 
-    It has the model, if there are several, and the settings that distinguish the runs of one model. Where these are
-    more than MAX_SETTINGS_IN_LABEL, the names of the runs follow.
+    It has the model, if there are several, the settings of training images that vary, such as `subset=1000`, and those
+    that distinguish the runs of one model. Where these are more than MAX_SETTINGS_IN_LABEL, the run's name follows.
     """
     several_models = len({run.options.get("model") for run in runs}) > 1
     members: dict[tuple[str, str], list[int]] = {}
     for i, run in enumerate(runs):
         members.setdefault((test_sets[i], run.options.get("model", "")), []).append(i)
     labels = [""] * len(runs)
-    for (_, model), indices in members.items():
+    for (test_set, model), indices in members.items():
         rows = [differences[i] for i in indices]
-        keys = _distinguishing_keys(rows)
+        beside = [row for row, name in zip(differences, test_sets, strict=True) if name == test_set]
+        keys = _distinguishing_keys(rows, _varying_keys(beside, TRAINING_IMAGES))
         texts = [_setting_texts(row, keys, several_models) for row in rows]
         for i, own_texts in zip(indices, texts, strict=True):
             parts = [model, *own_texts] if several_models and model else own_texts
@@ -99,14 +102,20 @@ def short_labels(runs: Sequence[RunSummary], differences: Sequence[Differences],
     return labels
 
 
-def _distinguishing_keys(rows: Sequence[Differences]) -> list[str]:
-    """Return few settings by which the rows differ, up to MAX_OPTIONS_IN_LABEL options of groups first.
+def _varying_keys(rows: Sequence[Differences], keys: Sequence[str]) -> list[str]:
+    """Return those of the settings whose values are not equal in all rows."""
+    return [key for key in keys if key in rows[0] and len({row[key] for row in rows}) > 1]
+
+
+def _distinguishing_keys(rows: Sequence[Differences], shown: Sequence[str]) -> list[str]:
+    """Return the settings that are `shown` and few more by which the rows differ, options of groups first.
 
     Each step takes the setting that separates most rows, the first on the command line if there are several.
     """
     keys = [key for key in rows[0] if key not in SHOWN_APART]
     keys.sort(key=lambda key: (key != "experiment", key not in groups()))
-    chosen = _separating_keys(rows, [key for key in keys if key in groups()], [], MAX_OPTIONS_IN_LABEL)
+    options = [key for key in keys if key in groups()]
+    chosen = _separating_keys(rows, options, shown[:MAX_SETTINGS_IN_LABEL], MAX_OPTIONS_IN_LABEL)
     chosen = _separating_keys(rows, keys, chosen, MAX_SETTINGS_IN_LABEL)
     return [key for key in keys if key in chosen]
 

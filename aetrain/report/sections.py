@@ -19,6 +19,8 @@ MAX_FIRST_LINE, MAX_MORE_LINES = 1000, 4000  # characters of the cause of a fail
 FIRST_CURVES = ("loss", "neg_elbo", "sse", "kl", "nll", "noisy_sse")  # they come before all others
 UNFINISHED = ("stopped", "failed", "interrupted", "damaged")
 
+Block = tuple[str, list[Html]]  # the name of test images, and elements about them
+
 LINE_STYLES = (
     Html("<svg viewBox='0 0 30 12' class='key'><path class='line' d='M2,6H26'/></svg> test"),
     Html("<svg viewBox='0 0 30 12' class='key'><path class='line dashed' d='M2,6H26'/></svg> train"),
@@ -172,13 +174,13 @@ def _sentence(text: str) -> str:
 
 def learning_curves(groups: Sequence[RunGroup]) -> Html | None:
     """Return charts of the metrics over epochs, those of each set of test images side by side."""
-    blocks = []
+    blocks: list[Block] = []
     test_sets = by_test_set(groups)
     for title, members in test_sets.items():
         charts = _charts(members, f"clip-{len(blocks)}")
         if charts:
             class_ = "charts" if len(test_sets) == 1 else "charts small"
-            blocks.append(_block(title, legend(members), el("div", *charts, class_=class_)))
+            blocks.append((title, [legend(members), el("div", *charts, class_=class_)]))
     if not blocks:
         return None
     note = None
@@ -187,11 +189,7 @@ def learning_curves(groups: Sequence[RunGroup]) -> Html | None:
     return section("Learning curves", "curves", *_without_only_title(blocks), note)
 
 
-def _block(title: str, *parts: Html) -> tuple[str, list[Html]]:
-    return title, list(parts)
-
-
-def _without_only_title(blocks: Sequence[tuple[str, list[Html]]]) -> list[Html]:
+def _without_only_title(blocks: Sequence[Block]) -> list[Html]:
     """Return blocks as elements, each with its title if there are several."""
     several = len(blocks) > 1
     return [el("div", el("h3", title) if several else None, parts, data_block=True) for title, parts in blocks]
@@ -251,13 +249,13 @@ def rates(groups: Sequence[RunGroup]) -> Html | None:
 
     There is one for each kind of likelihood and set of test images. None if no two runs of one have a KL.
     """
-    blocks = []
+    blocks: list[Block] = []
     for members in comparable_groups("test/neg_elbo", groups):
         scatters = [Scatter(group.short_label, group.number, _rate_points(group)) for group in members]
         scatters = [scatter for scatter in scatters if scatter.points]
         if sum(len(scatter.points) for scatter in scatters) > 1:
             chart = draw_rate_distortion(scatters, f"clip-rate-{len(blocks)}")
-            blocks.append(_block(members[0].test_set, el("figure", chart, class_="chart")))
+            blocks.append((members[0].test_set, [el("figure", chart)]))
     if not blocks:
         return None
     note = (

@@ -53,6 +53,8 @@ def resolve_config(config: dict[str, Any]) -> dict[str, Any]:
     Resolvers stay as they are: `${oc.env:HOME}` has another value in this process than in that of the run. A config
     with a broken reference is returned unchanged.
     """
+    if not re.search(r"\$\{[^{}:]*\}", str(config)):
+        return config
     texts = OmegaConf.create(_escape_resolvers(config))
     try:
         resolved = OmegaConf.to_container(texts, resolve=True)

@@ -18,7 +18,7 @@ def chosen_options(settings: Settings, overrides: Mapping[str, str]) -> dict[str
     """
     experiment = overrides.get("experiment", "")
     is_known = experiment in groups()["experiment"]
-    of_experiment = experiment_options(experiment) if is_known else {}
+    of_experiment = experiment_options(experiment)
     defaults = default_options() if settings and (is_known or not experiment) else {}
     options = {}
     for group in groups():

@@ -69,22 +69,6 @@ def option_settings(group: str, option: str) -> dict[str, Any]:
     return settings
 
 
-@cache
-def experiment_options(experiment: str) -> dict[str, str]:
-    """Return the options that an experiment chooses, by group, those of the experiments that it extends included."""
-    from omegaconf import OmegaConf
-
-    content = _as_dict(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "experiment" / f"{experiment}.yaml")))
-    own: dict[str, str] = {}
-    inherited: dict[str, str] = {}
-    for entry in content.get("defaults", []):
-        if isinstance(entry, dict):
-            own |= {key.removeprefix("override ").lstrip("/"): option for key, option in entry.items()}
-        elif entry != "_self_":
-            inherited |= experiment_options(entry)
-    return inherited | own
-
-
 def default_options() -> dict[str, str]:
     """Return the option that each group has by default, such as {"model": "deep", ...}, as a new dict."""
     return dict(_default_options())
@@ -100,6 +84,23 @@ def _default_options() -> dict[str, str]:
         if isinstance(entry, dict):
             chosen |= entry
     return {group: option for group, option in chosen.items() if option is not None and group in groups()}
+
+
+@cache
+def experiment_options(experiment: str) -> dict[str, str]:
+    """Return the options of other groups that one of the project's experiments chooses; none for other experiments."""
+    from omegaconf import OmegaConf
+
+    if experiment not in groups()["experiment"]:
+        return {}
+    defaults = _as_dict(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "experiment" / f"{experiment}.yaml")))
+    options: dict[str, str] = {}
+    for entry in defaults.get("defaults", []):
+        if isinstance(entry, str):  # another experiment, from which this one inherits, or _self_
+            options |= experiment_options(entry)
+        else:
+            options |= {key.rpartition("/")[2]: option for key, option in entry.items() if isinstance(option, str)}
+    return options
 
 
 @cache

@@ -69,7 +69,9 @@ def _decisive_settings(tag: str, settings: Settings) -> dict[str, Any]:
         tests.append(_is_noise)
     elif pattern := find_pattern(name, MEASURES):
         tests.append(_is_setting_of(MEASURES[pattern]))
-    return {key: value for key, value in settings.items() if any(test(key) for test in tests)}
+    # A setting that an earlier version did not have is as good as null.
+    known = {key: value for key, value in settings.items() if value is not None}
+    return {key: value for key, value in known.items() if any(test(key) for test in tests)}
 
 
 def _changes_test_images(key: str) -> bool:

@@ -15,6 +15,7 @@ from aetrain.config.settings import role_of
 from aetrain.evaluation.finding import Finding
 from aetrain.report.natural_order import natural_key
 from aetrain.storage.descriptions import read_descriptions
+from aetrain.storage.old_metrics import upgrade_lines
 from aetrain.storage.run_directory import RunDirectory, flatten
 from aetrain.storage.saved_config import resolve_config, saved_config
 
@@ -89,9 +90,9 @@ def _read_run(path: Path, folder: Path, page_folder: Path) -> RunSummary:
         settings=settings,
         overrides=overrides,
         options=chosen_options(settings, overrides),
-        metrics=_finite_numbers(metrics),
+        metrics=upgrade_lines([_finite_numbers(metrics)], path)[0],
         descriptions=read_descriptions(path),
-        history=_read_history(path / "history.jsonl"),
+        history=upgrade_lines(_read_history(path / "history.jsonl"), path),
         diagnosed=(path / "findings.json").is_file(),
         findings=_read_findings(path / "findings.json"),
         pictures={file.stem: file for file in sorted(path.glob("figures/*.png")) if file.is_file()},

@@ -20,6 +20,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.runs import entry
 from aetrain.runs.build import build
 from aetrain.runs.from_saved_run import start_from_run
+from aetrain.runs.global_state import separate_global_state
 from aetrain.storage import checkpoint
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.storage.saved_config import saved_config
@@ -28,13 +29,15 @@ from aetrain.storage.saved_config import saved_config
 def run(overrides: Sequence[str] = ()) -> "Trained":
     """Run `aetrain overrides...` in this process and load the run that it trains or evaluates.
 
+    The global state of the calling program (random numbers, settings of torch, Hydra) is neither used nor changed.
     Raise ConfigError for a mistake, with the message of the command.
     """
-    config, directory, overrides = compose_config(overrides)
-    if (mode := HydraConfig.get().runtime.choices.get("mode")) in command_line.READERS:
-        raise ConfigError(f"mode={mode} produces no run to load: call aetrain.modes.{mode}.{mode} instead")
-    entry.run(config, directory, overrides)
-    return load(config.run or directory, trust=True)  # an untrusted config has been refused above
+    with separate_global_state():
+        config, directory, overrides = compose_config(overrides)
+        if (mode := HydraConfig.get().runtime.choices.get("mode")) in command_line.READERS:
+            raise ConfigError(f"mode={mode} produces no run to load: call aetrain.modes.{mode}.{mode} instead")
+        entry.run(config, directory, overrides)
+        return load(config.run or directory, trust=True)  # an untrusted config has been refused above
 
 
 def compose_config(overrides: Sequence[str]) -> tuple[DictConfig, Path, list[str]]:
@@ -81,18 +84,20 @@ class Trained:
 def load(run: str | Path, trust: bool = False) -> Trained:
     """Return the model of a run directory on the CPU, in evaluation mode.
 
+    The global state of the calling program is neither used nor changed.
     A run directory is data: code from outside of aetrain and torch that its config names is refused unless `trust`, or
     unless this user made the run on this machine.
     Raise ConfigError where the directory is not a run's or its checkpoint is damaged.
     """
     run_dir = RunDirectory(Path(run))
     permission = ["trust=true"] if trust else []
-    config, _, overrides = compose_config([f"run={run_dir.path}", "device=cpu", "mode=eval", *permission])
-    components = build(entry.check(config, overrides))
-    try:
-        checkpoint.load(run_dir.path, components.model)
-    except checkpoint.CheckpointError as error:
-        raise ConfigError(str(error)) from error
+    with separate_global_state():
+        config, _, overrides = compose_config([f"run={run_dir.path}", "device=cpu", "mode=eval", *permission])
+        components = build(entry.check(config, overrides))
+        try:
+            checkpoint.load(run_dir.path, components.model)
+        except checkpoint.CheckpointError as error:
+            raise ConfigError(str(error)) from error
     saved = OmegaConf.create(saved_config(run_dir.path))
     assert isinstance(saved, DictConfig)
     return Trained(components.model.eval(), saved, run_dir.metrics(), run_dir.path)

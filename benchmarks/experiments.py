@@ -50,7 +50,7 @@ LESSON_ORDER = (  # the order of the course; other experiments follow
     *("contractive", "conv", "conv_upsample", "conv_unpool", "sequence", "vae", "vae_elu", "vae_fast", "conv_vae"),
     *("beta_vae", "iwae", "latent_grid", "adversarial", "wae_mmd", "vqvae"),
 )
-SMOKE = ("epochs=1", "dataset.subset=300")
+SMOKE = ("epochs=1", "dataset.subset=300", "dataset.test_subset=300")
 
 
 @dataclass

@@ -28,8 +28,11 @@ MARKER = "<!-- measured: python benchmarks/packed.py -->"  # the script replaces
 # Overrides of each sweep, and its numbers of runs, which differ in their seeds.
 SWEEPS = {
     "digits": (["model=vae", "dataset=digits", "model.hidden=[64]", "epochs=20"], (2, 8, 32)),
-    "mnist": (["model=vae", "dataset=mnist", "dataset.subset=5000", "epochs=3"], (2, 8, 24)),
-    "conv": (["model=conv", "dataset=mnist", "dataset.subset=2000", "epochs=2"], (8,)),
+    "mnist": (
+        ["model=vae", "dataset=mnist", "dataset.subset=5000", "dataset.test_subset=5000", "epochs=3"],
+        (2, 8, 24),
+    ),
+    "conv": (["model=conv", "dataset=mnist", "dataset.subset=2000", "dataset.test_subset=2000", "epochs=2"], (8,)),
 }
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LAUNCHERS = ("packed", "joblib")

@@ -26,7 +26,10 @@ from unittest import mock
 import torch
 
 PACKAGE = "aetrain"
-OVERRIDES = "model=deep noise=masking dataset=digits dataset.subset=64 batch_size=32 epochs=1 views=none device=cpu"
+OVERRIDES = (
+    "model=deep noise=masking dataset=digits dataset.subset=64 dataset.test_subset=64 batch_size=32 epochs=1 "
+    "views=none device=cpu"
+)
 COMPONENTS = tuple(f"{PACKAGE}.{name}." for name in ("data", "model", "objective", "views"))
 
 

@@ -19,7 +19,10 @@ from aetrain.runs import entry
 ROOT = Path(__file__).resolve().parent.parent
 
 # Small enough that a run takes a few hundredths of a second.
-TINY = ("dataset=digits", "dataset.subset=64", "epochs=1", "batch_size=32", "views=none", "device=cpu")
+TINY = (
+    *("dataset=digits", "dataset.subset=64", "dataset.test_subset=64", "epochs=1", "batch_size=32"),
+    *("views=none", "device=cpu"),
+)
 
 
 @pytest.fixture(autouse=True, scope="session")

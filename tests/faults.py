@@ -10,7 +10,7 @@ from aetrain.config.paths import groups
 from aetrain.selfcheck import kill
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 
-SMALL = ("dataset=digits", "dataset.subset=64", "epochs=3", "batch_size=32", "device=cpu")
+SMALL = ("dataset=digits", "dataset.subset=64", "dataset.test_subset=64", "epochs=3", "batch_size=32", "device=cpu")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 # Settings that are combined with the families in turn.

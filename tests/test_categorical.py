@@ -169,7 +169,8 @@ def test_temperature_falls_and_is_fixed_in_evaluation() -> None:
 def test_resume_is_exact(run: Callable[..., Path]) -> None:
     # The temperature would follow another course with another number of epochs.
     constant = "model.bottleneck.final_temperature=1.0"
-    overrides = (*SMALL, constant, "dataset.subset=64", "batch_size=32", "views=none", "device=cpu")
+    few = ("dataset.subset=64", "dataset.test_subset=64", "batch_size=32")
+    overrides = (*SMALL, constant, *few, "views=none", "device=cpu")
     whole = fingerprint(run(*overrides, "epochs=3", name="whole"))
     run(*overrides, "epochs=1", name="parts")
     resumed = run(*overrides, "epochs=3", name="parts")

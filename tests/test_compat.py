@@ -1,4 +1,4 @@
-"""Private interfaces of Hydra, torch and TensorBoard that aetrain.utils.compat uses still exist.
+"""Private interfaces of Hydra, OmegaConf, torch and TensorBoard that aetrain.utils.compat uses still exist.
 
 A failure here means that an upgrade has removed or changed one of them: adapt the function of that name in compat.py.
 """

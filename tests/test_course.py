@@ -12,7 +12,7 @@ import aetrain
 DOCS = ROOT / "docs"
 COURSE = (DOCS / "course.md").read_text()
 MIN_LESSONS = 12
-QUICK = ("epochs=1", "dataset.subset=64", "batch_size=32", "views=none", "device=cpu")
+QUICK = ("epochs=1", "dataset.subset=64", "dataset.test_subset=64", "batch_size=32", "views=none", "device=cpu")
 NEEDS_28_PIXELS = ("experiment=sparse_kl_crops",)  # random crops of 10x10 pixels; the embedded digits have 8x8
 PRETRAINED = ("experiment=hinton_rbm", "experiment=pretrain_finetune")  # experiments with a setting pretrain.epochs
 

@@ -30,6 +30,7 @@ DIGITS = ("dataset=digits", "views=none", "device=cpu", "batch_size=64")
 
 # Each problem by its name in a finding: a text of the evidence, and settings that cause the problem.
 CAUSES = {
+    "nearly black images": ("is 16 of 255", "dataset=npz", "dataset.path=dark.npz", "epochs=1"),
     "training diverges": ("lowest value was 45", "model.activation=sigmoid", "optimizer.lr=1", "epochs=1"),
     "posterior collapse": ("0 of its 20 units", "model=vae", "model.penalties.kl.weight=50", "epochs=3"),
     "codebook collapse": (
@@ -72,9 +73,14 @@ def findings(directory: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", CAUSES)
-def test_a_problem_is_found(what: str, run: Callable[..., Path]) -> None:
+def test_a_problem_is_found(
+    what: str, run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "dark.npz", x=(Digits().read()[0].pixels[:100, 0] // 15).clamp_max(16).numpy())
+    monkeypatch.chdir(tmp_path)
     evidence, *overrides = CAUSES[what]
-    directory = run(*DIGITS, *overrides)
+    dataset = DIGITS[1:] if "dataset=npz" in overrides else DIGITS
+    directory = run(*dataset, *overrides)
     by_name = {item["what"]: item for item in findings(directory)}
     assert what in by_name
     assert evidence in by_name[what]["evidence"]

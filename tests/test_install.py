@@ -73,7 +73,7 @@ def test_module_trains_with_configs_of_the_user(tmp_path: Path, installed: Calla
     wide = tmp_path / "mine" / "model" / "wide.yaml"
     wide.parent.mkdir(parents=True)
     wide.write_text("# Wide.\ndefaults: [deep, _self_]\nhidden: [96]\n")
-    tiny = ["dataset=digits", "dataset.subset=64", "epochs=1", "views=none"]
+    tiny = ["dataset=digits", "dataset.subset=64", "dataset.test_subset=64", "epochs=1", "views=none"]
     installed("-m", "aetrain", "--config-dir", "mine", "model=wide", *tiny, "hydra.run.dir=run")
     assert (tmp_path / "run" / "metrics.json").is_file()
     assert "hidden:\n  - 96\n" in (tmp_path / "run" / ".hydra" / "config.yaml").read_text()

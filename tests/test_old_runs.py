@@ -82,6 +82,8 @@ def test_old_sweep_continues(old_runs: Path) -> None:
     overrides = (OLD_RUNS / "sweep" / "seed=0" / ".hydra" / "overrides.yaml").read_text()
     words = [line.removeprefix("- ").strip("'") for line in overrides.splitlines()]
     words = [word for word in words if not word.startswith("seed=")]
+    # In 0.1.0 `subset` cut the test images, too: without this setting the command is of another config.
+    words.append("dataset.test_subset=128")
     times = [(old_runs / "sweep" / f"seed={seed}" / "metrics.json").stat().st_mtime_ns for seed in (0, 1)]
     outcome = command(["-m", *words, "seed=0,1,2", "hydra.sweep.dir=sweep"], old_runs)
     assert outcome.code == 0, outcome.err
@@ -95,6 +97,7 @@ def test_saved_config_has_current_names() -> None:
     assert "crop" not in config["dataset"]
     assert config["model"]["_target_"] == "aetrain.model.conv_layers.conv_layers"
     assert config["ema"] is None
+    assert config["dataset"]["subset"] == config["dataset"]["test_subset"] == 128, "0.1.0 cut the test images, too"
     overrides = RunDirectory(OLD_RUNS / "conv_layers").overrides()
     assert "dataset.random_crop=7" in overrides
     assert saved_config(OLD_RUNS / "deep")["views"]["units"]["norm"] == "data_covariance"

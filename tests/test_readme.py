@@ -40,7 +40,7 @@ def commands() -> list[str]:
 COMMANDS = commands()
 
 # Real runs on few images: these tests check that the commands are accepted; other tests check the metrics.
-QUICK = ("epochs=1", "dataset.subset=64", "views=none")
+QUICK = ("epochs=1", "dataset.subset=64", "dataset.test_subset=64", "views=none")
 
 
 @pytest.fixture(scope="module")

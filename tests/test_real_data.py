@@ -121,7 +121,9 @@ def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
     experiment = OmegaConf.load(CONFIG_DIR / "experiment" / f"{name}.yaml")
     pretraining = ["pretrain.epochs=1"] if OmegaConf.select(experiment, "pretrain.epochs") is not None else []
     directory = run(
-        f"experiment={name}", f"data_dir={data_dir}", "epochs=1", "dataset.subset=2000", "measures=none", *pretraining
+        *(f"experiment={name}", f"data_dir={data_dir}", "epochs=1", "measures=none"),
+        *("dataset.subset=2000", "dataset.test_subset=2000"),
+        *pretraining,
     )
     assert metrics(directory)["status"] == "finished"
     assert (directory / "figures" / "reconstructions.png").is_file()

@@ -253,7 +253,8 @@ def test_pictures_are_side_by_side(run: Callable[..., Path], tmp_path: Path) -> 
 
     from PIL import Image
 
-    tiny = ("dataset=digits", "dataset.subset=64", "epochs=1", "device=cpu", "~views.code", "~views.activations")
+    few = ("dataset=digits", "dataset.subset=64", "dataset.test_subset=64")
+    tiny = (*few, "epochs=1", "device=cpu", "~views.code", "~views.activations")
     for noise in ("none", "masking"):
         run(*tiny, f"noise={noise}", name=f"all/{noise}")
     page = report_on(tmp_path / "all")

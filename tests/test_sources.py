@@ -724,10 +724,9 @@ def test_unusable_folders_are_refused(tmp_path: Path) -> None:
         Folder(path=str(tmp_path)).read()
     with pytest.raises(ValueError, match="is a file: use a folder of images"):
         Folder(path=str(single)).read()
-    (tmp_path / "train").mkdir()
-    with pytest.raises(ValueError, match="has a folder 'train' only: use both"):
-        Folder(path=str(tmp_path)).read()
     (tmp_path / "test").mkdir()
+    with pytest.raises(ValueError, match="has a folder 'test' only: use both"):
+        Folder(path=str(tmp_path)).read()
     write_image(tmp_path / "train" / "a.png")
     with pytest.raises(ValueError, match=f"no images in {tmp_path}/test"):
         Folder(path=str(tmp_path)).read()
@@ -741,7 +740,10 @@ def test_unusable_folders_are_refused(tmp_path: Path) -> None:
         ({"test_fraction": 0.0}, "test_fraction=0.0 .*between 0 and 1"),
         ({"test_fraction": 1.0}, "test_fraction=1.0"),
         ({"test_fraction": float("nan")}, "test_fraction=nan"),
+        ({"white": 0.0}, "white=0.0 .*positive"),
+        ({"white": float("nan")}, "white=nan"),
         ({"subset": 0}, "subset=0"),  # a setting of every data set
+        ({"test_subset": 0}, "test_subset=0 .*at least 1"),
     ],
 )
 def test_bad_settings_of_a_folder_are_refused(setting: dict[str, Any], complaint: str) -> None:
@@ -874,8 +876,8 @@ VALID = {"x_train": grey_images(), "x_test": grey_images(2)}
     [
         ({}, "holds no arrays, but should hold x_train and x_test or train and test or images or x$"),
         (
-            {"x_train": grey_images(), "other": grey_images()},
-            "holds x_train, other, but should hold x_train and x_test",
+            {"x_test": grey_images(), "other": grey_images()},
+            "holds x_test, other, but should hold x_train and x_test",
         ),
         (
             {**VALID, "x_test": grey_images(2, 5, 6)},
@@ -898,10 +900,10 @@ VALID = {"x_train": grey_images(), "x_test": grey_images(2)}
         ({**VALID, "y_train": np.arange(3), "y_test": np.arange(2)}, r"y_train is int64 \[3\]: .*each of the 4 images"),
         ({**VALID, "y_train": np.arange(4), "y_test": np.zeros((2, 10), int)}, r"y_test is int64 \[2, 10\]: use one"),
         ({**VALID, "y_train": np.arange(4)}, "has labels for one split, but no y_test"),
-        ({"x": grey_images(), "y": np.arange(4.0)}, "y is float64 .*: use one integer"),
-        ({"x": grey_images(), "y": np.array(list("abcd"))}, "y is <U1"),
-        ({"x": grey_images(), "y": np.array([None] * 4)}, "y is object"),
-        ({"x": grey_images(), "y": np.arange(4) - 1}, "y has negative labels"),
+        ({"x": grey_images(), "y": np.arange(4) / 2}, "y: label 0.5 is no whole number: use integers or texts"),
+        ({"x": grey_images(), "y": np.array([0, 1, np.nan, 2])}, "y: label nan is no whole number"),
+        ({"x": grey_images(), "y": np.array([None] * 4)}, "y is object .*: use one integer or text"),
+        ({"x": grey_images(), "y": np.arange(4) * 1j}, "y is complex128 .*: use one integer or text"),
     ],
 )
 def test_unusable_npz_is_refused(tmp_path: Path, content: dict[str, Any], complaint: str) -> None:
@@ -987,8 +989,8 @@ def test_npz_path_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.Mon
         (Mnist, {"path": inspect.Parameter.empty}),
         (FashionMnist, {"path": inspect.Parameter.empty}),
         (Digits, {}),
-        (Folder, {"path": inspect.Parameter.empty, "size": 28, "channels": 1, "test_fraction": 0.1}),
-        (Npz, {"path": inspect.Parameter.empty, "test_fraction": 0.1}),
+        (Folder, {"path": inspect.Parameter.empty, "size": 28, "channels": 1, "test_fraction": 0.1, "white": None}),
+        (Npz, {"path": inspect.Parameter.empty, "test_fraction": 0.1, "white": None}),
     ],
 )
 def test_signature_has_all_settings_annotated(source: type[Dataset], own_settings: dict[str, object]) -> None:

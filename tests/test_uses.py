@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ def test_precision_computed_by_hand() -> None:
 
 
 def test_retrieval_equals_a_loop_over_queries() -> None:
-    inputs = eval_inputs("dataset.subset=200")
+    inputs = eval_inputs("dataset.subset=200", "dataset.test_subset=200")
     metrics = Retrieval(at=[3, 20], queries=None)(inputs)
     x, y = (images.pixels.flatten(1).double() for images in (inputs.splits.train, inputs.splits.test))
     labels, test_labels = inputs.splits.train.classes, inputs.splits.test.classes
@@ -188,6 +189,7 @@ def test_mutual_information_equals_its_definition() -> None:
 def test_probes_of_a_code_that_is_pca_equal_those_of_pca(tiny: Callable[..., Path]) -> None:
     directory = tiny(
         "model=linear", "model.code_dim=6", "likelihood=gaussian", "pretrain=pca", "epochs=0", "dataset.subset=300",
+        "dataset.test_subset=300",
         "measures=[probes,retrieval]",
     )  # fmt: skip
     metrics = aetrain.load(directory).metrics
@@ -200,7 +202,7 @@ def test_probes_of_a_code_that_is_pca_equal_those_of_pca(tiny: Callable[..., Pat
 
 
 def test_probes_of_a_constant_code_guess() -> None:
-    inputs = eval_inputs("dataset.subset=30")
+    inputs = eval_inputs("dataset.subset=30", "dataset.test_subset=30")
     with torch.no_grad():
         for weight in inputs.model.bottleneck.parameters():
             weight.zero_()
@@ -293,7 +295,7 @@ def test_index_batches_have_every_image_once() -> None:
 
 @pytest.mark.slow
 def test_few_labels_train_a_copy_and_do_not_change_the_global_generator() -> None:
-    inputs = eval_inputs("dataset.subset=400")
+    inputs = eval_inputs("dataset.subset=400", "dataset.test_subset=400")
     before = {name: value.clone() for name, value in inputs.model.state_dict().items()}
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -342,8 +344,8 @@ def test_the_random_start_has_the_initial_weights_of_training() -> None:
 def test_pretraining_helps_with_few_labels(tiny: Callable[..., Path]) -> None:
     """A stack of RBMs on the embedded digits, so deep that a random start learns slowly."""
     directory = tiny(
-        "experiment=pretrain_finetune", "dataset=digits", "dataset.subset=null", "epochs=0", "model.hidden=[64,64]",
-        "model.code_dim=32", "pretrain.epochs=20", "measures.few_labels.labels=[100]",
+        "experiment=pretrain_finetune", "dataset=digits", "dataset.subset=null", "dataset.test_subset=null", "epochs=0",
+        "model.hidden=[64,64]", "model.code_dim=32", "pretrain.epochs=20", "measures.few_labels.labels=[100]",
         "measures.few_labels.steps=200",
     )  # fmt: skip
     metrics = aetrain.load(directory).metrics
@@ -357,7 +359,8 @@ def test_pretraining_helps_with_few_labels(tiny: Callable[..., Path]) -> None:
 @pytest.mark.slow
 def test_search_finds_a_training_image_and_its_negative(tiny: Callable[..., Path], tmp_path: Path) -> None:
     directory = tiny()
-    pixels = components_of().dataset.load().train.pixels[17, 0].numpy()  # the run has the same images
+    train = components_of().dataset.load().train  # the run has the same images
+    pixels = train.pixels[17, 0].numpy()
     for name, query in {"same": pixels, "negative": 255 - pixels}.items():
         Image.fromarray(query).save(tmp_path / f"{name}.png")
         outcome = command(["mode=search", f"run={directory}", f"query={tmp_path}/{name}.png"], tmp_path)
@@ -365,6 +368,7 @@ def test_search_finds_a_training_image_and_its_negative(tiny: Callable[..., Path
         for features in ("code", "pixels"):
             first = outcome.out.split(f"nearest by {features}:")[1].splitlines()[2].split()
             assert first[0] == "17", outcome.out
+            assert first[1] == str(int(train.classes[17]))
             assert float(first[2]) < 0.01
         assert ("inverted, because" in outcome.out) == (name == "negative")
         with Image.open(directory / "search" / f"{name}.png") as sheet:
@@ -399,6 +403,17 @@ def test_a_query_is_inverted_only_where_the_borders_are_clear() -> None:
     ring = dark.clone()
     ring[:, :, 1:-1, 1:-1] = 200
     assert search.border_mean(ring) == 0
+
+
+def test_search_prints_the_names_of_classes() -> None:
+    pixels, labels = torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([1, 0])
+    named = Images(pixels, labels, ("T-shirt/top", "Bag"))
+    assert search.format_table(named, [1, 0], [0.5, 2]).split() == [
+        *("index", "class", "distance", "1", "T-shirt/top", "0.500", "0", "Bag", "2.000")
+    ]
+    assert len({len(line) for line in search.format_table(named, [1, 0], [0.5, 2]).splitlines()}) == 1
+    assert search.format_table(replace(named, class_names=()), [1], [0.5]).split()[-2:] == ["0", "0.500"]
+    assert "class" not in search.format_table(Images(pixels), [1], [0.5])
 
 
 def test_search_refuses_runs_without_square_images() -> None:

@@ -85,6 +85,9 @@ def current_target(name: str) -> str:
 def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a saved config (plain data) under the names of this version."""
     upgraded = {**ADDED, **{key: _upgrade(value, key) for key, value in config.items()}}
+    dataset = upgraded.get("dataset")
+    if isinstance(dataset, dict) and "test_subset" not in dataset and dataset.get("subset") is not None:
+        dataset["test_subset"] = dataset["subset"]  # before `test_subset`, `subset` cut the test images, too
     return upgraded
 
 

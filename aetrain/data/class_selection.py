@@ -39,9 +39,10 @@ class ClassSelection:
                     f"{setting}={_format(classes)} needs images with classes, but these have none: use null"
                 )
 
-    def select(self, images: tuple[Images, Images], labelled: tuple[Images, Images]) -> tuple[Images, Images]:
-        """Return the kept training and test images, with new class numbers where they have labels.
+    def select(self, images: Sequence[Images], labelled: Sequence[Images]) -> list[Images]:
+        """Return the kept images of each split, with new class numbers where they have labels.
 
+        The splits are training, test and, where the source has it, validation, which keeps the classes of training.
         `labelled` has the same images with their labels. With `classes` the numbers 0..K-1 follow its order; without
         it they stay. Raise ValueError where a class is unknown or an image set would be empty.
         """
@@ -52,9 +53,10 @@ class ClassSelection:
         if self.train_classes is not None:
             train_kept = class_numbers("train_classes", self.train_classes, names)
             self._check_subset(train_kept, kept, names)
+        kept_of_splits = {"training": train_kept, "test": kept, "validation": train_kept}
         selected = []
-        for split, split_kept, split_images, split_labelled in zip(
-            ("training", "test"), (train_kept, kept), images, labelled, strict=True
+        for (split, split_kept), split_images, split_labelled in zip(
+            kept_of_splits.items(), images, labelled, strict=False
         ):
             rows = torch.isin(split_labelled.classes, torch.tensor(split_kept)).nonzero().flatten()
             if not len(rows):
@@ -62,9 +64,9 @@ class ClassSelection:
                 raise ValueError(f"{settings} leaves no {split} images: use classes that have some")
             selected.append(split_images[rows])
         if self.classes is None:
-            return selected[0], selected[1]
+            return selected
         kept_names = tuple(names[number] for number in kept)
-        return renumber(selected[0], kept, kept_names), renumber(selected[1], kept, kept_names)
+        return [renumber(split_images, kept, kept_names) for split_images in selected]
 
     def _settings(self) -> list[tuple[str, Sequence[Class]]]:
         """Return the names and values of the settings that are not null."""
@@ -90,13 +92,18 @@ def known_classes(*splits: Images) -> dict[int, str]:
 
 
 def class_numbers(setting: str, classes: Sequence[Class], names: dict[int, str]) -> list[int]:
-    """Return the numbers of classes named by number or name; ValueError where one is unknown or named twice."""
-    by_name = {name: number for number, name in names.items()}
+    """Return the numbers of classes named by number or name; ValueError where one is unknown or named twice.
+
+    Where all names are integers, such as the values of labels, an integer is a name.
+    """
+    values = integer_names(names)
+    by_integer = {number: number for number in names} if values is None else values
+    by_name: dict[Class, int] = {**{name: number for number, name in names.items()}, **by_integer}
     numbers = []
     for number_or_name in classes:
-        number = by_name.get(number_or_name) if isinstance(number_or_name, str) else number_or_name
-        if number is None or number not in names:
-            choices = ", ".join(_describe(number, name) for number, name in names.items())
+        number = by_name.get(number_or_name)
+        if number is None:
+            choices = ", ".join(_describe(number, name, values) for number, name in names.items())
             raise ValueError(
                 f"{setting}={_format(classes)}: no class {number_or_name!r} in this data set: use {choices}"
             )
@@ -104,6 +111,15 @@ def class_numbers(setting: str, classes: Sequence[Class], names: dict[int, str])
             raise ValueError(f"{setting}={_format(classes)} has {names[number]} twice: remove one")
         numbers.append(number)
     return numbers
+
+
+def integer_names(names: dict[int, str]) -> dict[int, int] | None:
+    """Return the numbers of classes by their names as integers; None where not every name is another integer."""
+    try:
+        values = {int(name): number for number, name in names.items()}
+    except ValueError:
+        return None
+    return values if len(values) == len(names) else None
 
 
 def renumber(images: Images, kept: Sequence[int], names: tuple[str, ...]) -> Images:
@@ -120,5 +136,5 @@ def _format(classes: Sequence[Class]) -> str:
     return f"[{','.join(map(str, classes))}]"
 
 
-def _describe(number: int, name: str) -> str:
-    return name if name == str(number) else f"{number} ({name})"
+def _describe(number: int, name: str, values: dict[int, int] | None) -> str:
+    return name if values is not None else f"{number} ({name})"

@@ -5,14 +5,17 @@ Shapes: N images, B batch, C channels, H height, W width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from aetrain.data.class_numbers import classes_without_training_images, number_classes
 from aetrain.data.class_selection import ClassSelection
 from aetrain.data.images import Images, Prepare, Splits
+from aetrain.data.pixel_values import MAX_DARK
+from aetrain.data.user_files import abbreviate
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
 
@@ -31,25 +34,33 @@ class Dataset(ABC):
 
     `classes` keeps the images of these classes and numbers the classes 0..K-1 in this order; `train_classes` keeps
     these classes in training alone. A class is given by its name or by its number in the data set.
-    `subset` keeps that many training images and at most as many test images. `validation` holds that many training
-    images out. `binarize`: `threshold` above one half, `static` one fixed Bernoulli draw of the grey value,
-    `dynamic` a new draw at every presentation of a training image (one fixed draw for evaluation). `random_crop` takes
-    a square of that many pixels from a random position of each image. `scale` is the range of the network's input and
-    output pixels; everywhere else, metrics and figures included, pixels are in [0, 1].
+    `subset` keeps that many training images, `test_subset` that many test images. `validation` holds that many training
+    images out, unless the source has validation images of its own. `binarize`: `threshold` above one half, `static` one
+    fixed Bernoulli draw of the grey value, `dynamic` a new draw at every presentation of a training image (one fixed
+    draw for evaluation). `random_crop` takes a square of that many pixels from a random position of each image. `scale`
+    is the range of the network's input and output pixels; everywhere else, metrics and figures included, pixels are in
+    [0, 1].
+
+    After `load`, `conversions` has sentences about what the images went through, and `warnings` about what may be wrong
+    with them.
     """
 
     classes: Sequence[int | str] | None = None
     train_classes: Sequence[int | str] | None = None
     subset: int | None = None
+    test_subset: int | None = None
     validation: int = 0
     binarize: Binarize = "none"
     random_crop: int | None = None
     scale: tuple[float, float] = (0.0, 1.0)
+    conversions: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    warnings: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._class_selection()
-        if self.subset is not None and self.subset < 1:
-            raise ValueError(f"subset={self.subset} is too small: use at least 1 image, or null for all of them")
+        for name, count in (("subset", self.subset), ("test_subset", self.test_subset)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name}={count} is too small: use at least 1 image, or null for all of them")
         if self.validation < 0:
             raise ValueError(f"validation={self.validation} is negative: use the number of images to hold out, or 0")
         if self.random_crop is not None and self.random_crop < 2:
@@ -66,8 +77,11 @@ class Dataset(ABC):
         """(C, H, W) of a stored image, known without reading the images."""
 
     @abstractmethod
-    def read(self) -> tuple[Images, Images]:
-        """Return all training images and all test images in their original order."""
+    def read(self) -> tuple[Images, ...]:
+        """Return all training and all test images in their original order; third, validation images of the source.
+
+        Labels may be any integers; those of a source without class names are numbered 0..K-1 by `load`.
+        """
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -86,41 +100,89 @@ class Dataset(ABC):
         """The conversion of stored pixels to a batch."""
         return Prepare(self.random_crop, dynamic=self.binarize == "dynamic")
 
-    def files(self) -> tuple[Sequence[str], Sequence[str]] | None:
-        """Return the names of the training and test images in the order of `read`; None where they have no names."""
+    def files(self) -> tuple[Sequence[str], ...] | None:
+        """Return the names of the images of each split in the order of `read`; None where they have no names."""
         return None
 
     def load(self) -> Splits:
-        """Read the images, split them, and binarise them where `binarize` does so once.
+        """Read the images, number their classes, split them, and binarise them where `binarize` does so once.
 
         Raise ValueError where classes are selected and the images have none, or not these.
         """
-        train, test = self.read()
-        self._class_selection().check_labels(train)
-        splits = self.split_images(train, test)
+        self.conversions.clear()
+        self.warnings.clear()
+        images = self._read_numbered()
+        self._class_selection().check_labels(images[0])
+        if len(images[0]) and (largest := int(images[0].pixels.max())) <= MAX_DARK:
+            self.add_warning(self.describe_dark(largest))
+        splits = self.split_images(*images)
         return Splits(*(self._binarized(images, number) for number, images in enumerate(splits)))
 
-    def split_images(self, train: Images, test: Images) -> tuple[Images, Images, Images]:
-        """Return training, validation and test images, after `classes`, `train_classes`, `validation` and `subset`.
+    def describe_dark(self, largest: int) -> str:
+        """Return the message about training images that are nearly black, of which the largest byte is `largest`."""
+        return f"the largest pixel is {largest} of 255: the images are nearly black; scale them to 0..255 in read()"
 
-        `train` and `test` correspond to the images of `read`. They may have other pixels and no labels, such as row
-        numbers to split file names with. Raise ValueError where no training image would be left.
+    def split_images(
+        self, train: Images, test: Images, validation: Images | None = None
+    ) -> tuple[Images, Images, Images]:
+        """Return training, validation and test images, after the settings that select classes and numbers of images.
+
+        The arguments correspond to the images of `read`. They may have other pixels and no labels, such as row numbers
+        to split file names with. Raise ValueError where no training image would be left.
         """
+        images = [train, test] if validation is None else [train, test, validation]
         selection = self._class_selection()
         if selection.is_active:
-            labelled = (train, test) if train.labels is not None else self.read()
-            train, test = selection.select((train, test), labelled)
-        order = fixed_order(len(train))
+            images = selection.select(images, images if train.labels is not None else self._read_numbered())
+        train, test = images[:2]
+        if validation is not None:
+            validation = images[2]
+        else:
+            train, validation = self._hold_out(train)
+        train = self._cut(train, self.subset, "training", "subset")
+        return train, validation, self._cut(test, self.test_subset, "test", "test_subset")
+
+    def check_own_validation(self, source: str) -> None:
+        """Raise ValueError where `validation` is set although the source, a folder or array, has validation images."""
+        if self.validation:
+            raise ValueError(
+                f"validation={self.validation} holds training images out, but {source} has the validation images: use 0"
+            )
+
+    def _read_numbered(self) -> list[Images]:
+        """Return the images of `read` with classes 0..K-1."""
+        images = number_classes(self.read())
+        if missing := classes_without_training_images(images):
+            self.add_warning(f"test images are of classes without training images: {abbreviate(missing)}")
+        return images
+
+    def _hold_out(self, train: Images) -> tuple[Images, Images]:
+        """Return the training images that are left after `validation`, and the validation images."""
         if self.validation and self.validation >= len(train):
             raise ValueError(
                 f"validation={self.validation} leaves nothing to train on: there are {len(train)} training images"
             )
-        validation = train[order[:0]]
-        if self.validation:
-            validation, train = train[order[: self.validation]], train[order[self.validation :].sort().values]
-        if self.subset is not None:
-            train, test = (images[fixed_order(len(images))[: self.subset].sort().values] for images in (train, test))
-        return train, validation, test
+        order = fixed_order(len(train))
+        if not self.validation:
+            return train, train[order[:0]]
+        return train[order[self.validation :].sort().values], train[order[: self.validation]]
+
+    def _cut(self, images: Images, count: int | None, split: str, setting: str) -> Images:
+        """Return at most `count` images, the same ones in every run."""
+        if count is None or count >= len(images):
+            return images
+        self.add_conversion(f"dataset.{setting} keeps {count:,} of {len(images):,} {split} images")
+        return images[fixed_order(len(images))[:count].sort().values]
+
+    def add_conversion(self, text: str) -> None:
+        """Add a sentence about what the images went through."""
+        if text not in self.conversions:
+            self.conversions.append(text)
+
+    def add_warning(self, text: str) -> None:
+        """Add a sentence about what may be wrong with the images."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def _class_selection(self) -> ClassSelection:
         return ClassSelection(self.classes, self.train_classes)

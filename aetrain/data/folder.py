@@ -1,20 +1,20 @@
 """A data set of a user's own image files in a folder."""
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from aetrain.data.dataset import Dataset
+from aetrain.data.image_reader import ImageReader
 from aetrain.data.images import Images
-from aetrain.data.user_files import Array, check_fraction, describe_error, describe_path, test_count
+from aetrain.data.split_names import resembles_split, split_of
+from aetrain.data.user_dataset import UserDataset
+from aetrain.data.user_files import describe_error, describe_path, quote_names, test_count
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 ADVICE = f"put image files there ({', '.join(sorted(suffix[1:] for suffix in SUFFIXES))})"
@@ -29,20 +29,17 @@ class File(NamedTuple):
 
 @final
 @dataclass(kw_only=True)
-class Folder(Dataset):
-    """Image files (png, jpg, bmp, gif, webp, tif) anywhere below the folder `path`.
+class Folder(UserDataset):
+    """Image files (png, jpg, bmp, gif, webp, tif) anywhere below the folder `path`, read by `ImageReader`.
 
-    Each image is rotated as its EXIF tag states, converted to grey (`channels=1`) or RGB (3), scaled until its shorter
-    side has `size` pixels, and cropped to the central square. Transparent parts become white; of an animation the first
-    frame is read. Folders `train` and `test` inside `path` are the splits; without them `test_fraction` of the images
-    are for testing. The folders inside a split are the classes, in alphabetical order, where every image is in one of
-    them and there are at least two. Hidden files and files of other kinds are ignored.
+    Folders `train` (or `training`), `test` (`testing`) and `val` (`valid`, `validation`) inside `path`, in any case,
+    are the splits; without `test`, `test_fraction` of the training images are for testing. The folders inside a split
+    are the classes, in alphabetical order, where every image is in one of them and there are at least two. Hidden files
+    and files of other kinds are ignored.
     """
 
-    path: str
     size: int = 28
     channels: int = 1
-    test_fraction: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,59 +47,123 @@ class Folder(Dataset):
             raise ValueError(f"size={self.size} is too small: use at least 2 pixels")
         if self.channels not in (1, 3):
             raise ValueError(f"channels={self.channels} is not possible: use 1 for grey or 3 for RGB")
-        check_fraction(self.test_fraction)
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
         """(channels, size, size)."""
         return self.channels, self.size, self.size
 
-    def read(self) -> tuple[Images, Images]:
-        """Return the training and test images in a mixed order, the same in every run; a subset has all classes.
+    def read(self) -> tuple[Images, ...]:
+        """Return the images of the splits in a mixed order, the same in every run; a subset has all classes.
 
         Raise ValueError where `path` has too few images or an image cannot be read.
         """
-        train, test = self._splits()
-        files = [*train, *test]
+        splits = self._splits()
+        files = [file for split in splits for file in split]
         images = Images(self._pixels(files), *class_labels(files))
-        return images[: len(train)], images[len(train) :]
+        parts = images_by_count(images, [len(split) for split in splits])
+        return tuple(parts)
 
-    def files(self) -> tuple[list[str], list[str]]:
-        """Return the paths of the training and test images below `path`."""
-        train, test = self._splits()
-        return self._relative_paths(train), self._relative_paths(test)
+    def files(self) -> tuple[list[str], ...]:
+        """Return the paths of the images of each split below `path`."""
+        return tuple([file.path.relative_to(self._top).as_posix() for file in split] for split in self._splits())
 
-    def _relative_paths(self, files: Sequence[File]) -> list[str]:
-        top = Path(os.path.expanduser(self.path))
-        return [file.path.relative_to(top).as_posix() for file in files]
+    @property
+    def _top(self) -> Path:
+        return Path(os.path.expanduser(self.path))
 
-    def _splits(self) -> tuple[list[File], list[File]]:
-        top = Path(os.path.expanduser(self.path))
-        if not os.path.isdir(top):
-            raise ValueError(f"path={self.path!r} {describe_path(top)}: use a folder of images")
-        folders = [top / name for name in ("train", "test") if (top / name).is_dir()]
-        if len(folders) == 1:
-            # Read as a class it would be the only one, and its images would be in both splits.
-            raise ValueError(f"path={self.path!r} has a folder {folders[0].name!r} only: use both 'train' and 'test'")
+    def _splits(self) -> list[list[File]]:
+        """Return the files of training, test and, where there is a folder for it, validation images."""
+        if not os.path.isdir(self._top):
+            raise ValueError(f"path={self.path!r} {describe_path(self._top)}: use a folder of images")
+        folders = self._split_folders()
+        splits = {split: image_files(folder) for split, folder in folders.items()}
+        for split, files in splits.items():
+            if not files:
+                raise ValueError(f"path={self.path!r}: no images in {folders[split]}; {ADVICE}")
         if folders:
-            train, test = map(image_files, folders)
-            for folder, files in zip(folders, (train, test), strict=True):
-                if not files:
-                    raise ValueError(f"path={self.path!r}: no images in {folder}; {ADVICE}")
-            return train, test
-        files = image_files(top)
+            self._check_other_files(list(folders.values()))
+        train = splits.get("train") or image_files(self._top)
+        if not folders:
+            self._warn_of_folders_like_splits(train)
+        test = splits.get("test")
+        if test is None:
+            train, test = self._cut_test_images(train, folders.get("train"))
+        if "validation" not in splits:
+            return [train, test]
+        self.check_own_validation(f"folder {folders['validation'].name!r}")
+        return [train, test, splits["validation"]]
+
+    def _split_folders(self) -> dict[str, Path]:
+        """Return the folders of the splits by the split's name; none where there is no folder of training images."""
+        folders: dict[str, Path] = {}
+        for folder in sorted(self._top.iterdir()):
+            split = split_of(folder.name)
+            if split is None or not folder.is_dir():
+                continue
+            if split in folders:
+                raise ValueError(
+                    f"path={self.path!r} has the folders {folders[split].name!r} and {folder.name!r}, which are both "
+                    f"for {split} images: keep one"
+                )
+            folders[split] = folder
+        if "train" in folders:
+            return folders
+        if "test" in folders:
+            # Read as a class it would be the only one, and its images would be in both splits.
+            name = folders["test"].name
+            raise ValueError(f"path={self.path!r} has a folder {name!r} only: use both 'train' and 'test'")
+        return {}
+
+    def _check_other_files(self, folders: Sequence[Path]) -> None:
+        """Warn of images beside the folders of the splits, which are not read.
+
+        Raise ValueError where the only folder of a split may be a class among others.
+        """
+        others = [path for path in sorted(self._top.iterdir()) if path not in folders and has_images(path)]
+        if not others:
+            return
+        names, read = quote_names([path.name for path in others]), quote_names([path.name for path in folders])
+        if len(folders) == 1:
+            raise ValueError(
+                f"path={self.path!r} has a folder {read} only, beside {names}: use both 'train' and 'test', or rename "
+                f"{read} if it is a class"
+            )
+        self.add_warning(f"{names} in {self.path} are not read: only {read} are the splits")
+
+    def _warn_of_folders_like_splits(self, files: Sequence[File]) -> None:
+        """Warn of folders that suggest a split, but are read as folders of any name: as classes, or with the others."""
+        names = set()
+        for file in files:
+            top, *below = file.relative_path.split("/")[:-1] or [""]
+            names |= {name for name in below if split_of(name)} | ({top} if resembles_split(top) else set())
+        if names:
+            self.add_warning(
+                f"{quote_names([*names])} in {self.path} look like splits, but are read as classes or with the other "
+                "images: only 'train', 'test' and 'val' directly in dataset.path are splits"
+            )
+
+    def _cut_test_images(self, files: list[File], folder: Path | None) -> tuple[list[File], list[File]]:
+        """Return training and test images out of `files`, which are those of the folder `train` or of all folders."""
         if len(files) < 2:
             number = "only 1 image" if files else "no images"
             raise ValueError(f"path={self.path!r}: {number} there, 2 are needed to train and to test; {ADVICE}")
         count = test_count(len(files), self.test_fraction)
+        if folder is not None:
+            self.add_conversion(
+                f"{self.path} has no folder 'test': {count:,} of the {len(files):,} images in {folder.name!r} are for "
+                f"test (dataset.test_fraction={self.test_fraction:g})"
+            )
         return files[count:], files[:count]
 
     def _pixels(self, files: Sequence[File]) -> Tensor:
-        pixels = torch.empty(len(files), *self.stored_shape, dtype=torch.uint8)  # [N, C, size, size]
+        """Return the pixels [N, C, size, size] of image files, and keep what is to be said about them."""
+        pixels = torch.empty(len(files), *self.stored_shape, dtype=torch.uint8)
+        reader = ImageReader(self.size, self.channels, self.white)
         unreadable = []
         for index, file in enumerate(files):
             try:
-                pixels[index] = torch.from_numpy(read_image(file.path, self.size, self.channels))
+                pixels[index] = torch.from_numpy(reader(file.path))
             except Exception as error:  # decoders raise any exception about a file of another format
                 unreadable.append((file.path, describe_error(error)))
         if unreadable:
@@ -112,7 +173,28 @@ class Folder(Dataset):
                 f"path={self.path!r}: {len(unreadable)} of {len(files)} images cannot be read: remove {pronoun}; "
                 f"the first is {path} ({reason})"
             )
+        self.values = reader.values
+        self.warn_of_clipping()
+        if text := reader.describe_conversion(len(files)):
+            self.add_conversion(text)
         return pixels
+
+
+def images_by_count(images: Images, counts: Sequence[int]) -> Iterator[Images]:
+    """Yield consecutive parts of images, of `counts` images each."""
+    start = 0
+    for count in counts:
+        yield images[start : start + count]
+        start += count
+
+
+def has_images(path: Path) -> bool:
+    """Tell whether a path is a visible image file or a folder with one anywhere below."""
+    if path.name.startswith("."):
+        return False
+    if not path.is_dir():
+        return path.suffix.lower() in SUFFIXES
+    return any(file.suffix.lower() in SUFFIXES for file in visible_files(path))
 
 
 def image_files(top: Path) -> list[File]:
@@ -153,32 +235,3 @@ def class_labels(files: Sequence[File]) -> tuple[Tensor | None, tuple[str, ...]]
     if len(names) < 2 or None in folders:
         return None, ()
     return torch.tensor([names.index(folder) for folder in folders if folder is not None]), tuple(names)
-
-
-def read_image(path: Path, size: int, channels: int) -> Array:
-    """Return an image file as uint8 [channels, size, size]; raise any exception where it cannot be decoded safely."""
-    from PIL import Image, ImageOps
-
-    mode = "L" if channels == 1 else "RGB"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL's, about unknown tags
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as file:
-            file.draft(mode, (2 * size, 2 * size))  # a JPEG is decoded no larger than needed
-            image: Image.Image = ImageOps.exif_transpose(file)
-            if image.mode == "F" or image.mode.startswith("I"):
-                image = convert_to_8_bits(np.asarray(image))
-            if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            square = np.array(ImageOps.fit(image.convert(mode), (size, size)))  # [size, size] or [size, size, 3]
-    return square.reshape(size, size, channels).transpose(2, 0, 1)
-
-
-def convert_to_8_bits(grey: Array) -> Any:
-    """Return the PIL image of 16-bit grey values [H, W]; PIL's own conversion would clip them at 255."""
-    from PIL import Image
-
-    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 65535:
-        raise ValueError("pixels are neither 8 nor 16 bits")
-    return Image.fromarray(np.rint(grey / 257).astype(np.uint8))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from aetrain.data.user_files import abbreviate
+
 
 @dataclass(frozen=True)
 class Images:
@@ -25,6 +27,15 @@ class Images:
         """The labels [N] of images that have them."""
         assert self.labels is not None
         return self.labels
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes that have a name or an image; 0 without labels."""
+        return 0 if self.labels is None else len(self.class_names) or len(self.labels.unique())
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, or its number where it has no name."""
+        return self.class_names[label] if 0 <= label < len(self.class_names) else str(label)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -57,6 +68,17 @@ class Splits:
     def to(self, device: torch.device) -> "Splits":
         """Return the sets on a device."""
         return Splits(self.train.to(device), self.validation.to(device), self.test.to(device))
+
+    def describe(self) -> str:
+        """Return the number of images of each split, their shape and the number of their classes, as a sentence."""
+        counts = [f"{len(self.train):,} training"]
+        if len(self.validation):
+            counts.append(f"{len(self.validation):,} validation")
+        shape = "x".join(map(str, self.train.pixels.shape[1:]))
+        num_classes = max(self.train.num_classes, self.test.num_classes)
+        classes = f"{num_classes:,} {'class' if num_classes == 1 else 'classes'}" if num_classes else "no classes"
+        names = f" ({abbreviate(self.train.class_names)})" if self.train.class_names else ""
+        return f"{', '.join(counts)} and {len(self.test):,} test images of {shape}, {classes}{names}"
 
 
 @dataclass(frozen=True)

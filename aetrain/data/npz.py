@@ -14,18 +14,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aetrain.data.dataset import Dataset, fixed_order
+from aetrain.data.class_numbers import number_labels
+from aetrain.data.dataset import fixed_order
 from aetrain.data.images import Images
-from aetrain.data.user_files import Array, check_fraction, describe_error, describe_path, test_count
+from aetrain.data.pixel_values import StoredValues, to_bytes
+from aetrain.data.split_names import SPELLINGS, resembles_split
+from aetrain.data.user_dataset import UserDataset
+from aetrain.data.user_files import Array, describe_error, describe_path, quote_names, test_count
 
-# Names of images and their labels: of a training and a test split, or of all images, which are then split.
-Layout = tuple[tuple[str, str], ...]
-LAYOUTS: tuple[Layout, ...] = (
-    (("x_train", "y_train"), ("x_test", "y_test")),
-    (("train", "train_labels"), ("test", "test_labels")),
-    (("images", "labels"),),
-    (("x", "y"),),
+# Names of images and their labels, in which {} is a spelling of the split; and of all images, which are then split.
+SPLIT_LAYOUTS = (
+    ("x_{}", "y_{}"),
+    ("{}", "{}_labels"),
+    ("{}_images", "{}_labels"),
+    ("images_{}", "labels_{}"),
 )
+WHOLE_LAYOUTS = (("images", "labels"), ("x", "y"))
+CHOICES = "x_train and x_test or train and test or images or x"
+
+
+class Arrays(NamedTuple):
+    """The names of the array of a split's images and of that of their labels; None where there are none."""
+
+    images: str
+    labels: str | None
 
 
 class Header(NamedTuple):
@@ -40,50 +52,58 @@ class Header(NamedTuple):
 
 @final
 @dataclass(kw_only=True)
-class Npz(Dataset):
+class Npz(UserDataset):
     """Arrays in a NumPy .npz file: `x_train` and `x_test` (and `y_train`, `y_test`), as in Keras' mnist.npz.
 
-    Or `train` and `test` (and `train_labels`, `test_labels`); or all in one, `images` (and `labels`) or `x` (and `y`),
-    of which `test_fraction` are for testing, the same ones in every run. Images are [N, H, W], [N, C, H, W] or
-    [N, H, W, C] with 1 or 3 channels (the first of these that fits), of uint8 0..255, bool, or floats in [0, 1], which
-    are rounded to 8 bits. Labels are integers from 0, [N] or [N, 1].
+    Or `train` and `test` (and `train_labels`, `test_labels`), or `train_images` and `test_images`; or all in one,
+    `images` (and `labels`) or `x` (and `y`). `x_val` and so on are validation images. Any spelling of `split_names` is
+    understood, in any case. Without test images `test_fraction` of the images are for testing, the same ones in every
+    run. Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with 1 or 3 channels (the first of these that fits), of
+    uint8 0..255, bool, or floats in [0, 1], or of any numbers from 0 where `white` is set; they are rounded to 8 bits.
+    Labels are whole numbers or texts, [N] or [N, 1].
     """
-
-    path: str
-    test_fraction: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fraction(self.test_fraction)
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
         """(C, H, W), from the headers of the arrays; a ValueError where they are not images and labels."""
         headers, shapes = self._headers(), {}
-        for images, labels in self._splits(headers):
+        splits = self._splits(headers)
+        for images, labels in splits.values():
             shapes[images] = self._image_shape(images, headers[images])
             if labels:
                 self._check_labels(labels, headers[labels], headers[images].shape[0])
         first, *others = shapes.values()
-        if not others and headers[next(iter(shapes))].shape[0] < 2:
-            raise self._error(f"{next(iter(shapes))} has only 1 image, and 2 are needed to train and to test")
+        train = splits["train"].images
+        if "test" not in splits and headers[train].shape[0] < 2:
+            raise self._error(f"{train} has only 1 image, and 2 are needed to train and to test")
         if others != [first] * len(others):
             both = ", ".join(f"{name} is {headers[name]}" for name in shapes)
             raise self._error(f"{both}: their images must be of one shape")
         return first
 
-    def read(self) -> tuple[Images, Images]:
-        """Return the training and test images in the order in which they are stored."""
+    def read(self) -> tuple[Images, ...]:
+        """Return the images of the splits in the order in which they are stored."""
         headers, stored_shape = self._headers(), self.stored_shape
-        splits = [
-            Images(self._pixels(images, stored_shape), self._labels(labels) if labels else None)
-            for images, labels in self._splits(headers)
-        ]
-        if len(splits) == 2:
-            return splits[0], splits[1]
-        (images,) = splits
+        splits = self._splits(headers)
+        self._warn_of_arrays_like_splits(headers, splits)
+        self.values = StoredValues(self.white)
+        pixels = [self._pixels(arrays.images, stored_shape) for arrays in splits.values()]
+        self.warn_of_clipping()
+        images = dict(zip(splits, self._images(pixels, [arrays.labels for arrays in splits.values()]), strict=True))
+        train, test = images["train"], images.get("test")
+        if test is None:
+            train, test = self._cut_test_images(train, splits["train"])
+        return (train, test, images["validation"]) if "validation" in images else (train, test)
+
+    def _cut_test_images(self, images: Images, arrays: Arrays) -> tuple[Images, Images]:
+        """Return training and test images out of those of a file without test images."""
         order = fixed_order(len(images))
         count = test_count(len(images), self.test_fraction)
+        if arrays.images.lower() not in dict(WHOLE_LAYOUTS):
+            self.add_conversion(
+                f"{self.path} has no test images: {count:,} of the {len(images):,} in {arrays.images} are for test "
+                f"(dataset.test_fraction={self.test_fraction:g})"
+            )
         return images[order[count:].sort().values], images[order[:count].sort().values]
 
     def _error(self, problem: str) -> ValueError:
@@ -121,24 +141,61 @@ class Npz(Dataset):
             array: Array = np.lib.format.read_array(stream, allow_pickle=False)
         return array
 
-    def _splits(self, headers: dict[str, Header]) -> list[tuple[str, str | None]]:
-        """Return the names of images and labels (None where there are none): of two splits, or of all images."""
-        for layout in LAYOUTS:
-            if any(images not in headers for images in image_names(layout)):
-                continue
-            missing = [labels for _, labels in layout if labels not in headers]
-            if 0 < len(missing) < len(layout):
-                raise self._error(f"has labels for one split, but no {missing[0]}: add it, or leave out both")
-            return [(images, None if missing else labels) for images, labels in layout]
-        content = ", ".join(headers) or "no arrays"
-        choices = " or ".join(" and ".join(image_names(layout)) for layout in LAYOUTS)
-        raise self._error(f"holds {content}, but should hold {choices}")
+    def _splits(self, headers: dict[str, Header]) -> dict[str, Arrays]:
+        """Return the names of the arrays of each split; all images are those of `train` where there is no `test`."""
+        names = {name.lower(): name for name in headers}
+        for layout in SPLIT_LAYOUTS:
+            splits = {}
+            for split in SPELLINGS:
+                arrays = self._arrays_of_split(layout, split, names)
+                if arrays is not None:
+                    splits[split] = arrays
+            if "train" in splits:
+                break
+        else:
+            whole = next((layout for layout in WHOLE_LAYOUTS if layout[0] in names), None)
+            if whole is None:
+                raise self._error(f"holds {', '.join(headers) or 'no arrays'}, but should hold {CHOICES}")
+            return {"train": Arrays(names[whole[0]], names.get(whole[1]))}
+        if "validation" in splits:
+            self.check_own_validation(f"array {splits['validation'].images!r}")
+        self._check_all_have_labels(layout, splits)
+        return splits
+
+    def _arrays_of_split(self, layout: tuple[str, str], split: str, names: dict[str, str]) -> Arrays | None:
+        """Return the names of a split's arrays under any spelling; ValueError where there are two."""
+        images_name, labels_name = layout
+        spellings = [spelling for spelling in SPELLINGS[split] if images_name.format(spelling) in names]
+        if not spellings:
+            return None
+        images = [names[images_name.format(spelling)] for spelling in spellings]
+        if len(images) > 1:
+            raise self._error(f"holds {' and '.join(images)}, which are both for {split} images: leave one out")
+        return Arrays(images[0], names.get(labels_name.format(spellings[0])))
+
+    def _check_all_have_labels(self, layout: tuple[str, str], splits: dict[str, Arrays]) -> None:
+        """Raise ValueError where some splits have labels and others have none."""
+        missing = [arrays.images for arrays in splits.values() if arrays.labels is None]
+        if 0 < len(missing) < len(splits):
+            prefix, _, suffix = layout[0].partition("{}")
+            name = layout[1].format(missing[0][len(prefix) : len(missing[0]) - len(suffix)])
+            raise self._error(f"has labels for one split, but no {name}: add it, or leave out all labels")
+
+    def _warn_of_arrays_like_splits(self, headers: dict[str, Header], splits: dict[str, Arrays]) -> None:
+        """Warn of arrays whose names suggest a split, and which are not read."""
+        used = {name for arrays in splits.values() for name in arrays}
+        names = [name for name in headers if name not in used and resembles_split(name)]
+        if names:
+            self.add_warning(f"{quote_names(names)} in {self.path} look like splits, but are not read")
 
     def _image_shape(self, name: str, header: Header) -> tuple[int, int, int]:
         """Return (C, H, W) of the images in an array; raise ValueError where it holds no images."""
         shape, dtype = header
-        if not (dtype == np.uint8 or dtype.kind in "bf"):
-            raise self._error(f"{name} is {header}: use uint8 from 0 to 255, floats from 0 to 1, or bool")
+        if dtype.kind not in ("b", "f", "u", "i") or (self.white is None and dtype.kind in "ui" and dtype != np.uint8):
+            raise self._error(
+                f"{name} is {header}: use uint8 from 0 to 255, floats from 0 to 1, or bool; or name the value that is "
+                "white, such as dataset.white=65535"
+            )
         if 0 in shape:
             raise self._error(f"{name} is empty ({header})")
         match shape:
@@ -150,34 +207,37 @@ class Npz(Dataset):
         raise self._error(f"{name} is {header}: use [N, H, W], [N, C, H, W] or [N, H, W, C] with 1 or 3 channels")
 
     def _check_labels(self, name: str, header: Header, count: int) -> None:
-        if header.shape not in ((count,), (count, 1)) or header.dtype.kind not in "iu":
-            raise self._error(f"{name} is {header}: use one integer for each of the {count} images")
+        if header.shape not in ((count,), (count, 1)) or header.dtype.kind not in "biufU":
+            raise self._error(f"{name} is {header}: use one integer or text for each of the {count} images")
 
     def _pixels(self, name: str, stored_shape: tuple[int, int, int]) -> Tensor:
-        """Return the images as uint8 [N, C, H, W]."""
+        """Return the images as uint8 [N, C, H, W], and keep what is to be said about their values."""
         array = self._array(name)
-        if array.dtype.kind == "b":
-            array = array.astype(np.uint8) * np.uint8(255)
-        elif array.dtype.kind == "f":
-            low, high = array.min(), array.max()  # NaN where any value is NaN
-            if not (low >= 0 and high <= 1):
-                raise self._error(f"{name} has values from {low:g} to {high:g}: use floats from 0 to 1, or uint8")
-            array = np.rint(np.multiply(array, 255, dtype=np.float32)).astype(np.uint8)
+        white = self.white or (255.0 if array.dtype == np.uint8 else 1.0)
+        low, high = array.min(), array.max()  # NaN where any value is NaN
+        if not (low >= 0 and high <= (np.finfo(np.float64).max if self.white else white)):
+            number = int(high) if np.isfinite(high) else 255
+            allowed = "values from 0" if self.white else "floats from 0 to 1, or uint8"
+            mend = f"; or dataset.white={number} where {number} is white" if not self.white and low >= 0 else ""
+            raise self._error(f"{name} has values from {low:g} to {high:g}: use {allowed}{mend}")
+        self.values.add(array, white)
+        if self.white or array.dtype.kind != "u":
+            array = to_bytes(array, white)
         if array.ndim == 4 and array.shape[1:] != stored_shape:
             array = np.moveaxis(array, 3, 1)
         return torch.from_numpy(np.ascontiguousarray(array)).reshape(-1, *stored_shape)
 
-    def _labels(self, name: str) -> Tensor:
-        """Return the labels as int64 [N]."""
-        labels = torch.from_numpy(self._array(name).astype(np.int64)).flatten()
-        if labels.min() < 0:
-            raise self._error(f"{name} has negative labels: use integers from 0")
-        return labels
-
-
-def image_names(layout: Layout) -> list[str]:
-    """Return the names of the arrays of images in a layout."""
-    return [images for images, _ in layout]
+    def _images(self, pixels: list[Tensor], names: list[str | None]) -> list[Images]:
+        """Return the images of each split, with their numbered classes where they have labels."""
+        arrays = [self._array(name).reshape(-1) for name in names if name is not None]
+        if not arrays:
+            return [Images(part) for part in pixels]
+        try:
+            labels, class_names = number_labels(arrays)
+        except ValueError as error:
+            raise self._error(f"{', '.join(filter(None, names))}: {error}") from None
+        pairs = zip(pixels, labels, strict=True)
+        return [Images(part, torch.from_numpy(numbers), class_names) for part, numbers in pairs]
 
 
 def read_header(stream: IO[bytes], name: str, num_bytes: int) -> Header:

@@ -1,12 +1,15 @@
-"""Helpers of the data sets made of a user's own files: the size of the test set, descriptions of wrong files."""
+"""Helpers of the data sets made of a user's own files: the size of the test set, descriptions of names and files."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]  # of any shape and type
+
+MAX_NAMES = 5  # names that a sentence lists
 
 
 def check_fraction(test_fraction: float) -> None:
@@ -32,3 +35,16 @@ def describe_path(path: Path) -> str:
 def describe_error(error: Exception) -> str:
     """Return the message of an exception on one line, or its type where it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def quote_names(names: Sequence[str]) -> str:
+    """Return names in quotes and in alphabetical order; of many the first ones and the number of the others."""
+    quoted = [repr(name) for name in sorted(names)]
+    if len(quoted) > MAX_NAMES:
+        return f"{', '.join(quoted[:MAX_NAMES])} and {len(quoted) - MAX_NAMES} more"
+    return f"{', '.join(quoted[:-1])} and {quoted[-1]}" if len(quoted) > 1 else quoted[0]
+
+
+def abbreviate(names: Sequence[str]) -> str:
+    """Return names in their order, separated by commas; of many the first ones and the last one."""
+    return ", ".join(names) if len(names) <= MAX_NAMES else f"{', '.join(names[:2])}, ..., {names[-1]}"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from aetrain.data.pixel_values import MAX_DARK
 from aetrain.evaluation.finding import Finding
 from aetrain.model.autoencoder import Autoencoder
 
@@ -42,6 +43,7 @@ class DiagnosticInputs:
     sparse: bool  # whether the code is meant to be sparse
     output_range: tuple[float, float]  # lowest and highest pixel that the decoder can output; 0 is black, 1 is white
     settings: Mapping[str, Any]  # of the run, by dotted name: `optimizer.lr`, ...
+    largest_byte: int = 255  # of the stored training images
 
     @property
     def lr(self) -> float | None:
@@ -67,6 +69,7 @@ def diagnostic_inputs(
     metrics: Mapping[str, float],
     history: Sequence[Mapping[str, float]],
     settings: Mapping[str, Any],
+    largest_byte: int = 255,
 ) -> DiagnosticInputs:
     """Return the inputs of the rules for a trained model; for the other arguments see `DiagnosticInputs`."""
     darkest, brightest = model.likelihood.mean(torch.tensor([-1e6, 1e6])).tolist()
@@ -78,12 +81,25 @@ def diagnostic_inputs(
         sparse="sparsity" in metrics or not isinstance(model.sparsifier, nn.Identity),
         output_range=(darkest, brightest),
         settings=settings,
+        largest_byte=largest_byte,
     )
 
 
 def diagnose(inputs: DiagnosticInputs) -> list[Finding]:
     """Return the findings, in the order of RULES; an empty list for a model without problems."""
     return [finding for rule in RULES if (finding := rule(inputs)) is not None]
+
+
+def dark_images(inputs: DiagnosticInputs) -> Finding | None:
+    """Find training images that use less than about a quarter of the range of pixels, so that all errors are small."""
+    if inputs.largest_byte > MAX_DARK:
+        return None
+    can_set_white = "dataset.white" in inputs.settings
+    return Finding(
+        "nearly black images",
+        f"the largest pixel of the training images is {inputs.largest_byte} of 255, so that all errors are small",
+        "try the largest stored value as dataset.white" if can_set_white else "try images with pixels up to 255",
+    )
 
 
 def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
@@ -230,6 +246,7 @@ def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
 
 # The most telling first.
 RULES: Sequence[Callable[[DiagnosticInputs], Finding | None]] = (
+    dark_images,
     training_diverges,
     posterior_collapse,
     codebook_collapse,

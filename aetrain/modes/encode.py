@@ -14,7 +14,7 @@ from aetrain.evaluation.measures.measure import encode_all
 from aetrain.modes.evaluate import load_trained, output_directory
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
-from aetrain.runs.train import load_data
+from aetrain.runs.train import load_data, log_data
 from aetrain.storage import atomic
 from aetrain.storage.run_directory import display_path
 from aetrain.training.backend.setup import backend
@@ -30,8 +30,8 @@ def encode(request: RunRequest, settings: Settings) -> dict[str, Any]:
     """Write codes.npz: for each split with images its codes [N, D], and the classes and file names where known.
 
     `train`, `validation` and `test` are the codes as `aetrain.load(run).encode` returns them (the mean of a random
-    code), in the order of the data set. `train_labels` and so on are the classes, `train_factors` the generative
-    factors, `train_files` the paths below dataset.path.
+    code), in the order of the data set. `train_labels` and so on are the numbers of the classes, `class_names` their
+    names where they have any, `train_factors` the generative factors, `train_files` the paths below dataset.path.
     """
     source, components, epoch = load_trained(request, settings, "encode")
     splits = load_data(components)
@@ -47,7 +47,10 @@ def encode(request: RunRequest, settings: Settings) -> dict[str, Any]:
         if images.factors is not None:
             arrays[f"{name}_factors"] = images.factors.cpu().numpy()
     arrays |= {f"{name}_files": files for name, files in file_names(components).items() if name in arrays}
+    if splits.train.class_names:
+        arrays["class_names"] = np.array(splits.train.class_names, dtype=np.str_)
     with output_directory(request, source, epoch):
+        log_data(components, splits)
         file = request.run_dir.path / FILE
         save_arrays(file, arrays)
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
@@ -62,7 +65,8 @@ def file_names(components: Components) -> dict[str, Any]:
         return {}
     # Split the row numbers as the images are split.
     rows = components.dataset.split_images(*(Images(torch.arange(len(names))) for names in files))
-    sources = (files[0], files[0], files[1])
+    train, test, *validation = files
+    sources = (train, validation[0] if validation else train, test)
     names_by_split = {}
     for split, names, images in zip(SPLITS, sources, rows, strict=True):
         names_by_split[split] = np.array([names[row] for row in images.pixels.tolist()], dtype=np.str_)

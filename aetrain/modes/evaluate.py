@@ -13,7 +13,7 @@ from aetrain.evaluation.console import metrics_table
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.runs.build import Components, build
 from aetrain.runs.request import RunRequest
-from aetrain.runs.train import check_measures, evaluate_components, load_data
+from aetrain.runs.train import check_measures, evaluate_components, load_data, log_data
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.run_directory import RunDirectory
@@ -28,6 +28,7 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
     splits = load_data(components)
     check_measures(components, splits)
     with output_directory(request, source, epoch) as known, backend():
+        log_data(components, splits)
         log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
         metrics = evaluate_components(components, splits)
         descriptions = collect_descriptions(components.objective.penalties, components.measures.values())

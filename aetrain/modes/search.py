@@ -9,7 +9,8 @@ from torch import Tensor
 
 from aetrain.config.errors import ConfigError
 from aetrain.config.settings import Settings
-from aetrain.data.folder import read_image
+from aetrain.data.folder import Folder
+from aetrain.data.image_reader import read_image
 from aetrain.data.images import Images
 from aetrain.data.user_files import describe_path
 from aetrain.evaluation.measures.baselines import flatten_pixels, nearest_rows
@@ -17,7 +18,7 @@ from aetrain.evaluation.measures.measure import encode_all
 from aetrain.modes.evaluate import load_trained
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
-from aetrain.runs.train import load_data
+from aetrain.runs.train import load_data, log_data
 from aetrain.storage.run_directory import display_path
 from aetrain.views.render import grid, write_png
 
@@ -36,9 +37,13 @@ def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
         raise ConfigError("mode=search needs an image: query=picture.png")
     file = Path(settings.query)
     source, components, _ = load_trained(request, settings, "search")
-    query = read_query(file, components.dataset.stored_shape).to(components.device)
-    train = load_data(components).train
-    binary = components.dataset.binarize in ("threshold", "static")
+    dataset = components.dataset
+    white = dataset.white if isinstance(dataset, Folder) else None
+    query = read_query(file, dataset.stored_shape, white).to(components.device)
+    splits = load_data(components)
+    log_data(components, splits)
+    train = splits.train
+    binary = dataset.binarize in ("threshold", "static")
     query, description = match_polarity(query, train.pixels, binary)
     log.info("query: %s, %dx%d, %s", display_path(file), *query.shape[2:], description)
 
@@ -55,7 +60,7 @@ def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
     return results
 
 
-def read_query(file: Path, shape: tuple[int, int, int]) -> Tensor:
+def read_query(file: Path, shape: tuple[int, int, int], white: float | None = None) -> Tensor:
     """Return an image file as uint8 [1, C, H, W], read as `dataset=folder` reads it and of the run's size."""
     channels, height, width = shape
     if channels not in (1, 3) or height != width:
@@ -65,7 +70,7 @@ def read_query(file: Path, shape: tuple[int, int, int]) -> Tensor:
     if not file.is_file():
         raise ConfigError(f"query={file} {describe_path(file)}: use an image file")
     try:
-        return torch.from_numpy(read_image(file, height, channels).copy())[None]
+        return torch.from_numpy(read_image(file, height, channels, white).copy())[None]
     except Exception as reason:  # decoders raise any exception for a file that is no image
         cause = " ".join(str(reason).split())
         raise ConfigError(f"query={file} cannot be read as an image: {cause}") from reason
@@ -106,9 +111,10 @@ def feature_rows(components: Components, query: Images, train: Images) -> dict[s
 
 
 def format_table(train: Images, indices: list[int], distances: list[float]) -> str:
-    """Return a line for each image: its index, its class where known, its distance."""
+    """Return a line for each image: its index, the name of its class where known, its distance."""
     rows = [["index", *(["class"] if train.labels is not None else []), "distance"]]
     for index, distance in zip(indices, distances, strict=True):
-        label = [] if train.labels is None else [str(int(train.labels[index]))]
+        label = [] if train.labels is None else [train.class_name(int(train.labels[index]))]
         rows.append([str(index), *label, f"{distance:.3f}"])
-    return "\n".join(f"  {'  '.join(cell.rjust(8) for cell in row)}" for row in rows)
+    widths = [max(8, *map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(f"  {'  '.join(map(str.rjust, row, widths))}" for row in rows)

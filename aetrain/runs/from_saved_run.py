@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError
-from aetrain.config.overrides import DEFAULT_NAME, READERS, SAVED, literal, run_name
+from aetrain.config.overrides import DEFAULT_NAME, PROVIDER, READERS, SAVED, literal, run_name
 from aetrain.config.paths import groups
 from aetrain.config.settings import root_settings
 from aetrain.storage.saved_config import read_saved_config
@@ -117,7 +117,7 @@ def _choose_saved(saved: Mapping[str, Any], by_key: Collection[str], excluded: C
                 raise ConfigError(f"the run's .hydra/config.yaml is damaged: {key} is not a section")
             if "defaults" in value:  # Hydra would compose other sections from it
                 raise ConfigError(f"the run's .hydra/config.yaml is damaged: {key} has a list of defaults")
-            ConfigStore.instance().store(group=key, name=SAVED, node=OmegaConf.create(value), provider="run")
+            ConfigStore.instance().store(group=key, name=SAVED, node=OmegaConf.create(value), provider=PROVIDER)
             if key != "mode" and key not in by_key:
                 chosen.append(f"{key}={SAVED}")
         elif key not in by_key and key not in excluded:

@@ -38,6 +38,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     request = claim_directory(request)
     run_dir = request.run_dir
     with run_dir.logging(), reporting_disk_errors(run_dir), backend():
+        log_data(components, splits)
         training_run = TrainingRun(request, settings, components, splits)
         with training_run.event_file():
             training_run.prepare()
@@ -84,6 +85,15 @@ def load_data(components: Components) -> Splits:
     with error_context("dataset"):
         splits = components.dataset.load()
     return splits.to(components.device)
+
+
+def log_data(components: Components, splits: Splits) -> None:
+    """Log the sizes of the splits, the conversions of the images, and what may be wrong with them."""
+    log.info("data: %s", splits.describe())
+    for conversion in components.dataset.conversions:
+        log.info("data: %s", conversion)
+    for warning in components.dataset.warnings:
+        log.warning("data: %s", warning)
 
 
 def check_measures(components: Components, splits: Splits) -> None:

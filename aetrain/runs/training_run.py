@@ -216,7 +216,9 @@ class TrainingRun:
 
     def _diagnose(self, metrics: Metrics, settings: Mapping[str, Any]) -> list[Finding]:
         by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
-        return diagnose(diagnostic_inputs(self.components.model, by_name, self.run_dir.history(), settings))
+        largest_byte = int(self.batches.pixels.max())
+        history = self.run_dir.history()
+        return diagnose(diagnostic_inputs(self.components.model, by_name, history, settings, largest_byte))
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""

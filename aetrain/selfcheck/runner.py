@@ -23,8 +23,7 @@ def check(request: RunRequest, settings: Settings) -> dict[str, Any]:
 
     Return the number of checks. Raise ConfigError, which gives exit code 1, if a check fails.
     """
-    log.setLevel(logging.INFO)
-    with tempfile.TemporaryDirectory(prefix="aetrain-check-") as folder:
+    with tempfile.TemporaryDirectory(prefix="aetrain-check-") as folder, _log_level(log, logging.INFO):
         context = CheckContext(Path(folder), settings.data_dir)
         checks = _select_checks(request, settings)
         width = max(map(len, checks))
@@ -56,7 +55,7 @@ def _select_checks(request: RunRequest, settings: Settings) -> Mapping[str, Chec
 def _result(check_function: Check, context: CheckContext) -> tuple[str, str]:
     """Do a check; return `pass`, `skip` or `FAIL`, and the text of its line."""
     try:
-        with _without_log_lines():
+        with _log_level(logging.getLogger("aetrain"), logging.ERROR):  # without the lines of the runs that it does
             return "pass", check_function(context)
     except CheckSkipped as reason:
         return "skip", str(reason)
@@ -67,12 +66,11 @@ def _result(check_function: Check, context: CheckContext) -> tuple[str, str]:
 
 
 @contextmanager
-def _without_log_lines() -> Iterator[None]:
-    """Suppress the log lines of the runs that a check does."""
-    logger = logging.getLogger("aetrain")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _log_level(logger: logging.Logger, level: int) -> Iterator[None]:
+    """Give a logger another level inside."""
+    before = logger.level
+    logger.setLevel(level)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.setLevel(before)

@@ -18,15 +18,13 @@ def check_dataset(dataset: Dataset) -> None:
         pass
     else:
         expect(False, f"{name} accepts subset=-1: begin its __post_init__ with super().__post_init__()")
-    train, test = dataset.read()
-    for split, images in (("train", train), ("test", test)):
+    read = dataset.read()
+    for split, images in zip(("train", "test", "validation"), read, strict=False):
         _check_images(f"{split} of {name}", images, dataset.stored_shape)
     files = dataset.files()
     if files is not None:
-        counts = (len(files[0]), len(files[1]))
-        expect(
-            counts == (len(train), len(test)), f"files() of {name} names {counts} of {(len(train), len(test))} images"
-        )
+        counts, numbers = tuple(map(len, files)), tuple(map(len, read))
+        expect(counts == numbers, f"files() of {name} names {counts} of {numbers} images")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         splits = dataset.load()
@@ -36,6 +34,7 @@ def check_dataset(dataset: Dataset) -> None:
         first, second = getattr(splits, split), getattr(again, split)
         expect(torch.equal(first.pixels, second.pixels), f"{split} of {name} differs between two loads")
         if first.labels is not None:
+            expect(bool((first.labels >= 0).all()), f"a label of {name} is negative after load()")
             expect(torch.equal(first.labels, second.labels), f"labels of {name} differ between two loads")
     x = dataset.prepare(splits.train.pixels[:4], torch.Generator().manual_seed(0))
     shape = dataset.image_shape
@@ -54,6 +53,6 @@ def _check_images(name: str, images: Images, stored_shape: tuple[int, int, int])
     if labels is not None:
         expect(labels.dtype == torch.int64, f"the labels of {name} are {labels.dtype}, not int64")
         expect(tuple(labels.shape) == (len(images),), f"the labels of {name} are {list(labels.shape)}, not [N]")
-        expect(int(labels.min()) >= 0, f"a label of {name} is negative")
         known = len(images.class_names)
+        expect(not known or int(labels.min()) >= 0, f"a label of {name} is negative, and the classes have names")
         expect(not known or int(labels.max()) < known, f"{name} has label {int(labels.max())} and {known} class names")

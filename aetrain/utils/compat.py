@@ -1,4 +1,4 @@
-"""Every use of a private interface of Hydra, torch or TensorBoard, and the workaround for each.
+"""Every use of a private interface of Hydra, OmegaConf, torch or TensorBoard, and the workaround for each.
 
 `tests/test_compat.py` fails with a clear sentence where an upgrade of one of them removes an interface.
 """
@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from hydra._internal.utils import get_args_parser as hydra_argument_parser
+from omegaconf.basecontainer import BaseContainer
 
 __all__ = [
     "add_event",
@@ -15,6 +16,7 @@ __all__ = [
     "cpu_has",
     "event_writer",
     "hydra_argument_parser",  # the parser of Hydra's own flags, which Hydra 1.3 does not export
+    "omegaconf_resolvers",
     "use_fast_checksums",
     "without_compiler",
 ]
@@ -35,6 +37,11 @@ def cpu_has(feature: Literal["avx512_bf16", "amx_tile"]) -> bool:
 
     is_supported = vars(torch.cpu).get(f"_is_{feature}_supported")
     return callable(is_supported) and bool(is_supported())
+
+
+def omegaconf_resolvers() -> dict[str, Any]:
+    """Return OmegaConf's own dictionary of resolvers by name, which OmegaConf offers no way to read."""
+    return BaseContainer._resolvers
 
 
 def event_writer(writer: "SummaryWriter") -> Any:

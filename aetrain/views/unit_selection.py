@@ -67,7 +67,8 @@ def select_by_importance(
     Live are the units that are not dead; of a Gaussian code, those that are also active. Return the first few units of
     a layer without live units.
     """
-    kind, omitted, state = importance_kind(activations.tap, code), activations.dead, "dead"
+    kind, omitted = importance_kind(activations.tap, code), activations.dead
+    state: State = "dead"
     if kind == "KL from the prior":
         omitted, state = omitted | (code.mean_z.var(0, correction=0) <= ACTIVE_UNIT_VARIANCE), "inactive"
     order, num_omitted = importance.argsort(descending=True, stable=True), int(omitted.sum())

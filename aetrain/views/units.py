@@ -168,7 +168,7 @@ class DecoderUnits:
 
     description: ClassVar[str] = (
         "The change of the decoded image when a code unit rises by two standard deviations: white adds ink, black "
-        "removes it. The scale differs from step to step and is written below the picture."
+        "removes it, on the scale that is written below the picture."
     )
     selects_units: ClassVar[bool] = True
 

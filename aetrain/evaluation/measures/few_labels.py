@@ -133,8 +133,11 @@ def balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
     A larger subset with the same seed begins with the smaller one.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    is_class = F.one_hot(labels.cpu()[order])  # [N, classes]
-    turn = (is_class.cumsum(0) * is_class).sum(1)  # [N] 1 for the first image of its class
+    by_class = labels.cpu()[order].argsort(stable=True)
+    counts = labels.cpu().unique(return_counts=True)[1]
+    start = (counts.cumsum(0) - counts).repeat_interleave(counts)  # [N] of the image's class in `by_class`
+    turn = torch.empty_like(by_class)
+    turn[by_class] = torch.arange(len(labels)) - start  # 0 for the first image of its class
     return order[turn.argsort(stable=True)[:count]].to(labels.device)
 
 

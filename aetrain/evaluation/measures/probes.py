@@ -91,7 +91,7 @@ class Probes(LabelledMeasure):
                     predicted = majority_vote(train.classes[nearest])
                     accuracy = float((predicted == test.classes).to(torch.float64).mean())
                 case "kmeans":
-                    clusters = self.cluster(features, int(train.classes.max()) + 1)
+                    clusters = self.cluster(features, len(train.classes.unique()))
                     accuracy = clustering_accuracy(clusters, test.classes)
                     metrics["nmi"] = mutual_information(clusters, test.classes)
             metrics[method] = 100 * accuracy

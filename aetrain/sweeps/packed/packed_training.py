@@ -15,7 +15,14 @@ from aetrain.data.images import Splits
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
 from aetrain.runs.request import RunRequest
-from aetrain.runs.train import check_measures, claim_directory, evaluate_components, fit_pca_baseline, load_data
+from aetrain.runs.train import (
+    check_measures,
+    claim_directory,
+    evaluate_components,
+    fit_pca_baseline,
+    load_data,
+    log_data,
+)
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.sweeps.packed.equivalence import check_equivalence
 from aetrain.sweeps.packed.plan import PackRequest, common_settings, group_by, trainable_runs
@@ -128,6 +135,7 @@ def _train(requests: Sequence[PackRequest]) -> None:
 def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     """Train the runs of a pack from their checkpoints, or from the start, to their final metrics."""
     splits = load_data(runs[0].components)
+    log_data(runs[0].components, splits)
     for run in runs:
         with run.isolated():
             run.begin(splits)

@@ -1,0 +1,35 @@
+"""The interface of the data sets made of a user's own files: their settings, and messages about their values."""
+
+from dataclasses import dataclass, field
+
+from aetrain.data.dataset import Dataset
+from aetrain.data.pixel_values import StoredValues, check_white
+from aetrain.data.user_files import check_fraction
+
+
+@dataclass(kw_only=True)
+class UserDataset(Dataset):
+    """Images of a user's own files at `path`.
+
+    `test_fraction` of the training images are for testing where the source has no test images. `white` is the stored
+    value that becomes white, such as 4095 for 12 bits; None is the largest value of the type of the file.
+    """
+
+    path: str
+    test_fraction: float = 0.1
+    white: float | None = None
+    values: StoredValues = field(default_factory=StoredValues, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fraction(self.test_fraction)
+        check_white(self.white)
+
+    def describe_dark(self, largest: int) -> str:
+        """Return the message about training images that are nearly black, with the stored value that they reach."""
+        return self.values.describe_dark()
+
+    def warn_of_clipping(self) -> None:
+        """Add a warning where stored values are above white."""
+        if text := self.values.describe_clipped():
+            self.add_warning(text)

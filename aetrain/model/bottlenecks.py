@@ -96,6 +96,11 @@ class DeterministicWithPrior(Bottleneck):
         return self.standard_normal(count, generator)
 
 
+def nearest_multiple(number: int, factor: int) -> int:
+    """Return the multiple of `factor`, at least `factor` itself, that is nearest to `number`."""
+    return max(round(number / factor), 1) * factor
+
+
 class Quantized(Bottleneck, AfterStepHook):
     """Split W features + b into G groups of units and round each to the nearest of K codewords of one codebook.
 
@@ -118,7 +123,7 @@ class Quantized(Bottleneck, AfterStepHook):
         if groups < 1 or code_dim % groups:
             raise ValueError(
                 f"model.code_dim={code_dim} cannot be split into model.bottleneck.groups={groups} of equal size: "
-                "make one a multiple of the other"
+                f"make one a multiple of the other, such as model.code_dim={nearest_multiple(code_dim, max(groups, 1))}"
             )
         for name, value in (("num_codewords", num_codewords), ("reset_after", reset_after)):
             if value < 1:

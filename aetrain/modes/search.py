@@ -123,4 +123,5 @@ def format_table(train: Images, indices: list[int], distances: list[float]) -> s
     for index, distance in zip(indices, distances, strict=True):
         label = [] if train.labels is None else [train.class_name(int(train.labels[index]))]
         rows.append([str(index), *label, f"{distance:.3f}", *names[index : index + 1]])
-    return "\n".join(f"  {'  '.join(cell.rjust(8) for cell in row)}" for row in rows)
+    widths = [max(8, *map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(f"  {'  '.join(map(str.rjust, row, widths))}" for row in rows)

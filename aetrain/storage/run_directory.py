@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -220,8 +221,8 @@ class RunDirectory:
             if error.errno not in WRITE_ERRORS or elsewhere:
                 raise
             raise ConfigError(
-                f"{self} cannot be written to: {error.strerror}; files written before are kept, and the same command "
-                "resumes the run once the directory can be written to"
+                f"{self} cannot be written to: {error.strerror}; files written before are kept, and "
+                f"{resume_command(self.path)} continues a training once the directory can be written to"
             ) from error
 
     @contextmanager
@@ -253,3 +254,8 @@ def display_path(path: Path) -> str:
     """Return a path as a person would type it: relative where it is below the working directory."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def resume_command(path: Path) -> str:
+    """Return the shell command that continues the training in a run directory."""
+    return shlex.join(["aetrain", f"resume={display_path(path)}"])

@@ -5,12 +5,14 @@ torch is imported inside the job, so that help, completion and `--cfg job` answe
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
@@ -21,10 +23,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from aetrain import __version__
 from aetrain.config import overrides as command_line
 from aetrain.config.errors import ConfigError, SigTerm
 from aetrain.config.paths import CONFIG_DIR, groups
 from aetrain.runs import process
+from aetrain.storage.run_directory import RunDirectory, display_path, resume_command
 from aetrain.sweeps.sweep import Sweep
 
 command_line.register_resolvers()  # here, because the worker processes of a sweep import this module
@@ -53,18 +57,50 @@ def main() -> None:
 
 
 def run_command() -> None:
-    """Do what sys.argv says: a run, a sweep, or one of Hydra's answers such as `--help`."""
-    sys.argv[1:] = preprocess_argv(sys.argv[1:])
+    """Do what sys.argv says: a run, a sweep, or an answer such as `--help`."""
+    arguments = sys.argv[1:]
+    if "--version" in arguments:
+        print(describe_version())
+        return
+    sys.argv[1:] = preprocess_argv(arguments)
     jobs = Jobs()
+    try:
+        _run_jobs(jobs)
+    except KeyboardInterrupt:
+        if command := continuing_command(arguments, jobs):
+            print(f"aetrain: interrupted; this command continues:\n  {command}", file=sys.stderr)
+        raise
+    if jobs.error is not None:
+        raise jobs.error
+    if SweepCallback.sweep:
+        SweepCallback.sweep.raise_failures()
+
+
+def _run_jobs(jobs: "Jobs") -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(jobs)()
     finally:
         if SweepCallback.sweep:
             SweepCallback.sweep.summarise()
-    if jobs.error is not None:
-        raise jobs.error
+
+
+def describe_version() -> str:
+    """Return the versions of aetrain and of the packages on which its results depend most, without importing torch."""
+    return f"aetrain {__version__} (hydra {version('hydra-core')}, torch {version('torch')})"
+
+
+def continuing_command(arguments: Sequence[str], jobs: "Jobs") -> str:
+    """Return the shell command that continues what `aetrain arguments...` was doing; empty where nothing has begun.
+
+    The default directories hold the time of the start, so that the same command would begin again in others.
+    """
     if SweepCallback.sweep:
-        SweepCallback.sweep.raise_failures()
+        fixed = any(text.startswith("hydra.sweep.dir=") for text in sys.argv)  # typed, or that of a saved run
+        directory = [] if fixed else [f"hydra.sweep.dir={display_path(SweepCallback.sweep.directory)}"]
+        return shlex.join(["aetrain", *arguments, *directory])
+    if jobs.interrupted is None:
+        return ""
+    return " ".join([resume_command(jobs.interrupted), *(text for text in arguments if text == "trust=true")])
 
 
 @dataclass
@@ -76,18 +112,24 @@ class Jobs:
     """
 
     error: Exception | None = None
+    interrupted: Path | None = None  # directory of a training that was interrupted, with a record of it
 
     def __call__(self, config: DictConfig) -> None:
         """Do one run, of a single command or of a sweep."""
         hydra_config = HydraConfig.get()
         directory = Path(hydra_config.runtime.output_dir)
         overrides = command_line.task_overrides(hydra_config.overrides.task)
-        reads_runs = hydra_config.runtime.choices.get("mode") in command_line.READERS
+        mode = hydra_config.runtime.choices.get("mode")
+        reads_runs = mode in command_line.READERS
         if hydra_config.mode == RunMode.RUN:
             try:
                 _read_runs(config) if reads_runs else _run(config, directory, overrides)
             except Exception as error:
                 self.error = error
+            except KeyboardInterrupt:
+                if mode == "train" and RunDirectory(directory).status == "interrupted":
+                    self.interrupted = directory
+                raise
         elif reads_runs:
             raise ConfigError("-m is for runs: leave it out with a mode that reads finished runs")
         else:
@@ -115,7 +157,6 @@ def _run(config: DictConfig, directory: Path, overrides: list[str]) -> None:
 def _launch(config: DictConfig, directory: Path, overrides: list[str]) -> None:
     """Do a run of a sweep in its own process."""
     from aetrain.runs.request import RunRequest
-    from aetrain.storage.run_directory import RunDirectory
     from aetrain.sweeps.launch import run_isolated
 
     run_isolated(RunRequest(config, RunDirectory(directory), overrides, single=False))
@@ -205,7 +246,7 @@ def preprocess_argv(arguments: list[str]) -> list[str]:
     parsed = parser.parse_intermixed_args(arguments)
     if parsed.shell_completion:
         return arguments
-    flags = [argument for argument in arguments if argument not in parsed.overrides]
+    flags = [command_line.expand_config_dir(text) for text in arguments if text not in parsed.overrides]
     overrides = command_line.normalize(parsed.overrides)
     parsed_overrides = command_line.parse(overrides)
     command_line.forget_saved_options()

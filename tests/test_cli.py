@@ -4,21 +4,28 @@ import csv
 import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pytest
+import torch
 from command import Outcome, aetrain, command, everything_in, process
 from conftest import TINY
 
+from aetrain import __version__ as aetrain_version
 from aetrain import api
+from aetrain.config.errors import SigTerm
 from aetrain.config.overrides import MAX_NAME_LENGTH, list_in_name, name_in, run_name
 from aetrain.config.paths import groups
+from aetrain.runs.training_run import TrainingRun
+from aetrain.sweeps import launch
 
 LINEAR = (*TINY, "model=linear")
 
@@ -58,6 +65,15 @@ def metrics_of(run: Path) -> dict[str, object]:
 # --- Answers ----------------------------------------------------------------------------------------------------------
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from aetrain.cli import main; main()"
+
+
+def test_version_is_that_of_aetrain(tmp_path: Path) -> None:
+    expected = f"aetrain {aetrain_version} (hydra {hydra.__version__}, torch {torch.__version__.partition('+')[0]}"
+    for flags in (["--version"], ["-m", "--version", "model=vae"]):
+        outcome = run_cleanly(flags, tmp_path)
+        assert outcome.out.startswith(expected)
+        assert len(outcome.out.splitlines()) == 1
+    assert not everything_in(tmp_path)
 
 
 @pytest.mark.slow
@@ -339,8 +355,79 @@ def test_ctrl_c_leaves_a_run_that_can_be_loaded(tmp_path: Path) -> None:
         _, err = started.communicate(timeout=60)
     assert started.returncode == 130
     assert b"Traceback" not in err
+    assert err.endswith(b"aetrain resume=run\n")
     assert metrics_of(run)["status"] == "interrupted"
     assert api.load(run).config.epochs == 100000
+
+
+def continuing_command(outcome: Outcome, code: int) -> list[str]:
+    """Return the words of the command that an interrupted command prints at its end."""
+    assert outcome.code == code, outcome.err
+    introduction, command_line = outcome.err.splitlines()[-2:]
+    assert introduction == "aetrain: interrupted; this command continues:"
+    program, *arguments = shlex.split(command_line)
+    assert program == "aetrain"
+    return arguments
+
+
+@pytest.mark.parametrize(("signal_error", "code"), [(KeyboardInterrupt, 130), (SigTerm, 143)])
+def test_interrupted_run_prints_the_command_that_resumes_it(
+    signal_error: type[BaseException], code: int, tmp_path: Path
+) -> None:
+    arguments = [*LINEAR, "epochs=2", "hydra.run.dir=outputs/it's é, (1)"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingRun, "finish", raises(signal_error))
+        outcome = command(arguments, tmp_path)
+    resume = continuing_command(outcome, code)
+    assert resume == ["resume=outputs/it's é, (1)"]
+    run_cleanly(resume, tmp_path)
+    assert metrics_of(tmp_path / "outputs" / "it's é, (1)")["status"] == "finished"
+
+
+def raises(error: type[BaseException]) -> Callable[..., None]:
+    def stop(*_: object) -> None:
+        raise error
+
+    return stop
+
+
+def test_interrupted_run_of_another_user_is_resumed_with_the_trust_it_had(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingRun, "finish", raises(KeyboardInterrupt))
+        outcome = command([*LINEAR, "trust=true", "hydra.run.dir=run"], tmp_path)
+    assert continuing_command(outcome, 130) == ["resume=run", "trust=true"]
+
+
+def test_interruption_before_a_run_or_of_an_evaluation_prints_no_command(tmp_path: Path) -> None:
+    run = train_linear(tmp_path)
+    for name, arguments in (
+        ("aetrain.runs.train.load_data", [*LINEAR, "hydra.run.dir=new"]),
+        ("aetrain.modes.evaluate.evaluate_components", ["mode=eval", "run=run", "noise=gaussian"]),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(name, raises(KeyboardInterrupt))
+            outcome = command(arguments, tmp_path)
+        assert outcome.code == 130
+        assert "resume" not in outcome.err
+    assert not (tmp_path / "new").exists()
+    assert metrics_of(run)["status"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("directory", [[], ["hydra.sweep.dir=my sweep"]])
+def test_interrupted_sweep_prints_the_command_that_does_the_rest(directory: list[str], tmp_path: Path) -> None:
+    arguments = ["-m", *LINEAR, "model.code_dim=2,3", *directory]
+    with pytest.MonkeyPatch.context() as patch:
+        run_job = launch.run_isolated
+        patch.setattr(launch, "run_isolated", lambda r: (raises(SigTerm) if "=3" in str(r.run_dir) else run_job)(r))
+        outcome = command(arguments, tmp_path)
+    (sweep,) = (file.parent for file in tmp_path.rglob("multirun.yaml"))
+    continued = continuing_command(outcome, 143)
+    added = [] if directory else [f"hydra.sweep.dir={sweep.relative_to(tmp_path)}"]
+    assert continued == [*arguments, *added]
+    assert "is finished: nothing to do" in run_cleanly(continued, tmp_path).out
+    assert run_names(sweep) == {"model.code_dim=2", "model.code_dim=3"}
+    assert {row["status"] for row in table_rows(sweep).values()} == {"finished"}
 
 
 # --- Configs and components of the user -------------------------------------------------------------------------------

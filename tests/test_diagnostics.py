@@ -45,6 +45,7 @@ CAUSES = {
         "from 0.5 to 1",
         *("likelihood=gaussian", "likelihood.output=sigmoid", "dataset.scale=[-1,1]", "epochs=1"),
     ),
+    "the code is not sparse": ("sparsity leaves 32 of the code's 32 units", "sparsity=l1", "epochs=1"),
     "dead units": ("of the hidden units", "optimizer.lr=0.03", "epochs=2"),
     "saturated units": ("stay at an end", "model.activation=tanh", "optimizer.lr=1", "epochs=2"),
     "the code copies": (
@@ -63,7 +64,8 @@ GOOD_RUNS = {
     "wae": ("model=wae", "epochs=4"),
     "conv_unpool": ("model=conv_unpool", "epochs=5"),
     "denoising": ("noise=masking", "epochs=6"),
-    "sparse": ("sparsity=l1", "epochs=5"),
+    "sparse": ("sparsity=l1", "sparsity.weight=0.01", "model.code_activation=relu", "epochs=5"),
+    "topk": ("sparsity=topk", "epochs=5"),
 }
 
 

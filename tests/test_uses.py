@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -358,7 +359,8 @@ def test_pretraining_helps_with_few_labels(tiny: Callable[..., Path]) -> None:
 @pytest.mark.slow
 def test_search_finds_a_training_image_and_its_negative(tiny: Callable[..., Path], tmp_path: Path) -> None:
     directory = tiny()
-    pixels = components_of().dataset.load().train.pixels[17, 0].numpy()  # the run has the same images
+    train = components_of().dataset.load().train  # the run has the same images
+    pixels = train.pixels[17, 0].numpy()
     for name, query in {"same": pixels, "negative": 255 - pixels}.items():
         Image.fromarray(query).save(tmp_path / f"{name}.png")
         outcome = command(["mode=search", f"run={directory}", f"query={tmp_path}/{name}.png"], tmp_path)
@@ -366,6 +368,7 @@ def test_search_finds_a_training_image_and_its_negative(tiny: Callable[..., Path
         for features in ("code", "pixels"):
             first = outcome.out.split(f"nearest by {features}:")[1].splitlines()[2].split()
             assert first[0] == "17", outcome.out
+            assert first[1] == str(int(train.classes[17]))
             assert float(first[2]) < 0.01
         assert ("inverted, because" in outcome.out) == (name == "negative")
         with Image.open(directory / "search" / f"{name}.png") as sheet:
@@ -400,6 +403,17 @@ def test_a_query_is_inverted_only_where_the_borders_are_clear() -> None:
     ring = dark.clone()
     ring[:, :, 1:-1, 1:-1] = 200
     assert search.border_mean(ring) == 0
+
+
+def test_search_prints_the_names_of_classes() -> None:
+    pixels, labels = torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([1, 0])
+    named = Images(pixels, labels, ("T-shirt/top", "Bag"))
+    assert search.format_table(named, [1, 0], [0.5, 2]).split() == [
+        *("index", "class", "distance", "1", "T-shirt/top", "0.500", "0", "Bag", "2.000")
+    ]
+    assert len({len(line) for line in search.format_table(named, [1, 0], [0.5, 2]).splitlines()}) == 1
+    assert search.format_table(replace(named, class_names=()), [1], [0.5]).split()[-2:] == ["0", "0.500"]
+    assert "class" not in search.format_table(Images(pixels), [1], [0.5])
 
 
 def test_search_refuses_runs_without_square_images() -> None:

@@ -80,7 +80,7 @@ def _explain_one(error: BaseException) -> str | None:
         case RuntimeError() if type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool"):
             return (
                 "one of the launcher's worker processes was killed, which ended the sweep; a system that runs out of "
-                "memory kills processes\n  the same command continues with the remaining runs"
+                "memory kills processes\n  the same command with hydra.sweep.dir= (the sweep's directory) continues it"
             )
         case OSError() if (kind := re.match("Invalid loaded object type: (.*)", str(error))) is not None:
             return f"a config is a section with a line 'name: value' for each setting, but this one is a {kind[1]}"

@@ -1,6 +1,7 @@
 """The overrides of the command line: quote paths, name sequences of noise, parse, name runs by them."""
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -26,8 +28,10 @@ DEFAULT_NAME = "default"  # of a run that overrides nothing
 
 NOT_AN_OPTION = (int, float, dict, list, type(None))  # types of values that cannot name an option
 
-# Settings whose value is a path.
-PATHS = ("run", "query", "resume", "data_dir", "dataset.path", "hydra.run.dir", "hydra.sweep.dir", "mode.out")
+# Settings whose value is a path: of files that a command reads, or of a directory that it may create.
+INPUT_PATHS = ("run", "query", "resume", "data_dir", "dataset.path")
+OUTPUT_PATHS = ("hydra.run.dir", "hydra.sweep.dir", "mode.out")
+PATHS = (*INPUT_PATHS, *OUTPUT_PATHS)
 
 # Modes that read run directories as they are: they start from no run's config and need no torch.
 READERS = ("board", "report")
@@ -134,13 +138,59 @@ def normalize(overrides: Sequence[str]) -> list[str]:
 
 
 def _quote_path(text: str) -> str:
-    key, equals, value = text.partition("=")
-    if key in PATHS and equals and not value:  # a shell variable that is not set, as in run=$RUN
+    """Return an override of a path with `~` expanded, in quotes where Hydra would not read the path as it is.
+
+    A path may hold any character. Three things have a meaning: `~` at its start, `${`, which begins an interpolation,
+    and quotes around a path that does not exist. A comma separates the values of a sweep where the setting is one of
+    INPUT_PATHS, no file has the whole text as its name, and one has a part of it. The value `null` stays.
+    """
+    typed_key, equals, value = text.partition("=")
+    key = typed_key.lstrip("+")
+    if key not in PATHS or not equals:
+        return text
+    if not value:  # a shell variable that is not set, as in run=$RUN
         raise ConfigError(f"{key}= is empty: give a path, or leave it out")
-    plain = re.fullmatch(r"[\w./\\~:@$ -]*", value)
-    sweep = "," in value and not Path(value).exists()
-    quoted = value[:1] in "'\""
-    return text if key not in PATHS or plain or sweep or quoted else f"{key}={literal(value)}"
+    if not _is_utf8(value):  # the shell passes any bytes
+        raise ConfigError(f"{key}={value!a} is not text in UTF-8: rename the file or directory")
+    parts = value.split(",")
+    if key in INPUT_PATHS and len(parts) > 1 and not _exists(value) and any(map(_exists, parts)):
+        return f"{typed_key}={','.join(map(_quote_value, parts))}"
+    if key in INPUT_PATHS and re.fullmatch(r"(choice|shuffle|sort)\(.*\)", value) and not _exists(value):
+        return text
+    return f"{typed_key}={_quote_value(value)}"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(os.path.expanduser(path))
+
+
+def _quote_value(value: str) -> str:
+    """Return a path with `~` expanded, in quotes unless Hydra reads it as this very text without them."""
+    path = os.path.expanduser(value)
+    if not os.path.exists(path):
+        if value == "null":
+            return value
+        if value[:1] in "'\"":
+            return value[0] + os.path.expanduser(value[1:])
+    try:
+        is_plain = OverridesParser.create().parse_override(f"path={path}").value() == path
+    except HydraException:
+        is_plain = False
+    return path if is_plain else literal(path)
+
+
+def expand_config_dir(flag: str) -> str:
+    """Return a flag of the command with `~` expanded in `--config-dir=~/mine`, where no shell does so."""
+    name, equals, value = flag.partition("=")
+    return f"{name}={os.path.expanduser(value)}" if equals and name in ("--config-dir", "-cd") else flag
 
 
 def _name_sequences(text: str) -> str:
@@ -181,7 +231,7 @@ def literal(value: Any) -> str:
     """Return a value of a root setting in Hydra's override grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return str(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "\\'") + "'"
+    return str(value) if isinstance(value, int | float) else QuotedString(str(value), Quote.single).with_quotes()
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

@@ -73,6 +73,23 @@ def _default_options() -> dict[str, str]:
 
 
 @cache
+def experiment_options(experiment: str) -> dict[str, str]:
+    """Return the options of other groups that one of the project's experiments chooses; none for other experiments."""
+    from omegaconf import OmegaConf
+
+    if experiment not in groups()["experiment"]:
+        return {}
+    defaults = _as_dict(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "experiment" / f"{experiment}.yaml")))
+    options: dict[str, str] = {}
+    for entry in defaults.get("defaults", []):
+        if isinstance(entry, str):  # another experiment, from which this one inherits, or _self_
+            options |= experiment_options(entry)
+        else:
+            options |= {key.rpartition("/")[2]: option for key, option in entry.items() if isinstance(option, str)}
+    return options
+
+
+@cache
 def group_settings() -> dict[str, list[str]]:
     """Return the settings inside groups and the options that have them: {"noise.p": ["noise=masking", ...], ...}."""
     settings: dict[str, list[str]] = {}

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
+FIGURE_FORMATS = ("png", "svg", "pdf")
+
 Node = Mapping[str, Any]  # a section of a config as plain data: a component has `_target_` in it
 
 
@@ -89,6 +91,26 @@ class Settings:
             raise ValueError(f"ema={self.ema} is out of range: use a decay between 0 and 1 such as 0.999, or null")
         if self.accumulate_grad_batches < 1:
             raise ValueError(f"accumulate_grad_batches={self.accumulate_grad_batches} is too small: use 1 or more")
+        self._check_figure_formats()
+
+    def _check_figure_formats(self) -> None:
+        unknown = [name for name in self.figure_formats if name not in FIGURE_FORMATS]
+        if unknown or not self.figure_formats:
+            value = self.views["format"]
+            shown = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
+            choices = ", ".join(FIGURE_FORMATS)
+            raise ValueError(f"views.format={shown} is not a format of figures: use {choices}, or a list of them")
+
+    @property
+    def figure_formats(self) -> list[Any]:
+        """The formats of the figures that a run writes at its end, without repetitions."""
+        formats = self.views.get("format", FIGURE_FORMATS[0])
+        return list(dict.fromkeys(formats)) if isinstance(formats, list) else [formats]
+
+    @property
+    def view_names(self) -> list[str]:
+        """The names of the views: all in the group `views` but its setting `format`."""
+        return [name for name in self.views if name != "format"]
 
     def select(self, key: str) -> Any:
         """Return the value at a dotted key such as `optimizer.lr`; None where there is none."""

@@ -28,6 +28,7 @@ BUILDER_ARGUMENTS = {
     "optimizer": ("params",),
 }
 
+SETTINGS_IN_LISTS = ("views.format",)  # settings, not components, in the sections below
 COMPONENT_LISTS = ("measures", "model.penalties", "penalty", "views")  # sections with one component per name
 
 
@@ -84,7 +85,7 @@ def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -
         settings = {k: v for k, v in node.items() if k not in ("_target_", "_partial_", *extra)}
         yield from _problems_of_signature(key, settings, target, extra, BUILDER_ARGUMENTS.get(key, ()))
     for name, child in node.items():
-        if child is None and key in COMPONENT_LISTS:
+        if child is None and key in COMPONENT_LISTS and f"{key}.{name}" not in SETTINGS_IN_LISTS:
             yield f"{key}.{name}=null is no component: use ~{key}.{name} to leave it out"
             continue
         if not isinstance(name, str) or not name or "." in name:

@@ -145,9 +145,8 @@ class Folder(UserDataset):
 
     def _cut_test_images(self, files: list[File], folder: Path | None) -> tuple[list[File], list[File]]:
         """Return training and test images out of `files`, which are those of the folder `train` or of all folders."""
-        if len(files) < 2:
-            number = "only 1 image" if files else "no images"
-            raise ValueError(f"path={self.path!r}: {number} there, 2 are needed to train and to test; {ADVICE}")
+        if not files:
+            raise ValueError(f"path={self.path!r}: no images there; {ADVICE}")
         count = test_count(len(files), self.test_fraction)
         if folder is not None:
             self.add_conversion(

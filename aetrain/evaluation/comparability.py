@@ -7,7 +7,7 @@ from typing import Any
 from aetrain.evaluation.metric_names import find_pattern, name_of
 
 # Settings of a data set that change neither the test images nor their pixels in [0, 1].
-TRAINING_SETTINGS = ("dataset.validation", "dataset.train_classes", "dataset.scale")
+TRAINING_SETTINGS = ("dataset.subset", "dataset.validation", "dataset.train_classes", "dataset.scale")
 
 # Negative log-likelihoods are densities of pixels in [0, 1] (Gaussian) or probabilities of black and white pixels
 # (Bernoulli), which have no common unit. Other variances, outputs and scales of pixels do not change the unit.
@@ -69,7 +69,9 @@ def _decisive_settings(tag: str, settings: Settings) -> dict[str, Any]:
         tests.append(_is_noise)
     elif pattern := find_pattern(name, MEASURES):
         tests.append(_is_setting_of(MEASURES[pattern]))
-    return {key: value for key, value in settings.items() if any(test(key) for test in tests)}
+    # A setting that an earlier version did not have is as good as null.
+    known = {key: value for key, value in settings.items() if value is not None}
+    return {key: value for key, value in known.items() if any(test(key) for test in tests)}
 
 
 def _changes_test_images(key: str) -> bool:

@@ -19,6 +19,7 @@ class Bottleneck(nn.Module, ABC):
 
     emits: type[Code] = Code
     num_codewords: int | None = None  # in the codebook, where there is one
+    linear: bool = False  # whether the code, or its mean, is an affine function of the features
 
     def __init__(self, in_features: int, code_dim: int) -> None:
         super().__init__()
@@ -56,6 +57,8 @@ class Bottleneck(nn.Module, ABC):
 class Deterministic(Bottleneck):
     """z = W features + b."""
 
+    linear = True
+
     def forward(self, features: Tensor) -> Code:
         """Return the code of features [B, F]."""
         return Code(z=self.project(features))
@@ -65,6 +68,7 @@ class Gaussian(Bottleneck):
     """z ~ N(mean, exp(log_var)) by reparameterisation (Kingma & Welling 2014, section 2.4, arXiv:1312.6114)."""
 
     emits = GaussianCode
+    linear = True
 
     def __init__(self, in_features: int, code_dim: int) -> None:
         super().__init__(in_features, code_dim)
@@ -87,6 +91,8 @@ class DeterministicWithPrior(Bottleneck):
     The bottleneck itself imposes nothing on z. Without such a penalty, the decoder cannot decode draws from the prior.
     """
 
+    linear = True
+
     def forward(self, features: Tensor) -> Code:
         """Return the code of features [B, F]."""
         return Code(z=self.project(features))
@@ -94,6 +100,11 @@ class DeterministicWithPrior(Bottleneck):
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Return draws [count, D] from N(0, I)."""
         return self.standard_normal(count, generator)
+
+
+def nearest_multiple(number: int, factor: int) -> int:
+    """Return the multiple of `factor`, at least `factor` itself, that is nearest to `number`."""
+    return max(round(number / factor), 1) * factor
 
 
 class Quantized(Bottleneck, AfterStepHook):
@@ -118,7 +129,7 @@ class Quantized(Bottleneck, AfterStepHook):
         if groups < 1 or code_dim % groups:
             raise ValueError(
                 f"model.code_dim={code_dim} cannot be split into model.bottleneck.groups={groups} of equal size: "
-                "make one a multiple of the other"
+                f"make one a multiple of the other, such as model.code_dim={nearest_multiple(code_dim, max(groups, 1))}"
             )
         for name, value in (("num_codewords", num_codewords), ("reset_after", reset_after)):
             if value < 1:

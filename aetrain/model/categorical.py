@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.model.bottlenecks import Bottleneck
+from aetrain.model.bottlenecks import Bottleneck, nearest_multiple
 from aetrain.model.codes import RandomCode
 from aetrain.model.layers import Scheduled
 
@@ -84,7 +84,8 @@ class Categorical(Bottleneck, Scheduled):
         if categories < 2 or code_dim % categories:
             raise ValueError(
                 f"model.code_dim={code_dim} cannot be split into groups of model.bottleneck.categories={categories}: "
-                "use 2 or more categories and a multiple of them"
+                "use 2 or more categories and a multiple of them, such as "
+                f"model.code_dim={nearest_multiple(code_dim, max(categories, 2))}"
             )
         if not 0 < final_temperature <= temperature:
             raise ValueError(

@@ -129,7 +129,9 @@ def lstm(
     Raise ValueError where `hidden` is empty or has a width below 1.
     """
     if not hidden or min(hidden) < 1:
-        raise ValueError(f"hidden={list(hidden)} must name 1 or more units for at least one LSTM")
+        raise ValueError(
+            f"hidden={list(hidden)} must name 1 or more units for at least one LSTM, such as model.hidden=[128]"
+        )
     encoder = LSTMEncoder(image_shape, hidden)
     code_layer = bottleneck(encoder.num_features, code_dim)
     decoder = LSTMDecoder(image_shape, code_dim, list(reversed(hidden)))

@@ -12,6 +12,7 @@ from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import parse_assignments
 from aetrain.evaluation.finding import Finding
 from aetrain.storage.descriptions import read_descriptions
+from aetrain.storage.old_metrics import upgrade_lines
 from aetrain.storage.run_directory import RunDirectory, flatten
 from aetrain.storage.saved_config import saved_config
 
@@ -81,9 +82,9 @@ def _read_run(path: Path, folder: Path, page_folder: Path) -> RunSummary:
         cause=damage or str(metrics.get("cause", "")),
         settings=settings,
         overrides=parse_assignments(run_dir.overrides()),
-        metrics=_finite_numbers(metrics),
+        metrics=upgrade_lines([_finite_numbers(metrics)], path)[0],
         descriptions=read_descriptions(path),
-        history=_read_history(path / "history.jsonl"),
+        history=upgrade_lines(_read_history(path / "history.jsonl"), path),
         diagnosed=(path / "findings.json").is_file(),
         findings=_read_findings(path / "findings.json"),
         pictures={file.stem: file for file in sorted(path.glob("figures/*.png")) if file.is_file()},

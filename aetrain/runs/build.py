@@ -67,7 +67,7 @@ def build(settings: Settings) -> Components:
     noise: Noise = _make(settings, "noise")
     sparsity: Sparsity = _make(settings, "sparsity")
     pretrain: Pretrain = _make(settings, "pretrain")
-    views = {name: _make(settings, f"views.{name}") for name in settings.views}
+    views = {name: _make(settings, f"views.{name}") for name in settings.view_names}
     measures: dict[str, Measure] = {name: _make(settings, f"measures.{name}") for name in settings.measures}
     _check_augment(augment, dataset)
 
@@ -147,6 +147,7 @@ def _code_activation_argument(node: Mapping[str, Any], code_activation: str | No
 def _make_penalties(settings: Settings, model: Autoencoder, sparsity: Sparsity) -> dict[str, Penalty]:
     """Build the penalties of the model itself, of the group `penalty` and of the sparsity, by name."""
     own = settings.model.get("penalties") or {}
+    _check_penalty_targets(settings, own)
     _check_penalty_names(settings.penalty, own, sparsity)
     penalties = {name: _make_penalty(settings, f"model.penalties.{name}", model) for name in own}
     for name in settings.penalty:
@@ -158,14 +159,27 @@ def _make_penalties(settings: Settings, model: Autoencoder, sparsity: Sparsity) 
 def _make_penalty(settings: Settings, key: str, model: Autoencoder) -> Penalty:
     """Build the penalty at a dotted key; one that asks for `code_dim` gets the model's."""
     node = settings.select(key)
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        # Such as an experiment's setting of a penalty that another model or option has.
-        owner = "this model has no such penalty of its own" if key.startswith("model.") else "penalty= does not name it"
-        raise ConfigError(f"{key} has no _target_: {owner}")
     parameters = inspect.signature(locate(node["_target_"])).parameters
     arguments = {"code_dim": model.code_dim} if "code_dim" in parameters else {}
     penalty: Penalty = _make(settings, key, **arguments)
     return penalty
+
+
+def _check_penalty_targets(settings: Settings, own: Mapping[str, Any]) -> None:
+    """Raise ConfigError for all settings of penalties that the model does not have or `penalty=` does not name."""
+    problems = []
+    for section, nodes, reason in (
+        ("model.penalties", own, "this model has no such penalty of its own"),
+        ("penalty", settings.penalty, "penalty= does not name it"),
+    ):
+        void = [f"{section}.{name}" for name, node in nodes.items() if not _is_component(node)]
+        problems += [f"{key} has no _target_: {reason}; leave it out with ~{key}" for key in void]
+    if problems:
+        raise ConfigError("\n  ".join(problems))
+
+
+def _is_component(node: Any) -> bool:
+    return isinstance(node, Mapping) and "_target_" in node
 
 
 def _check_penalty_names(penalties: Mapping[str, Any], own: Mapping[str, Any], sparsity: Sparsity) -> None:

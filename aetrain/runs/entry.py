@@ -54,10 +54,11 @@ def check(config: DictConfig, overrides: Sequence[str]) -> Settings:
     that this user has signed sets trust=true where its config is read (`start_from_run`).
     """
     if any(text.startswith(("experiment=", "+experiment=")) for text in overrides):
-        from aetrain.config.experiment_overrides import drop_void_settings
+        from aetrain.config.experiment_overrides import drop_void_settings, refuse_void_parts
 
         upgrade_composed(config, overrides)
         drop_void_settings(config, overrides)
+        refuse_void_parts(config, overrides)
     try:
         return _validated(config, overrides)
     except ConfigError:

@@ -15,22 +15,29 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError, error_context
-from aetrain.config.hparams import hparams, trial_digest
+from aetrain.config.hparams import hparams, run_caption, trial_digest
 from aetrain.config.settings import Settings
+from aetrain.data.digests import DataDigests
 from aetrain.data.images import Batches, Splits
 from aetrain.evaluation.console import epoch_line, metrics_table
 from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
+from aetrain.evaluation.sparsity_goal import sparsity_goal
+from aetrain.objective.objective import loss_constants, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
+from aetrain.runs.run_data import write_files
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
+from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
+from aetrain.views.annotations import FigureOptions
 from aetrain.views.context import context_factory
+from aetrain.views.learning_curves import save_learning_curves
 from aetrain.views.tensorboard import TensorBoardWriter
 from aetrain.views.tensorboard_link import tensorboard_command, tensorboard_link
 from aetrain.views.thumbnail_strip import write_thumbnail_strip
@@ -51,30 +58,39 @@ def reporting_disk_errors(run_dir: RunDirectory) -> Iterator[None]:
 class TrainingRun:
     """A run from the checkpoint in its directory, which must be claimed, or from the start."""
 
-    def __init__(self, request: RunRequest, settings: Settings, components: Components, splits: Splits) -> None:
+    def __init__(
+        self, request: RunRequest, settings: Settings, components: Components, splits: Splits, data: DataDigests
+    ) -> None:
         model, prepare = components.model, components.dataset.prepare
         self.request = request
         self.run_dir = request.run_dir
         self.settings = settings
         self.components = components
         self.config_yaml = OmegaConf.to_yaml(request.config)
+        self.data = data
         self.batches = Batches(splits.train, settings.batch_size, prepare)
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
-        context = context_factory(model, held_out, prepare, components.noise)
+        context = context_factory(model, held_out, prepare, components.noise, split=self.held_out_name)
         self.descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
-        self.tensorboard = TensorBoardWriter(self.run_dir.path, components.views, context, self.descriptions)
+        self.tensorboard = TensorBoardWriter(
+            self.run_dir.path, components.views, context, self.descriptions, self._figure_options
+        )
         self.training_state = checkpoint.TrainingState(
             components.objective, components.optimizers, components.weight_average
         )
         self.state = TrainState(model, settings.seed, settings.epochs)
         self.saved = self._load_checkpoint()
         self.journal = [*self.saved.journal] if self.saved else []
+        self.nll_constant = {NLL_CONSTANT: loss_constants(model)["nll"]}
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.start_time = time.perf_counter()
+        write_files(self.run_dir.path, data)
         self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
         counts = (self.run_dir, self.num_parameters, len(splits.train), components.device)
         log.info("%s: %d weights, %d training images, %s", *counts)
+        for text in sparsity_goal(model, components.objective.penalties, flatten_settings(settings)).warnings():
+            log.warning("%s", text)
 
     def _load_checkpoint(self) -> checkpoint.Progress | None:
         """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""
@@ -89,6 +105,10 @@ class TrainingRun:
             )
         self.state.epoch = saved.epoch
         return saved
+
+    def _figure_options(self, epoch: int) -> FigureOptions:
+        caption = run_caption(self.request.overrides, epoch, self.settings.seed)
+        return FigureOptions(caption, self.settings.figure_formats)
 
     @contextmanager
     def event_file(self) -> Iterator[None]:
@@ -120,7 +140,7 @@ class TrainingRun:
 
     def _record_pretraining(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch of pretraining in the journal and the event file."""
-        self.journal.append({"epoch": epoch, **metrics})
+        self.journal.append({"epoch": epoch, **metrics, **self.nll_constant})
         self.tensorboard.add_scalars(epoch, metrics)
 
     @contextmanager
@@ -146,12 +166,13 @@ class TrainingRun:
             progress,
             self.config_yaml,
             self.request.overrides,
+            self.data.splits,
         )
 
     def show(self, state: TrainState) -> None:
         """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""
         metrics = self._evaluate_epoch(state)
-        line = {"epoch": state.epoch, **metrics, "seconds": round(state.seconds, 4)}
+        line = {"epoch": state.epoch, **metrics, **self.nll_constant, "seconds": round(state.seconds, 4)}
         self.journal.append(line)
         self.run_dir.append_history(line)
         self.tensorboard.add_scalars(state.epoch, metrics)
@@ -161,7 +182,7 @@ class TrainingRun:
     def _evaluate_epoch(self, state: TrainState) -> Metrics:
         """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""
         model = self.components.model.eval()
-        metrics = {f"train/{name}": value for name, value in state.metrics.items()}
+        metrics = {f"train/{name}": value for name, value in recorded_losses(model, state.metrics).items()}
         if all(map(math.isfinite, metrics.values())):
             held_out = self.evaluator.evaluate_epoch(model, self.components.objective)
             metrics |= {f"{self.held_out_name}/{name}": value for name, value in held_out.items()}
@@ -180,12 +201,15 @@ class TrainingRun:
         `metrics` are the standard metrics of the trained model and its measures.
         """
         run_dir, state = self.run_dir, self.state
-        settings = flatten({item.name: getattr(self.settings, item.name) for item in fields(self.settings)})
+        settings = flatten_settings(self.settings)
         findings = self._diagnose(metrics, settings)
         if lines := run_dir.history()[1:]:
             metrics["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
         if self.components.views:
-            write_thumbnail_strip(self.tensorboard.make_context(state.epoch), run_dir.path / "figures" / "strip")
+            figures = run_dir.path / "figures"
+            write_thumbnail_strip(self.tensorboard.make_context(state.epoch), figures / "strip")
+            options = self._figure_options(state.epoch)
+            save_learning_curves(run_dir.history(), self.descriptions, figures / "curves", options)
         self._close_event_file(metrics, findings, settings)
         run_dir.write_findings([asdict(finding) for finding in findings])
         tags = [tag for line in run_dir.history() for tag in line if "/" in tag]
@@ -196,6 +220,7 @@ class TrainingRun:
             "epochs": state.epoch,
             "weights": self.num_parameters,
             "seconds": round(time.perf_counter() - self.start_time, 3),
+            **self.nll_constant,
             **metrics,
         }
         run_dir.write_metrics(content)
@@ -206,13 +231,15 @@ class TrainingRun:
         by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
         largest_byte = int(self.batches.pixels.max())
         history = self.run_dir.history()
-        return diagnose(diagnostic_inputs(self.components.model, by_name, history, settings, largest_byte))
+        model, penalties = self.components.model, self.components.objective.penalties
+        return diagnose(diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte))
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""
         text = "\n".join(f"- **{finding.what}**: {finding.evidence}; {finding.remedy}" for finding in findings)
         self.tensorboard.add_note("diagnostics", text or "No findings.")
-        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, trial_digest(settings))
+        trial = trial_digest(settings, self.data.splits)
+        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, trial)
 
     def _log_result(self, metrics: Metrics, descriptions: Mapping[str, str], findings: Sequence[Finding]) -> None:
         log.info("%s", metrics_table(metrics, descriptions))
@@ -226,16 +253,21 @@ class TrainingRun:
             )
 
 
+def flatten_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings of a run by dotted name."""
+    return flatten({item.name: getattr(settings, item.name) for item in fields(settings)})
+
+
 def _is_training_epoch(line: checkpoint.JournalLine) -> bool:
     """Return whether a line of the journal is an epoch of training, not of pretraining."""
     return "seconds" in line
 
 
 def _curves(journal: Sequence[checkpoint.JournalLine]) -> list[tuple[int, dict[str, float]]]:
-    """Return the epochs of a journal, each with its metrics by tag, timings excluded."""
+    """Return the epochs of a journal, each with its metrics by tag, without timings."""
     curves = []
     for line in journal:
-        metrics = {tag: value for tag, value in line.items() if tag not in ("epoch", *TIMING_METRICS)}
+        metrics = {tag: value for tag, value in line.items() if "/" in tag and tag not in TIMING_METRICS}
         curves.append((line["epoch"], metrics))
     return curves
 

@@ -231,7 +231,7 @@ def data_is_as_published(context: CheckContext) -> str:
     checked = ["digits"]
     for name in ("MNIST", "FashionMNIST"):
         for archive, published in getattr(torchvision.datasets, name).resources:
-            file = Path(context.data_dir) / name / "raw" / archive
+            file = Path(context.data_dir).expanduser() / name / "raw" / archive
             if file.is_file():
                 md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
                 expect(md5 == published, f"{file} has MD5 {md5}, published {published}")

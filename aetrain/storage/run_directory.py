@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from aetrain.config.renames import upgrade_overrides
 from aetrain.config.settings import role_of
 from aetrain.storage import atomic, locks, trust
 from aetrain.storage.checkpoint_state import latest_state
+from aetrain.storage.old_metrics import upgrade_lines
 from aetrain.storage.saved_config import saved_config
 
 log = logging.getLogger("aetrain")
@@ -55,7 +57,7 @@ class RunDirectory:
     @property
     def status(self) -> str:
         """`finished`, `failed`, `interrupted`, `running`, or `new` where no run has begun."""
-        status = self.metrics().get("status")
+        status = self._read_metrics().get("status")
         if status is not None:
             return str(status)
         begun = (self.path / ".hydra" / "config.yaml").is_file() or latest_state(self.path) is not None
@@ -63,6 +65,10 @@ class RunDirectory:
 
     def metrics(self) -> dict[str, Any]:
         """Return the content of metrics.json; empty where there is none or it is damaged."""
+        return upgrade_lines([self._read_metrics()], self.path)[0]
+
+    def _read_metrics(self) -> dict[str, Any]:
+        """Return the content of metrics.json as it was written, also by an earlier version."""
         try:
             metrics = json.loads((self.path / "metrics.json").read_text())
         except (OSError, ValueError):
@@ -95,7 +101,7 @@ class RunDirectory:
         An unfinished run without a checkpoint does not count: nothing would be lost.
         """
         has_checkpoint = any(self.path.glob("checkpoint*/state.json"))
-        if not has_checkpoint and self.metrics().get("status") != "finished":
+        if not has_checkpoint and self.status != "finished":
             return
         here, there = flatten(OmegaConf.to_container(config)), flatten(saved_config(self.path))
         differences = [
@@ -204,7 +210,7 @@ class RunDirectory:
                 lines.append(json.loads(line))
             except ValueError:
                 break
-        return lines
+        return upgrade_lines(lines, self.path)
 
     def write_history(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Replace history.jsonl, as when a run is resumed from before its end."""
@@ -220,8 +226,8 @@ class RunDirectory:
             if error.errno not in WRITE_ERRORS or elsewhere:
                 raise
             raise ConfigError(
-                f"{self} cannot be written to: {error.strerror}; files written before are kept, and the same command "
-                "resumes the run once the directory can be written to"
+                f"{self} cannot be written to: {error.strerror}; files written before are kept, and "
+                f"{resume_command(self.path)} continues a training once the directory can be written to"
             ) from error
 
     @contextmanager
@@ -253,3 +259,8 @@ def display_path(path: Path) -> str:
     """Return a path as a person would type it: relative where it is below the working directory."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def resume_command(path: Path) -> str:
+    """Return the shell command that continues the training in a run directory."""
+    return shlex.join(["aetrain", f"resume={display_path(path)}"])

@@ -8,6 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aetrain.views.annotations import (
+    BLACK_WHITE,
+    Annotations,
+    KeyEntry,
+    PlacedText,
+    Sheet,
+    write_texts,
+)
 from aetrain.views.context import Norm, ViewContext
 from aetrain.views.render import (
     DEAD_COLOUR,
@@ -20,13 +28,12 @@ from aetrain.views.render import (
     to_pil_images,
 )
 from aetrain.views.unit_activations import UnitActivations, by_unit
-from aetrain.views.units import frame_colours, shade
+from aetrain.views.units import frame_colours, layer_name, shade
 from aetrain.views.view import Picture, PictureSet, check_positive
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 TILE_SIDE = 84  # of a picture, in pixels: 3 x MNIST's 28
 GAP = 6  # between tiles, in pixels
@@ -36,6 +43,16 @@ LABEL_MARGIN = 12  # right of the labels, in pixels
 HISTOGRAM_WIDTH = 168  # in pixels
 HEADING_HEIGHT = 38  # in pixels
 FONT_SIZE = 27  # TensorBoard shows a third of it
+FIGURE_FONT_SIZE = 20
+SHADES = (
+    "ink that lowers the activation, or that the unit removes",
+    "no effect",
+    "ink that raises the activation, or that the unit adds",
+)
+NOTE = (
+    "Left: the number of the unit, the images or places at which it fires, and its state. Right: the distribution of "
+    "its activations, with square roots as heights; the numbers above are the ends of the axis."
+)
 LINE_WIDTH = 3
 LINE_COLOUR: RGB = (225, 225, 225)  # of the axes of histograms
 BINS = 28  # of a histogram
@@ -61,7 +78,7 @@ class Column:
 @final
 @dataclass(frozen=True)
 class Atlas:
-    """For each layer a page, with a row for each of the first `count` units, which are the same at every step.
+    """For each layer a page, with a row for each of `count` units (`ViewContext.select_units`).
 
     - Its number, its firing rate, and its state: dead (red: no image changes it) or saturated (blue: nearly always
       close to a bound of its range).
@@ -77,6 +94,8 @@ class Atlas:
         "One row per unit: its state, the input that activates it most, its effect, its best images, its activations."
     )
 
+    selects_units: ClassVar[bool] = True
+
     count: int = 12
     images: int = 5
     limit: float = 0.9
@@ -86,39 +105,47 @@ class Atlas:
         check_positive(count=self.count, images=self.images, limit=self.limit)
 
     def __call__(self, context: ViewContext) -> PictureSet:
-        return PictureSet({name: Picture(self._page(context, layer)) for name, layer in context.activations.items()})
+        pictures = {}
+        for name, activations in context.activations.items():
+            selection = context.select_units(activations.tap, self.count)
+            pixels, sheet = self._page(context, activations, selection.units)
+            annotations = Annotations(
+                f"Atlas of the units of {layer_name(name)}",
+                key_title="input and effect",
+                key=[KeyEntry(colour, text) for colour, text in zip(BLACK_WHITE, SHADES, strict=True)],
+                note=f"{NOTE} Shown: {selection.describe()}.",
+            )
+            pictures[name] = Picture(pixels, annotations, sheet, selection)
+        return PictureSet(pictures)
 
-    def _page(self, context: ViewContext, activations: UnitActivations) -> Tensor:
-        """Return the page [1 or 3, H, W] of a layer, uint8."""
+    def _page(self, context: ViewContext, activations: UnitActivations, units: Tensor) -> tuple[Tensor, Sheet]:
+        """Return the page [1 or 3, H, W] of a layer, uint8, and the same without its texts as a sheet."""
         from PIL import Image, ImageDraw, ImageFont
 
-        units = torch.arange(min(self.count, activations.values.shape[1]), device=context.x.device)
         columns = self._columns(context, activations, units)
         histograms_left = LABEL_WIDTH + sum(column.width for column in columns)
         size = (histograms_left + HISTOGRAM_WIDTH, HEADING_HEIGHT + len(units) * STEP)
         page = Image.new("RGB", size, PAPER)
         draw, font = ImageDraw.Draw(page), ImageFont.load_default(FONT_SIZE)
 
-        left = LABEL_WIDTH
+        left, texts = LABEL_WIDTH, label_texts(activations, units)
         dead = activations.dead[units].tolist()
         for column in columns:
-            draw.text((left, HEADING_HEIGHT / 2), column.heading, fill=INK, font=font, anchor="lm")
+            texts.append(heading(column.heading, left))
             # The images of a dead unit would be arbitrary.
             hidden = dead if column.heading == BEST_IMAGES else [False] * len(units)
             paste_tiles(page, column.tiles, hidden, left)
             left += column.width
-        draw_histograms(draw, font, activations, units, histograms_left)
-        draw_labels(draw, font, activations, units)
-
+        texts += draw_histograms(draw, activations, units, histograms_left)
         is_grey = context.x.shape[1] != 3 and not any(frame_colours(activations, units))
-        if is_grey:  # a smaller file
-            page = page.convert("L")
-        return bytes_to_picture(page.tobytes(), (page.height, page.width, 1 if is_grey else 3))
+        sheet = Sheet(page_pixels(page, is_grey), texts)
+        write_texts(draw, font, texts)
+        return page_pixels(page, is_grey), sheet
 
     def _columns(self, context: ViewContext, activations: UnitActivations, units: Tensor) -> list[Column]:
         """Return the columns of pictures; the first is missing where the units have no gradient."""
         columns = []
-        inputs = context.max_activating_input(activations.tap, self.count, self.norm)
+        inputs = context.max_activating_input(activations.tap, units, self.norm)
         if inputs is not None:
             columns.append(Column("input", shade(inputs, self.limit)[:, None]))
         effect = crop_changes(context.single_unit_effect(activations.tap, units))
@@ -136,15 +163,26 @@ def paste_tiles(page: "Image", tiles: Tensor, hidden: Sequence[bool], left: int)
             page.paste(tile, (left + column * STEP, HEADING_HEIGHT + row * STEP))
 
 
-def draw_histograms(
-    draw: "ImageDraw", font: "FreeTypeFont | ImageFont", activations: UnitActivations, units: Tensor, left: int
-) -> None:
-    """Draw the histogram of each unit's activations in the last column, which begins at pixel `left`."""
+def page_pixels(page: "Image", is_grey: bool) -> Tensor:
+    """Return the pixels of a page, uint8: [1, H, W] for a grey one, whose file is smaller, else [3, H, W]."""
+    if is_grey:
+        page = page.convert("L")
+    return bytes_to_picture(page.tobytes(), (page.height, page.width, 1 if is_grey else 3))
+
+
+def heading(text: str, x: float, anchor: str = "lm") -> PlacedText:
+    """Return the heading of a column."""
+    return PlacedText(x, HEADING_HEIGHT / 2, text, anchor, size=FIGURE_FONT_SIZE)
+
+
+def draw_histograms(draw: "ImageDraw", activations: UnitActivations, units: Tensor, left: int) -> list[PlacedText]:
+    """Draw the histogram of each unit's activations in the last column, which begins at pixel `left`.
+
+    Return the lowest and the highest value of the common scale as texts.
+    """
     heights, low, high = compute_histograms(activations, units)
     right = left + HISTOGRAM_WIDTH
     zero = left + (0 - low) / (high - low) * HISTOGRAM_WIDTH
-    draw.text((left, HEADING_HEIGHT / 2), f"{low:.2g}", fill=INK, font=font, anchor="lm")
-    draw.text((right - GAP, HEADING_HEIGHT / 2), f"{high:.2g}", fill=INK, font=font, anchor="rm")
     for row, bars in enumerate(heights.tolist()):
         top = HEADING_HEIGHT + row * STEP
         bottom = top + TILE_SIDE
@@ -155,21 +193,21 @@ def draw_histograms(
             if height > 0:
                 x = left + number * HISTOGRAM_WIDTH / BINS
                 draw.rectangle((x, bottom - height * TILE_SIDE, x + HISTOGRAM_WIDTH / BINS, bottom), fill=INK)
+    return [heading(f"{low:.2g}", left), heading(f"{high:.2g}", right - GAP, "rm")]
 
 
-def draw_labels(
-    draw: "ImageDraw", font: "FreeTypeFont | ImageFont", activations: UnitActivations, units: Tensor
-) -> None:
-    """Draw the number, the firing rate and the state of each unit in the first column."""
+def label_texts(activations: UnitActivations, units: Tensor) -> list[PlacedText]:
+    """Return the number, the firing rate and the state of each unit as texts in the first column."""
     states = {DEAD_COLOUR: "dead", SATURATED_COLOUR: "saturated"}
-    right = LABEL_WIDTH - LABEL_MARGIN
+    right, size, texts = LABEL_WIDTH - LABEL_MARGIN, FIGURE_FONT_SIZE, []
     for row, (unit, colour) in enumerate(zip(units.tolist(), frame_colours(activations, units), strict=True)):
         top = HEADING_HEIGHT + row * STEP
         rate = format_rate(float(activations.rate[unit]))
-        draw.text((right, top + 14), str(unit + 1), fill=colour or INK, font=font, anchor="rm")
-        draw.text((right, top + 43), rate, fill=INK, font=font, anchor="rm")
+        texts.append(PlacedText(right, top + 14, str(unit + 1), "rm", colour or INK, size))
+        texts.append(PlacedText(right, top + 43, rate, "rm", INK, size))
         if colour is not None:
-            draw.text((right, top + 71), states[colour], fill=colour, font=font, anchor="rm")
+            texts.append(PlacedText(right, top + 71, states[colour], "rm", colour, size, right))
+    return texts
 
 
 def crop_changes(changes: Tensor) -> Tensor:

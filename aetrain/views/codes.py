@@ -7,12 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aetrain.views.annotations import Annotations, PointCloud, pixel_key
 from aetrain.views.context import SEED, ViewContext
-from aetrain.views.render import TILE_WIDTH, grid
+from aetrain.views.render import TILE_WIDTH
 from aetrain.views.scatter import scatter
-from aetrain.views.view import Picture, check_positive
+from aetrain.views.view import Picture, check_positive, grid_picture
 
 COARSE_SIDE = 8  # pixels of the shrunk images whose principal plane orients the map
+PLANE_NOTE = (
+    "The principal plane is that of the first two principal components of the codes, rotated to match the same plane "
+    "of the pixels."
+)
 JITTER = 0.7  # share of the distance between two classes' lines over which the points of a class spread
 
 
@@ -41,9 +46,25 @@ class CodeMap:
         labels = None if context.labels is None else context.labels[: self.count]
         if z.shape[1] == 1:
             points = torch.cat([z, spread_by_class(z, labels)], dim=1)
-            return Picture(scatter(points, labels, y_ticks=False, class_name=context.class_name))
-        origin, axes = code_plane(context, self.count)
-        return Picture(scatter((z.to(torch.float64) - origin) @ axes, labels, class_name=context.class_name))
+            pixels = scatter(points, labels, y_ticks=False, class_name=context.class_name)
+        else:
+            origin, axes = code_plane(context, self.count)
+            points = (z.to(torch.float64) - origin) @ axes
+            pixels = scatter(points, labels, class_name=context.class_name)
+        classes = [] if labels is None else labels.unique().tolist()
+        cloud = PointCloud(points, labels, [*map(context.class_name, classes)], has_y_ticks=z.shape[1] > 1)
+        return Picture(pixels, self._annotations(context, len(z), z.shape[1]), cloud)
+
+    def _annotations(self, context: ViewContext, num_codes: int, num_units: int) -> Annotations:
+        note = "A point is the code of an image. The outermost points are drawn on the frame."
+        title = f"Codes of {num_codes:,} {context.split} images"
+        match num_units:
+            case 1:
+                return Annotations(title, "unit 1", note="The height has no meaning: it separates points and classes.")
+            case 2:
+                return Annotations(title, *axis_names(num_units), note=note)
+            case _:
+                return Annotations(title, *axis_names(num_units), note=f"{note} {PLANE_NOTE}")
 
 
 @final
@@ -68,14 +89,30 @@ class CodeGrid:
         check_positive(side=self.side, limit=self.limit)
 
     def __call__(self, context: ViewContext) -> Picture | None:
-        match context.z.shape[1]:
+        num_units = context.z.shape[1]
+        names, note = axis_names(num_units), ""
+        match num_units:
             case 1:
                 return None
             case 2:
-                z = context.model.code_transform(self.coordinates().to(context.z))
+                coordinates = self.coordinates().to(context.z)
+                z = context.model.code_transform(coordinates)
+                if not torch.equal(z, coordinates):
+                    note = "The values of the units are those before their activation function."
             case _:
                 z = self.codes_in_plane(context)
-        return Picture(grid(context.decode_pixels(z), self.side, width=TILE_WIDTH // 2))
+                names = tuple(f"{name}, standard deviations" for name in names)
+                note = f"The middle of the grid is the mean code. {PLANE_NOTE}"
+        values = [f"{value:.2g}" for value in torch.linspace(-self.limit, self.limit, self.side).tolist()]
+        annotations = Annotations(
+            "Images decoded from a grid of codes",
+            *names,
+            columns=values,
+            rows=values[::-1],
+            note=note,
+            **pixel_key(context.x),
+        )
+        return grid_picture(context.decode_pixels(z), annotations, self.side, width=TILE_WIDTH // 2)
 
     def codes_in_plane(self, context: ViewContext) -> Tensor:
         """Return the codes [side * side, D] of the grid in the plane of `CodeMap`."""
@@ -87,6 +124,11 @@ class CodeGrid:
         """Return the coordinates [side * side, 2] of the grid, row by row from the top left."""
         steps = torch.linspace(-self.limit, self.limit, self.side)
         return torch.stack([steps.repeat(self.side), steps.flip(0).repeat_interleave(self.side)], dim=1)
+
+
+def axis_names(num_units: int) -> tuple[str, ...]:
+    """Return the names of the axes of the plane of `CodeMap`, for a code of two units or more."""
+    return tuple(f"unit {axis}" if num_units == 2 else f"axis {axis} of the principal plane" for axis in (1, 2))
 
 
 def code_plane(context: ViewContext, count: int | None = None) -> tuple[Tensor, Tensor]:

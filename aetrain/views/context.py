@@ -3,6 +3,7 @@
 Shapes: N images, C channels, H height, W width, D units of the code, U units of a layer, h x w pixels that a unit sees.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from aetrain.views.unit_activations import (
     record_activations,
     single_unit_effect,
 )
+from aetrain.views.unit_selection import UnitSelection, select_by_importance, select_first, unit_importance
 
 Norm = Literal["data_covariance", "pixels"]
 
@@ -47,10 +49,20 @@ class ViewContext:
     noise: Noise
     epoch: int
     class_names: tuple[str, ...] = ()
-    _cache: dict[tuple[str, ...], tuple[int, Tensor | None]] = field(default_factory=dict, init=False, repr=False)
+    split: str = "test"  # of the images: test or validation
+    is_final: bool = False  # whether the pictures are the figures of a finished run, which have no earlier ones
+    # Tensors of some units of a layer, with the numbers of the units.
+    _cache: dict[tuple[str, ...], tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.model.eval()
+
+    def for_figures(self) -> "ViewContext":
+        """Return this context with `is_final` set; both share the forward pass and the results for units."""
+        self._forward  # noqa: B018, computed before the copy
+        context = copy.copy(self)
+        object.__setattr__(context, "is_final", True)
+        return context
 
     @cached_property
     def _forward(self) -> tuple[Forward, dict[str, UnitActivations]]:
@@ -72,6 +84,11 @@ class ViewContext:
         return self.model.unit_layers()
 
     @property
+    def code_tap(self) -> Tap:
+        """The layer of the code's units."""
+        return self.activations["code"].tap
+
+    @property
     def z(self) -> Tensor:
         """The codes [N, D] of the clean images: the mean code where the code is random."""
         return self.out.code.z
@@ -86,15 +103,43 @@ class ViewContext:
         """The mean of the images, [C, H, W]."""
         return self.x.mean(0)
 
-    def max_activating_input(self, tap: Tap, count: int, norm: Norm = "data_covariance") -> Tensor | None:
-        """Return the input of norm 1 that activates each of a layer's first units most: [U, C, h, w], U <= `count`.
+    def select_units(self, tap: Tap, count: int) -> UnitSelection:
+        """Return the units of a layer that a picture shows, at most `count`.
+
+        During training they are the first units of the layer, so that each keeps its position and can be watched as it
+        forms. In final pictures they are the most important live units.
+        """
+        return self.rank_units(tap, count) if self.is_final else select_first(self.activations[tap.name], count)
+
+    def rank_units(self, tap: Tap, count: int) -> UnitSelection:
+        """Return the `count` most important units of a layer (`unit_importance`); in final pictures, live ones."""
+        activations, importance = self.activations[tap.name], self.unit_importance(tap)
+        return select_by_importance(activations, self.out.code, importance, count, live_only=self.is_final)
+
+    def unit_importance(self, tap: Tap) -> Tensor:
+        """Return how much each unit of a layer matters, [U] (`aetrain.views.unit_selection.unit_importance`)."""
+        activations = self.activations[tap.name]
+        units = torch.arange(activations.values.shape[1], device=self.x.device)
+        importance = self._cached(
+            ("unit_importance", tap.name),
+            units,
+            lambda: unit_importance(self.model, activations, self.out.code, self.mean_image),
+        )
+        assert importance is not None
+        return importance
+
+    def max_activating_input(self, tap: Tap, units: Tensor | int, norm: Norm = "data_covariance") -> Tensor | None:
+        """Return the input of norm 1 that activates each of a layer's `units` [U] most: [U, C, h, w].
+
+        A number stands for that many first units of the layer, or for all if it has fewer.
 
         The input is a change d of the mean image, as large as the mean distance of the images from their mean.
         `pixels` measures d by |d|. `data_covariance` measures d by |A^-1 d|, where A A^T is the covariance of the
         images: directions in which images vary cost less than directions in which no image varies. The result is cut
         to the unit's receptive field. Return None where the unit has no gradient.
         """
-        units = torch.arange(min(count, self.activations[tap.name].values.shape[1]), device=self.x.device)
+        if isinstance(units, int):
+            units = select_first(self.activations[tap.name], units).units
         return self._cached(
             ("max_activating_input", tap.name, norm), units, lambda: self._max_activating_input(tap, units, norm)
         )
@@ -139,11 +184,17 @@ class ViewContext:
         return bounding_box((gradient != 0).flatten(0, 1).any(0)) or (slice(0, height), slice(0, width))
 
     def _cached(self, key: tuple[str, ...], units: Tensor, compute: Callable[[], Tensor | None]) -> Tensor | None:
-        """Return the rows of a layer's first `units`; compute them where the cache has none, or has fewer units."""
-        if key not in self._cache or self._cache[key][0] < len(units):
-            self._cache[key] = len(units), compute()
-        result = self._cache[key][1]
-        return None if result is None else result[: len(units)]
+        """Return the rows of a layer's `units`; compute them where the cache lacks some of these units."""
+        if key not in self._cache or not bool(torch.isin(units, self._cache[key][0]).all()):
+            self._cache[key] = units, compute()
+        cached_units, result = self._cache[key]
+        if result is None:
+            return None
+        return result[(units[:, None] == cached_units).to(torch.uint8).argmax(1)]
+
+    def class_labels(self, index: Tensor) -> list[str]:
+        """Return the names of the classes of images `index` [K], or [] where the images have no labels."""
+        return [] if self.labels is None else [self.class_name(label) for label in self.labels[index].tolist()]
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or its number where it has no name."""
@@ -179,7 +230,7 @@ class ViewContext:
 
 
 def context_factory(
-    model: Autoencoder, images: Images, prepare: Prepare, noise: Noise, count: int = 1000
+    model: Autoencoder, images: Images, prepare: Prepare, noise: Noise, count: int = 1000, split: str = "test"
 ) -> Callable[[int], ViewContext]:
     """Return the function that makes the context of an epoch from a model and the first `count` images.
 
@@ -187,4 +238,4 @@ def context_factory(
     """
     selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // images.pixels[0].numel()))]
     x = prepare(selected.pixels, torch.Generator(selected.pixels.device).manual_seed(SEED))
-    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, selected.class_names)
+    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, selected.class_names, split)

@@ -10,29 +10,31 @@ from torch import Tensor
 from aetrain.data.noise import LeveledNoise
 from aetrain.evaluation.evaluator import sse
 from aetrain.evaluation.measures.robustness import check_levels, noise_kinds
+from aetrain.views.annotations import Annotations, KeyEntry, PlacedText, Sheet, pixel_key, write_texts
 from aetrain.views.context import ViewContext
 from aetrain.views.render import (
     CAPTION_SIZE,
     GAP,
     INK,
     PAPER,
+    RGB,
     SMALL_TILE_WIDTH,
     bytes_to_picture,
-    grid,
     to_pil_images,
 )
-from aetrain.views.view import Picture, check_positive
+from aetrain.views.view import Picture, check_positive, grid_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 CELL_SIDE = 96  # of the images of a noise map, in pixels
 CELL_GAP = 2  # between the two images of a cell, in pixels
 CELL_STEP = CELL_SIDE + 2 * GAP  # from one column of a noise map to the next, in pixels
 CELL_HEIGHT = 2 * (CELL_SIDE + CELL_GAP) + CAPTION_SIZE + 3 * GAP  # with the error below the images, in pixels
 NOISE_MAP_FONT_SIZE = CAPTION_SIZE - 4
+FIGURE_FONT_SIZE = 24  # of a noise map in a figure, whose font is wider
+ERRORS_NOTE = "Errors are squared errors, summed over the pixels of an image."
 MAX_REDNESS = 0.6  # share of green and blue that the colour of a large error lacks
 MIN_MEAN_IMAGE_SSE = 1e-9  # of images that are all alike, to divide by
 
@@ -68,7 +70,16 @@ class Errors:
             rows.append(torch.stack([context.x[worst], reconstructions[worst]], dim=1).flatten(0, 1))
             prefix = "" if context.labels is None else f"{context.class_name(int(label))}: "
             captions.append(f"{prefix}{float(errors[members].mean()):.3g}")
-        return Picture(grid(torch.cat(rows), 2 * self.count, captions, width=SMALL_TILE_WIDTH))
+        has_classes = context.labels is not None
+        annotations = Annotations(
+            f"{context.split.capitalize()} images with the worst reconstructions",
+            y_axis="class: mean squared error" if has_classes else "mean squared error",
+            rows=captions,
+            columns=["image", "reconstruction"] * self.count,
+            note=f"{ERRORS_NOTE} One row per class, its largest error first." if has_classes else ERRORS_NOTE,
+            **pixel_key(context.x),
+        )
+        return grid_picture(torch.cat(rows), annotations, 2 * self.count, captions, width=SMALL_TILE_WIDTH)
 
 
 @final
@@ -106,7 +117,17 @@ class NoiseMap:
         x = context.x[: self.count]
         mean_image_sse = float(sse(context.mean_image.expand_as(x), x).mean())
         headings = [f"{level:g}" for level in self.levels]
-        return Picture(draw_noise_map(self.compute_cells(context), headings, mean_image_sse))
+        pixels, sheet = draw_noise_map(self.compute_cells(context), headings, mean_image_sse)
+        annotations = Annotations(
+            f"Reconstructions of noisy {context.split} images",
+            x_axis="level of the noise",
+            y_axis="kind of noise",
+            key_title="squared error",
+            key=(KeyEntry(PAPER, "0"), KeyEntry(redness(1), f"{mean_image_sse:.3g} (of the mean image) or more")),
+            note=f"A cell shows a noisy image, its reconstruction, and the squared error between reconstructions and "
+            f"clean images, summed over the pixels, in the mean over {len(x):,} images.",
+        )
+        return Picture(pixels, annotations, sheet)
 
     def compute_cells(self, context: ViewContext) -> dict[str, list["Cell"]]:
         """Return the cells of each row, by the name of its noise; all kinds and levels use the same random seed."""
@@ -131,8 +152,13 @@ class Cell:
     error: float
 
 
-def draw_noise_map(rows: Mapping[str, Sequence[Cell]], headings: Sequence[str], mean_image_sse: float) -> Tensor:
-    """Return a table of cells as a picture [3, H, W], uint8; `rows` maps names to cells, one for each heading."""
+def draw_noise_map(
+    rows: Mapping[str, Sequence[Cell]], headings: Sequence[str], mean_image_sse: float
+) -> tuple[Tensor, Sheet]:
+    """Return a table of cells as a picture [3, H, W], uint8, and without its texts as a sheet.
+
+    `rows` maps names to cells, one for each heading.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(NOISE_MAP_FONT_SIZE)
@@ -140,33 +166,41 @@ def draw_noise_map(rows: Mapping[str, Sequence[Cell]], headings: Sequence[str], 
     size = (left + len(headings) * CELL_STEP, CAPTION_SIZE + 2 * GAP + len(rows) * CELL_HEIGHT)
     page = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(page)
+    texts = []
     for column, heading in enumerate(headings):
-        draw.text((left + column * CELL_STEP + CELL_SIDE / 2, 4), heading, fill=INK, font=font, anchor="mt")
+        texts.append(PlacedText(left + column * CELL_STEP + CELL_SIDE / 2, 4, heading, "mt", size=FIGURE_FONT_SIZE))
     for row, (name, cells) in enumerate(rows.items()):
         top = CAPTION_SIZE + GAP + row * CELL_HEIGHT
-        draw.text((left - 2 * GAP, top + CELL_SIDE), name, fill=INK, font=font, anchor="rm")
+        texts.append(PlacedText(left - 2 * GAP, top + CELL_SIDE, name, "rm", INK, FIGURE_FONT_SIZE, left - 3 * GAP))
         for column, cell in enumerate(cells):
-            draw_cell(page, draw, font, cell, (left + column * CELL_STEP, top), mean_image_sse)
-    return bytes_to_picture(page.tobytes(), (page.height, page.width, 3))
+            texts.append(draw_cell(page, draw, cell, (left + column * CELL_STEP, top), mean_image_sse))
+    shape = page.height, page.width, 3
+    sheet = Sheet(bytes_to_picture(page.tobytes(), shape), texts)
+    write_texts(draw, font, texts)
+    return bytes_to_picture(page.tobytes(), shape), sheet
 
 
 def draw_cell(
     page: "Image",
     draw: "ImageDraw",
-    font: "FreeTypeFont | ImageFont",
     cell: Cell,
     position: tuple[int, int],
     mean_image_sse: float,
-) -> None:
-    """Draw a cell with its upper left corner at pixel `position` (x, y)."""
+) -> PlacedText:
+    """Draw a cell with its upper left corner at pixel `position` (x, y); return the text of its error."""
     left, top = position
     noisy, reconstruction = to_pil_images(torch.stack([cell.noisy, cell.reconstruction]), CELL_SIDE)
     page.paste(noisy, (left, top))
     page.paste(reconstruction, (left, top + CELL_SIDE + CELL_GAP))
     relative_error = min(1.0, cell.error / max(mean_image_sse, MIN_MEAN_IMAGE_SSE))
-    green_and_blue = round(255 * (1 - relative_error * MAX_REDNESS))
     text_top = top + 2 * (CELL_SIDE + CELL_GAP)
     text_area = (left, text_top, left + CELL_SIDE - 1, text_top + CAPTION_SIZE)
-    draw.rectangle(text_area, fill=(255, green_and_blue, green_and_blue))
+    draw.rectangle(text_area, fill=redness(relative_error))
     middle = (left + CELL_SIDE / 2, text_top + CAPTION_SIZE / 2)
-    draw.text(middle, f"{cell.error:.3g}", fill=INK, font=font, anchor="mm")
+    return PlacedText(*middle, f"{cell.error:.3g}", "mm", INK, FIGURE_FONT_SIZE, CELL_SIDE)
+
+
+def redness(relative_error: float) -> RGB:
+    """Return the colour of an error relative to that of the mean image: white for 0, red for 1."""
+    green_and_blue = round(255 * (1 - relative_error * MAX_REDNESS))
+    return 255, green_and_blue, green_and_blue

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aetrain.views.annotations import Annotations, pixel_key
 from aetrain.views.context import ViewContext
-from aetrain.views.render import GREY, grid
-from aetrain.views.view import Picture, check_positive
+from aetrain.views.render import GREY
+from aetrain.views.view import Picture, check_positive, grid_picture
 
 SAMPLE_COLUMNS = 8
+ROW_LABELS = {"clean": "image", "seen": "noisy input", "recon.": "reconstruction"}  # of figures, by caption
 
 
 @final
@@ -43,7 +45,22 @@ class Reconstructions:
         for block in zip(*(images.split(columns) for images in kinds.values()), strict=True):
             rows.extend(fill_row(images, columns) for images in block)
         captions = list(kinds) * (len(rows) // len(kinds))
-        return Picture(grid(torch.cat(rows), columns, captions))
+        annotations = Annotations(
+            f"{context.split.capitalize()} images and their reconstructions",
+            rows=[ROW_LABELS[caption] for caption in captions],
+            tiles=self._class_labels(context, chosen, columns, len(kinds)),
+            note="The class of an image is above it." if context.labels is not None else "",
+            **pixel_key(context.x),
+        )
+        return grid_picture(torch.cat(rows), annotations, columns, captions)
+
+    def _class_labels(self, context: ViewContext, chosen: Tensor, columns: int, num_kinds: int) -> list[str]:
+        """Return the labels of all tiles: the class above each clean image, nothing above its other rows."""
+        labels: list[str] = []
+        for block in chosen.split(columns):
+            names = context.class_labels(block)
+            labels += [*names, *[""] * (num_kinds * columns - len(names))]
+        return labels
 
 
 @final
@@ -62,7 +79,10 @@ class Samples:
 
     def __call__(self, context: ViewContext) -> Picture | None:
         z = context.sample_prior(self.count)
-        return None if z is None else Picture(grid(context.decode_pixels(z), min(SAMPLE_COLUMNS, self.count)))
+        if z is None:
+            return None
+        annotations = Annotations("Images decoded from codes drawn from the prior", note="", **pixel_key(context.x))
+        return grid_picture(context.decode_pixels(z), annotations, min(SAMPLE_COLUMNS, self.count))
 
 
 def fill_row(images: Tensor, columns: int) -> Tensor:

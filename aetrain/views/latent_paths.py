@@ -1,14 +1,15 @@
 """Views along paths through the code space: interpolations between images, and traversals of single units."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
 
+from aetrain.views.annotations import Annotations, pixel_key
 from aetrain.views.context import ViewContext
 from aetrain.views.image_grids import interleave_classes
-from aetrain.views.render import SMALL_TILE_WIDTH, grid
-from aetrain.views.view import Picture, check_positive
+from aetrain.views.render import SMALL_TILE_WIDTH
+from aetrain.views.view import Picture, check_positive, grid_picture
 
 CLASSES_APART = 2  # from the first to the last image of an interpolation
 
@@ -42,24 +43,33 @@ class Interpolations:
         z = (begin + weights * (end - begin)).flatten(0, 1)  # [rows * steps, D]
         decoded = context.decode_pixels(context.project_to_data_range(z)).unflatten(0, (len(index), self.steps))
         rows = torch.cat([context.x[first][:, None], decoded, context.x[last][:, None]], dim=1)
-        return Picture(grid(rows.flatten(0, 1), self.steps + 2))
+        annotations = Annotations(
+            f"Interpolations between the codes of two {context.split} images",
+            x_axis="position between the two codes",
+            columns=["image", *(f"{weight:.2g}" for weight in weights.flatten().tolist()), "image"],
+            rows=[" to ".join(names) for names in zip(*map(context.class_labels, (first, last)), strict=True)],
+            **pixel_key(context.x),
+        )
+        return grid_picture(rows.flatten(0, 1), annotations, self.steps + 2)
 
 
 @final
 @dataclass(frozen=True)
 class Traversals:
-    """A row for each of the `count` most informative units: the decoded images as the unit alone goes from low to high.
+    """A row for each of the `count` most important units: the decoded images as the unit alone goes from low to high.
 
-    The units of a Gaussian code are ordered by their KL from the prior, a mean over images in nats; a unit at 0 has
-    collapsed (Bowman et al. 2016). The units of other codes are ordered by their variance over images. The caption
-    shows that value. All other units keep the values of the first image. The unit covers `limit` standard deviations on
-    each side of its mean over the images; for a Gaussian code, of the prior.
+    The caption shows the unit's number and its importance (`ViewContext.rank_units`): for a Gaussian code its KL from
+    the prior, a mean over images in nats; else the squared change of the decoded image as the unit rises by a standard
+    deviation. All other units keep the values of the first image. The unit covers `limit` standard deviations on each
+    side of its mean over the images; for a Gaussian code, of the prior.
     """
 
     description: ClassVar[str] = (
         "One row per code unit: the decoded images as the unit alone goes from low to high, the "
-        "most informative unit first."
+        "most important unit first."
     )
+
+    selects_units: ClassVar[bool] = True
 
     count: int = 10
     steps: int = 9
@@ -71,20 +81,36 @@ class Traversals:
     def __call__(self, context: ViewContext) -> Picture:
         code, z = context.out.code, context.z.nan_to_num(0, 0, 0)
         mean, std = z.mean(0), z.std(0, correction=0)
-        information, suffix = z.var(0, correction=0), ""
+        selection, importance = (
+            context.rank_units(context.code_tap, self.count),
+            context.unit_importance(context.code_tap),
+        )
+        units, suffix = selection.units, ""
         first_image = interleave_classes(context.labels, len(z))[0]
         if code.prior_moments is not None:  # of units before the code's activation
-            information, suffix = code.kl().mean(0), " nats"
+            suffix = " nats"
             (mean, std), z = code.prior_moments, code.mean_z
-        units = information.argsort(descending=True, stable=True)[: self.count]
         steps = torch.linspace(-self.limit, self.limit, self.steps, device=z.device)
         rows = z[first_image].repeat(len(units), self.steps, 1)  # [units, steps, D]
         for row, j in zip(rows, units.tolist(), strict=True):
             row[:, j] = mean[j] + steps * std[j]
         codes = rows.flatten(0, 1)
         codes = context.model.code_transform(codes) if suffix else context.project_to_data_range(codes)
-        captions = [f"{j + 1}: {format_short(float(information[j]))}{suffix}" for j in units.tolist()]
-        return Picture(grid(context.decode_pixels(codes), self.steps, captions, width=SMALL_TILE_WIDTH))
+        captions = [f"{j + 1}: {format_short(float(importance[j]))}{suffix}" for j in units.tolist()]
+        centre, meaning = "its mean", "its squared effect on the decoded image"
+        if suffix:
+            centre, meaning = "the mean of the prior", "its KL from the prior"
+        annotations = Annotations(
+            "Images decoded as one unit of the code varies",
+            x_axis=f"value of the unit, standard deviations from {centre}",
+            rows=[f"unit {caption}" for caption in captions],
+            columns=[f"{step:.3g}" for step in steps.tolist()],
+            note=f"Beside the number of a unit: {meaning}. Shown: {selection.describe()}.",
+            **pixel_key(context.x),
+        )
+        images = context.decode_pixels(codes)
+        picture = grid_picture(images, annotations, self.steps, captions, width=SMALL_TILE_WIDTH)
+        return replace(picture, selection=selection)
 
 
 def format_short(value: float) -> str:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from aetrain.evaluation.measures.baselines import nearest_rows
+from aetrain.views.annotations import Annotations, pixel_key
 from aetrain.views.context import ViewContext
 from aetrain.views.image_grids import interleave_classes
-from aetrain.views.render import grid
-from aetrain.views.view import Picture, check_positive
+from aetrain.views.view import Picture, check_positive, grid_picture
 
 
 @final
@@ -38,7 +38,17 @@ class Neighbours:
         neighbours = [nearest_other_rows(rows, query, self.columns) for rows in spaces]
         index = torch.stack([torch.cat([query[:, None], row], dim=1) for row in neighbours], dim=1)  # [Q, 2, 1 + k]
         captions = ["pixels", "code"] * len(query)
-        return Picture(grid(context.x[index.flatten()], index.shape[2], captions))
+        class_note = " The class of an image is above it." if context.labels is not None else ""
+        annotations = Annotations(
+            f"Nearest neighbours of {context.split} images",
+            rows=[f"by {caption}" for caption in captions],
+            x_axis="rank of the neighbour",
+            columns=["image", *map(str, range(1, index.shape[2]))],
+            tiles=context.class_labels(index.flatten()),
+            note=f"{self.description}{class_note}",
+            **pixel_key(context.x),
+        )
+        return grid_picture(context.x[index.flatten()], annotations, index.shape[2], captions)
 
 
 def nearest_other_rows(rows: Tensor, query: Tensor, count: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.storage import atomic
+from aetrain.views.annotations import DEFAULT_OPTIONS, FigureOptions
 from aetrain.views.context import ViewContext
 from aetrain.views.render import enlarge, tile_sheet, write_png
 from aetrain.views.view import check_positive
@@ -48,7 +49,7 @@ class Embedding:
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
         pass  # the projector reads files, not events
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, options: FigureOptions = DEFAULT_OPTIONS) -> None:
         """Write the files to the run directory, for `path` = RUN/figures/NAME.
 
         `projector_config.pbtxt` names the other files, so it comes last.

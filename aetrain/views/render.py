@@ -30,6 +30,8 @@ GREY = 0.5  # of gaps between images, unlike the black and the white of their ed
 WHITE = 1.0  # of gaps where grey means zero
 TILE_WIDTH = 112  # largest width of a tile, in pixels: 4 x MNIST's 28, 14 x the 8 of the small digits
 SMALL_TILE_WIDTH = 84  # of a tile beside a long caption, which in a wide picture would be too small to read
+CLIPPED_SHARE = 0.005  # of the pixels of changes, which are white or black whatever their size
+MIN_LIMIT = 1 / 255  # of a grey scale of changes: one step of an 8-bit image
 CAPTION_SIZE = 32  # font size of captions, of which TensorBoard shows a third
 
 
@@ -98,6 +100,29 @@ def render_captions(captions: Sequence[str], height: int, background: float) -> 
     for row, caption in enumerate(captions):
         draw.text((width - GAP, (row + 0.5) * height), caption, fill=0, font=font, anchor="rm")
     return bytes_to_float_picture(image.tobytes(), (image.height, image.width, 1))
+
+
+def add_footer(sheet: Tensor, text: str) -> Tensor:
+    """Return a picture [1 or 3, H, W] with a line of text below it, and with white to its right where it is narrow."""
+    footer = render_captions([text], CAPTION_SIZE + 2 * GAP, WHITE).expand(len(sheet), -1, -1)
+    width = max(sheet.shape[2], footer.shape[2])
+    return torch.cat([F.pad(part, (0, width - part.shape[2]), value=WHITE) for part in (sheet, footer)], dim=1)
+
+
+def signed_limit(changes: Tensor) -> float:
+    """Return the limit of `signed_grey` for changes of images [U, C, H, W]: `CLIPPED_SHARE` of their pixels pass it.
+
+    It is at least `MIN_LIMIT`, so that changes which no 8-bit image would show stay grey.
+    """
+    sizes = changes.nan_to_num(0, 0, 0).abs().flatten()
+    if not len(sizes):
+        return MIN_LIMIT
+    return max(MIN_LIMIT, float(sizes.kthvalue(math.ceil((1 - CLIPPED_SHARE) * len(sizes))).values))
+
+
+def describe_limit(limit: float) -> str:
+    """Return the scale of `signed_grey` in words."""
+    return f"white: +{limit:.2g}, black: -{limit:.2g}"
 
 
 def signed_grey(values: Tensor, limit: float) -> Tensor:

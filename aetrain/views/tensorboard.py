@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from aetrain.evaluation.metric_names import HPARAM_METRICS, find_pattern
 from aetrain.storage import atomic
 from aetrain.storage.checkpoint_state import PICTURES
 from aetrain.utils import compat
+from aetrain.views.annotations import DEFAULT_OPTIONS, FigureOptions
 from aetrain.views.context import ViewContext
-from aetrain.views.view import View, describe_view
+from aetrain.views.view import View, describe_view, selects_units
 
 if TYPE_CHECKING:  # the import takes 0.2 s
     from tensorboard.compat.proto.event_pb2 import Event
@@ -36,6 +38,7 @@ class TensorBoardWriter:
 
     `make_context` returns the context of an epoch for the views. It is not called where `views` is empty.
     `descriptions` are those of metrics, by name or pattern. TensorBoard shows them, and those of the views.
+    `figure_options` returns the caption and the formats of the figures of an epoch.
     """
 
     def __init__(
@@ -44,11 +47,13 @@ class TensorBoardWriter:
         views: Mapping[str, View],
         make_context: Callable[[int], ViewContext],
         descriptions: Mapping[str, str] | None = None,
+        figure_options: Callable[[int], FigureOptions] = lambda epoch: DEFAULT_OPTIONS,
     ) -> None:
         self.directory = directory
         self.views = views
         self.make_context = make_context
         self.descriptions = descriptions or {}
+        self.figure_options = figure_options
         self.epoch = 0
         self.written_tags: set[str] = set()  # of scalars
         self.has_charts = False
@@ -152,7 +157,7 @@ class TensorBoardWriter:
             self.has_charts = True
 
     def add_pictures(self, epoch: int, last: bool = False) -> None:
-        """Draw every view at epochs 0, 1, 2, 4, 8, ... and at the last, where pictures are also written to figures/."""
+        """Draw every view at epochs 0, 1, 2, 4, 8, ... and at the last, where figures/ is written, too."""
         if not self.views or not (last or zero_or_power_of_two(epoch)):
             return
         with self._copy_events(epoch):
@@ -163,16 +168,20 @@ class TensorBoardWriter:
         """Draw every view; `log` the outputs to the event file, `save` them to figures/."""
         if not self.views:
             return
-        context = self.make_context(epoch)
+        context, options = self.make_context(epoch), self.figure_options(epoch)
+        final_context = context.for_figures() if save else context
         writes: list[Future[None]] = []
         # One thread compresses and writes outputs, in order, while this thread draws the next view.
         with ThreadPoolExecutor(1) as executor:
             for name, view in self.views.items():
-                output = view(context)
+                has_final_form = save and selects_units(view)
+                output = view(context) if log or not has_final_form else None
                 if output is not None and log:
                     writes.append(executor.submit(output.log, self.writer, name, epoch))
-                if output is not None and save:
-                    writes.append(executor.submit(output.save, self.directory / "figures" / name))
+                final_output = view(final_context) if has_final_form else output
+                if final_output is not None and save:
+                    described = replace(options, description=describe_view(view))
+                    writes.append(executor.submit(final_output.save, self.directory / "figures" / name, described))
         for write in writes:
             write.result()  # raises the thread's exception
 

@@ -1,5 +1,6 @@
 """The command that opens TensorBoard on a folder of runs, and the link to the page that compares them."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def tensorboard_command(logdir: Path) -> str:
     executable = shutil.which("tensorboard")
     is_on_path = executable is not None and Path(executable) == beside_python
     program = "tensorboard" if is_on_path or not beside_python.is_file() else display_path(beside_python)
-    return " ".join([program, "--logdir", display_path(logdir), *TENSORBOARD_FLAGS])
+    return shlex.join([program, "--logdir", display_path(logdir), *TENSORBOARD_FLAGS])
 
 
 def tensorboard_link(host: str = "localhost", port: int = 6006) -> str:

@@ -1,6 +1,6 @@
 """The protocols of views and of their outputs, and the outputs: a picture, a set of pictures, histograms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from aetrain.storage import atomic
 from aetrain.utils import compat
+from aetrain.views.annotations import DEFAULT_OPTIONS, Annotations, Content, Distributions, FigureOptions, Sheet, Tiles
 from aetrain.views.context import ViewContext
-from aetrain.views.render import encode_png
+from aetrain.views.render import GREY, RGB, TILE_WIDTH, draw_frames, encode_png, enlarge, grid
+from aetrain.views.unit_selection import UnitSelection
 
 if TYPE_CHECKING:  # the import takes 0.2 s
     from torch.utils.tensorboard import SummaryWriter
@@ -25,15 +26,16 @@ class ViewOutput(Protocol):
         """Add the output to the event file, under a tag that contains `tag`."""
         ...
 
-    def save(self, path: Path) -> None:
-        """Write the output to files whose names begin with `path`, which has no suffix; do nothing without pictures."""
+    def save(self, path: Path, options: FigureOptions = DEFAULT_OPTIONS) -> None:
+        """Write figures to files whose names begin with `path`, which has no suffix; do nothing without pictures."""
         ...
 
 
 class View(Protocol):
     """A function from a context to an output, or to None where the model or the data lacks what the view shows.
 
-    It may have an attribute `description`, a sentence that TensorBoard shows beside its pictures.
+    It may have an attribute `description`, a sentence that TensorBoard shows beside its pictures, and an attribute
+    `selects_units`, True where its pictures differ if the context `is_final`. It is then drawn once more for figures/.
     """
 
     def __call__(self, context: ViewContext) -> ViewOutput | None: ...
@@ -44,11 +46,23 @@ def describe_view(view: View | None) -> str:
     return str(getattr(view, "description", ""))
 
 
+def selects_units(view: View) -> bool:
+    """Return whether a view draws other pictures for figures/ than for TensorBoard."""
+    return bool(getattr(view, "selects_units", False))
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An image: tag `views/NAME`, file NAME.png."""
+    """An image: tag `views/NAME`; a figure with title and labels: file NAME.png.
+
+    Without `annotations`, the title is the name of the file.
+    """
 
     pixels: Tensor  # [1 or 3, H, W], floats in [0, 1] or uint8
+    annotations: Annotations | None = None
+    content: Content | None = None  # of the figure, which draws texts itself; None for `pixels`
+    selection: UnitSelection | None = None  # of a picture of units: their numbers, in the order of the tiles
+    limit: float | None = None  # of a picture of changes: white is `limit` or more, black is -`limit` or less
 
     @cached_property
     def png(self) -> bytes:
@@ -58,8 +72,8 @@ class Picture:
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
         log_image(writer, f"views/{tag}", self, step)
 
-    def save(self, path: Path) -> None:
-        atomic.replace(path.with_name(path.name + ".png"), self.png)
+    def save(self, path: Path, options: FigureOptions = DEFAULT_OPTIONS) -> None:
+        save_content(self.content or Sheet(self.pixels), self.annotations, path, options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,24 +86,57 @@ class PictureSet:
         for name, picture in self.pictures.items():
             log_image(writer, f"views_{tag}/{name}", picture, step)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, options: FigureOptions = DEFAULT_OPTIONS) -> None:
         for name, picture in self.pictures.items():
-            picture.save(path.with_name(f"{path.name}-{name}"))
+            picture.save(path.with_name(f"{path.name}-{name}"), options)
 
 
 @dataclass(frozen=True, eq=False)
 class Histograms:
-    """Sets of numbers by name, which TensorBoard shows as distributions: tags `views_NAME/LAYER`, no files."""
+    """Sets of numbers by name, which TensorBoard shows as distributions: tags `views_NAME/LAYER`, file NAME.png."""
 
     values: Mapping[str, Tensor]  # each [any number of finite values]
+    annotations: Annotations | None = None
 
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
         # The tag group `views` would list all histograms before the pictures.
         for name, values in self.values.items():
             writer.add_histogram(f"views_{tag}/{name}", values.to(torch.float32).cpu().numpy(), step)
 
-    def save(self, path: Path) -> None:
-        pass
+    def save(self, path: Path, options: FigureOptions = DEFAULT_OPTIONS) -> None:
+        if self.values:
+            save_content(Distributions(self.values), self.annotations, path, options)
+
+
+def save_content(content: Content, annotations: Annotations | None, path: Path, options: FigureOptions) -> None:
+    """Write the figure of a content to files whose names begin with `path`."""
+    from aetrain.views.figure import save_figure
+
+    save_figure(content, annotations or Annotations(name_as_words(path.name)), path, options)
+
+
+def name_as_words(name: str) -> str:
+    """Return the name of a view's file with spaces: `class_means-code` as `Class means code`."""
+    words = name.replace("_", " ").replace("-", " ")
+    return words[:1].upper() + words[1:]
+
+
+def grid_picture(
+    images: Tensor,
+    annotations: Annotations,
+    columns: int = 8,
+    captions: Sequence[str] = (),
+    gaps: float = GREY,
+    width: int = TILE_WIDTH,
+    frames: Sequence[RGB | None] = (),
+) -> Picture:
+    """Return the picture of a grid of images [N, C, h, w] (see `grid` and `draw_frames`).
+
+    TensorBoard shows `captions`, the figure shows the labels of `annotations`.
+    """
+    tile_height, tile_width = enlarge(images[:1], width).shape[2:]
+    pixels = draw_frames(grid(images, columns, captions, gaps, width), frames, (tile_height, tile_width), columns)
+    return Picture(pixels, annotations, Tiles(pixels, (tile_height, tile_width), columns))
 
 
 def log_image(writer: "SummaryWriter", tag: str, picture: Picture, step: int) -> None:

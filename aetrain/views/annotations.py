@@ -1,0 +1,182 @@
+"""The texts and the layout of figures: plain data that views add to their pictures, drawn when a run ends.
+
+Positions and sizes are pixels of the picture. x runs to the right and y downwards, from its upper left corner.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aetrain.views.render import GAP, INK, RGB, WHITE
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+BLACK_WHITE: tuple[RGB, RGB, RGB] = ((0, 0, 0), (128, 128, 128), (255, 255, 255))
+LABEL_GAP = 0.3  # between a tile and its label, in font sizes
+
+
+@dataclass(frozen=True)
+class FigureOptions:
+    """The caption and the file formats of a run's figures."""
+
+    caption: str = ""  # model, data set, epoch and seed
+    formats: Sequence[str] = ("png",)  # of png, svg and pdf
+    description: str = ""  # of the view, the note of figures without a note
+
+
+DEFAULT_OPTIONS = FigureOptions()
+
+
+@dataclass(frozen=True)
+class KeyEntry:
+    """The meaning of a colour: of an area, or of a frame around a tile."""
+
+    colour: RGB
+    text: str
+    is_frame: bool = False
+
+
+@dataclass(frozen=True)
+class PlacedText:
+    """A text at a position of a sheet; `anchor` is PIL's: horizontally l, m or r, vertically t, m or b."""
+
+    x: float
+    y: float
+    text: str
+    anchor: str = "mm"
+    colour: RGB = INK
+    size: float | None = None  # of the font; None for the size of all labels
+    max_width: float | None = None  # a longer text has a smaller font
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A picture without texts, and its texts."""
+
+    pixels: Tensor  # [1 or 3, H, W], floats in [0, 1] or uint8
+    texts: Sequence[PlacedText] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """Points in a plane, with the number and the names of their classes."""
+
+    points: Tensor  # [N, 2]
+    labels: Tensor | None  # [N]
+    class_names: Sequence[str] = ()  # of the labels in ascending order
+    has_y_ticks: bool = True  # False where the vertical axis has no meaning
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """A picture that `grid` has drawn, whose rows, columns and tiles the annotations may label."""
+
+    pixels: Tensor  # [1 or 3, H, W], floats in [0, 1]
+    tile: tuple[int, int]  # height and width of a tile
+    columns: int
+
+    @property
+    def width(self) -> int:
+        """The width of the picture without its column of captions."""
+        return self.columns * (self.tile[1] + GAP) + GAP
+
+
+@dataclass(frozen=True, eq=False)
+class Distributions:
+    """Sets of numbers by name, each shown as a histogram."""
+
+    values: Mapping[str, Tensor]  # each [any number of finite values]
+
+
+@dataclass(frozen=True)
+class CurvePanel:
+    """Curves over epochs of one metric, by the name of their split."""
+
+    metric: str
+    unit: str
+    curves: Mapping[str, Sequence[tuple[int, float]]]  # epoch and value
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Panels of curves."""
+
+    panels: Sequence[CurvePanel]
+
+
+Content = Sheet | Tiles | PointCloud | Distributions | Curves
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The texts of a figure.
+
+    `rows`, `columns` and `tiles` are labels of a grid of pictures, row by row; the label of a tile is above it.
+    """
+
+    title: str
+    x_axis: str = ""
+    y_axis: str = ""
+    rows: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    tiles: Sequence[str] = ()
+    key_title: str = ""
+    key: Sequence[KeyEntry] = ()
+    note: str | None = None  # None for the description of the view
+
+
+def pixel_key(x: Tensor) -> dict[str, Any]:
+    """Return the key of grey images x [N, C, H, W], 0 in black and 1 in white, as arguments; none for colour images."""
+    if x.shape[1] == 3:
+        return {}
+    return {"key_title": "value of a pixel", "key": (KeyEntry(BLACK_WHITE[0], "0"), KeyEntry(BLACK_WHITE[2], "1"))}
+
+
+def signed_key(limit: float) -> list[KeyEntry]:
+    """Return the key of `signed_grey` with this limit."""
+    texts = (f"{-limit:.2g} or less", "0", f"{limit:.2g} or more")
+    return [KeyEntry(colour, text) for colour, text in zip(BLACK_WHITE, texts, strict=True)]
+
+
+def label_tiles(tiles: Tiles, annotations: Annotations, font: float) -> Sheet:
+    """Return a grid without its column of captions, and with the labels as texts of size `font` instead.
+
+    A row of tiles with labels has a white band above it.
+    """
+    (height, width), columns = tiles.tile, tiles.columns
+    step_x, step_y = width + GAP, height + GAP
+    half_gap, band = GAP // 2, math.ceil((1 + 2 * LABEL_GAP) * font)
+    sheet = tiles.pixels[:, :, -tiles.width :]
+    white = 255 if sheet.dtype is torch.uint8 else WHITE
+    num_rows = (sheet.shape[1] - GAP) // step_y
+    centres = [GAP + column * step_x + width / 2 for column in range(columns)]
+    above = F.pad(sheet[:, :0], (0, 0, half_gap, 0), value=white) if any(annotations.tiles) else sheet[:, :half_gap]
+    parts, texts, top = [above], [], half_gap
+    for row, row_pixels in enumerate(sheet[:, half_gap : half_gap + num_rows * step_y].split(step_y, dim=1)):
+        labels = annotations.tiles[row * columns : (row + 1) * columns]
+        if any(labels):
+            parts.append(F.pad(row_pixels[:, :0], (0, 0, band, 0), value=white))
+            top += band
+        for x, text in zip(centres, labels, strict=False):
+            texts.append(PlacedText(x, top - LABEL_GAP * font, text, "mb", max_width=step_x))
+        if row < len(annotations.rows):
+            texts.append(PlacedText(-font / 2, top + half_gap + height / 2, annotations.rows[row], "rm"))
+        parts.append(row_pixels)
+        top += step_y
+    for x, text in zip(centres, annotations.columns, strict=False):
+        texts.append(PlacedText(x, -LABEL_GAP * font, text, "mb", max_width=width))
+    parts.append(sheet[:, half_gap + num_rows * step_y :])
+    return Sheet(torch.cat(parts, dim=1), [text for text in texts if text.text])
+
+
+def write_texts(draw: "ImageDraw", font: "FreeTypeFont | ImageFont", texts: Sequence[PlacedText]) -> None:
+    """Write the texts of a sheet on a page of its size."""
+    for text in texts:
+        draw.text((text.x, text.y), text.text, fill=text.colour, font=font, anchor=text.anchor)

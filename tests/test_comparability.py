@@ -34,6 +34,7 @@ CASES = [
     # Settings of training alone change no test image.
     ("test/sse", ("dataset.subset=100",), (), []),
     ("test/nll", ("dataset.validation=100", "epochs=3", "optimizer.lr=1"), (), []),
+    ("test/nll", ("dataset.subset=100",), (), []),
     ("validation/nll", ("dataset.validation=100",), (), ["dataset.validation"]),
     ("train/seconds_per_epoch", ("dataset=toy",), (), []),
     # The loss is a sum: its terms and their weights must be the same, and the noise of its images.

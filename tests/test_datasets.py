@@ -808,6 +808,7 @@ def test_each_option_trains(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", groups()["model"])
+@pytest.mark.usefixtures("small_figures")
 def test_colour_works_in_every_model_view_and_metric(model: str, run: Callable[..., Path], tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
     labels = np.arange(60) % 3

@@ -100,6 +100,20 @@ def test_advice_names_only_settings_of_the_run() -> None:
     )
 
 
+@pytest.mark.parametrize("constant", [0.0, -1800.0, 450.0])
+def test_divergence_does_not_depend_on_the_constant_of_the_likelihood(constant: float) -> None:
+    def found(*losses: float) -> bool:
+        history = [{"test/loss": 60 + constant}, *({"train/loss": loss + constant} for loss in losses)]
+        inputs = DiagnosticInputs(
+            {"mean_sse": 50.0}, history, 8, None, False, (0.0, 1.0), settings={}, loss_constant=constant
+        )
+        return [finding.what for finding in diagnose(inputs)] == ["training diverges"]
+
+    assert found(10, 5, 80)
+    assert found(10, 5, 11)
+    assert not found(10, 5, 9)
+
+
 def test_recurrent_units_with_a_closed_gate_are_dead(run: Callable[..., Path]) -> None:
     """Each unit counts once, not once per step: the output gate of 12 of 16 units is closed at all steps."""
     model = aetrain.load(run(*DIGITS, "model=lstm", "model.hidden=[16]", "epochs=0")).model

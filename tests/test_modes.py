@@ -191,6 +191,16 @@ def codes_of_subset(directory: Path, command_line: list[str], folder: Path, *set
     return list(saved["files"])
 
 
+def test_encode_of_other_images_keeps_the_scale_of_the_run(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    directory = tiny("dataset.scale=[-1,1]", "likelihood=gaussian", "epochs=0")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
+    np.savez(tmp_path / "own.npz", x=pixels)
+    api.run([f"run={directory}", "mode=encode", "dataset=npz", f"dataset.path={tmp_path / 'own.npz'}"])
+    (file,) = (directory / "eval").glob("*/codes.npz")
+    x = torch.from_numpy(pixels)[:, None] / 255
+    np.testing.assert_allclose(np.load(file)["codes"], aetrain.load(directory).encode(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_encode_of_the_own_npz_has_rows_and_of_another_one_ignores_the_selection_of_the_run(
     run: Callable[..., Path], tmp_path: Path
 ) -> None:

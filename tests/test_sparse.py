@@ -24,6 +24,7 @@ from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import L1
 from aetrain.runs import entry
 from aetrain.runs.build import Components, build
+from aetrain.storage.run_directory import RunDirectory
 from aetrain.training.optimizers import LBFGS
 from aetrain.training.step import OptimizerStep
 

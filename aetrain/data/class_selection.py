@@ -95,8 +95,9 @@ def class_numbers(setting: str, classes: Sequence[Class], names: dict[int, str])
     Where all names are integers, such as the values of labels, an integer is a name.
     """
     values = integer_names(names)
-    by_integer = {number: number for number in names} if values is None else values
-    by_name: dict[Class, int] = {**{name: number for number, name in names.items()}, **by_integer}
+    integers = {number: number for number in names} if values is None else values
+    by_name: dict[Class, int] = {name: number for number, name in names.items()}
+    by_name.update((integer, number) for integer, number in integers.items())
     numbers = []
     for number_or_name in classes:
         number = by_name.get(number_or_name)

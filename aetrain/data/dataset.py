@@ -114,8 +114,6 @@ class Dataset(ABC):
         self.warnings.clear()
         images = number_rows(self._read_numbered(), self.files())
         self._class_selection().check_labels(images[0])
-        if len(images[0]) and (largest := int(images[0].pixels.max())) <= MAX_DARK:
-            self.add_warning(self.describe_dark(largest))
         splits = self.split_images(*images)
         return Splits(*(self._binarized(images, number) for number, images in enumerate(splits)))
 
@@ -164,8 +162,10 @@ class Dataset(ABC):
             )
 
     def _read_numbered(self) -> list[Images]:
-        """Return the images of `read` with classes 0..K-1."""
+        """Return the images of `read` with classes 0..K-1; warn of what may be wrong with them."""
         images = number_classes(self.read())
+        if len(images[0]) and (largest := int(images[0].pixels.max())) <= MAX_DARK:
+            self.add_warning(self.describe_dark(largest))
         if len(images[0]) and (missing := classes_without_training_images(images)):
             self.add_warning(f"test images are of classes without training images: {abbreviate(missing)}")
         return images

@@ -85,8 +85,9 @@ class Splits:
         shape = "x".join(map(str, self.train.pixels.shape[1:]))
         num_classes = max(self.train.num_classes, self.test.num_classes)
         classes = f"{num_classes:,} {'class' if num_classes == 1 else 'classes'}" if num_classes else "no classes"
-        names = f" ({abbreviate(self.train.class_names)})" if self.train.class_names else ""
-        return f"{', '.join(counts)} and {len(self.test):,} test images of {shape}, {classes}{names}"
+        if self.train.class_names not in ((), tuple(map(str, range(num_classes)))):
+            classes += f" ({abbreviate(self.train.class_names)})"
+        return f"{', '.join(counts)} and {len(self.test):,} test images of {shape}, {classes}"
 
 
 @dataclass(frozen=True)

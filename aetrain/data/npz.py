@@ -184,7 +184,10 @@ class Npz(UserDataset):
         used = {name for arrays in splits.values() for name in arrays}
         names = [name for name in headers if name not in used and resembles_split(name)]
         if names:
-            self.add_warning(f"{quote_names(names)} in {self.path} look like splits, but are not read")
+            self.add_warning(
+                f"{self.path}: no images are read from {quote_names(names)}: the arrays of splits are x_train, x_test "
+                "and x_val"
+            )
 
     def _image_shape(self, name: str, header: Header) -> tuple[int, int, int]:
         """Return (C, H, W) of the images in an array; raise ValueError where it holds no images."""

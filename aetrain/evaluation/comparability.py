@@ -29,6 +29,7 @@ MEASURES = {
 NAMES_OF_METRICS = ("samples", "methods", "at", "labels", "levels", "kinds", "path")
 
 Settings = Mapping[str, Any]  # of a run, by dotted name
+SettingTest = Callable[[str], bool]  # of a dotted name
 
 
 def comparison_kind(tag: str, settings: Settings) -> str:
@@ -60,7 +61,7 @@ def _decisive_settings(tag: str, settings: Settings) -> dict[str, Any]:
     name = name_of(tag)
     if name in TIME_METRICS:
         return {}
-    tests = [_changes_test_images if tag.startswith("test/") else _is_of_data_set]
+    tests: list[SettingTest] = [_changes_test_images if tag.startswith("test/") else _is_of_data_set]
     if name == "loss":
         tests += [_is_term_of_loss, _is_noise]
     if find_pattern(name, LIKELIHOOD_METRICS):
@@ -95,7 +96,7 @@ def _is_noise(key: str) -> bool:
     return key.startswith("noise.")
 
 
-def _is_setting_of(measure: str) -> Callable[[str], bool]:
+def _is_setting_of(measure: str) -> SettingTest:
     """Return a test for the settings of a measure that change its metrics."""
     prefix = f"measures.{measure}."
     return lambda key: key.startswith(prefix) and key.removeprefix(prefix) not in NAMES_OF_METRICS

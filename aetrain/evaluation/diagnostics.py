@@ -107,11 +107,14 @@ def dark_images(inputs: DiagnosticInputs) -> Finding | None:
     """Find training images that use less than about a quarter of the range of pixels, so that all errors are small."""
     if inputs.largest_byte > MAX_DARK:
         return None
-    can_set_white = "dataset.white" in inputs.settings
+    if "dataset.white" in inputs.settings:
+        remedy = "choose as dataset.white the stored value that is white"
+    else:
+        remedy = "try images with pixels up to 255"
     return Finding(
         "nearly black images",
         f"the largest pixel of the training images is {inputs.largest_byte} of 255, so that all errors are small",
-        "try the largest stored value as dataset.white" if can_set_white else "try images with pixels up to 255",
+        remedy,
     )
 
 

@@ -12,7 +12,7 @@ from aetrain.config.overrides import SAVED
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
 from aetrain.data.images import Splits
-from aetrain.evaluation.console import metrics_table
+from aetrain.evaluation.console import final_table, metrics_table
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.objective.objective import loss_constants
 from aetrain.runs.build import Components, build
@@ -20,10 +20,10 @@ from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import describe_change
 from aetrain.runs.train import check_measures, evaluate_components, load_data, log_data
 from aetrain.storage import checkpoint
-from aetrain.storage.descriptions import write_descriptions
+from aetrain.storage.descriptions import read_descriptions, write_descriptions
 from aetrain.storage.hashing import digest
 from aetrain.storage.old_metrics import NLL_CONSTANT
-from aetrain.storage.run_directory import RunDirectory, display_path
+from aetrain.storage.run_directory import METRICS_TABLE, RunDirectory, display_path
 from aetrain.training.backend.setup import backend
 
 log = logging.getLogger("aetrain")
@@ -39,15 +39,18 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
     request = separate_changed_data(request, source, splits)
     with output_directory(request, source, epoch) as known, backend():
         log_data(components, splits)
-        log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
+        log.info("%s after %d epochs", source, epoch)
         metrics = evaluate_components(components, splits)
         descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
         descriptions = describe_metrics(metrics, descriptions)
         write_descriptions(request.run_dir.path, descriptions)
         constant = {NLL_CONSTANT: loss_constants(components.model)["nll"]}
-        request.run_dir.write_metrics({**known, **constant, **metrics})
-        log.info("%s", metrics_table(metrics, descriptions))
-        log.info("metrics: %s", display_path(request.run_dir.path / "metrics.json"))
+        run_dir, all_metrics = request.run_dir, {**known, **constant, **metrics}
+        tags = {tag: value for tag, value in all_metrics.items() if "/" in tag}
+        run_dir.write_metrics_table(metrics_table(tags, read_descriptions(run_dir.path)))
+        run_dir.write_metrics(all_metrics)
+        table = final_table(metrics, descriptions, components, settings.verbose)
+        log.info("%s\nmetrics: %s", table, display_path(run_dir.path / METRICS_TABLE))
     return metrics
 
 

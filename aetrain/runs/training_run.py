@@ -19,7 +19,7 @@ from aetrain.config.hparams import hparams, run_caption, trial_digest
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests
 from aetrain.data.images import Batches, Splits
-from aetrain.evaluation.console import epoch_line, metrics_table
+from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
 from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
@@ -32,7 +32,7 @@ from aetrain.runs.run_data import write_files
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.old_metrics import NLL_CONSTANT
-from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
+from aetrain.storage.run_directory import METRICS_TABLE, TIMING_METRICS, RunDirectory, display_path, flatten
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
 from aetrain.views.annotations import FigureOptions
@@ -87,8 +87,8 @@ class TrainingRun:
         self.start_time = time.perf_counter()
         write_files(self.run_dir.path, data)
         self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
-        counts = (self.run_dir, self.num_parameters, len(splits.train), components.device)
-        log.info("%s: %d weights, %d training images, %s", *counts)
+        self.repeated = repeated_metrics(components, self.held_out_name)
+        log.info("%s: %s weights, %s", self.run_dir, f"{self.num_parameters:,}", components.device)
         for text in sparsity_goal(model, components.objective.penalties, flatten_settings(settings)).warnings():
             log.warning("%s", text)
 
@@ -177,7 +177,8 @@ class TrainingRun:
         self.run_dir.append_history(line)
         self.tensorboard.add_scalars(state.epoch, metrics)
         self.tensorboard.add_pictures(state.epoch, last=state.is_last)
-        log.info("%s", epoch_line(state, metrics, self.held_out_name, self.batches.num_images))
+        shown = {tag: value for tag, value in metrics.items() if tag not in self.repeated}
+        log.info("%s", epoch_line(state, shown, self.held_out_name, self.batches.num_images))
 
     def _evaluate_epoch(self, state: TrainState) -> Metrics:
         """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""
@@ -215,6 +216,7 @@ class TrainingRun:
         tags = [tag for line in run_dir.history() for tag in line if "/" in tag]
         descriptions = describe_metrics([*metrics, *tags], self.descriptions)
         write_descriptions(run_dir.path, descriptions)
+        run_dir.write_metrics_table(metrics_table(metrics, descriptions))
         content = {
             "status": "finished",
             "epochs": state.epoch,
@@ -242,15 +244,18 @@ class TrainingRun:
         self.tensorboard.close(hparams(settings, self.request.overrides), metrics, trial)
 
     def _log_result(self, metrics: Metrics, descriptions: Mapping[str, str], findings: Sequence[Finding]) -> None:
-        log.info("%s", metrics_table(metrics, descriptions))
-        for finding in findings:
-            log.warning("diagnostics: %s", finding)
-        if (self.run_dir.path / "figures").is_dir():
-            log.info("pictures: %s/figures", self.run_dir)
+        """Log the metrics, the paths of the results, and last the findings with their remedies."""
+        table = final_table(metrics, descriptions, self.components, self.settings.verbose)
+        log.info("%s\nmetrics:  %s", table, display_path(self.run_dir.path / METRICS_TABLE))
+        figures = self.run_dir.path / "figures"
+        if self.components.views and any(figures.glob("*")):
+            log.info("pictures: %s", display_path(figures))
         if self.request.single:  # a sweep logs this once, at its end
             log.info(
                 "compare:  %s\nthen at:  %s", tensorboard_command(_log_folder(self.run_dir.path)), tensorboard_link()
             )
+        for finding in findings:
+            log.warning("diagnostics: %s: %s\n  %s", finding.what, finding.evidence, finding.remedy)
 
 
 def flatten_settings(settings: Settings) -> dict[str, Any]:

@@ -31,6 +31,8 @@ WRITE_ERRORS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "
 
 MAX_DIFFERENCES_SHOWN = 5
 
+METRICS_TABLE = "metrics.txt"
+
 # In a sweep's directory: a file for each run of the command in progress, with its outcome.
 OUTCOMES = ".outcomes"
 
@@ -188,6 +190,10 @@ class RunDirectory:
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Replace metrics.json: names to numbers, and `status`."""
         atomic.replace_text(self.path / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+
+    def write_metrics_table(self, text: str) -> None:
+        """Replace metrics.txt: all metrics with their descriptions, to read."""
+        atomic.replace_text(self.path / METRICS_TABLE, text + "\n")
 
     def write_findings(self, findings: Sequence[Mapping[str, str]]) -> None:
         """Replace findings.json: the findings of the diagnostics, each with `what`, `evidence` and `remedy`."""

@@ -253,8 +253,9 @@ def _letter_width(letter: str) -> float:
     from matplotlib.font_manager import fontManager, get_font
 
     font = get_font(fontManager.findfont("DejaVu Sans"))
+    if not font.get_char_index(ord(letter)):
+        return 1.0  # a box in the PNG file, which other programs replace by a letter of another font
     font.set_size(100, 72)
-    font.set_text(letter)
     return font.load_char(ord(letter)).linearHoriAdvance / 65536 / 100
 
 

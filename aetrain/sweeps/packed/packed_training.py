@@ -145,6 +145,7 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     for run in runs:
         with run.isolated():
             run.begin(splits, data)
+            log_data(runs[0].components, splits)  # once more, in the run's own file
     for epoch in sorted({run.training_run.state.epoch for run in runs if run.active}):
         _fit_from(runs, splits, epoch)
     pca = fit_pca_baseline(runs[0].components, splits)

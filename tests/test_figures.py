@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,7 +196,8 @@ def test_figures_are_the_same_at_every_drawing(figures: Path, context: ViewConte
 
     options = FigureOptions(CAPTION, ["png", "svg", "pdf"], describe_view(VIEWS["code"]))
     contents = []
-    for name, style in (("a", {}), ("b", {"figure.facecolor": "black", "font.size": 30, "axes.grid": True})):
+    styles: dict[str, Any] = {"a": {}, "b": {"figure.facecolor": "black", "font.size": 30, "axes.grid": True}}
+    for name, style in styles.items():
         with matplotlib.rc_context(style):
             before = parameters()
             VIEWS["code"](context).save(tmp_path / name / "code", options)  # type: ignore[union-attr]
@@ -225,7 +227,7 @@ def test_texts_are_wrapped_and_shrunk_to_their_place() -> None:
     with drawing_parameters():
         page = draw_figure(Sheet(torch.zeros(1, 100, 1440), [narrow]), Annotations("t"), FigureOptions())
     (text,) = (item for item in page.figure.texts if item.get_text() == narrow.text)
-    assert text.get_size() < 8
+    assert text.get_fontsize() < 8
 
 
 def test_a_picture_without_annotations_has_its_name_as_title(tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_learning_curves_have_a_panel_for_each_metric() -> None:
     sse, loss = page.figure.axes
     assert (sse.get_yscale(), loss.get_yscale()) == ("log", "linear")
     assert (sse.get_xlabel(), sse.get_ylabel()) == ("epoch", "squared error")
-    assert loss.lines[0].get_xdata().tolist() == [1, 2]
+    assert [*np.asarray(loss.lines[0].get_xdata())] == [1, 2]
     assert {"training images", "test images"} <= {text.get_text() for text in page.figure.texts}
 
 

@@ -198,7 +198,8 @@ def test_pictures_of_a_variational_code_begin_with_active_units_and_leave_out_co
     model = make_model(partial(dense, hidden=[16], bottleneck=Gaussian), code_dim=6)
     collapsed = [0, 2, 3]
     with torch.no_grad():
-        for head, scale in ((model.bottleneck.project, 20.0), (model.bottleneck.log_var, 1.0)):
+        for name, scale in (("project", 20.0), ("log_var", 1.0)):
+            head = getattr(model.bottleneck, name)
             head.weight.mul_(scale)
             head.weight[collapsed], head.bias[collapsed] = 0, 0  # the posterior is the prior
     context = context_of(model)
@@ -220,7 +221,7 @@ def test_pictures_of_a_variational_code_begin_with_active_units_and_leave_out_co
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("build", [partial(dense, hidden=[16], bottleneck=Gaussian), partial(dense)])
-def test_the_scale_of_decoder_units_fits_the_model(build: Callable[..., Autoencoder], scale: float) -> None:
+def test_the_scale_of_decoder_units_fits_the_model(build: "partial[Autoencoder]", scale: float) -> None:
     """Weights of any size give a picture with contrast, in which few pixels are black or white."""
     sparsifier = nn.Identity() if build.keywords else TopK(3)  # a VAE, and a sparse code with dead units
     model = make_model(build, code_dim=20, sparsifier=sparsifier)

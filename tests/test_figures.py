@@ -48,7 +48,7 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 # Texts that the figure of each view has beside its caption.
 TEXTS = {
     "reconstructions": ["Test images and their reconstructions", "image", "noisy input", "reconstruction", *NAMES],
-    "units-code": ["Inputs that activate the units of the code most", "0"],
+    "units-code": ["Inputs that activate the units of the code most", "unit", "0"],
     "units-hidden1": ["Inputs that activate the units of layer hidden1 most"],
     "units_sorted-hidden1": ["Inputs that activate the units of layer hidden1 most"],
     "decoder_units": ["Effects of the units of the code on the decoded image", "change of a pixel:", "0"],
@@ -57,7 +57,7 @@ TEXTS = {
     "grid": ["Images decoded from a grid of codes", "axis 1 of the principal plane, standard deviations", "-2", "0.11"],
     "neighbours": ["Nearest neighbours of test images", "rank of the neighbour", "by pixels", "by code", "8", "zero"],
     "activations": ["Distributions of the activations of each layer", "activation", "hidden1", "code", "decoder1"],
-    "atlas-hidden1": ["Atlas of the units of layer hidden1", "input", "effect", "best images"],
+    "atlas-hidden1": ["Atlas of the units of layer hidden1", "unit", "input", "effect", "best images"],
     "interpolations": ["position between the two codes", "zero to two", "0.17", "1"],
     "traversals": ["value of the unit, standard deviations from the mean of the prior", "-2.5", "2.5"],
     "errors": ["Test images with the worst reconstructions", "class: mean squared error", "image", "reconstruction"],

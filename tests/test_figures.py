@@ -227,7 +227,7 @@ def test_texts_are_wrapped_and_shrunk_to_their_place() -> None:
     with drawing_parameters():
         page = draw_figure(Sheet(torch.zeros(1, 100, 1440), [narrow]), Annotations("t"), FigureOptions())
     (text,) = (item for item in page.figure.texts if item.get_text() == narrow.text)
-    assert text.get_fontsize() < 8
+    assert float(text.get_fontsize()) < 8
 
 
 def test_a_picture_without_annotations_has_its_name_as_title(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ import pytest
 from command import aetrain, command
 from conftest import TINY
 
-from aetrain.config.hparams import hparam_columns, hparams
-from aetrain.config.overrides import parse_assignments
 from aetrain.views.tensorboard_link import MAIN_TAGS, tensorboard_link
 
 
@@ -51,23 +49,6 @@ def test_seeds_share_a_colour_and_settings_do_not() -> None:
 def test_main_tags_pass_the_filter(tag: str) -> None:
     assert re.search(MAIN_TAGS, tag)
     assert not re.search(MAIN_TAGS, "test/noisy_sse")
-
-
-def test_hparams_begin_with_the_overrides() -> None:
-    flat = {"optimizer.lr": 0.01, "optimizer._target_": "x", "model.hidden": [4, 2], "seed": 3, "views.units.count": 1}
-    values = hparams(flat, ["model=vae", "optimizer.lr=0.01", "seed=3", "~views.units"])
-    assert list(values)[:2] == ["model", "optimizer.lr"]
-    assert values["model"] == "vae"
-    assert values["dataset"] == "mnist", "the default option"
-    assert values["model.hidden"] == "[4, 2]"
-    assert not {"seed", "views.units.count", "optimizer._target_"} & values.keys()
-    assert "dataset" not in hparams(flat, ["experiment=vae"]), "the option that the experiment chooses"
-    overrides = ["model=vae", "optimizer.lr=0.01", "seed=3", "~views.units"]
-    assert hparam_columns(overrides, single=False) == {"model": True, "optimizer.lr": True}
-    columns = hparam_columns(overrides, single=True)
-    assert {"noise.p", "model.penalties.kl.weight", "dataset"} < set(columns), "settings that other runs may have"
-    assert [name for name, first in columns.items() if first] == ["model", "optimizer.lr"]
-    assert parse_assignments(["+a=1", "b.c=x=y", "~d", "~e=2"]) == {"a": "1", "b.c": "x=y"}
 
 
 @pytest.mark.slow

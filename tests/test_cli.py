@@ -22,7 +22,7 @@ from conftest import TINY
 from aetrain import __version__ as aetrain_version
 from aetrain import api
 from aetrain.config.errors import SigTerm
-from aetrain.config.overrides import MAX_NAME_LENGTH, run_name
+from aetrain.config.overrides import MAX_NAME_LENGTH, list_in_name, name_in, run_name
 from aetrain.config.paths import groups
 from aetrain.runs.training_run import TrainingRun
 from aetrain.sweeps import launch
@@ -216,6 +216,64 @@ def test_name_of_many_overrides_is_short_and_unique() -> None:
     assert "/" not in run_name(["model=a/b"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["model=vae", "penalty=[tc,l2]", "views=[default,atlas]", "measures=probes"], "model=vae,penalty=tc+l2"),
+        (["views.units.count=3", "dataset.path=a.npz", "device=cpu"], "default"),
+        (["model.penalties.kl.weight=0.1", "model.code_dim=2"], "kl.weight=0.1,model.code_dim=2"),
+        (["model.penalties.l2.weight=1", "penalty.l2.weight=2"], "model.penalties.l2.weight=1,penalty.l2.weight=2"),
+        (["model.hidden=[400, 200]", "penalty=[l2]", "~penalty.l2.x"], "model.hidden=400+200,penalty=l2,~l2.x"),
+        (["model.hidden=[400]", "model.channels=[]", "seed=1"], "model.hidden=400,model.channels=none,seed=1"),
+    ],
+)
+def test_a_run_is_named_by_what_changes_its_result(overrides: list[str], name: str) -> None:
+    assert run_name(overrides) == name
+
+
+def test_different_overrides_have_different_names() -> None:
+    values = (
+        "relu",
+        "[relu]",
+        "[relu,tanh]",
+        "[[1,2],[3]]",
+        "[1,2,3]",
+        "[[1],[2,3]]",
+        "a b",
+        "a_b",
+        "{a:1}",
+        "[1e+3,2]",
+    )
+    names = [list_in_name([f"model.activation={value}", "seed=0"]) for value in values]
+    assert len({*names}) == len(values)
+    assert not any(sign in name for name in names for sign in "[]{} ")
+    assert list_in_name(["model=vae", "measures=probes"]) != list_in_name(["model=vae", "measures=[probes,frechet]"])
+
+
+def test_a_directory_of_version_0_1_keeps_its_name(tmp_path: Path) -> None:
+    overrides = ["model.penalties.kl.weight=4", "penalty=[tc,l2]"]
+    assert name_in(tmp_path, overrides) == "kl.weight=4,penalty=tc+l2"
+    old_name = "model.penalties.kl.weight=4,penalty=[tc,l2]"
+    (tmp_path / old_name).mkdir()
+    assert name_in(tmp_path, overrides) == old_name
+    assert name_in(tmp_path, [*overrides, "seed=1"]) == "kl.weight=4,penalty=tc+l2,seed=1"
+
+
+@pytest.mark.slow
+def test_a_sweep_with_the_names_of_version_0_1_continues(tmp_path: Path) -> None:
+    """Swept views are in the name, and a run whose directory has its old name is not trained again."""
+    tiny = [override for override in TINY if not override.startswith("views")]
+    arguments = ["-m", *tiny, "model=linear", "hydra.sweep.dir=sweep", "views=none,[reconstructions,interpolations]"]
+    run_cleanly([*arguments, "epochs=0"], tmp_path)
+    sweep = tmp_path / "sweep"
+    assert run_names(sweep) == {"views=none", "views=reconstructions+interpolations"}
+    old = (sweep / "views=reconstructions+interpolations").rename(sweep / "views=[reconstructions,interpolations]")
+    before = everything_in(old)
+    run_cleanly([*arguments, "epochs=0"], tmp_path)
+    assert run_names(sweep) == {"views=none", old.name}
+    assert everything_in(old) == before
+
+
 def test_refused_sweep_leaves_nothing(tmp_path: Path) -> None:
     assert command(["-m", "seed=0,1", "epoch=3"], tmp_path).code == 1
     assert not everything_in(tmp_path)
@@ -367,7 +425,9 @@ def test_interrupted_sweep_prints_the_command_that_does_the_rest(directory: list
     continued = continuing_command(outcome, 143)
     added = [] if directory else [f"hydra.sweep.dir={sweep.relative_to(tmp_path)}"]
     assert continued == [*arguments, *added]
-    assert "is finished: nothing to do" in run_cleanly(continued, tmp_path).out
+    first = metrics_of(sweep / "model.code_dim=2")
+    run_cleanly(continued, tmp_path)
+    assert metrics_of(sweep / "model.code_dim=2") == first, "a finished run is not repeated"
     assert run_names(sweep) == {"model.code_dim=2", "model.code_dim=3"}
     assert {row["status"] for row in table_rows(sweep).values()} == {"finished"}
 

@@ -30,8 +30,11 @@ CASES = [
     ("test/sse", ("dataset=toy",), (), ["dataset", "dataset.off_plane"]),
     ("test/sse", ("dataset.classes=[3,8]",), (), ["dataset.classes"]),
     ("test/sse", ("dataset.random_crop=6",), (), ["dataset.random_crop"]),
+    ("test/sse", ("dataset.test_subset=100",), (), ["dataset.test_subset"]),
     # Settings of training alone change no test image.
+    ("test/sse", ("dataset.subset=100",), (), []),
     ("test/nll", ("dataset.validation=100", "epochs=3", "optimizer.lr=1"), (), []),
+    ("test/nll", ("dataset.subset=100",), (), []),
     ("validation/nll", ("dataset.validation=100",), (), ["dataset.validation"]),
     ("train/seconds_per_epoch", ("dataset=toy",), (), []),
     # The loss is a sum: its terms and their weights must be the same, and the noise of its images.
@@ -67,6 +70,13 @@ def test_settings_that_forbid_to_rank(
     kinds = {comparison_kind(tag, run) for run in runs}
     assert len(kinds) == (2 if obstacles else 1), "both functions agree"
     assert ranking_obstacles(tag, runs[:1]) == [], "one run differs from none"
+
+
+def test_a_setting_of_a_later_version_is_as_good_as_null() -> None:
+    now = settings_of(())
+    earlier = {key: value for key, value in now.items() if key != "dataset.test_subset"}
+    assert comparison_kind("test/sse", earlier) == comparison_kind("test/sse", now)
+    assert ranking_obstacles("test/sse", [earlier, now]) == []
 
 
 def test_the_module_imports_no_torch() -> None:

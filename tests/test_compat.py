@@ -58,6 +58,18 @@ def test_fast_checksums_equal_tensorboards() -> None:
     assert done.returncode == 0, f"{ADVICE}use_fast_checksums: {done.stderr}"
 
 
+@pytest.mark.filterwarnings("ignore:html5lib's sanitizer:DeprecationWarning")
+def test_hparams_plugin() -> None:
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams.backend_context import Context
+    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
+
+    for name in ("hparams_metadata", "_compute_hparam_info_from_values", "_compute_metric_names"):
+        assert callable(getattr(Context, name, None)), ADVICE + "hparams_plugin"
+    assert isinstance(vars(HParamsPlugin(TBContext()))["_context"], Context), ADVICE + "hparams_plugin"
+    assert compat.hparams_plugin([]).plugin_name == "hparams", ADVICE + "hparams_plugin"
+
+
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
 def test_optimizer_without_compiler(name: str) -> None:
     original = getattr(torch.optim, name)

@@ -19,9 +19,9 @@ from aetrain.evaluation.console import metrics_table
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics, metrics_page
 from aetrain.evaluation.metric_names import find_pattern, name_of
 from aetrain.report.groups import RunGroup
+from aetrain.report.metrics import describe_metric, sort_metrics
 from aetrain.report.page import write_report
 from aetrain.report.runs import RunSummary
-from aetrain.report.tables import describe_metric, sort_metrics
 from aetrain.storage.descriptions import MAX_FILE_BYTES, read_descriptions
 from aetrain.views.tensorboard import event_files, read_events
 

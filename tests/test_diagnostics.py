@@ -45,6 +45,7 @@ CAUSES = {
         "from 0.5 to 1",
         *("likelihood=gaussian", "likelihood.output=sigmoid", "dataset.scale=[-1,1]", "epochs=1"),
     ),
+    "the code is not sparse": ("sparsity leaves 32 of the code's 32 units", "sparsity=l1", "epochs=1"),
     "dead units": ("of the hidden units", "optimizer.lr=0.03", "epochs=2"),
     "saturated units": ("stay at an end", "model.activation=tanh", "optimizer.lr=1", "epochs=2"),
     "the code copies": (
@@ -63,7 +64,8 @@ GOOD_RUNS = {
     "wae": ("model=wae", "epochs=4"),
     "conv_unpool": ("model=conv_unpool", "epochs=5"),
     "denoising": ("noise=masking", "epochs=6"),
-    "sparse": ("sparsity=l1", "epochs=5"),
+    "sparse": ("sparsity=l1", "sparsity.weight=0.01", "model.code_activation=relu", "epochs=5"),
+    "topk": ("sparsity=topk", "epochs=5"),
 }
 
 
@@ -96,6 +98,20 @@ def test_advice_names_only_settings_of_the_run() -> None:
     assert inputs.advice("a smaller optimizer.lr", "less model.penalties.kl.weight", "more epochs") == (
         "try a smaller optimizer.lr or more epochs"
     )
+
+
+@pytest.mark.parametrize("constant", [0.0, -1800.0, 450.0])
+def test_divergence_does_not_depend_on_the_constant_of_the_likelihood(constant: float) -> None:
+    def found(*losses: float) -> bool:
+        history = [{"test/loss": 60 + constant}, *({"train/loss": loss + constant} for loss in losses)]
+        inputs = DiagnosticInputs(
+            {"mean_sse": 50.0}, history, 8, None, False, (0.0, 1.0), settings={}, loss_constant=constant
+        )
+        return [finding.what for finding in diagnose(inputs)] == ["training diverges"]
+
+    assert found(10, 5, 80)
+    assert found(10, 5, 11)
+    assert not found(10, 5, 9)
 
 
 def test_recurrent_units_with_a_closed_gate_are_dead(run: Callable[..., Path]) -> None:

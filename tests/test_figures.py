@@ -19,8 +19,8 @@ from PIL import Image
 from test_views import VIEWS, context_of, make_model, some_images, vae
 
 from aetrain import api
+from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError
-from aetrain.config.hparams import run_caption
 from aetrain.data.images import Images
 from aetrain.data.noise import Gaussian as GaussianNoise
 from aetrain.runs import entry
@@ -292,10 +292,12 @@ def test_formats_are_one_or_a_list() -> None:
 
 
 def test_a_caption_names_the_model_the_data_set_the_epoch_and_the_seed() -> None:
-    assert run_caption([], 10, 0) == "deep · mnist · epoch 10 · seed 0"
-    assert run_caption(["dataset=fashion", "model=vae"], 3, 1) == "vae · fashion · epoch 3 · seed 1"
-    assert run_caption(["experiment=beta_vae"], 5, 0) == "beta_vae · vae · mnist · epoch 5 · seed 0"
-    assert run_caption(["experiment=hinton_best"], 5, 0) == "hinton_best · deep · mnist · epoch 5 · seed 0"
+    assert run_caption({"epochs": 1}, [], 10, 0) == "deep · mnist · epoch 10 · seed 0"
+    assert run_caption({"epochs": 1}, ["dataset=fashion", "model=vae"], 3, 1) == "vae · fashion · epoch 3 · seed 1"
+    assert run_caption({"epochs": 1}, ["experiment=beta_vae"], 5, 0) == "beta_vae · vae · mnist · epoch 5 · seed 0"
+    assert (
+        run_caption({"epochs": 1}, ["experiment=hinton_best"], 5, 0) == "hinton_best · deep · mnist · epoch 5 · seed 0"
+    )
 
 
 PROGRAM = """

@@ -23,16 +23,22 @@ from omegaconf import OmegaConf
 
 import aetrain
 from aetrain.config.errors import ConfigError
+from aetrain.config.hydra_state import separate_hydra_state
 from aetrain.utils.compat import omegaconf_resolvers
 
 OVERRIDES = (*TINY, "model=vae", "noise=[masking,gaussian]")
+
+
+def _set_grad_enabled(value: bool) -> None:
+    torch.set_grad_enabled(value)
+
 
 TORCH_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None], Any]] = {
     "dtype": (torch.get_default_dtype, torch.set_default_dtype, torch.float64),
     "device": (torch.get_default_device, torch.set_default_device, torch.device("meta")),
     "deterministic": (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 1),
     "matmul": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "high"),
-    "grad": (torch.is_grad_enabled, torch.set_grad_enabled, False),
+    "grad": (torch.is_grad_enabled, _set_grad_enabled, False),
     "benchmark": (
         lambda: torch.backends.cudnn.benchmark,
         lambda value: setattr(torch.backends.cudnn, "benchmark", value),
@@ -47,6 +53,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "host.yaml").write_text("name: host\n")
     monkeypatch.setenv("HOST", "1")
+    with separate_hydra_state():  # removes the options that other tests have offered to Hydra
+        pass
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     store, repo = ConfigStore.instance(), {**ConfigStore.instance().repo}
     resolvers = dict(omegaconf_resolvers())
@@ -107,6 +115,7 @@ def check_unchanged(before: dict[str, Any]) -> None:
     assert [name for name in before if before[name] != after[name]] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("host")
 def test_run_and_load_leave_the_state_of_the_calling_program(tmp_path: Path) -> None:
     run_dir = f"hydra.run.dir={tmp_path / 'run'}"
@@ -135,6 +144,7 @@ def test_errors_leave_the_state_of_the_calling_program(tmp_path: Path) -> None:
     check_unchanged(before)
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_calling_program(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     runs = []
     for name in ("alone", "host"):

@@ -84,6 +84,10 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("model.bottleneck=gaussian", ["model.bottleneck=gaussian", "_target_"]),
     ("model.penalties=[kl]", ["model.penalties=[kl]", "section"]),
     ("epochs=ten  seed=abc", ["2 problems", "epochs=ten", "seed=abc"]),
+    # Experiments with another option
+    ("experiment=beta_vae  model=deep", ["model=deep", "add ~model.penalties.kl"]),
+    ("experiment=vqvae  model=vae", ["add ~model.bottleneck.groups ~model.bottleneck.num_codewords"]),
+    ("experiment=conv  model=deep", ["add model.code_dim=32"]),
     # Ranges
     ("model.code_dim=0", ["model.code_dim=0", "1 or more"]),
     ("model.code_dim=-3", ["model.code_dim=-3", "1 or more"]),
@@ -115,6 +119,8 @@ MISTAKES: list[tuple[str, list[str]]] = [
     # Paths
     ("dataset=folder", ["dataset.path is required", "dataset.path=..."]),
     ("dataset=folder  dataset.path=nowhere", ["dataset.path='nowhere'", "does not exist"]),
+    ("dataset=folder  dataset.path=Bücher, neu", ["dataset.path='Bücher, neu'", "does not exist"]),
+    ("mode=eval  run=outputs/Lauf_für_é", ["run=outputs/Lauf_für_é", "no directory"]),
     ("dataset=folder  dataset.path=images/none", ["images/none", "no images"]),
     ("dataset=folder  dataset.path=images/corrupt", ["1 of 3 images", "bad.png", "remove it"]),
     ("dataset=npz  dataset.path=nowhere.npz", ["dataset.path='nowhere.npz'", "does not exist"]),

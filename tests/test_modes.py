@@ -2,14 +2,17 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command import command
 from conftest import TINY
 from PIL import Image
 from torch import Tensor, nn
@@ -124,7 +127,8 @@ def test_encode_gives_the_codes_of_load_in_the_order_of_the_data_set(tiny: Calla
     saved = np.load(directory / "codes.npz")
     config, _, overrides = api.compose_config([*TINY, "dataset.validation=10"])
     splits = build(entry.check(config, overrides)).dataset.load()
-    assert set(saved) == {f"{name}{suffix}" for name in ("train", "validation", "test") for suffix in ("", "_labels")}
+    suffixes = ("", "_labels", "_rows")
+    assert set(saved) == {f"{name}{suffix}" for name in ("train", "validation", "test") for suffix in suffixes}
     for name, images in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
         z = aetrain.load(directory).encode(images.pixels.float() / 255)
         np.testing.assert_allclose(saved[name], z.numpy(), rtol=1e-5, atol=1e-6)
@@ -132,28 +136,137 @@ def test_encode_gives_the_codes_of_load_in_the_order_of_the_data_set(tiny: Calla
         np.testing.assert_array_equal(saved[f"{name}_labels"], images.labels.numpy())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("subset", ["null", "5"])
-def test_encode_of_a_folder_saves_the_file_names(subset: str, tiny: Callable[..., Path], tmp_path: Path) -> None:
+def write_images(folder: Path, count: int) -> dict[str, Any]:
+    """Write random images of 8x8 into two folders; return their pixels by path below `folder`, in no order."""
     images = {}
-    for index in range(12):
+    for index in range(count):
         pixels = np.random.default_rng(index).integers(0, 256, (8, 8), np.uint8)
-        file = tmp_path / "mine" / "ab"[index % 2] / f"{index}.png"
+        file = folder / "ab"[index % 2] / f"{index}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(file)
-        images[file.relative_to(tmp_path / "mine").as_posix()] = pixels
-    directory = tiny("model=deep")
-    dataset = [f"dataset.path='{tmp_path / 'mine'}'", "dataset.size=8", f"dataset.subset={subset}"]
-    api.run([f"run={directory}", "mode=encode", "dataset=folder", *dataset])
+        images[file.relative_to(folder).as_posix()] = pixels
+    return images
+
+
+def codes_of(directory: Path) -> Any:
     (file,) = directory.glob("eval/*/codes.npz")
-    saved, run = np.load(file), aetrain.load(directory)
     assert json.loads((file.parent / "metrics.json").read_text())["status"] == "finished"
-    num_codes = 0
-    for name in ("train", "test"):
-        codes, files, labels = saved[name], saved[f"{name}_files"], saved[f"{name}_labels"]
-        for code, path, label in zip(codes, files, labels, strict=True):
-            x = torch.from_numpy(images[str(path)]).float().div(255).view(1, 1, 8, 8)
-            np.testing.assert_allclose(code, run.encode(x)[0].numpy(), rtol=1e-5, atol=1e-6)
-            assert "ab"[label] == str(path)[0]
-            num_codes += 1
-    assert num_codes == (12 if subset == "null" else 6)
+    saved = np.load(file)
+    shutil.rmtree(file.parent)
+    return saved
+
+
+def test_encode_of_other_images_has_all_rows_in_order(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    directory = tiny("model=deep")
+    images = write_images(tmp_path / "mine", 12)
+    command_line = [f"run={directory}", "mode=encode", "dataset=folder", "dataset.size=8"]
+    run = aetrain.load(directory)
+    pixels = np.stack([images[name] for name in sorted(images)])
+    expected = run.encode(torch.from_numpy(pixels).float().div(255)[:, None]).numpy()
+    paths = {count: tmp_path / f"folder{count}" for count in (1, 3, 12)}
+    for count, folder in paths.items():
+        for name in sorted(images)[:count]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(tmp_path / "mine" / name, folder / name)
+        api.run([*command_line, f"dataset.path='{folder}'"])
+        saved = codes_of(directory)
+        np.testing.assert_allclose(saved["codes"], expected[:count], rtol=1e-5, atol=1e-6)
+        assert saved["files"].tolist() == sorted(images)[:count]
+        assert saved["rows"].tolist() == [*range(count)]
+    assert set(saved) == {"codes", "files", "labels", "rows", "class_names"}
+    assert [saved["class_names"][label] for label in saved["labels"]] == [name[0] for name in sorted(images)]
+    assert set(codes_of_subset(directory, command_line, paths[12], "dataset.classes=[b]", "dataset.subset=4")) <= {
+        name for name in images if name.startswith("b")
+    }
+
+
+def codes_of_subset(directory: Path, command_line: list[str], folder: Path, *settings: str) -> list[str]:
+    """Return the names of the encoded files, whose rows are checked, with settings that select images."""
+    api.run([*command_line, f"dataset.path='{folder}'", *settings])
+    saved = codes_of(directory)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    assert saved["rows"].tolist() == sorted(saved["rows"].tolist())
+    assert [names[row] for row in saved["rows"]] == saved["files"].tolist()
+    assert len(saved["codes"]) == 4
+    return list(saved["files"])
+
+
+def test_encode_of_other_images_keeps_the_scale_of_the_run(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    directory = tiny("dataset.scale=[-1,1]", "likelihood=gaussian", "epochs=0")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
+    np.savez(tmp_path / "own.npz", x=pixels)
+    api.run([f"run={directory}", "mode=encode", "dataset=npz", f"dataset.path={tmp_path / 'own.npz'}"])
+    (file,) = (directory / "eval").glob("*/codes.npz")
+    x = torch.from_numpy(pixels)[:, None] / 255
+    np.testing.assert_allclose(np.load(file)["codes"], aetrain.load(directory).encode(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_encode_of_the_own_npz_has_rows_and_of_another_one_ignores_the_selection_of_the_run(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+    np.savez(tmp_path / "own.npz", x=pixels, y=np.arange(20) % 2 + 3)
+    np.savez(tmp_path / "other.npz", x_train=pixels[:9], x_test=pixels[9:])
+    np.savez(tmp_path / "single.npz", x=pixels[:1])
+    settings = ("dataset=npz", f"dataset.path={tmp_path / 'own.npz'}", "dataset.subset=7", "dataset.validation=4")
+    directory = run("model=linear", "model.code_dim=2", "epochs=0", "views=none", "device=cpu", *settings)
+    trained = aetrain.load(directory)
+    expected = trained.encode(torch.from_numpy(pixels).float().div(255)[:, None]).numpy()
+    api.run([f"run={directory}", "mode=encode"])
+    saved = np.load(directory / "codes.npz")
+    rows = [saved[f"{name}_rows"] for name in ("train", "validation", "test")]
+    assert [len(part) for part in rows] == [7, 4, 2]
+    assert len({*np.concatenate(rows).tolist()}) == 13
+    for name, part in zip(("train", "validation", "test"), rows, strict=True):
+        np.testing.assert_allclose(saved[name], expected[part], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(saved[f"{name}_labels"], part % 2)
+    for name, count in (("own", 20), ("other", 20), ("single", 1)):  # the same images in the same order
+        api.run([f"run={directory}", "mode=encode", f"dataset.path={tmp_path / name}.npz"])
+        saved = codes_of(directory)
+        np.testing.assert_allclose(saved["codes"], expected[:count], rtol=1e-5, atol=1e-6)
+        assert saved["rows"].tolist() == [*range(count)]
+
+
+def test_encode_of_the_own_folder_has_file_names_of_each_split(run: Callable[..., Path], tmp_path: Path) -> None:
+    images = write_images(tmp_path / "mine", 12)
+    settings = ("dataset=folder", f"dataset.path='{tmp_path / 'mine'}'", "dataset.size=8", "dataset.validation=3")
+    directory = run("model=linear", "model.code_dim=2", "epochs=0", "views=none", "device=cpu", *settings)
+    api.run([f"run={directory}", "mode=encode"])
+    saved, trained = np.load(directory / "codes.npz"), aetrain.load(directory)
+    names: list[str] = []
+    for split in ("train", "validation", "test"):
+        files = [str(name) for name in saved[f"{split}_files"]]
+        assert files == [sorted(images)[row] for row in saved[f"{split}_rows"]]
+        assert files == ["ab"[label] + name[1:] for label, name in zip(saved[f"{split}_labels"], files, strict=True)]
+        x = torch.from_numpy(np.stack([images[name] for name in files])).float().div(255)[:, None]
+        np.testing.assert_allclose(saved[split], trained.encode(x).numpy(), rtol=1e-5, atol=1e-6)
+        names += files
+    assert sorted(names) == sorted(images)
+
+
+def test_a_single_image_is_evaluated_and_searched_but_not_trained_on(
+    tiny: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tiny("model=vae")
+    (name, pixels), *_ = write_images(tmp_path / "mine", 1).items()
+    data = ["dataset=folder", f"dataset.path='{tmp_path / 'mine'}'", "dataset.size=8"]
+    api.run([f"run={directory}", "mode=eval", *data])
+    (file,) = directory.glob("eval/*/metrics.json")
+    metrics = json.loads(file.read_text())
+    x = torch.from_numpy(pixels).float().div(255)[None, None]
+    sse = (aetrain.load(directory).reconstruct(x) - x).square().sum().item()
+    assert metrics["test/sse"] == pytest.approx(sse, rel=1e-5)
+    assert all(np.isfinite(value) for name, value in metrics.items() if name.startswith("test/"))
+    assert "test/pca_sse" not in metrics
+    outcome = command(["mode=search", f"run={directory}", f"query={tmp_path / 'mine' / name}", *data], tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert name in outcome.out
+    for setting in ("measures=probes", "measures=retrieval"):
+        with pytest.raises(ConfigError, match="needs training images"):
+            api.run([f"run={directory}", "mode=eval", setting, *data])
+    run_dir = f"hydra.run.dir='{tmp_path / 'new'}'"
+    np.savez(tmp_path / "single.npz", x=pixels[None])
+    for single in (data, ["dataset=npz", f"dataset.path='{tmp_path / 'single.npz'}'"]):
+        with pytest.raises(ConfigError, match=r"dataset\.path=.*only 1 image there, 2 are needed"):
+            api.run([*single, "model=linear", "views=none", run_dir])
+    assert not (tmp_path / "new").exists()

@@ -290,7 +290,7 @@ def test_a_run_with_a_sequence_is_named_saved_resumed_and_evaluated(tmp_path: Pa
     refused = command([*TINY, "noise=[blur,masking]", "epochs=2", "hydra.run.dir=run"], tmp_path)
     assert "noise.order: ['masking', 'blur'] there" in refused.err, "only the order differs"
     fine("mode=eval", "run=run", "noise=[salt,poisson]", "noise.steps.salt.p=0.1")
-    directory = tmp_path / "run" / "eval" / "noise=salt+poisson,noise.steps.salt.p=0.1"
+    directory = tmp_path / "run" / "eval" / "noise=salt+poisson,salt.p=0.1"
     own, other = (json.loads((d / "metrics.json").read_text()) for d in (tmp_path / "run", directory))
     assert own["test/sse"] == pytest.approx(other["test/sse"])
     assert own["test/noisy_sse"] != other["test/noisy_sse"]

@@ -11,81 +11,24 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command import command
 from conftest import ROOT
 from omegaconf import OmegaConf
+from written_runs import ParsedPage, write_run
 
-from aetrain import api
-from aetrain.report.charts import format_number, tick_values
 from aetrain.report.groups import group_runs
 from aetrain.report.html import el, join
+from aetrain.report.metrics import main_metrics
+from aetrain.report.numbers import format_number, tick_values
 from aetrain.report.page import write_report
+from aetrain.report.ranking import best_groups
 from aetrain.report.runs import read_runs
-from aetrain.report.tables import best_group, main_metrics
 from aetrain.sweeps.sweep import Sweep
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"
-
-
-class ParsedPage(HTMLParser):
-    """The elements, scripts and text of a page, parsed as HTML."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.open_tag = ""
-        self.scripts: list[str] = []
-        self.texts: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {key: value or "" for key, value in attrs}))
-        self.open_tag = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self.open_tag = ""
-
-    def handle_data(self, data: str) -> None:
-        (self.scripts if self.open_tag == "script" else self.texts).append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.texts))
-
-
-@cache
-def config_text(overrides: tuple[str, ...]) -> str:
-    """Return the config of overrides as YAML."""
-    return OmegaConf.to_yaml(api.compose_config(overrides)[0])
-
-
-def write_run(
-    folder: Path, *overrides: str, metrics: dict[str, Any] | None = None, epochs: int = 3, findings: Any = ()
-) -> Path:
-    """Write a run directory as training does, without training, and return it."""
-    folder.mkdir(parents=True)
-    (folder / ".hydra").mkdir()
-    (folder / ".hydra" / "config.yaml").write_text(config_text(overrides))
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
-    defaults = {"status": "finished", "epochs": epochs, "weights": 1000, "train/seconds_per_epoch": 0.5}
-    (folder / "metrics.json").write_text(json.dumps(defaults | (metrics or {})))
-    lines = [json.dumps(history_line(epoch)) + "\n" for epoch in range(epochs + 1)]
-    (folder / "history.jsonl").write_text("".join(lines))
-    (folder / "findings.json").write_text(json.dumps(list(findings)))
-    (folder / "aetrain.log").write_text("")
-    return folder
-
-
-def history_line(epoch: int) -> dict[str, float]:
-    """Return the metrics of an epoch; the losses fall by 1 an epoch, and epoch 0 has no training loss."""
-    line = {"epoch": epoch, "test/loss": 9.0 - epoch, "test/sse": 8.0 - epoch, "seconds": 0.5}
-    return line | {"train/loss": 9.5 - epoch} if epoch else line
 
 
 TEST_SSE = {("vae", 0): 10.0, ("vae", 1): 10.4, ("vae", 2): 10.8, ("deep", 0): 8.0, ("deep", 1): 9.0}
@@ -280,9 +223,9 @@ def test_metrics_on_different_images_are_not_ranked(tmp_path: Path) -> None:
     for name, error in (("digits", 1.0), ("toy", 2.0)):
         write_run(tmp_path / name, f"dataset={name}", metrics={"test/sse": error, "train/seconds_per_epoch": error})
     groups = group_runs(read_runs(tmp_path, tmp_path))
-    assert best_group("test/sse", groups) is None
-    assert best_group("train/seconds_per_epoch", groups) is not None
-    assert best_group("test/sse", groups[:1] * 2) is not None
+    assert not best_groups("test/sse", groups)
+    assert len(best_groups("train/seconds_per_epoch", groups)) == 1
+    assert len(best_groups("test/sse", groups[:1] * 2)) == 1
 
 
 def test_metrics_of_measures_are_compared(tmp_path: Path) -> None:
@@ -294,8 +237,7 @@ def test_metrics_of_measures_are_compared(tmp_path: Path) -> None:
     finished = [run for group in groups for run in group.finished]
     tags = {tag for run in finished for tag in run.metrics}
     assert main_metrics(tags) == ["test/sse", "test/probe_linear", "test/is_nll_50", "train/seconds_per_epoch"]
-    leader = best_group("test/probe_linear", groups)
-    assert leader is not None
+    (leader,) = best_groups("test/probe_linear", groups)
     assert leader.differences["model.code_dim"] == "16"
 
 

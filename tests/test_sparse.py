@@ -24,6 +24,7 @@ from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import L1
 from aetrain.runs import entry
 from aetrain.runs.build import Components, build
+from aetrain.storage.run_directory import RunDirectory
 from aetrain.training.optimizers import LBFGS
 from aetrain.training.step import OptimizerStep
 
@@ -379,3 +380,58 @@ def test_linear_autoencoder_finds_the_plane(run: Callable[..., Path]) -> None:
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["test/sse"] < 1.01 * metrics["test/pca_sse"]
     assert metrics["test/pca_angle"] < 5
+
+
+# --- A code that is meant to be sparse and is not ---------------------------------------------------------------------
+
+LINEAR_CODE = "but none exactly 0: use model.code_activation=relu, or sparsity=topk"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "setting"),
+    [
+        (("sparsity=l1",), "sparsity"),
+        (("penalty=l1",), "penalty.l1"),
+        (("model=linear", "likelihood=gaussian", "sparsity=l1"), "sparsity"),
+        (("model=vae", "+model.penalties.l1={_target_: aetrain.objective.penalties.L1}"), "model.penalties.l1"),
+        (("sparsity=l1", "model.code_activation=relu", "sparsity.weight=1e-3"), None),
+        (("sparsity=l1", "sparsity.weight=0"), None),
+        (("sparsity=l1", "sparsity.layers=hidden"), None),
+        (("sparsity=topk", "penalty=l1"), None),
+        (("model=sparse_coding", "penalty=l1"), None),
+        (("sparsity=wta",), None),
+        (("penalty=l2",), None),
+    ],
+)
+def test_a_dense_code_is_said_before_and_after_training(
+    overrides: tuple[str, ...], setting: str | None, tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tiny(*overrides)
+    warned = [record.getMessage() for record in caplog.records if LINEAR_CODE in record.getMessage()]
+    found = [item for item in json.loads((directory / "findings.json").read_text()) if "not sparse" in item["what"]]
+    if setting is None:
+        assert (warned, found) == ([], [])
+        return
+    assert len(warned) == 1
+    assert warned[0].startswith(f"{setting}: an L1 penalty")
+    l0 = RunDirectory(directory).metrics()["test/l0"]
+    assert found[0]["evidence"].startswith(f"{setting} leaves {l0:.0f} of the code's {l0:.0f} units")
+    assert found[0]["remedy"] == "try model.code_activation=relu or sparsity=topk"
+
+
+def test_an_activation_far_above_its_target_is_said(tiny: Callable[..., Path]) -> None:
+    """Untrained sigmoid units have a mean activation near 0.5."""
+    evidence = {}
+    for target in (0.1, 0.4):
+        directory = tiny("sparsity=kl", f"sparsity.target={target}", "epochs=0", name=str(target))
+        findings = json.loads((directory / "findings.json").read_text())
+        evidence[target] = [item["evidence"] for item in findings if "not sparse" in item["what"]]
+    assert len(evidence[0.1]) == 1
+    assert "sparsity.target is 0.1" in evidence[0.1][0]
+    assert evidence[0.4] == []
+
+
+@pytest.mark.parametrize("key", ["sparsity", "penalty.l2", "model.penalties.kl"])
+def test_a_negative_weight_is_refused(key: str, tiny: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}.*weight=-1.* is negative: use 0 or more"):
+        tiny("model=vae", "sparsity=l1", "penalty=l2", f"{key}.weight=-1")

@@ -66,7 +66,13 @@ def test_clusters_are_as_many_as_the_labels_have_values(
     caplog.set_level(logging.INFO)
     directory = run(
         *("dataset=npz", f"dataset.path='{threes_and_eights}'", "measures=probes", "epochs=0", "views=none"),
-        *("model=linear", "likelihood=gaussian", "device=cpu"),
+        *(
+            "measures.probes.methods=[kmeans]",
+            "measures.probes.restarts=1",
+            "model=linear",
+            "likelihood=gaussian",
+            "device=cpu",
+        ),
     )
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["test/probe_kmeans_pixels"] == 100
@@ -249,12 +255,12 @@ def test_folders_that_look_like_splits_are_named(tmp_path: Path) -> None:
     ):
         dataset.load()
         (warning,) = dataset.warnings
-        assert warning.startswith(f"{names} in {dataset.path} look like splits, but are read as classes")
+        assert warning.startswith(f"{dataset.path}: the images in {names} are read like all others, not as a split")
     beside = folder("beside", "train", "test", "dev", "more/deeper", ".hidden")
     splits = beside.load()
     assert (len(splits.train), len(splits.test)) == (2, 2)
     assert beside.warnings == [
-        f"'dev' and 'more' in {beside.path} are not read: only 'test' and 'train' are the splits"
+        f"{beside.path}: only 'test' and 'train' are read, as the splits, without 'dev' and 'more'"
     ]
     with pytest.raises(ValueError, match=r"has a folder 'train' only, beside 'bus' and 'car': .* if it is a class"):
         folder("vehicles", "train", "bus", "car").load()
@@ -309,7 +315,8 @@ def test_arrays_without_test_images_are_cut_and_unread_ones_named(tmp_path: Path
     splits = dataset.load()
     assert (len(splits.train), len(splits.test)) == (16, 4)
     assert f"{path} has no test images: 4 of the 20 in x_train are for test" in dataset.conversions[0]
-    assert dataset.warnings == [f"'x_dev' and 'x_test2' in {path} look like splits, but are not read"]
+    (warning,) = dataset.warnings
+    assert warning.startswith(f"{path}: no images are read from 'x_dev' and 'x_test2': the arrays of splits are")
     both = save(tmp_path, x_train=bright(3), x_test=bright(3), x_val=bright(3), x_valid=bright(3))
     with pytest.raises(ValueError, match="holds x_val and x_valid, which are both for validation images"):
         Npz(path=both).load()

@@ -541,8 +541,7 @@ def test_hparams_and_their_metrics_are_in_the_event_file(tmp_path: Path) -> None
     assert start.hparams["model.code_dim"].number_value == 5
     assert start.hparams["model"].string_value == "vae"
     assert start.hparams["dataset.binarize"].bool_value is False
-    columns = [info.name.tag for info in content("experiment").experiment.metric_infos]
-    assert {"test/nll", "test/kl", "test/bce", "test/neg_elbo"} < set(columns), "also the metrics of other families"
+    assert "_hparams_/experiment" not in log.Tags()["tensors"], "TensorBoard would take one run's columns for all"
     assert [log.Scalars(f"test/{tag}")[-1].value for tag in ("nll", "kl", "bce")] == pytest.approx([41.0, 0.6, 41.5])
     assert len(log.Scalars("test/bce")) == 1, "written by no epoch"
     assert "test/unknown" not in log.Tags()["scalars"]

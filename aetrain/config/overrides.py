@@ -3,7 +3,8 @@
 import hashlib
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -46,10 +47,12 @@ def register_resolvers() -> None:
 
 def _resolve_run_name(*, _root_: DictConfig) -> str:
     hydra = _root_.hydra
+    overrides = task_overrides(hydra.overrides.task)
     if hydra.mode != RunMode.MULTIRUN:
-        return run_name(task_overrides(hydra.overrides.task))
-    # The runs of a sweep are named by all settings that are swept, paths included.
-    return run_name(task_overrides(hydra.overrides.task), hydra.job.config.override_dirname.exclude_keys)
+        return run_name(overrides)
+    # The runs of a sweep are named by all settings that are swept: views, measures and paths, too.
+    constant = hydra.job.config.override_dirname.exclude_keys
+    return name_in(Path(hydra.sweep.dir), [text for text in overrides if _key_of(text) not in constant])
 
 
 def task_overrides(overrides: Sequence[str]) -> list[str]:
@@ -57,17 +60,60 @@ def task_overrides(overrides: Sequence[str]) -> list[str]:
     return [str(text) for text in cast(list[Any], OmegaConf.to_container(cast(ListConfig, overrides)))]
 
 
-def run_name(overrides: Sequence[str], excluded: Collection[str] | None = None) -> str:
-    """Return a folder name that lists the overrides in their order: `model=vae,dataset=fashion`.
+def run_name(overrides: Sequence[str]) -> str:
+    """Return the name of a run's directory: those of the overrides that change the result of the training."""
+    return list_in_name([text for text in overrides if role_of(_key_of(text)).in_name])
 
-    `excluded` keys are left out; None leaves out the settings that do not change the result. A digest follows where
-    the overrides do not fit into a name, so that no two of them share one.
+
+def evaluation_name(run: Path, overrides: Sequence[str]) -> str:
+    """Return the name of an evaluation's directory in `run`/eval: the overrides that change its result."""
+    return name_in(run / "eval", [text for text in overrides if role_of(_key_of(text)).in_evaluation_name])
+
+
+def name_in(folder: Path, overrides: Sequence[str]) -> str:
+    """Return the name of a directory in `folder` for these overrides: that of version 0.1 where it is there already."""
+    text = ",".join(overrides)
+    old_name = _as_file_name(text, text, r"\[\]")
+    return old_name if (folder / old_name).is_dir() else list_in_name(overrides)
+
+
+def list_in_name(overrides: Sequence[str]) -> str:
+    """Return a folder name that lists all overrides in their order: `model=vae,code_dim=2,penalty=tc+l2`.
+
+    A key of three or more parts is its last two parts, unless two keys of the list would be equal, and a list `[a,b]`
+    is `a+b`. A digest follows where the overrides do not fit into a name, so that no two of them share one.
     """
-    keys = [(text.split("=")[0].lstrip("+~"), text) for text in overrides]
-    kept = [text for key, text in keys if (role_of(key).in_name if excluded is None else key not in excluded)]
-    text = ",".join(kept)
-    name = re.sub(r"[^\w.,=+~\-\[\]]+", "_", text).strip("_.")[:MAX_NAME_LENGTH]
-    if name == text:
+    keys = [_key_of(text) for text in overrides]
+    names = {key: _shorten_key(key) for key in keys}
+    if len({*names.values()}) < len(names):
+        names = {}
+    parts = [_name_override(text, key, names.get(key, key)) for text, key in zip(overrides, keys, strict=True)]
+    return _as_file_name(",".join(parts), ",".join(overrides))
+
+
+def _key_of(text: str) -> str:
+    return text.partition("=")[0].lstrip("+~")
+
+
+def _shorten_key(key: str) -> str:
+    """Return `kl.weight` for `model.penalties.kl.weight`, because TensorBoard cuts off the end of long names."""
+    parts = key.split(".")
+    return key if len(parts) < 3 or parts[-2] in GROUPS else ".".join(parts[-2:])
+
+
+def _name_override(text: str, key: str, name: str) -> str:
+    """Return an override as it stands in the name of a directory, with `name` in place of its key."""
+    prefix, equals, value = text.partition("=")
+    items = re.fullmatch(r"\[([\w.-]*(?:, ?[\w.-]+)*)\]", value)
+    if items and (key in GROUPS or not re.fullmatch(r"\[[a-zA-Z_][\w.-]*\]", value)):  # `relu` and `[relu]` may differ
+        value = re.sub(", ?", "+", items[1]) or "none"
+    return f"{prefix[: len(prefix) - len(key)]}{name}{equals}{value}"
+
+
+def _as_file_name(readable: str, text: str, extra_characters: str = "") -> str:
+    """Return `readable` as the name of a folder; a digest of `text` follows where characters were replaced or cut."""
+    name = re.sub(rf"[^\w.,=+~\-{extra_characters}]+", "_", readable).strip("_.")[:MAX_NAME_LENGTH]
+    if name == readable:
         return name or DEFAULT_NAME
     return f"{name[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 

@@ -55,6 +55,20 @@ def _parent_config(group: str, name: str) -> dict[str, Any]:
     return option_config("", path[1:]) if path.startswith("/") else option_config(group, path)
 
 
+@cache
+def option_settings(group: str, option: str) -> dict[str, Any]:
+    """Return the settings of an option by dotted name, the classes (`_target_`) among them: {"model.code_dim": 32}."""
+    settings: dict[str, Any] = {}
+    pending: list[tuple[str, Any]] = [(group, option_config(group, option))]
+    while pending:
+        key, node = pending.pop()
+        if isinstance(node, Mapping):
+            pending += [(f"{key}.{name}", child) for name, child in node.items()]
+        else:
+            settings[key] = node
+    return settings
+
+
 def default_options() -> dict[str, str]:
     """Return the option that each group has by default, such as {"model": "deep", ...}, as a new dict."""
     return dict(_default_options())

@@ -71,6 +71,7 @@ ADDED: dict[str, Any] = {
     "clip_grad_norm": None,
     "ema": None,
     "accumulate_grad_batches": 1,
+    "verbose": False,
 }
 
 

@@ -15,7 +15,8 @@ class Role:
     """The parts that a setting plays beside its own. By default it plays them all."""
 
     identity: bool = True  # a run directory with another value holds another run
-    in_name: bool = True  # appears in the name of a run's directory
+    in_name: bool = True  # is part of the name of a run's directory; in a sweep, all settings that are swept are
+    in_evaluation_name: bool = True  # is part of the name of an evaluation's directory
     hparam: bool = True  # is a column of TensorBoard's HParams table
     compared: bool = (
         True  # runs that differ in it are different rows of a report; otherwise the report averages over it
@@ -25,12 +26,14 @@ class Role:
 
 
 # Says where or how to work and does not change the result of a run.
-LOCATION = Role(identity=False, in_name=False, hparam=False, compared=False, same_in_pack=False)
+LOCATION = Role(
+    identity=False, in_name=False, in_evaluation_name=False, hparam=False, compared=False, same_in_pack=False
+)
 RUN_LOCATION = replace(LOCATION, listed=False)
 SHARED_LOCATION = replace(LOCATION, same_in_pack=True)
 
 # Says what is shown or measured beside the training.
-OUTPUT = Role(identity=False, hparam=False, compared=False, listed=False, same_in_pack=False)
+OUTPUT = Role(identity=False, in_name=False, hparam=False, compared=False, listed=False, same_in_pack=False)
 
 # Changes the training of a run, and may differ between the runs of a vectorised model.
 PER_RUN = Role(same_in_pack=False)
@@ -57,7 +60,7 @@ class Settings:
     views: Annotated[Node, OUTPUT]
     measures: Annotated[Node, OUTPUT]
 
-    epochs: Annotated[int, Role(identity=False, hparam=False)]
+    epochs: Annotated[int, Role(identity=False)]
     batch_size: int
     seed: Annotated[int, Role(hparam=False, compared=False, same_in_pack=False)]
     clip_grad_norm: float | None
@@ -70,6 +73,7 @@ class Settings:
     run: Annotated[str | None, RUN_LOCATION]
     query: Annotated[str | None, RUN_LOCATION]
     resume: Annotated[str | None, RUN_LOCATION]
+    verbose: Annotated[bool, replace(OUTPUT, in_evaluation_name=False)]
     retry: Annotated[bool, LOCATION]
     trust: Annotated[bool, LOCATION]
 
@@ -120,7 +124,7 @@ class Settings:
 
 # Settings inside groups, and keys that are no setting, whose role differs from that of their group.
 _OTHER_ROLES = {
-    "dataset.path": Role(identity=False, in_name=False, same_in_pack=True),
+    "dataset.path": Role(identity=False, in_name=False, in_evaluation_name=False, same_in_pack=True),
     "hydra": Role(hparam=False, compared=False),
 }
 

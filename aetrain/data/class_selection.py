@@ -39,15 +39,15 @@ class ClassSelection:
                     f"{setting}={_format(classes)} needs images with classes, but these have none: use null"
                 )
 
-    def select(self, images: Sequence[Images], labelled: Sequence[Images]) -> list[Images]:
-        """Return the kept images of each split, with new class numbers where they have labels.
+    def select(self, images: Sequence[Images]) -> list[Images]:
+        """Return the kept images of each split, with new class numbers.
 
         The splits are training, test and, where the source has it, validation, which keeps the classes of training.
-        `labelled` has the same images with their labels. With `classes` the numbers 0..K-1 follow its order; without
-        it they stay. Raise ValueError where a class is unknown or an image set would be empty.
+        With `classes` the numbers 0..K-1 follow its order; without it they stay. Raise ValueError where the images have
+        no labels, a class is unknown or an image set would be empty.
         """
-        self.check_labels(labelled[0])
-        names = known_classes(*labelled)
+        self.check_labels(images[0])
+        names = known_classes(*images)
         kept = list(names) if self.classes is None else class_numbers("classes", self.classes, names)
         train_kept = kept
         if self.train_classes is not None:
@@ -55,10 +55,8 @@ class ClassSelection:
             self._check_subset(train_kept, kept, names)
         kept_of_splits = {"training": train_kept, "test": kept, "validation": train_kept}
         selected = []
-        for (split, split_kept), split_images, split_labelled in zip(
-            kept_of_splits.items(), images, labelled, strict=False
-        ):
-            rows = torch.isin(split_labelled.classes, torch.tensor(split_kept)).nonzero().flatten()
+        for (split, split_kept), split_images in zip(kept_of_splits.items(), images, strict=False):
+            rows = torch.isin(split_images.classes, torch.tensor(split_kept)).nonzero().flatten()
             if not len(rows):
                 settings = " and ".join(f"{setting}={_format(classes)}" for setting, classes in self._settings())
                 raise ValueError(f"{settings} leaves no {split} images: use classes that have some")
@@ -97,8 +95,9 @@ def class_numbers(setting: str, classes: Sequence[Class], names: dict[int, str])
     Where all names are integers, such as the values of labels, an integer is a name.
     """
     values = integer_names(names)
-    by_integer = {number: number for number in names} if values is None else values
-    by_name: dict[Class, int] = {**{name: number for number, name in names.items()}, **by_integer}
+    integers = {number: number for number in names} if values is None else values
+    by_name: dict[Class, int] = {name: number for number, name in names.items()}
+    by_name.update((integer, number) for integer, number in integers.items())
     numbers = []
     for number_or_name in classes:
         number = by_name.get(number_or_name)

@@ -15,6 +15,7 @@ from aetrain.data.class_numbers import classes_without_training_images, number_c
 from aetrain.data.class_selection import ClassSelection
 from aetrain.data.images import Images, Prepare, Splits
 from aetrain.data.pixel_values import MAX_DARK
+from aetrain.data.rows import join_splits, number_rows
 from aetrain.data.user_files import abbreviate
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
@@ -111,12 +112,24 @@ class Dataset(ABC):
         """
         self.conversions.clear()
         self.warnings.clear()
-        images = self._read_numbered()
+        images = number_rows(self._read_numbered(), self.files())
         self._class_selection().check_labels(images[0])
-        if len(images[0]) and (largest := int(images[0].pixels.max())) <= MAX_DARK:
-            self.add_warning(self.describe_dark(largest))
         splits = self.split_images(*images)
         return Splits(*(self._binarized(images, number) for number, images in enumerate(splits)))
+
+    def load_all(self) -> Images:
+        """Return all images in the order of their rows, without a split.
+
+        `classes` selects among them, `subset` keeps that many, and they are binarised. Raise ValueError as `load`.
+        """
+        self.conversions.clear()
+        self.warnings.clear()
+        images = join_splits(number_rows(self._read_numbered(), self.files()))
+        selection = ClassSelection(self.classes)
+        selection.check_labels(images)
+        if selection.is_active:
+            (images,) = selection.select([images])
+        return self._binarized(self._cut(images, self.subset, "", "subset"), 0)
 
     def describe_dark(self, largest: int) -> str:
         """Return the message about training images that are nearly black, of which the largest byte is `largest`."""
@@ -127,20 +140,19 @@ class Dataset(ABC):
     ) -> tuple[Images, Images, Images]:
         """Return training, validation and test images, after the settings that select classes and numbers of images.
 
-        The arguments correspond to the images of `read`. They may have other pixels and no labels, such as row numbers
-        to split file names with. Raise ValueError where no training image would be left.
+        The arguments are the images of `read`. Raise ValueError where no training image would be left.
         """
         images = [train, test] if validation is None else [train, test, validation]
         selection = self._class_selection()
         if selection.is_active:
-            images = selection.select(images, images if train.labels is not None else self._read_numbered())
+            images = selection.select(images)
         train, test = images[:2]
         if validation is not None:
             validation = images[2]
         else:
             train, validation = self._hold_out(train)
-        train = self._cut(train, self.subset, "training", "subset")
-        return train, validation, self._cut(test, self.test_subset, "test", "test_subset")
+        train = self._cut(train, self.subset, "training ", "subset")
+        return train, validation, self._cut(test, self.test_subset, "test ", "test_subset")
 
     def check_own_validation(self, source: str) -> None:
         """Raise ValueError where `validation` is set although the source, a folder or array, has validation images."""
@@ -150,9 +162,11 @@ class Dataset(ABC):
             )
 
     def _read_numbered(self) -> list[Images]:
-        """Return the images of `read` with classes 0..K-1."""
+        """Return the images of `read` with classes 0..K-1; warn of what may be wrong with them."""
         images = number_classes(self.read())
-        if missing := classes_without_training_images(images):
+        if len(images[0]) and (largest := int(images[0].pixels.max())) <= MAX_DARK:
+            self.add_warning(self.describe_dark(largest))
+        if len(images[0]) and (missing := classes_without_training_images(images)):
             self.add_warning(f"test images are of classes without training images: {abbreviate(missing)}")
         return images
 
@@ -171,7 +185,7 @@ class Dataset(ABC):
         """Return at most `count` images, the same ones in every run."""
         if count is None or count >= len(images):
             return images
-        self.add_conversion(f"dataset.{setting} keeps {count:,} of {len(images):,} {split} images")
+        self.add_conversion(f"dataset.{setting} keeps {count:,} of {len(images):,} {split}images")
         return images[fixed_order(len(images))[:count].sort().values]
 
     def add_conversion(self, text: str) -> None:

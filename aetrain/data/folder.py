@@ -129,7 +129,7 @@ class Folder(UserDataset):
                 f"path={self.path!r} has a folder {read} only, beside {names}: use both 'train' and 'test', or rename "
                 f"{read} if it is a class"
             )
-        self.add_warning(f"{names} in {self.path} are not read: only {read} are the splits")
+        self.add_warning(f"{self.path}: only {read} are read, as the splits, without {names}")
 
     def _warn_of_folders_like_splits(self, files: Sequence[File]) -> None:
         """Warn of folders that suggest a split, but are read as folders of any name: as classes, or with the others."""
@@ -139,15 +139,14 @@ class Folder(UserDataset):
             names |= {name for name in below if split_of(name)} | ({top} if resembles_split(top) else set())
         if names:
             self.add_warning(
-                f"{quote_names([*names])} in {self.path} look like splits, but are read as classes or with the other "
-                "images: only 'train', 'test' and 'val' directly in dataset.path are splits"
+                f"{self.path}: the images in {quote_names([*names])} are read like all others, not as a split: the "
+                "folders of splits are 'train', 'test' and 'val', directly in dataset.path"
             )
 
     def _cut_test_images(self, files: list[File], folder: Path | None) -> tuple[list[File], list[File]]:
         """Return training and test images out of `files`, which are those of the folder `train` or of all folders."""
-        if len(files) < 2:
-            number = "only 1 image" if files else "no images"
-            raise ValueError(f"path={self.path!r}: {number} there, 2 are needed to train and to test; {ADVICE}")
+        if not files:
+            raise ValueError(f"path={self.path!r}: no images there; {ADVICE}")
         count = test_count(len(files), self.test_fraction)
         if folder is not None:
             self.add_conversion(

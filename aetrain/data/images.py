@@ -21,12 +21,19 @@ class Images:
     class_names: tuple[str, ...] = ()  # of the classes 0, 1, ...; empty where the classes are numbers only
     factors: Tensor | None = None  # [N, F] float32: the values from which each image was generated
     factor_names: tuple[str, ...] = ()  # of the F factors
+    rows: Tensor | None = None  # [N] int64: the place of each image in its data set, training images before test images
+    file_names: tuple[str, ...] = ()  # of all rows of the data set; empty where the images have no names
 
     @property
     def classes(self) -> Tensor:
         """The labels [N] of images that have them."""
         assert self.labels is not None
         return self.labels
+
+    @property
+    def names(self) -> list[str]:
+        """The file name of each image; empty where the images have no names."""
+        return [] if self.rows is None or not self.file_names else [self.file_names[row] for row in self.rows.tolist()]
 
     @property
     def num_classes(self) -> int:
@@ -43,7 +50,8 @@ class Images:
     def __getitem__(self, index: Tensor | slice) -> "Images":
         labels = None if self.labels is None else self.labels[index]
         factors = None if self.factors is None else self.factors[index]
-        return replace(self, pixels=self.pixels[index], labels=labels, factors=factors)
+        rows = None if self.rows is None else self.rows[index]
+        return replace(self, pixels=self.pixels[index], labels=labels, factors=factors, rows=rows)
 
     def to(self, device: torch.device) -> "Images":
         """Return the images on a device."""
@@ -77,8 +85,9 @@ class Splits:
         shape = "x".join(map(str, self.train.pixels.shape[1:]))
         num_classes = max(self.train.num_classes, self.test.num_classes)
         classes = f"{num_classes:,} {'class' if num_classes == 1 else 'classes'}" if num_classes else "no classes"
-        names = f" ({abbreviate(self.train.class_names)})" if self.train.class_names else ""
-        return f"{', '.join(counts)} and {len(self.test):,} test images of {shape}, {classes}{names}"
+        if self.train.class_names not in ((), tuple(map(str, range(num_classes)))):
+            classes += f" ({abbreviate(self.train.class_names)})"
+        return f"{', '.join(counts)} and {len(self.test):,} test images of {shape}, {classes}"
 
 
 @dataclass(frozen=True)

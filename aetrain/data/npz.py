@@ -6,7 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple, final
 
@@ -73,9 +73,6 @@ class Npz(UserDataset):
             if labels:
                 self._check_labels(labels, headers[labels], headers[images].shape[0])
         first, *others = shapes.values()
-        train = splits["train"].images
-        if "test" not in splits and headers[train].shape[0] < 2:
-            raise self._error(f"{train} has only 1 image, and 2 are needed to train and to test")
         if others != [first] * len(others):
             both = ", ".join(f"{name} is {headers[name]}" for name in shapes)
             raise self._error(f"{both}: their images must be of one shape")
@@ -97,6 +94,7 @@ class Npz(UserDataset):
 
     def _cut_test_images(self, images: Images, arrays: Arrays) -> tuple[Images, Images]:
         """Return training and test images out of those of a file without test images."""
+        images = replace(images, rows=torch.arange(len(images)))
         order = fixed_order(len(images))
         count = test_count(len(images), self.test_fraction)
         if arrays.images.lower() not in dict(WHOLE_LAYOUTS):
@@ -186,7 +184,10 @@ class Npz(UserDataset):
         used = {name for arrays in splits.values() for name in arrays}
         names = [name for name in headers if name not in used and resembles_split(name)]
         if names:
-            self.add_warning(f"{quote_names(names)} in {self.path} look like splits, but are not read")
+            self.add_warning(
+                f"{self.path}: no images are read from {quote_names(names)}: the arrays of splits are x_train, x_test "
+                "and x_val"
+            )
 
     def _image_shape(self, name: str, header: Header) -> tuple[int, int, int]:
         """Return (C, H, W) of the images in an array; raise ValueError where it holds no images."""

@@ -59,7 +59,7 @@ class Shapes(Dataset):
         num_test = round(self.count * TEST_FRACTION)
         factors = draw_factors(self.count)
         pixels = torch.cat([draw_images(part, self.size, self.binary) for part in factors.split(CHUNK)])
-        images = Images(pixels, factors[:, 0].long(), SHAPE_NAMES, factors, FACTOR_NAMES)
+        images = Images(pixels, factors[:, 0].long(), SHAPE_NAMES, factors, FACTOR_NAMES, torch.arange(self.count))
         return images[num_test:], images[:num_test]
 
 

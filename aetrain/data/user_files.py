@@ -21,7 +21,9 @@ def check_fraction(test_fraction: float) -> None:
 
 
 def test_count(total: int, fraction: float) -> int:
-    """Return the number of test images among `total` >= 2: the fraction, but at least 1 and at most total - 1."""
+    """Return the number of test images: the fraction of `total`, but at least 1 and at most total - 1; all of 1."""
+    if total == 1:
+        return 1
     return min(max(round(total * fraction), 1), total - 1)
 
 

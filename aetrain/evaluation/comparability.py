@@ -7,7 +7,7 @@ from typing import Any
 from aetrain.evaluation.metric_names import find_pattern, name_of
 
 # Settings of a data set that change neither the test images nor their pixels in [0, 1].
-TRAINING_SETTINGS = ("dataset.validation", "dataset.train_classes", "dataset.scale")
+TRAINING_SETTINGS = ("dataset.subset", "dataset.validation", "dataset.train_classes", "dataset.scale")
 
 # Negative log-likelihoods are densities of pixels in [0, 1] (Gaussian) or probabilities of black and white pixels
 # (Bernoulli), which have no common unit. Other variances, outputs and scales of pixels do not change the unit.
@@ -29,6 +29,7 @@ MEASURES = {
 NAMES_OF_METRICS = ("samples", "methods", "at", "labels", "levels", "kinds", "path")
 
 Settings = Mapping[str, Any]  # of a run, by dotted name
+SettingTest = Callable[[str], bool]  # of a dotted name
 
 
 def comparison_kind(tag: str, settings: Settings) -> str:
@@ -60,7 +61,7 @@ def _decisive_settings(tag: str, settings: Settings) -> dict[str, Any]:
     name = name_of(tag)
     if name in TIME_METRICS:
         return {}
-    tests = [_changes_test_images if tag.startswith("test/") else _is_of_data_set]
+    tests: list[SettingTest] = [_changes_test_images if tag.startswith("test/") else _is_of_data_set]
     if name == "loss":
         tests += [_is_term_of_loss, _is_noise]
     if find_pattern(name, LIKELIHOOD_METRICS):
@@ -69,7 +70,9 @@ def _decisive_settings(tag: str, settings: Settings) -> dict[str, Any]:
         tests.append(_is_noise)
     elif pattern := find_pattern(name, MEASURES):
         tests.append(_is_setting_of(MEASURES[pattern]))
-    return {key: value for key, value in settings.items() if any(test(key) for test in tests)}
+    # A setting that an earlier version did not have is as good as null.
+    known = {key: value for key, value in settings.items() if value is not None}
+    return {key: value for key, value in known.items() if any(test(key) for test in tests)}
 
 
 def _changes_test_images(key: str) -> bool:
@@ -93,7 +96,7 @@ def _is_noise(key: str) -> bool:
     return key.startswith("noise.")
 
 
-def _is_setting_of(measure: str) -> Callable[[str], bool]:
+def _is_setting_of(measure: str) -> SettingTest:
     """Return a test for the settings of a measure that change its metrics."""
     prefix = f"measures.{measure}."
     return lambda key: key.startswith(prefix) and key.removeprefix(prefix) not in NAMES_OF_METRICS

@@ -7,15 +7,18 @@ the problem, and models of every family without problems get no finding.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from aetrain.data.pixel_values import MAX_DARK
 from aetrain.evaluation.finding import Finding
+from aetrain.evaluation.sparsity_goal import SparsityGoal, sparsity_goal
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.layers import are_linear
+from aetrain.objective.objective import loss_constants
+from aetrain.objective.penalties import Penalty
 
 MIN_LOSS_RISE = 0.05  # of the error before training: the least rise of the loss that counts as divergence
 MIN_KL = 0.5  # nats of a random code
@@ -28,6 +31,8 @@ MAX_COPIED_SHARE = 0.25  # error on shuffled pixels, as a share of the error of 
 MIN_CODEBOOK_SHARE = 0.1  # perplexity of the codewords, as a share of their number
 MAX_CRITIC_ACCURACY = 0.95
 MAX_DARKEST, MIN_BRIGHTEST = 0.01, 0.99  # pixels that the decoder must be able to output
+MIN_ZERO_SHARE = 0.01  # of the units of a code that is meant to have zeros
+MAX_TARGET_RATIO = 2.0  # of the mean activation of the code to its target
 MAX_MEAN_IMAGE_SHARE = 0.9  # squared error, as a share of the error of the mean image
 SETTING = re.compile(r"\w+(?:\.\w+)+")  # a dotted name such as `optimizer.lr` in an advice
 
@@ -43,6 +48,8 @@ class DiagnosticInputs:
     sparse: bool  # whether the code is meant to be sparse
     output_range: tuple[float, float]  # lowest and highest pixel that the decoder can output; 0 is black, 1 is white
     settings: Mapping[str, Any]  # of the run, by dotted name: `optimizer.lr`, ...
+    loss_constant: float = 0.0  # of the likelihood, in `train/loss` and `test/loss`
+    sparsity_goal: SparsityGoal = field(default_factory=SparsityGoal)
     largest_byte: int = 255  # of the stored training images
 
     @property
@@ -69,18 +76,24 @@ def diagnostic_inputs(
     metrics: Mapping[str, float],
     history: Sequence[Mapping[str, float]],
     settings: Mapping[str, Any],
+    penalties: Mapping[str, Penalty],
     largest_byte: int = 255,
 ) -> DiagnosticInputs:
-    """Return the inputs of the rules for a trained model; for the other arguments see `DiagnosticInputs`."""
+    """Return the inputs of the rules for a trained model and its penalties by name.
+
+    For the other arguments see `DiagnosticInputs`.
+    """
     darkest, brightest = model.likelihood.mean(torch.tensor([-1e6, 1e6])).tolist()
     return DiagnosticInputs(
         metrics,
         history,
         code_dim=model.code_dim,
         num_codewords=model.bottleneck.num_codewords,
-        sparse="sparsity" in metrics or not isinstance(model.sparsifier, nn.Identity),
+        sparse="sparsity" in metrics or not are_linear([model.sparsifier]),
         output_range=(darkest, brightest),
         settings=settings,
+        loss_constant=loss_constants(model)["loss"],
+        sparsity_goal=sparsity_goal(model, penalties, settings),
         largest_byte=largest_byte,
     )
 
@@ -94,11 +107,14 @@ def dark_images(inputs: DiagnosticInputs) -> Finding | None:
     """Find training images that use less than about a quarter of the range of pixels, so that all errors are small."""
     if inputs.largest_byte > MAX_DARK:
         return None
-    can_set_white = "dataset.white" in inputs.settings
+    if "dataset.white" in inputs.settings:
+        remedy = "choose as dataset.white the stored value that is white"
+    else:
+        remedy = "try images with pixels up to 255"
     return Finding(
         "nearly black images",
         f"the largest pixel of the training images is {inputs.largest_byte} of 255, so that all errors are small",
-        "try the largest stored value as dataset.white" if can_set_white else "try images with pixels up to 255",
+        remedy,
     )
 
 
@@ -109,8 +125,9 @@ def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
     initial = initial_metrics.get("test/loss", initial_metrics.get("validation/loss"))
     if initial is None or not losses:
         return None
-    lowest = min(initial, *losses)
-    min_rise = max(abs(lowest), MIN_LOSS_RISE * max(abs(initial), inputs.metrics.get("mean_sse", 0.0)))
+    lowest, constant = min(initial, *losses), inputs.loss_constant
+    scale = max(abs(initial - constant), inputs.metrics.get("mean_sse", 0.0))  # a constant is no error
+    min_rise = max(abs(lowest - constant), MIN_LOSS_RISE * scale)
     if losses[-1] - lowest < min_rise:
         return None
     current_lr = "" if inputs.lr is None else f" (it is {inputs.lr:g})"
@@ -183,6 +200,21 @@ def output_range_mismatch(inputs: DiagnosticInputs) -> Finding | None:
     )
 
 
+def code_is_not_sparse(inputs: DiagnosticInputs) -> Finding | None:
+    """Find a code that is meant to be sparse and is not: without zeros, or far more active than its target."""
+    l0, mean, goal = inputs.metrics.get("l0"), inputs.metrics.get("code_mean"), inputs.sparsity_goal
+    if goal.zeroed_by is not None and l0 is not None and l0 > (1 - MIN_ZERO_SHARE) * inputs.code_dim:
+        evidence = f"{goal.zeroed_by} leaves {l0:.0f} of the code's {inputs.code_dim} units different from 0 (l0)"
+        cause = "model.code_activation=relu" if goal.is_code_linear else f"a larger {goal.zeroed_by}.weight"
+        return Finding("the code is not sparse", evidence, inputs.advice(cause, "sparsity=topk"))
+    for setting, target in goal.target_activations.items():
+        if mean is not None and mean > MAX_TARGET_RATIO * target:
+            evidence = f"the mean activation of the code is {mean:.2g}, and {setting}.target is {target:g}"
+            remedy = inputs.advice(f"a larger {setting}.weight", "more epochs", "sparsity=topk")
+            return Finding("the code is not sparse", evidence, remedy)
+    return None
+
+
 def many_dead_units(inputs: DiagnosticInputs) -> Finding | None:
     """Find units that are constant over images: over 25 % of the code, or over 75 % of the encoder's hidden units.
 
@@ -252,6 +284,7 @@ RULES: Sequence[Callable[[DiagnosticInputs], Finding | None]] = (
     codebook_collapse,
     critic_wins,
     output_range_mismatch,
+    code_is_not_sparse,
     many_dead_units,
     many_saturated_units,
     code_copies,

@@ -18,7 +18,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import Code
 from aetrain.model.pca import PCA
 from aetrain.model.records import Forward
-from aetrain.objective.objective import Objective
+from aetrain.objective.objective import Objective, recorded_losses
 from aetrain.objective.penalties import KL
 
 Metrics = dict[str, float]
@@ -36,16 +36,15 @@ ACTIVE_UNIT_VARIANCE = 0.01  # above this variance of its mean, a unit of a rand
 STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
     "Losses": {
         "loss": (
-            "training loss (noise on, random codes sampled, penalties weighted) of images without augmentation, nats"
+            "training loss (noise on, random codes sampled, penalties weighted) of images without augmentation, "
+            "with the constant of the likelihood, nats"
         ),
         "nll": (
-            "negative log-likelihood of the image given its code (the mean of a random code), without the constant of "
-            "the likelihood, nats"
+            "negative log-likelihood of the image given its code (the mean of a random code), as a density of pixels "
+            "in [0, 1] if the likelihood is Gaussian, nats"
         ),
         "kl": KL.description,
-        "neg_elbo": (
-            "negative evidence lower bound, without the constant of the likelihood: nll of a sampled code plus kl, nats"
-        ),
+        "neg_elbo": "negative evidence lower bound: nll of a sampled code plus kl, nats",
     },
     "Errors": {
         "sse": "squared error of the reconstruction, summed over the pixels of an image",
@@ -79,8 +78,14 @@ STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
     },
     "PCA": {
         "mean_sse": "squared error summed over pixels, if every reconstruction is the mean training image",
-        "pca_sse": "squared error summed over pixels, of PCA with as many components as the code has units",
-        "pca_angle": "largest principal angle between the components of PCA and those of the reconstructions, degrees",
+        "pca_sse": (
+            "squared error summed over pixels, of PCA with as many components as the code has units, or with all "
+            "components if there are fewer"
+        ),
+        "pca_angle": (
+            "largest principal angle between the components of PCA and those of the reconstructions, degrees; "
+            "only if reconstructions are a linear function of the image (model=linear with likelihood=gaussian)"
+        ),
     },
 }
 
@@ -156,12 +161,12 @@ class Evaluator:
         def epoch_metrics(x: Tensor, generator: torch.Generator) -> BatchMetrics:
             return batch_metrics(model, objective, self.noise, model(x), generator)[0]
 
-        return self._mean(epoch_metrics)
+        return recorded_losses(model, self._mean(epoch_metrics))
 
     def evaluate_full(self, model: Autoencoder, objective: Objective, pca: PCA | None = None) -> Metrics:
         """Return all standard metrics, with statistics of the code; with `pca`, also the PCA baseline."""
         unit_stats, code_stats = UnitStats(model), CodeStats()
-        reconstructions: list[Tensor] = []  # [B, C, H, W] each
+        reconstructions: list[Tensor] = []  # [B, C, H, W] each, of a linear model
         num_angle_batches = max(1, MAX_ANGLE_IMAGES // self.batch_size)
 
         def full_metrics(x: Tensor, generator: torch.Generator) -> BatchMetrics:
@@ -175,14 +180,14 @@ class Evaluator:
                 metrics |= denoising_metrics(model, noisy)
             if pca is not None:
                 metrics |= {"pca_sse": sse(pca.reconstruct(x), x), "mean_sse": sse(pca.mean.view_as(x[:1]), x)}
-                if len(reconstructions) < num_angle_batches:
+                if model.linear and len(reconstructions) < num_angle_batches:
                     reconstructions.append(expected)
             return metrics
 
-        metrics = self._mean(full_metrics)
+        metrics = recorded_losses(model, self._mean(full_metrics))
         metrics["shuffled_sse"] = self._shuffled_sse(model)
         metrics |= unit_stats.metrics() | code_stats.metrics()
-        if pca is not None:
+        if pca is not None and reconstructions:
             metrics["pca_angle"] = pca.angle_to(PCA.fit(reconstructions, model.code_dim))
         return metrics
 
@@ -216,7 +221,7 @@ class Evaluator:
 def batch_metrics(
     model: Autoencoder, objective: Objective, noise: Noise, out: Forward, generator: torch.Generator
 ) -> tuple[BatchMetrics, Forward]:
-    """Return the metrics of one batch, and the forward pass of its noisy images.
+    """Return the metrics of one batch, without `loss_constants`, and the forward pass of its noisy images.
 
     `out` is the forward pass of the clean images. It is returned as the noisy pass if there is no noise. The loss is
     the training loss: of noisy images if there is noise, with a sample of the code if the code is random.

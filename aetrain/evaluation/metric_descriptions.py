@@ -26,10 +26,22 @@ _INTRODUCTION = """\
 # Metrics
 
 Every run writes its metrics to `metrics.json` under names such as `test/sse`, and their descriptions to
-`descriptions.json`. Losses and errors are means over the test images, in evaluation mode. Errors compare images in
-[0, 1] with the mean of the likelihood. A metric that does not apply to a model is left out, such as `kl` if the code is
-not random. In a name, `K` and `N` stand for a number, longer words in capitals for any word: `is_nll_K` describes
-`is_nll_50`.
+`descriptions.json`. Losses and errors are means over the test images, in evaluation mode.
+
+`nll`, `neg_elbo` and `loss` have the constant of the likelihood, also in curves and in the log. With
+`likelihood=gaussian` they are of a density of pixels in [0, 1], for every variance and `dataset.scale`, and can be
+negative. With `likelihood=bernoulli` they are of black and white pixels (`dataset.binarize`), or the cross-entropy of
+grey ones. Values of different kinds have no common unit: a report ranks only those of runs with the same likelihood and
+the same test images. If `likelihood.reduction=mean`, the nll in `loss` is divided by the number of pixels. Training
+descends the loss without the constant, which changes no gradient; metrics and `history.jsonl` name the constant as
+`nll_constant`. The curves `pretrain/2/nll` and above are errors of hidden units, without a constant.
+
+Errors compare images in [0, 1] with the mean of the likelihood. The mean of a Gaussian can lie outside of [0, 1]; it is
+not clipped, because its error is part of the nll (`ssim` excepted). Pictures, `mode=export` and `run.reconstruct` clip
+it, so their error is at most `test/sse`.
+
+A metric that does not apply to a model is left out, such as `kl` if the code is not random. In a name, `K` and `N`
+stand for a number, longer words in capitals for any word: `is_nll_K` describes `is_nll_50`.
 """
 _PENALTIES = """\
 ## Penalties

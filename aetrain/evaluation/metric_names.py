@@ -7,6 +7,9 @@ a longer word in capitals for any word. The report imports this module, which im
 import re
 from collections.abc import Iterable
 
+# Metrics of TensorBoard's HParams table, in this order; each run writes those that it has.
+HPARAM_METRICS = ("test/sse", "test/nll", "test/neg_elbo", "test/kl", "test/bce", "test/noisy_sse")
+
 
 def name_of(tag: str) -> str:
     """Return the name of a metric without its split: `sse` for `test/sse`."""

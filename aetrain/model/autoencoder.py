@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aetrain.model.bottlenecks import Bottleneck
 from aetrain.model.codes import Code
+from aetrain.model.layers import are_linear
 from aetrain.model.likelihoods import Likelihood
 from aetrain.model.networks import Decoder, Encoder, check_networks
 from aetrain.model.records import Encoded, Forward, Tap
@@ -51,6 +52,12 @@ class Autoencoder(nn.Module):
     def sparsifier(self) -> nn.Module:
         """The module after the activation that makes the code sparse; nn.Identity where the code is dense."""
         return self.code_transform[1]
+
+    @property
+    def linear(self) -> bool:
+        """Tell whether reconstructions are an affine function of the pixels in evaluation mode, as those of PCA are."""
+        parts = (self.encoder, self.bottleneck, self.decoder, self.likelihood)
+        return all(part.linear for part in parts) and are_linear(self.code_transform)
 
     @property
     def code_dim(self) -> int:

@@ -19,6 +19,7 @@ class Bottleneck(nn.Module, ABC):
 
     emits: type[Code] = Code
     num_codewords: int | None = None  # in the codebook, where there is one
+    linear: bool = False  # whether the code, or its mean, is an affine function of the features
 
     def __init__(self, in_features: int, code_dim: int) -> None:
         super().__init__()
@@ -56,6 +57,8 @@ class Bottleneck(nn.Module, ABC):
 class Deterministic(Bottleneck):
     """z = W features + b."""
 
+    linear = True
+
     def forward(self, features: Tensor) -> Code:
         """Return the code of features [B, F]."""
         return Code(z=self.project(features))
@@ -65,6 +68,7 @@ class Gaussian(Bottleneck):
     """z ~ N(mean, exp(log_var)) by reparameterisation (Kingma & Welling 2014, section 2.4, arXiv:1312.6114)."""
 
     emits = GaussianCode
+    linear = True
 
     def __init__(self, in_features: int, code_dim: int) -> None:
         super().__init__(in_features, code_dim)
@@ -86,6 +90,8 @@ class DeterministicWithPrior(Bottleneck):
 
     The bottleneck itself imposes nothing on z. Without such a penalty, the decoder cannot decode draws from the prior.
     """
+
+    linear = True
 
     def forward(self, features: Tensor) -> Code:
         """Return the code of features [B, F]."""

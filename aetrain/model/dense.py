@@ -14,6 +14,7 @@ from aetrain.model.layers import (
     Activations,
     Init,
     TiedLinear,
+    are_linear,
     decoder_activations,
     decoder_taps,
     hidden_taps,
@@ -44,6 +45,7 @@ class DenseEncoder(Encoder):
         self.activations = make_activations(activation, len(self.layers))
         self.num_features = widths[-1]
         self.passes_pixels = not hidden
+        self.linear = are_linear(self.activations)
 
     def forward(self, x: Tensor) -> Encoded:
         """Return the hidden activations, each [B, units], and the features [B, F] of images x [B, C, H, W]."""
@@ -75,6 +77,7 @@ class DenseDecoder(Decoder):
         self.image_shape = image_shape
         self.layers = nn.ModuleList(layers)
         self.activations = nn.ModuleList(activations)
+        self.linear = are_linear(self.activations)
 
     def forward(self, code: Code) -> Tensor:
         """Return the parameters of the likelihood [B, C, H, W]."""

@@ -57,6 +57,11 @@ def make_activations(names: Activations, count: int) -> nn.ModuleList:
     return nn.ModuleList(make_activation(name) for name in each)
 
 
+def are_linear(activations: Iterable[nn.Module]) -> bool:
+    """Tell whether all activations are the identity."""
+    return all(isinstance(module, nn.Identity) for module in activations)
+
+
 def decoder_activations(encoder_activations: nn.ModuleList) -> list[nn.Module]:
     """Return copies of the encoder's activations in reverse order, so that each layer has a module of its own."""
     return [copy.deepcopy(module) for module in reversed(encoder_activations)]

@@ -20,7 +20,10 @@ class Likelihood(Protocol):
     linear: bool  # True where the expected pixels are an affine function of the decoder's output
 
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """Return -log p(x | decoded) of pixels x in [0, 1], in nats per image [B], without `constant`."""
+        """Return -log p(x | decoded) of pixels x in [0, 1], in nats per image [B], without `constant`.
+
+        Training descends this value. Recorded metrics called `nll` have the constant as well.
+        """
         ...
 
     def constant(self, num_pixels: int) -> float:

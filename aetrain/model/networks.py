@@ -16,6 +16,7 @@ class Encoder(nn.Module):
 
     num_features: int  # F
     passes_pixels: bool = False  # whether the features are the pixels themselves, so that the code is the first layer
+    linear: bool = False  # whether the features are an affine function of the pixels
 
     def forward(self, x: Tensor) -> Encoded:
         """Return the features [B, F] of images x, and the hidden activations in the shapes of the taps."""
@@ -32,6 +33,8 @@ class Encoder(nn.Module):
 
 class Decoder(nn.Module):
     """A module that maps a code to the parameters of the likelihood, [B, C, H, W]. A subclass defines `forward`."""
+
+    linear: bool = False  # whether the parameters are an affine function of the code
 
     def forward(self, code: Code) -> Tensor:
         """Return the parameters of the likelihood, [B, C, H, W], for `code.z` [B, D]."""

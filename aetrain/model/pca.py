@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Directions of less variance are rounding: below this share of the largest, or below this many squared pixel values.
+MIN_VARIANCE_SHARE = 1e-6  # products in float32 leave up to 2e-7
+MIN_VARIANCE = 1e-12
+
 
 @dataclass(frozen=True)
 class PCA:
@@ -21,8 +25,9 @@ class PCA:
     def fit(batches: Iterable[Tensor], k: int) -> "PCA":
         """Return the first k principal components of batches of pixels [B, C, H, W], which are read once.
 
-        There are at most as many directions as pixels. They are the eigenvectors of the covariance. Moments are taken
-        about the first batch's mean and summed in float64, so that no precision is lost to cancellation.
+        They are the eigenvectors of the covariance. There are fewer than k where the images vary in fewer directions:
+        at most as many as pixels, and fewer than images. Moments are taken about the first batch's mean and summed in
+        float64, so that no precision is lost to cancellation.
         """
         remaining = (x.flatten(1) for x in batches)  # [B, P]
         first = next(remaining)
@@ -35,10 +40,13 @@ class PCA:
             total += centred.sum(0, dtype=torch.float64)
             scatter += (centred.t() @ centred).to(torch.float64)
         mean = total / count
-        variances, vectors = torch.linalg.eigh(scatter / count - torch.outer(mean, mean))
-        order = torch.arange(len(mean) - 1, max(len(mean) - k, 0) - 1, -1, device=mean.device)
-        components = vectors.t()[order].to(torch.float32).contiguous()
-        return PCA(shift + mean.to(torch.float32), components, variances[order].to(torch.float32))
+        ascending, vectors = torch.linalg.eigh(scatter / count - torch.outer(mean, mean))
+        variances = ascending.flip(0)
+        # The eigenvectors of no variance are any basis of the rest of the space, no property of the images.
+        is_real = variances > max(MIN_VARIANCE_SHARE * float(variances[0]), MIN_VARIANCE)
+        rank = min(k, int(is_real.sum()))
+        components = vectors.t().flip(0)[:rank].to(torch.float32).contiguous()
+        return PCA(shift + mean.to(torch.float32), components, variances[:rank].to(torch.float32))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the coordinates [B, K] of pixels x [B, C, H, W]."""
@@ -49,6 +57,13 @@ class PCA:
         return (self.encode(x) @ self.components + self.mean).view_as(x)
 
     def angle_to(self, other: "PCA") -> float:
-        """Return the largest principal angle between the spans of both sets of directions, 0 to 90 degrees."""
+        """Return the largest angle between a direction in this span and the span of `other`, 0 to 90 degrees.
+
+        It is the largest principal angle of the two spans, if they have the same dimension.
+        """
+        if len(other.components) < len(self.components):
+            return 90.0
+        if not len(self.components):
+            return 0.0
         cosines = torch.linalg.svdvals(self.components.to(torch.float64) @ other.components.to(torch.float64).t())
         return math.degrees(math.acos(min(1.0, float(cosines.min()))))

@@ -23,7 +23,7 @@ def board(run: str | None, port: int = 6006, host: str = "localhost") -> None:
     link = tensorboard_link(host, port)
     _check_port(host, port, link)
     log.info("TensorBoard on %s, until Ctrl-C:\n\n  %s\n", display_path(folder), link)
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), *TENSORBOARD_FLAGS]
+    command = [sys.executable, "-m", "aetrain.views.tensorboard_server", "--logdir", str(folder), *TENSORBOARD_FLAGS]
     with subprocess.Popen([*command, "--host", host, "--port", str(port)]) as server:
         try:
             code = server.wait()

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from aetrain.config.settings import Settings
-from aetrain.data.images import Images
+from aetrain.data.digests import digest_data
+from aetrain.data.images import Images, Splits
 from aetrain.evaluation.measures.measure import encode_all
-from aetrain.modes.evaluate import load_trained, output_directory
+from aetrain.modes.evaluate import load_trained, output_directory, separate_changed_data, separate_data
+from aetrain.modes.other_data import chooses_data, load_all
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import load_data, log_data
@@ -27,30 +30,30 @@ SPLITS = ("train", "validation", "test")
 
 @torch.no_grad()
 def encode(request: RunRequest, settings: Settings) -> dict[str, Any]:
-    """Write codes.npz: for each split with images its codes [N, D], and the classes and file names where known.
+    """Write codes.npz: the codes [N, D] of images, with their classes, file names and rows.
 
-    `train`, `validation` and `test` are the codes as `aetrain.load(run).encode` returns them (the mean of a random
-    code), in the order of the data set. `train_labels` and so on are the numbers of the classes, `class_names` their
-    names where they have any, `train_factors` the generative factors, `train_files` the paths below dataset.path.
+    The codes are those that `aetrain.load(run).encode` returns (the mean of a random code). The run's own images have
+    the arrays `train`, `validation` and `test` in the order of the splits, each with `train_rows` (the row of each
+    image in the data set) and, where known, `train_labels` (the numbers of the classes), `train_factors` (the
+    generative factors) and `train_files` (the paths below dataset.path). All images of another data set have one array
+    `codes`, in the order of their `rows`, with `labels`, `factors` and `files`. `class_names` are the classes' names.
     """
     source, components, epoch = load_trained(request, settings, "encode")
-    splits = load_data(components)
-    arrays: dict[str, Any] = {}
-    for name in SPLITS:
-        images: Images = getattr(splits, name)
-        if not len(images):
-            continue
-        with backend():
-            arrays[name] = encode_all(components.model, images, components.dataset.prepare).cpu().numpy()  # [N, D]
-        if images.labels is not None:
-            arrays[f"{name}_labels"] = images.labels.cpu().numpy()
-        if images.factors is not None:
-            arrays[f"{name}_factors"] = images.factors.cpu().numpy()
-    arrays |= {f"{name}_files": files for name, files in file_names(components).items() if name in arrays}
-    if splits.train.class_names:
-        arrays["class_names"] = np.array(splits.train.class_names, dtype=np.str_)
-    with output_directory(request, source, epoch):
+    if chooses_data(request):
+        images = load_all(request, components)
+        all_images = Splits(images[:0], images[:0], images)
+        request = separate_data(request, source, digest_data(all_images))
+        parts = {"": images}
+    else:
+        splits = load_data(components)
+        request = separate_changed_data(request, source, splits)
+        parts = {f"{name}_": getattr(splits, name) for name in SPLITS}
         log_data(components, splits)
+    arrays: dict[str, Any] = {}
+    for prefix, images in parts.items():
+        if len(images):
+            arrays |= encode_images(components, images, prefix)
+    with output_directory(request, source, epoch):
         file = request.run_dir.path / FILE
         save_arrays(file, arrays)
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
@@ -58,19 +61,20 @@ def encode(request: RunRequest, settings: Settings) -> dict[str, Any]:
     return {"codes": str(file)}
 
 
-def file_names(components: Components) -> dict[str, Any]:
-    """Return the file names of the images of each split, in their order; empty where they have none."""
-    files = components.dataset.files()
-    if files is None:
-        return {}
-    # Split the row numbers as the images are split.
-    rows = components.dataset.split_images(*(Images(torch.arange(len(names))) for names in files))
-    train, test, *validation = files
-    sources = (train, validation[0] if validation else train, test)
-    names_by_split = {}
-    for split, names, images in zip(SPLITS, sources, rows, strict=True):
-        names_by_split[split] = np.array([names[row] for row in images.pixels.tolist()], dtype=np.str_)
-    return names_by_split
+def encode_images(components: Components, images: Images, prefix: str) -> dict[str, Any]:
+    """Return the codes of images, their rows, and their labels, factors and file names where known, by name."""
+    with backend():
+        codes = encode_all(components.model, images, components.dataset.prepare)  # [N, D]
+    arrays: dict[str, Any] = {prefix.removesuffix("_") or "codes": codes.cpu().numpy()}
+    for name in ("labels", "factors", "rows"):
+        values: Tensor | None = getattr(images, name)
+        if values is not None:
+            arrays[prefix + name] = values.cpu().numpy()
+    if images.file_names:
+        arrays[f"{prefix}files"] = np.array(images.names, dtype=np.str_)
+    if images.class_names:
+        arrays["class_names"] = np.array(images.class_names, dtype=np.str_)
+    return arrays
 
 
 def save_arrays(file: Path, arrays: dict[str, Any]) -> None:

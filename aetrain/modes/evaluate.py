@@ -3,23 +3,32 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import SAVED
 from aetrain.config.settings import Settings
-from aetrain.evaluation.console import metrics_table
+from aetrain.data.digests import DataDigests, digest_data
+from aetrain.data.images import Splits
+from aetrain.evaluation.console import final_table, metrics_table
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
+from aetrain.objective.objective import loss_constants
 from aetrain.runs.build import Components, build
 from aetrain.runs.request import RunRequest
+from aetrain.runs.run_data import describe_change
 from aetrain.runs.train import check_measures, evaluate_components, load_data, log_data
 from aetrain.storage import checkpoint
-from aetrain.storage.descriptions import write_descriptions
-from aetrain.storage.run_directory import RunDirectory
+from aetrain.storage.descriptions import read_descriptions, write_descriptions
+from aetrain.storage.hashing import digest
+from aetrain.storage.old_metrics import NLL_CONSTANT
+from aetrain.storage.run_directory import METRICS_TABLE, RunDirectory, display_path
 from aetrain.training.backend.setup import backend
 
 log = logging.getLogger("aetrain")
+
+DIGEST_LENGTH = 8  # hexadecimal characters in the name of a directory
 
 
 def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
@@ -27,16 +36,57 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
     source, components, epoch = load_trained(request, settings, "eval")
     splits = load_data(components)
     check_measures(components, splits)
+    request = separate_changed_data(request, source, splits)
     with output_directory(request, source, epoch) as known, backend():
         log_data(components, splits)
-        log.info("%s after %d epochs, on %d test images", source, epoch, len(splits.test))
+        log.info("%s after %d epochs", source, epoch)
         metrics = evaluate_components(components, splits)
         descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
         descriptions = describe_metrics(metrics, descriptions)
         write_descriptions(request.run_dir.path, descriptions)
-        request.run_dir.write_metrics({**known, **metrics})
-        log.info("%s", metrics_table(metrics, descriptions))
+        constant = {NLL_CONSTANT: loss_constants(components.model)["nll"]}
+        run_dir, all_metrics = request.run_dir, {**known, **constant, **metrics}
+        tags = {tag: value for tag, value in all_metrics.items() if "/" in tag}
+        run_dir.write_metrics_table(metrics_table(tags, read_descriptions(run_dir.path)))
+        run_dir.write_metrics(all_metrics)
+        table = final_table(metrics, descriptions, components, settings.verbose)
+        log.info("%s\nmetrics: %s", table, display_path(run_dir.path / METRICS_TABLE))
     return metrics
+
+
+def separate_changed_data(request: RunRequest, source: RunDirectory, splits: Splits) -> RunRequest:
+    """Return the request; with a directory of its own below eval/ where the data are not those of the training.
+
+    The results of other data must not replace those of the run.
+    """
+    data = digest_data(splits)
+    return separate_data(request, source, data) if warn_of_changed_data(request, source, data) else request
+
+
+def separate_data(request: RunRequest, source: RunDirectory, data: DataDigests) -> RunRequest:
+    """Return the request, with a directory below eval/ that is named by a digest of the data in place of the run's."""
+    if not _is_same_directory(request, source):
+        return request
+    name = f"data={digest(data.splits)[:DIGEST_LENGTH]}"
+    return replace(request, run_dir=RunDirectory(source.path / "eval" / name))
+
+
+def warn_of_changed_data(request: RunRequest, source: RunDirectory, data: DataDigests) -> bool:
+    """Return whether the data are not those that the run was trained on, and log in what they differ.
+
+    Data that the command line chooses, or changes by a setting other than their place, are not compared.
+    """
+    keys = [text.lstrip("+~").partition("=")[0] for text in request.overrides if text != f"dataset={SAVED}"]
+    if any(key.partition(".")[0] == "dataset" and key != "dataset.path" for key in keys):
+        return False
+    change = describe_change(source.path, data)
+    if change:
+        log.warning("the data are not those that %s was trained on: %s", source, change)
+    return bool(change)
+
+
+def _is_same_directory(request: RunRequest, source: RunDirectory) -> bool:
+    return request.run_dir.path.resolve() == source.path.resolve()
 
 
 @contextmanager
@@ -47,16 +97,20 @@ def output_directory(request: RunRequest, source: RunDirectory, epoch: int) -> I
     mode that was cut off is not mistaken for a finished one.
     """
     run_dir = request.run_dir
-    same = run_dir.path.resolve() == source.path.resolve()
+    same = _is_same_directory(request, source)
+    earlier = run_dir.metrics() if run_dir.metrics().get("epochs") == epoch else {}  # of another mode
     if same:
         run_dir.lock()
     else:
         run_dir.claim(request.config, request.overrides)
-    known = source.metrics() if same else {"status": "finished", "epochs": epoch}
-    with run_dir.logging():
-        yield known
-        if run_dir.status == "running" and not same:
-            run_dir.write_metrics(known)
+    known = source.metrics() if same else {**earlier, "status": "finished", "epochs": epoch}
+    try:
+        with run_dir.logging():
+            yield known
+            if run_dir.status == "running" and not same:
+                run_dir.write_metrics(known)
+    finally:
+        run_dir.release()
 
 
 def load_trained(request: RunRequest, settings: Settings, mode: str) -> tuple[RunDirectory, Components, int]:

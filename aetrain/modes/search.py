@@ -9,13 +9,15 @@ from torch import Tensor
 
 from aetrain.config.errors import ConfigError
 from aetrain.config.settings import Settings
+from aetrain.data.digests import digest_data
 from aetrain.data.folder import Folder
 from aetrain.data.image_reader import read_image
 from aetrain.data.images import Images
 from aetrain.data.user_files import describe_path
 from aetrain.evaluation.measures.baselines import flatten_pixels, nearest_rows
 from aetrain.evaluation.measures.measure import encode_all
-from aetrain.modes.evaluate import load_trained
+from aetrain.modes.evaluate import load_trained, warn_of_changed_data
+from aetrain.modes.other_data import chooses_data, load_all
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import load_data, log_data
@@ -40,9 +42,13 @@ def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
     dataset = components.dataset
     white = dataset.white if isinstance(dataset, Folder) else None
     query = read_query(file, dataset.stored_shape, white).to(components.device)
-    splits = load_data(components)
-    log_data(components, splits)
-    train = splits.train
+    if chooses_data(request):
+        train = load_all(request, components)
+    else:
+        splits = load_data(components)
+        warn_of_changed_data(request, source, digest_data(splits))
+        log_data(components, splits)
+        train = splits.train
     binary = dataset.binarize in ("threshold", "static")
     query, description = match_polarity(query, train.pixels, binary)
     log.info("query: %s, %dx%d, %s", display_path(file), *query.shape[2:], description)
@@ -111,10 +117,11 @@ def feature_rows(components: Components, query: Images, train: Images) -> dict[s
 
 
 def format_table(train: Images, indices: list[int], distances: list[float]) -> str:
-    """Return a line for each image: its index, the name of its class where known, its distance."""
-    rows = [["index", *(["class"] if train.labels is not None else []), "distance"]]
+    """Return a line for each image: its index, the name of its class and its file where known, its distance."""
+    names = train.names
+    rows = [["index", *(["class"] if train.labels is not None else []), "distance", *(["file"] if names else [])]]
     for index, distance in zip(indices, distances, strict=True):
         label = [] if train.labels is None else [train.class_name(int(train.labels[index]))]
-        rows.append([str(index), *label, f"{distance:.3f}"])
+        rows.append([str(index), *label, f"{distance:.3f}", *names[index : index + 1]])
     widths = [max(8, *map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(f"  {'  '.join(map(str.rjust, row, widths))}" for row in rows)

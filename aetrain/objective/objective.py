@@ -24,7 +24,8 @@ class Objective(nn.Module):
     """loss = nll + sum of weight * penalty, in nats per image.
 
     Where the likelihood's reduction is the mean, the nll in the loss (not the one that is logged) is divided by the
-    number of pixels, so that every penalty has a larger share of the loss.
+    number of pixels, so that every penalty has a larger share of the loss. The losses that training descends are
+    without the likelihood's constant; `recorded_losses` adds it.
     """
 
     def __init__(self, penalties: Mapping[str, Penalty]) -> None:
@@ -83,3 +84,22 @@ class Objective(nn.Module):
             self(model, model(blank))
             for critic in self.critics.values():
                 critic.losses(model, blank)
+
+
+def loss_constants(model: Autoencoder) -> dict[str, float]:
+    """Return the constants of the likelihood in recorded losses, by name, in nats per image.
+
+    With them `nll` and `neg_elbo` are those of a probability density of pixels in [0, 1] (of a probability with
+    likelihood=bernoulli), so that runs of different variances and scales can be compared. They change no gradient.
+    Training leaves them out, because a line search compares losses in float32, which would lose digits.
+    """
+    num_pixels = math.prod(model.image_shape)
+    constant = model.likelihood.constant(num_pixels)
+    in_loss = constant / num_pixels if model.likelihood.reduction == "mean" else constant
+    return {"nll": constant, "neg_elbo": constant, "loss": in_loss}
+
+
+def recorded_losses(model: Autoencoder, losses: Mapping[str, float]) -> dict[str, float]:
+    """Return means of losses and metrics, by name, with `loss_constants`: as files, curves and the log have them."""
+    constants = loss_constants(model)
+    return {name: value + constants.get(name, 0.0) for name, value in losses.items()}

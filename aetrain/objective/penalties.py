@@ -23,6 +23,8 @@ class Penalty(nn.Module, ABC):
     """One term of the objective. A subclass is final and states the type of code that it `reads`.
 
     `description` is that of its metric, with the unit. The metric has the name under which a config lists the penalty.
+
+    Raise ValueError where `weight` is negative: training would then make the penalty as large as it can.
     """
 
     reads: type[Code] = Code
@@ -30,7 +32,19 @@ class Penalty(nn.Module, ABC):
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
+        if not weight >= 0:
+            raise ValueError(f"weight={weight} is negative: use 0 or more")
         self.weight = weight
+
+    @property
+    def zeroes_code(self) -> bool:
+        """Tell whether the penalty is meant to make units of the code exactly 0."""
+        return False
+
+    @property
+    def target_activation(self) -> float | None:
+        """The mean activation of the code that the penalty is meant to reach; None where it has no such target."""
+        return None
 
     @abstractmethod
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
@@ -67,13 +81,21 @@ class KL(Penalty):
 
 
 class L1(Penalty):
-    """Sum of the absolute activations, of the code or of every hidden layer of the encoder, per image."""
+    """Sum of the absolute activations, of the code or of every hidden layer of the encoder, per image.
+
+    Its gradient makes rectified units exactly 0. Linear units become small, but are never exactly 0.
+    """
 
     description = "sum of the absolute activations of the code or of the hidden layers, before it is weighted"
 
     def __init__(self, weight: float = 1e-3, layers: Literal["code", "hidden"] = "code") -> None:
         super().__init__(weight)
         self.layers = layers
+
+    @property
+    def zeroes_code(self) -> bool:
+        """Tell whether it reads the code."""
+        return self.layers == "code"
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the sum [B]; without hidden layers it is that of the code."""
@@ -140,6 +162,11 @@ class KLSparsity(Penalty):
         if not 0 < target < 1:
             raise ValueError(f"target={target} is no rate: use a number between 0 and 1, such as 0.1")
         self.target = target
+
+    @property
+    def target_activation(self) -> float:
+        """The target."""
+        return self.target
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the KL divergence [] of the batch in nats; finite also where a unit is always 0 or always 1."""

@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aetrain.config.paths import default_options, groups
 from aetrain.config.settings import role_of
+from aetrain.report.labels import as_text, name_test_sets, short_labels, value_text
+from aetrain.report.natural_order import Key, natural_key
 from aetrain.report.runs import RunSummary
 
 MAX_EXTRA_SETTINGS = 6  # settings that are shown where overrides do not distinguish the groups
-
-# Last parts of names that mean little without the part before them: `kl.weight`.
-AMBIGUOUS_NAMES = ("weight", "p", "k", "std")
 
 ValuesByKey = dict[str, list[str]]  # of each setting, the value in each group
 
@@ -42,15 +40,24 @@ class RunGroup:
     number: int
     differences: Mapping[str, str]  # the settings that vary between groups, and their values in this one
     runs: Sequence[RunSummary]
+    short_label: str = ""  # distinguishes it from the groups with the same test images: `vae, lr=0.01`
+    label: str = ""  # distinguishes it from all groups: `vae, lr=0.01 (mnist)`
+    test_set: str = ""  # its data set, with the settings by which test images of that data set differ
 
     @property
-    def label(self) -> str:
-        """A short name that distinguishes the group from the others: `vae, lr=0.01`."""
-        parts = []
-        for key, value in self.differences.items():
-            if value:
-                parts.append(value if key in groups() else f"{short_name(key)}={value}")
-        return ", ".join(parts) or ("as configured" if self.differences else self.runs[0].name)
+    def dataset(self) -> str:
+        """The option of its data set."""
+        return self.runs[0].options.get("dataset", "")
+
+    @property
+    def model(self) -> str:
+        """The option of its model."""
+        return self.runs[0].options.get("model", "")
+
+    @property
+    def description(self) -> str:
+        """All settings in which it differs from other groups: `model=vae, dataset=mnist, optimizer.lr=0.01`."""
+        return ", ".join(f"{key}={value}" for key, value in self.differences.items() if value)
 
     @property
     def finished(self) -> list[RunSummary]:
@@ -63,23 +70,44 @@ class RunGroup:
         return Spread.of(values) if values else None
 
 
-def short_name(key: str) -> str:
-    """Return the end of a setting's dotted name: `lr`, but `kl.weight`."""
-    names = key.split(".")
-    two = len(names) > 2 or names[-1] in AMBIGUOUS_NAMES
-    return ".".join(names[-2:] if two else names[-1:])
-
-
 def group_runs(runs: Sequence[RunSummary]) -> list[RunGroup]:
-    """Return the groups in the order of their first runs. Runs of a group are sorted by seed."""
+    """Return the groups, those of one data set and one model side by side, numbers in their labels in ascending order.
+
+    Runs of a group are sorted by seed.
+    """
     by_config: dict[str, list[RunSummary]] = {}
     for run in runs:
         by_config.setdefault(_config_text(run), []).append(run)
-    differences = _differences([members[0] for members in by_config.values()])
+    members = list(by_config.values())
+    first_runs = [group[0] for group in members]
+    differences = _differences(first_runs)
+    test_sets = name_test_sets(first_runs)
+    labels = short_labels(first_runs, differences, test_sets)
+    several = len(set(test_sets)) > 1
+
+    def order(i: int) -> tuple[Key, ...]:
+        run = first_runs[i]
+        return tuple(map(natural_key, (test_sets[i], run.options.get("model", ""), labels[i], run.name)))
+
     return [
-        RunGroup(number, differences[number], sorted(members, key=lambda run: (len(run.seed), run.seed, run.name)))
-        for number, members in enumerate(by_config.values())
+        RunGroup(
+            number,
+            differences[i],
+            sorted(members[i], key=lambda run: (natural_key(run.seed), natural_key(run.name))),
+            labels[i],
+            f"{labels[i]} ({test_sets[i]})" if several else labels[i],
+            test_sets[i],
+        )
+        for number, i in enumerate(sorted(range(len(members)), key=order))
     ]
+
+
+def by_test_set(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
+    """Return the groups by the name of their test images."""
+    groups_of: dict[str, list[RunGroup]] = {}
+    for group in groups:
+        groups_of.setdefault(group.test_set, []).append(group)
+    return groups_of
 
 
 def _config_text(run: RunSummary) -> str:
@@ -91,15 +119,15 @@ def _config_text(run: RunSummary) -> str:
 def _differences(runs: Sequence[RunSummary]) -> list[dict[str, str]]:
     """Return the settings that vary between runs, one of each group: for each run, its values.
 
-    The overrides that vary come first, in the order of the command line. Where they are equal for some of the runs, as
-    after a change of a config file, other settings follow.
+    The overrides that vary come first, in the order of the command line, and the options of groups. Where they are
+    equal for some of the runs, as after a change of a config file, other settings follow.
     """
-    values_by_key = _varying_overrides(runs)
+    values_by_key = _varying_choices(runs)
     rows = [tuple(_row(values_by_key, i).values()) for i in range(len(runs))]
     counts = Counter(rows)
     equal = [run for run, row in zip(runs, rows, strict=True) if counts[row] > 1 and run.settings]
     for key in _varying_settings(equal, known=values_by_key):
-        values_by_key[key] = [_as_text(run.settings.get(key)) for run in runs]
+        values_by_key[key] = [value_text(run, key) for run in runs]
     return [_row(values_by_key, i) for i in range(len(runs))]
 
 
@@ -108,12 +136,13 @@ def _row(values_by_key: ValuesByKey, i: int) -> dict[str, str]:
     return {key: values[i] for key, values in values_by_key.items()}
 
 
-def _varying_overrides(runs: Sequence[RunSummary]) -> ValuesByKey:
-    """Return the settings that some run overrides and that vary between the runs."""
-    keys = dict.fromkeys(key for run in runs for key in run.overrides if role_of(key).compared)
+def _varying_choices(runs: Sequence[RunSummary]) -> ValuesByKey:
+    """Return the settings that some run overrides, and the options of groups, that vary between the runs."""
+    overrides = dict.fromkeys(key for run in runs for key in run.overrides)
+    options = dict.fromkeys(key for run in runs for key in run.options)
     values_by_key = {}
-    for key in keys:
-        values = [_value(run, key) for run in runs]
+    for key in filter(lambda key: role_of(key).compared, overrides | options):
+        values = [value_text(run, key) for run in runs]
         if len(set(values)) > 1:
             values_by_key[key] = values
     return values_by_key
@@ -129,27 +158,6 @@ def _varying_settings(runs: Sequence[RunSummary], known: Mapping[str, Any]) -> l
     return [key for key in keys if varies(key)][:MAX_EXTRA_SETTINGS]
 
 
-def _value(run: RunSummary, key: str) -> str:
-    """Return a setting of a run as text: its override, its config's value, or the default option of a group."""
-    if key in run.overrides:
-        return _shorter_number(run.overrides[key])
-    if key in run.settings:
-        return _as_text(run.settings[key])
-    return "" if "experiment" in run.overrides else default_options().get(key, "")
-
-
-def _as_text(value: Any) -> str:
-    return "" if value is None else _shorter_number(str(value))
-
-
-def _shorter_number(text: str) -> str:
-    """Return a number in its shorter form: Hydra writes 1e9 as 1000000000.0. Other texts are returned as they are."""
-    try:
-        return min(text, f"{float(text):g}", key=len)
-    except ValueError:
-        return text
-
-
 def shared_settings(runs: Sequence[RunSummary]) -> dict[str, str]:
     """Return the settings that are equal in all runs whose config can be read."""
     configs = [run.settings for run in runs if run.settings]
@@ -158,5 +166,5 @@ def shared_settings(runs: Sequence[RunSummary]) -> dict[str, str]:
     shared = {}
     for key, value in configs[0].items():
         if role_of(key).listed and all(config.get(key) == value for config in configs):
-            shared[key] = _as_text(value)
+            shared[key] = as_text(value)
     return shared

@@ -10,6 +10,7 @@ class Html(str):
     __slots__ = ()
 
 
+MAX_ROWS = 40  # of a table that is shown in its full height
 VOID_ELEMENTS = ("img", "meta", "input", "br")  # elements without content and without an end tag
 
 
@@ -57,3 +58,11 @@ def _clean(text: str) -> str:
 def section(title: str, name: str, *children: Html | None) -> Html:
     """Return a section with a heading; `name` is its id, None is left out."""
     return el("section", el("h2", title), [child for child in children if child is not None], id=name)
+
+
+def scrollable(table: Html, num_rows: int = 0) -> Html:
+    """Return a table in a container that scrolls where the table is larger than the window, unlike the page.
+
+    A table with more than MAX_ROWS rows scrolls vertically as well.
+    """
+    return el("div", table, class_="wide long" if num_rows > MAX_ROWS else "wide", tabindex="0")

@@ -9,6 +9,7 @@ from pathlib import Path
 from aetrain.report import picture_sections, sections
 from aetrain.report.groups import RunGroup, group_runs
 from aetrain.report.html import Html, el, join
+from aetrain.report.natural_order import natural_key
 from aetrain.report.runs import RunSummary, read_runs
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
@@ -45,12 +46,12 @@ def page_text(title: str, groups: Sequence[RunGroup], csv_name: str) -> str:
     runs = [run for group in groups for run in group.runs]
     parts: Sections = [
         ("glance", "metrics", sections.overview(groups)),
-        ("failures", "failures", sections.failures(groups)),
-        ("diagnostics", "diagnostics", sections.diagnostics(groups)),
         ("images", "images", picture_sections.reconstructions(groups)),
         ("curves", "curves", sections.learning_curves(groups)),
         ("rates", "rate", sections.rates(groups)),
         ("units", "units", picture_sections.unit_pictures(groups)),
+        ("failures", "failures", sections.failures(groups)),
+        ("diagnostics", "diagnostics", sections.diagnostics(groups)),
         ("speed", "speed", sections.speed(groups)),
         ("details", "details", sections.details(groups, runs, csv_name)),
     ]
@@ -60,10 +61,27 @@ def page_text(title: str, groups: Sequence[RunGroup], csv_name: str) -> str:
         el("h1", title),
         el("p", summary_line(groups, runs), class_="summary"),
         sections.headlines(groups, runs),
-        el("nav", *links),
     )
+    bar = el("div", el("nav", *links), filters(groups), class_="bar-above")
     main = el("main", *(part for _, _, part in parts))
-    return document(title, join(header, main))
+    tip = el("div", id="tip", role="status", hidden=True)
+    return document(title, join(header, bar, main, tip))
+
+
+def filters(groups: Sequence[RunGroup]) -> Html | None:
+    """Return menus that choose a data set and a model, and the grouping of the table; None if there is no choice."""
+    menus = []
+    for name, title in (("dataset", "data set"), ("model", "model")):
+        values = sorted({getattr(group, name) for group in groups} - {""}, key=natural_key)
+        if len(values) > 1:
+            options = [el("option", "all", value=""), *(el("option", value, value=value) for value in values)]
+            menus.append(el("label", f"{title} ", el("select", *options, data_filter=name)))
+    if not menus:
+        return None
+    groupings = {"": "test images", "dataset": "data set", "model": "model", "none": "nothing"}
+    options = [el("option", text, value=value) for value, text in groupings.items()]
+    menus.append(el("label", "group the table by ", el("select", *options, data_grouping=True)))
+    return el("div", *menus, el("span", role="status", class_="count"), class_="filters")
 
 
 def summary_line(groups: Sequence[RunGroup], runs: Sequence[RunSummary]) -> str:
@@ -77,18 +95,11 @@ def summary_line(groups: Sequence[RunGroup], runs: Sequence[RunSummary]) -> str:
     else:
         overrides = runs[0].overrides.items()
         parts += [f"{key}={value}" for key, value in overrides if key not in ("seed", "dataset", "epochs")]
-    for key, unit in (("dataset", ""), ("epochs", " epochs")):
-        values = {_chosen(run, key) for run in runs}
-        value = values.pop()
-        if value and not values:
-            parts.append(f"{value}{unit}")
+    datasets = sorted({group.dataset for group in groups} - {""}, key=natural_key)
+    parts += [", ".join(datasets)] if datasets else []
+    epochs = {str(run.settings.get("epochs", "")) for run in runs}
+    parts += [f"{text} epochs" for text in epochs if text and len(epochs) == 1]
     return " · ".join(parts)
-
-
-def _chosen(run: RunSummary, key: str) -> str:
-    """Return a setting of a run, or the option of a group: `fashion`."""
-    setting = run.settings.get(f"{key}._target_", run.settings.get(key, ""))
-    return run.overrides.get(key) or str(setting).rpartition(".")[2].lower()
 
 
 def document(title: str, body: Html) -> str:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from aetrain.report.charts import format_number
 from aetrain.report.embedded_images import image_url, strip_row_urls
 from aetrain.report.groups import RunGroup
-from aetrain.report.html import Html, el, section
+from aetrain.report.html import Html, el, scrollable, section
+from aetrain.report.natural_order import Key, natural_key
+from aetrain.report.numbers import format_number
 from aetrain.report.runs import RunSummary
 from aetrain.report.tables import swatch
 
@@ -17,6 +18,7 @@ STRIP = "strip"  # the picture of test images and reconstructions that compares 
 def reconstructions(groups: Sequence[RunGroup]) -> Html | None:
     """Return a table of the same test images, reconstructed by each run; one table per set of test images."""
     tables: dict[tuple[str, str], list[Html]] = {}
+    titles: dict[tuple[str, str], str] = {}
     for group, run in _runs_with_pictures(groups):
         urls = strip_row_urls(run.pictures[STRIP]) if STRIP in run.pictures else None
         if urls is None:
@@ -24,14 +26,19 @@ def reconstructions(groups: Sequence[RunGroup]) -> Html | None:
         clean, noisy, reconstructed = urls
         if (clean, noisy) not in tables:
             tables[clean, noisy] = _test_image_rows(clean, noisy)
+            titles[clean, noisy] = group.test_set
         error = run.metrics.get("test/noisy_sse" if noisy != clean else "test/sse")
-        label = el("span", swatch(group), group.label, _details(run, error))
+        label = el("span", swatch(group), group.short_label, _details(run, error), title=group.description or None)
         class_ = None if run is group.runs[0] else "more"
         row = _image_row(label, reconstructed, f"reconstructed by {run.name}", class_=class_, data_group=group.number)
         tables[clean, noisy].append(row)
     if not tables:
         return None
-    elements = [el("table", el("tbody", *rows), class_="strips") for rows in tables.values()]
+    elements = []
+    for images, rows in tables.items():
+        heading = el("h3", titles[images]) if len(tables) > 1 else None
+        table = scrollable(el("table", el("tbody", *rows), class_="strips"))
+        elements.append(el("div", heading, table, data_block=True))
     return section("The same images, reconstructed by every run", "images", _seed_choice(groups), *elements)
 
 
@@ -62,7 +69,7 @@ def _seed_choice(groups: Sequence[RunGroup]) -> Html | None:
     single = all(len(group.runs) == 1 for group in groups)
     if single or sum(len(group.runs) for group in groups) > MAX_RUNS_WITH_PICTURES:
         return None
-    return el("p", el("label", el("input", type="checkbox", data_more=True), " every seed"), class_="choice")
+    return el("p", el("label", el("input", type="checkbox", data_more="every"), " every seed"), class_="choice")
 
 
 def _runs_with_pictures(groups: Sequence[RunGroup]) -> list[tuple[RunGroup, RunSummary]]:
@@ -96,9 +103,9 @@ def unit_pictures(groups: Sequence[RunGroup]) -> Html | None:
     return section(title, "units", el("div", *buttons, class_="kinds"), _seed_choice(groups), *sheets)
 
 
-def _units_first(kind: str) -> tuple[bool, bool, bool, str]:
+def _units_first(kind: str) -> tuple[bool, bool, bool, Key]:
     """Return the sort key of a kind of pictures: those of hidden units come first."""
-    return "units" not in kind, not kind.startswith("units"), "hidden" not in kind, kind
+    return "units" not in kind, not kind.startswith("units"), "hidden" not in kind, natural_key(kind)
 
 
 def _cards(kind: str, runs: Sequence[tuple[RunGroup, RunSummary]]) -> list[Html]:

@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aetrain.config.chosen_options import chosen_options
 from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import parse_assignments
+from aetrain.config.settings import role_of
 from aetrain.evaluation.finding import Finding
+from aetrain.report.natural_order import natural_key
 from aetrain.storage.descriptions import read_descriptions
+from aetrain.storage.old_metrics import upgrade_lines
 from aetrain.storage.run_directory import RunDirectory, flatten
-from aetrain.storage.saved_config import saved_config
+from aetrain.storage.saved_config import resolve_config, saved_config
 
 MAX_FILE_BYTES = 50_000_000  # larger files are not read
 MAX_ABSOLUTE_METRIC = 1e300  # larger numbers are left out: sums of them would overflow
 
 TRAINING_MODE = "aetrain.runs.train.train"  # `mode._target_` of a run that trains; other modes use such a run
+INTERPOLATION = "${"  # begins a reference to another setting or a resolver
 SAVED_STATUSES = ("finished", "failed", "interrupted", "running")
 
 
@@ -31,8 +36,9 @@ class RunSummary:
     status: str  # finished, failed, interrupted, running, stopped (no process is running it) or damaged
     link: str = "."  # its path relative to the page
     cause: str = ""  # of a failure or of the damage
-    settings: Mapping[str, Any] = field(default_factory=dict)  # its config, by dotted name
+    settings: Mapping[str, Any] = field(default_factory=dict)  # its config with references resolved, by dotted name
     overrides: Mapping[str, str] = field(default_factory=dict)  # its command line, by key
+    options: Mapping[str, str] = field(default_factory=dict)  # of groups: {"model": "vae"}, those of an experiment too
     metrics: Mapping[str, float] = field(default_factory=dict)  # finite numbers of metrics.json, by tag
     descriptions: Mapping[str, str] = field(default_factory=dict)  # of metrics, by name; empty in runs of version 0.1
     history: Sequence[Mapping[str, float]] = ()  # metrics of each epoch, `epoch` among them
@@ -47,13 +53,14 @@ class RunSummary:
 
 
 def read_runs(folder: Path, page_folder: Path) -> list[RunSummary]:
-    """Return the runs in and below a folder, sorted by path. Links lead to them from `page_folder`.
+    """Return the runs in and below a folder, sorted by path, numbers in it by value.
 
-    A directory below a run's, such as that of an evaluation, is not a run unless it trains.
+    Links lead to them from `page_folder`. A directory below a run's, such as that of an evaluation, is not a run unless
+    it trains.
     """
     paths = {file.parent.parent for file in folder.glob("**/.hydra/config.yaml")}
     paths |= {file.parent for file in folder.glob("**/aetrain.log")}
-    runs = [_read_run(path, folder, page_folder) for path in sorted(paths)]
+    runs = [_read_run(path, folder, page_folder) for path in sorted(paths, key=lambda path: natural_key(str(path)))]
     return [run for run in runs if _trains(run) or not paths & {*run.path.parents}]
 
 
@@ -65,6 +72,7 @@ def _read_run(path: Path, folder: Path, page_folder: Path) -> RunSummary:
     """Return the summary of a run directory; unreadable parts are empty."""
     run_dir = RunDirectory(path)
     settings, damage = _read_settings(path)
+    overrides = parse_assignments(run_dir.overrides())
     metrics = _read_file(path / "metrics.json", json.loads, dict, {})
     status = metrics.get("status", "running")
     if damage:
@@ -80,10 +88,11 @@ def _read_run(path: Path, folder: Path, page_folder: Path) -> RunSummary:
         link=Path(os.path.relpath(path, page_folder)).as_posix(),
         cause=damage or str(metrics.get("cause", "")),
         settings=settings,
-        overrides=parse_assignments(run_dir.overrides()),
-        metrics=_finite_numbers(metrics),
+        overrides=overrides,
+        options=chosen_options(settings, overrides),
+        metrics=upgrade_lines([_finite_numbers(metrics)], path)[0],
         descriptions=read_descriptions(path),
-        history=_read_history(path / "history.jsonl"),
+        history=upgrade_lines(_read_history(path / "history.jsonl"), path),
         diagnosed=(path / "findings.json").is_file(),
         findings=_read_findings(path / "findings.json"),
         pictures={file.stem: file for file in sorted(path.glob("figures/*.png")) if file.is_file()},
@@ -91,11 +100,30 @@ def _read_run(path: Path, folder: Path, page_folder: Path) -> RunSummary:
 
 
 def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
-    """Return the settings of a run by dotted name, and a description of the damage, empty if there is none."""
+    """Return the settings of a run by dotted name, and a description of the damage, empty if there is none.
+
+    Locations that were not typed into the config are left out: the environment's `data_dir`, and `dataset.path`, which
+    refers to it.
+    """
     try:
-        return {str(key): value for key, value in flatten(saved_config(path)).items()}, ""
+        config = saved_config(path)
+        if INTERPOLATION not in str(config):
+            return _by_name(config), ""
+        raw, resolved = _by_name(config), _by_name(resolve_config(config))
     except (ConfigError, OSError, RecursionError) as error:
         return {}, str(error)
+    return {key: value for key, value in resolved.items() if not _is_location(key, raw.get(key))}, ""
+
+
+def _by_name(config: dict[str, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in flatten(config).items()}
+
+
+def _is_location(key: str, text: Any) -> bool:
+    """Return whether a setting's text is an interpolation, and it or the setting to which it refers is a location."""
+    if not isinstance(text, str) or not text.startswith(INTERPOLATION):
+        return False
+    return not role_of(key).compared or not role_of(text[len(INTERPOLATION) : -1]).compared
 
 
 def _read_file(file: Path, parse: Callable[[str], Any], kind: type, default: Any) -> Any:

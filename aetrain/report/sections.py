@@ -1,30 +1,25 @@
 """The sections of a report. Each answers one question and is None if there is nothing to show."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from aetrain.report.charts import Line, Scatter, colour_class, draw_curves, draw_rate_distortion, format_number
-from aetrain.report.groups import RunGroup, shared_settings
-from aetrain.report.html import Html, el, section
+from aetrain.report.charts import Scatter, colour_class, draw_rate_distortion
+from aetrain.report.curves import Line, draw_curves
+from aetrain.report.groups import RunGroup, by_test_set, shared_settings
+from aetrain.report.html import Html, el, scrollable, section
+from aetrain.report.metrics import SECONDS_PER_EPOCH, describe_metric, main_metrics, metric_name
+from aetrain.report.numbers import format_number
+from aetrain.report.ranking import Ranking, comparable_groups, ranking_notes, rankings
 from aetrain.report.runs import RunSummary
-from aetrain.report.tables import (
-    SECONDS_PER_EPOCH,
-    best_group,
-    describe_metric,
-    main_metrics,
-    metric_name,
-    metric_table,
-    overview_table,
-    rank_groups,
-    run_link,
-    run_table,
-    swatch,
-)
+from aetrain.report.tables import metric_tables, overview_table, run_link, run_table, setting_choice, swatch
 
+MAX_COMPARISONS = 6  # sentences at the top of the page; the rest is in the table
 MAX_CHARTS = 4
 MAX_FIRST_LINE, MAX_MORE_LINES = 1000, 4000  # characters of the cause of a failure
 
 FIRST_CURVES = ("loss", "neg_elbo", "sse", "kl", "nll", "noisy_sse")  # they come before all others
 UNFINISHED = ("stopped", "failed", "interrupted", "damaged")
+
+Block = tuple[str, list[Html]]  # the name of test images, and elements about them
 
 LINE_STYLES = (
     Html("<svg viewBox='0 0 30 12' class='key'><path class='line' d='M2,6H26'/></svg> test"),
@@ -42,26 +37,35 @@ def headlines(groups: Sequence[RunGroup], runs: Sequence[RunSummary]) -> Html:
 
 
 def _comparisons(groups: Sequence[RunGroup]) -> Iterable[Html]:
-    """Yield the best group and the next one, for metrics of which less is better."""
-    for tag, title in (
-        ("test/sse", "Lowest squared error"),
-        ("test/neg_elbo", "Lowest -ELBO"),
-        (SECONDS_PER_EPOCH, "Fastest"),
-    ):
-        if best_group(tag, groups) is not None:
-            yield el("li", *_comparison(tag, title, groups))
+    """Yield the best group and the next one, of those that may be ranked, for metrics of which less is better."""
+    titles = {"test/sse": "Lowest squared error", "test/neg_elbo": "Lowest -ELBO"}
+    test_sets = by_test_set(groups)
+    if len(test_sets) == 1:  # an epoch of another data set takes another time
+        titles[SECONDS_PER_EPOCH] = "Fastest"
+    sentences = []
+    for tag, title in titles.items():
+        for ranking in rankings(tag, groups):
+            where = f" on {ranking[0][1].test_set}" if len(test_sets) > 1 else ""
+            sentences.append(el("li", *_comparison(tag, f"{title}{where}", ranking)))
+    yield from sentences[:MAX_COMPARISONS]
+    if len(sentences) > MAX_COMPARISONS:
+        yield el("li", f"{len(sentences) - MAX_COMPARISONS} more comparisons are bold in the ", _link_to_table(), ".")
 
 
-def _comparison(tag: str, title: str, groups: Sequence[RunGroup]) -> list[Html | str]:
+def _link_to_table() -> Html:
+    return el("a", "table", href="#glance")
+
+
+def _comparison(tag: str, title: str, ranking: Ranking) -> list[Html | str]:
     """Return `Fastest: vae, 1.2 s per epoch; next is deep with 1.3; the difference is within the spread over seeds.`"""
-    (best, best_of), (second, second_of) = rank_groups(tag, groups)[:2]
+    (best, best_of), (second, second_of) = ranking[:2]
     unit = " s per epoch" if tag == SECONDS_PER_EPOCH else ""
-    text: list[Html | str] = [f"{title}: ", swatch(best_of), el("b", best_of.label)]
+    text: list[Html | str] = [f"{title}: ", swatch(best_of), el("b", best_of.short_label)]
     text += [f", {format_number(best.mean)}{unit}; next is "]
-    text += [swatch(second_of), second_of.label, f" with {format_number(second.mean)}"]
+    text += [swatch(second_of), second_of.short_label, f" with {format_number(second.mean)}"]
     if best.count > 1 and second.count > 1:
         relation = "within"
-        if second.mean - best.mean > best.deviation + second.deviation:
+        if abs(second.mean - best.mean) > best.deviation + second.deviation:
             relation = "larger than"
         text.append(f"; the difference is {relation} the spread over seeds")
     return [*text, "."]
@@ -109,7 +113,9 @@ def overview(groups: Sequence[RunGroup]) -> Html:
         sentences.append("Means over seeds, \N{PLUS-MINUS SIGN} their standard deviation.")
     if len(groups) > 1:
         sentences.append("The best value of a column is bold; a click on a heading sorts.")
-    return section("At a glance", "glance", overview_table(groups, tags), el("p", " ".join(sentences)))
+        sentences += ranking_notes(tags, groups)
+    note = el("p", " ".join(sentences))
+    return section("At a glance", "glance", setting_choice(groups), overview_table(groups, tags), note)
 
 
 def failures(groups: Sequence[RunGroup]) -> Html | None:
@@ -163,27 +169,30 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-# --- Learning curves --------------------------------------------------------------------------------------------------
+# --- Charts -----------------------------------------------------------------------------------------------------------
 
 
 def learning_curves(groups: Sequence[RunGroup]) -> Html | None:
-    """Return charts of the metrics over epochs."""
-    tags = dict.fromkeys(tag for group in groups for run in group.runs for line in run.history for tag in line)
-    split = "validation" if any(tag.startswith("validation/") for tag in tags) else "test"
-    names = [tag.partition("/")[2] for tag in tags if tag.startswith(f"{split}/")]
-    first = [name for name in FIRST_CURVES if name in names]
-    order = list(dict.fromkeys([*first, *names]))
-    charts = []
-    for name in order[:MAX_CHARTS]:
-        chart = _chart(name, split, groups)
-        if chart is not None:
-            charts.append(chart)
-    if not charts:
+    """Return charts of the metrics over epochs, those of each set of test images side by side."""
+    blocks: list[Block] = []
+    test_sets = by_test_set(groups)
+    for title, members in test_sets.items():
+        charts = _charts(members, f"clip-{len(blocks)}")
+        if charts:
+            class_ = "charts" if len(test_sets) == 1 else "charts small"
+            blocks.append((title, [legend(members), el("div", *charts, class_=class_)]))
+    if not blocks:
         return None
     note = None
     if any(len(group.runs) > 1 for group in groups):
         note = el("p", "Lines are means over seeds, bands reach from the lowest to the highest.")
-    return section("Learning curves", "curves", legend(groups), el("div", *charts, class_="charts"), note)
+    return section("Learning curves", "curves", *_without_only_title(blocks), note)
+
+
+def _without_only_title(blocks: Sequence[Block]) -> list[Html]:
+    """Return blocks as elements, each with its title if there are several."""
+    several = len(blocks) > 1
+    return [el("div", el("h3", title) if several else None, parts, data_block=True) for title, parts in blocks]
 
 
 def legend(groups: Sequence[RunGroup]) -> Html:
@@ -191,11 +200,23 @@ def legend(groups: Sequence[RunGroup]) -> Html:
     buttons = []
     for group in groups:
         attributes = {"type": "button", "data_toggle": group.number, "aria_pressed": "true"}
-        buttons.append(el("button", swatch(group), group.label, **attributes))
+        title = group.description or None
+        buttons.append(el("button", swatch(group), group.short_label, title=title, **attributes))
     return el("div", *buttons, el("span", *LINE_STYLES, class_="styles"), class_="legend")
 
 
-def _chart(name: str, split: str, groups: Sequence[RunGroup]) -> Html | None:
+def _charts(groups: Sequence[RunGroup], clip_id: str) -> list[Html]:
+    """Return up to MAX_CHARTS charts of the metrics over epochs."""
+    tags = dict.fromkeys(tag for group in groups for run in group.runs for line in run.history for tag in line)
+    split = "validation" if any(tag.startswith("validation/") for tag in tags) else "test"
+    names = [tag.partition("/")[2] for tag in tags if tag.startswith(f"{split}/")]
+    first = [name for name in FIRST_CURVES if name in names]
+    order = list(dict.fromkeys([*first, *names]))
+    charts = [_chart(name, split, groups, clip_id) for name in order[:MAX_CHARTS]]
+    return [chart for chart in charts if chart is not None]
+
+
+def _chart(name: str, split: str, groups: Sequence[RunGroup], clip_id: str) -> Html | None:
     """Return the curves of a metric, on the split and in training; None if none has two points."""
     lines = []
     for group in groups:
@@ -203,8 +224,9 @@ def _chart(name: str, split: str, groups: Sequence[RunGroup]) -> Html | None:
     lines = [line for line in lines if line.points]
     if max((len(line.points) for line in lines), default=0) < 2:
         return None
-    caption = el("figcaption", el("b", metric_name(f"{split}/{name}")), f" {describe_metric(name, groups)}")
-    return el("figure", caption, draw_curves(name, lines, f"clip-{name}".replace("/", "-")))
+    label = metric_name(f"{split}/{name}")
+    caption = el("figcaption", el("b", label), f" {describe_metric(name, groups)}")
+    return el("figure", caption, draw_curves(label, lines, f"{clip_id}-{name}".replace("/", "-")))
 
 
 def _line(group: RunGroup, tag: str, dashed: bool = False) -> Line:
@@ -219,36 +241,39 @@ def _line(group: RunGroup, tag: str, dashed: bool = False) -> Line:
     band = []
     if len(group.runs) > 1 and not dashed:
         band = [(epoch, min(by_epoch[epoch]), max(by_epoch[epoch])) for epoch in epochs]
-    return Line(group.label, group.number, points, band, dashed)
-
-
-# --- Rate against distortion ------------------------------------------------------------------------------------------
+    return Line(group.short_label, group.number, points, band, dashed)
 
 
 def rates(groups: Sequence[RunGroup]) -> Html | None:
-    """Return a chart of rate against distortion (Alemi et al. 2018, "Fixing a broken ELBO", arXiv:1711.00464).
+    """Return charts of rate against distortion (Alemi et al. 2018, "Fixing a broken ELBO", arXiv:1711.00464).
 
-    None if fewer than two runs have a KL.
+    There is one for each kind of likelihood and set of test images. None if no two runs of one have a KL.
     """
-    scatters = []
-    for group in groups:
-        points = [_rate_point(run) for run in group.finished if {"test/kl", "test/neg_elbo"} <= run.metrics.keys()]
-        if points:
-            scatters.append(Scatter(group.label, group.number, points))
-    if sum(len(scatter.points) for scatter in scatters) < 2:
+    blocks: list[Block] = []
+    for members in comparable_groups("test/neg_elbo", groups):
+        scatters = [Scatter(group.short_label, group.number, _rate_points(group)) for group in members]
+        scatters = [scatter for scatter in scatters if scatter.points]
+        if sum(len(scatter.points) for scatter in scatters) > 1:
+            chart = draw_rate_distortion(scatters, f"clip-rate-{len(blocks)}")
+            blocks.append((members[0].test_set, [el("figure", chart)]))
+    if not blocks:
         return None
     note = (
         "Each point is a run. Farther right, the code carries more information about the image; farther down, the "
         "reconstruction is better. On a dashed line the two sum to the same -ELBO, its label; lower left is better."
     )
-    chart = el("figure", draw_rate_distortion(scatters, "clip-rate"))
-    return section("Rate against distortion", "rates", el("div", chart, el("p", note), class_="beside"))
+    charts = el("div", *_without_only_title(blocks), class_="charts")
+    return section("Rate against distortion", "rates", el("p", note), charts)
 
 
-def _rate_point(run: RunSummary) -> tuple[float, float, str]:
-    """Return a run's rate, its distortion, and a tooltip."""
-    kl, neg_elbo = run.metrics["test/kl"], run.metrics["test/neg_elbo"]
-    return kl, neg_elbo - kl, f"{run.name}: -ELBO {format_number(neg_elbo)}"
+def _rate_points(group: RunGroup) -> list[tuple[float, float, str]]:
+    """Return the rate and the distortion of each run that has a KL, and a tooltip."""
+    points = []
+    for run in group.finished:
+        if {"test/kl", "test/neg_elbo"} <= run.metrics.keys():
+            kl, neg_elbo = run.metrics["test/kl"], run.metrics["test/neg_elbo"]
+            points.append((kl, neg_elbo - kl, f"{run.name}: -ELBO {format_number(neg_elbo)}"))
+    return points
 
 
 # --- Speed, details ---------------------------------------------------------------------------------------------------
@@ -256,37 +281,40 @@ def _rate_point(run: RunSummary) -> tuple[float, float, str]:
 
 def speed(groups: Sequence[RunGroup]) -> Html | None:
     """Return the training time and the number of weights of each group."""
-    ranked = rank_groups(SECONDS_PER_EPOCH, groups)
-    if len(ranked) < 2:
+    spreads = [(spread, group) for group in groups if (spread := group.metric(SECONDS_PER_EPOCH)) is not None]
+    if len(spreads) < 2:
         return None
-    slowest = ranked[-1][0].mean or 1.0
+    slowest = max(spread.mean for spread, _ in spreads) or 1.0
     rows = []
-    for spread, group in sorted(ranked, key=lambda pair: pair[1].number):
+    for spread, group in spreads:
         style = f"width:{100 * spread.mean / slowest:.1f}%"
         bar = el("div", class_=f"bar {colour_class(group.number)}", style=style)
         weights = group.metric("weights")
         text = f"{format_number(spread.mean)} s"
         if weights:
             text += f", {weights.mean:,.0f} weights"
-        cells = el("th", group.label, scope="row"), el("td", bar), el("td", text, class_="dim")
+        cells = (
+            el("th", group.label, scope="row", title=group.description or None),
+            el("td", bar),
+            el("td", text, class_="dim"),
+        )
         rows.append(el("tr", *cells, data_group=group.number))
     note = el("p", "Seconds per training epoch on the machine of the run, median over epochs.")
-    return section("Speed", "speed", el("table", el("tbody", *rows), class_="bars"), note)
+    return section("Speed", "speed", scrollable(el("table", el("tbody", *rows), class_="bars")), note)
 
 
 def details(groups: Sequence[RunGroup], runs: Sequence[RunSummary], csv_name: str) -> Html:
     """Return the tables of all runs, of all metrics and of the shared settings, the last two folded."""
     tags = main_metrics(tag for run in runs for tag in run.metrics)
-    parts: list[tuple[str, Callable[[], Html]]] = [
-        (f"All runs ({len(runs)})", lambda: run_table(groups, tags)),
-        ("All metrics", lambda: metric_table(groups)),
-        ("Settings that are the same in all runs" if len(runs) > 1 else "Settings", lambda: _setting_table(runs)),
-    ]
-    folded = [el("details", el("summary", title), draw(), open=i == 0) for i, (title, draw) in enumerate(parts)]
-    return section("Details", "details", *folded, el("p", "As a table: ", el("a", csv_name, href=csv_name), "."))
+    table = el("details", el("summary", f"All runs ({len(runs)})"), run_table(groups, tags), open=True)
+    metrics = el("details", el("summary", "All metrics"), *metric_tables(groups))
+    title = "Settings that are the same in all runs" if len(runs) > 1 else "Settings"
+    settings = el("details", el("summary", title), _setting_table(runs))
+    link = el("p", "As a table: ", el("a", csv_name, href=csv_name), ".")
+    return section("Details", "details", setting_choice(groups), table, metrics, settings, link)
 
 
 def _setting_table(runs: Sequence[RunSummary]) -> Html:
     """Return a table of the settings that all runs share."""
     rows = [el("tr", el("th", key, scope="row"), el("td", value)) for key, value in shared_settings(runs).items()]
-    return el("table", el("tbody", *rows), class_="plain")
+    return scrollable(el("table", el("tbody", *rows), class_="plain"))

@@ -2,130 +2,22 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
-from aetrain.evaluation.metric_names import find_pattern, name_of
-from aetrain.report.charts import colour_class, format_number
-from aetrain.report.groups import RunGroup, Spread, short_name
-from aetrain.report.html import Html, el
+from aetrain.report.charts import colour_class
+from aetrain.report.groups import RunGroup, Spread, by_test_set
+from aetrain.report.html import Html, el, scrollable
+from aetrain.report.labels import SHOWN_APART, short_name
+from aetrain.report.metrics import describe_metric, metric_name, sort_metrics
+from aetrain.report.natural_order import natural_key
+from aetrain.report.numbers import format_number
+from aetrain.report.ranking import best_groups
 from aetrain.report.runs import RunSummary
 
-SECONDS_PER_EPOCH = "train/seconds_per_epoch"
-
-# Metrics by which runs are compared, in this order.
-MAIN_METRICS = (
-    "test/sse",
-    "test/noisy_sse",
-    "test/nll",
-    "test/neg_elbo",
-    "test/kl",
-    "test/active_units",
-    "test/perplexity",
-    "test/ssim",
-    SECONDS_PER_EPOCH,
-)
-# Metrics on request (`measures=`) by which runs are compared as well: names and patterns, in this order.
-CLASS_METRICS = ("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi", "precision_K", "finetuned_N")
-GENERATIVE_METRICS = ("frechet_reconstructions", "frechet_samples", "is_nll_K")
-
-SHORT_LABELS = {SECONDS_PER_EPOCH: "s/epoch", "neg_elbo": "-ELBO"}
-
-HIGHER_IS_BETTER = ("psnr", "ssim", "noisy_psnr", *CLASS_METRICS)
-LOWER_IS_BETTER = (
-    *("sse", "code_sse", "noisy_sse", "mse", "nll", "neg_elbo", "bce", "bce_excess", "noisy_bce"),
-    *("seconds_per_epoch", *GENERATIVE_METRICS),
-)
-
-TRAINING_SETTINGS = ("dataset.validation",)  # settings of a data set that do not change its test images
-
-
-def metric_name(tag: str) -> str:
-    """Return the name of a metric without its split."""
-    name = tag.rpartition("/")[2]
-    return SHORT_LABELS.get(tag) or SHORT_LABELS.get(name) or name
-
-
-def describe_metric(tag: str, groups: Sequence[RunGroup]) -> str:
-    """Return the description of a metric by the runs that have it, in one line; empty if there is none.
-
-    The texts differ where the metric of runs differs, such as `sparsity` of two kinds of penalty.
-    """
-    name = name_of(tag)
-    texts = dict.fromkeys(run.descriptions.get(name, "") for group in groups for run in group.runs)
-    return "; in other runs: ".join(text for text in texts if text)
-
-
-def sort_metrics(tags: Iterable[str], groups: Sequence[RunGroup]) -> list[str]:
-    """Return metrics in the order in which the runs list them, then by tag."""
-    ranks = {name: rank for rank, name in enumerate(_metric_order(groups))}
-    return sorted(set(tags), key=lambda tag: (ranks.get(name_of(tag), len(ranks)), tag))
-
-
-def _metric_order(groups: Sequence[RunGroup]) -> list[str]:
-    """Return the names of metrics in the order of the runs' descriptions, and of their metrics.json without them.
-
-    A metric that the first runs lack comes after the one that is before it in another run.
-    """
-    runs = [run for group in groups for run in group.runs]
-    orders = dict.fromkeys((*run.descriptions, *map(name_of, run.metrics)) for run in runs)
-    merged: list[str] = []
-    for names in orders:
-        position = 0
-        for name in dict.fromkeys(names):
-            if name not in merged:
-                merged.insert(position, name)
-            position = merged.index(name) + 1
-    return merged
-
-
-def main_metrics(tags: Iterable[str]) -> list[str]:
-    """Return those of the metrics by which runs are compared."""
-    known = sorted(set(tags))
-    main = [tag for tag in MAIN_METRICS if tag in known]
-    for pattern in (*CLASS_METRICS, *GENERATIVE_METRICS):
-        main += [tag for tag in known if find_pattern(name_of(tag), [pattern])]
-    return sorted(main, key=lambda tag: tag.startswith("train/"))  # the time per epoch comes last
-
-
-def best_group(tag: str, groups: Sequence[RunGroup]) -> RunGroup | None:
-    """Return the group with the best mean of a metric.
-
-    None if the metric has no better and worse, if fewer than two groups have it, or if the test images differ in any
-    way between groups (time per epoch is compared nonetheless).
-    """
-    if tag != SECONDS_PER_EPOCH and len({_test_images(group) for group in groups}) > 1:
-        return None
-    ranked = rank_groups(tag, groups)
-    pattern = find_pattern(name_of(tag), HIGHER_IS_BETTER + LOWER_IS_BETTER)
-    if len(ranked) < 2 or not pattern:
-        return None
-    choose = max if pattern in HIGHER_IS_BETTER else min
-    return choose(ranked, key=lambda pair: pair[0].mean)[1]
-
-
-def rank_groups(tag: str, groups: Sequence[RunGroup]) -> list[tuple[Spread, RunGroup]]:
-    """Return the groups that have a metric, with its spread, in ascending order of the means."""
-    pairs = []
-    for group in groups:
-        spread = group.metric(tag)
-        if spread is not None:
-            pairs.append((spread, group))
-    return sorted(pairs, key=lambda pair: pair[0].mean)
-
-
-def _test_images(group: RunGroup) -> str:
-    """Return a text that is equal for groups whose test images are equal."""
-
-    def matters(key: str) -> bool:
-        return key.startswith("dataset.") and key not in TRAINING_SETTINGS
-
-    settings = {key: value for key, value in group.runs[0].settings.items() if matters(key)}
-    return json.dumps(settings, sort_keys=True, default=str)
-
+SETTING = "setting"  # class of the columns that the box "all settings" shows
 
 # --- Cells ------------------------------------------------------------------------------------------------------------
 
@@ -135,7 +27,8 @@ class Column(NamedTuple):
 
     name: str
     description: str = ""  # tooltip
-    numeric: bool = False
+    class_: str | None = None  # num for numbers, right-aligned
+    group: RunGroup | None = None  # to which the whole column belongs
 
 
 def swatch(group: RunGroup) -> Html:
@@ -166,14 +59,16 @@ def spread_text(spread: Spread | None) -> Html:
     return el("span", text, el("span", f" \N{PLUS-MINUS SIGN} {deviation}", class_="sd"))
 
 
-def _metric_cells(tag: str, groups: Sequence[RunGroup]) -> list[Html]:
-    """Return a metric's cell for each group, the best one in bold."""
-    best = best_group(tag, groups)
+def _metric_cells(tag: str, groups: Sequence[RunGroup], by_column: bool = False) -> list[Html]:
+    """Return a metric's cell for each group, the best ones in bold; `by_column` says that a group is a column."""
+    best = {group.number for group in best_groups(tag, groups)}
     cells = []
     for group in groups:
         spread = group.metric(tag)
-        class_ = "num best" if group is best else "num"
-        cells.append(el("td", spread_text(spread), class_=class_, data_v="" if spread is None else spread.mean))
+        class_ = "num best" if group.number in best else "num"
+        value = "" if spread is None else spread.mean
+        number = group.number if by_column else None
+        cells.append(el("td", spread_text(spread), class_=class_, data_v=value, data_group=number))
     return cells
 
 
@@ -185,22 +80,33 @@ def _run_cell(tag: str, run: RunSummary) -> Html:
     return el("td", f"{value:.0f}" if tag == "epochs" else format_number(value), class_="num", data_v=value)
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Html]) -> Html:
-    """Return a table that the page's script can sort by any column."""
-    heads = []
-    for name, description, numeric in columns:
-        button = el("button", name, type="button")
-        heads.append(el("th", button, class_="num" if numeric else None, title=description or None, scope="col"))
-    table = el("table", el("thead", el("tr", *heads)), el("tbody", *rows), class_="sortable")
-    return el("div", table, class_="wide")
+def _ranks(texts: Iterable[str]) -> dict[str, int | str]:
+    """Return the position of each text in ascending order, by which the page sorts a column; empty stays empty."""
+    ranks: dict[str, int | str] = {text: i for i, text in enumerate(sorted(set(texts), key=natural_key))}
+    return ranks | {"": ""}
 
 
-def _setting_columns(groups: Sequence[RunGroup]) -> list[Column]:
-    return [Column(short_name(key), key) for key in _varying_settings(groups)]
+class _SettingColumns:
+    """The columns of all settings that vary between groups, which the page hides at first."""
+
+    def __init__(self, groups: Sequence[RunGroup]) -> None:
+        keys = _varying_settings(groups)
+        self.columns = [Column(short_name(key), key, SETTING) for key in keys if key not in SHOWN_APART]
+        self._ranks = {key: _ranks(group.differences[key] for group in groups) for key in keys}
+
+    def cells(self, group: RunGroup) -> list[Html]:
+        """Return the cells of a group's row."""
+        pairs = [(key, value) for key, value in group.differences.items() if key not in SHOWN_APART]
+        return [el("td", value or "-", class_=SETTING, data_v=self._ranks[key][value]) for key, value in pairs]
 
 
-def _metric_columns(tags: Sequence[str], groups: Sequence[RunGroup]) -> list[Column]:
-    return [Column(metric_name(tag), describe_metric(tag, groups), numeric=True) for tag in tags]
+def setting_choice(groups: Sequence[RunGroup]) -> Html | None:
+    """Return a check box that shows the columns of all settings; None if there are none."""
+    count = len(_SettingColumns(groups).columns)
+    if not count:
+        return None
+    box = el("input", type="checkbox", data_more="settings")
+    return el("p", el("label", box, f" all settings ({count} columns)"), class_="choice")
 
 
 def _varying_settings(groups: Sequence[RunGroup]) -> list[str]:
@@ -208,61 +114,106 @@ def _varying_settings(groups: Sequence[RunGroup]) -> list[str]:
     return list(groups[0].differences) if groups else []
 
 
+def _metric_columns(tags: Sequence[str], groups: Sequence[RunGroup]) -> list[Column]:
+    return [Column(metric_name(tag), describe_metric(tag, groups), "num") for tag in tags]
+
+
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
+def _table(columns: Sequence[Column], bodies: Sequence[Html]) -> Html:
+    """Return a table that the page's script can sort by any column, in a container that scrolls."""
+    heads = []
+    for name, description, class_, group in columns:
+        button = el("button", name, type="button")
+        number = group.number if group else None
+        heads.append(el("th", button, class_=class_, title=description or None, scope="col", data_group=number))
+    table = el("table", el("thead", el("tr", *heads)), *bodies, class_="sortable")
+    return scrollable(table, num_rows=table.count("<tr"))
+
+
 def overview_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
-    """Return a table with a row per group: its settings, its number of runs, and the spreads of the metrics."""
-    columns = _setting_columns(groups) or [Column("run")]
-    columns += [Column("runs", "finished runs, of all runs", numeric=True), *_metric_columns(tags, groups)]
+    """Return a table with a row per group: its label, its number of runs, the spreads of the metrics, its settings.
+
+    The rows of each set of test images follow a row with its name, if there are several sets.
+    """
+    settings = _SettingColumns(groups)
+    columns = [Column("run"), Column("runs", "finished runs, of all runs", "num")]
+    columns += [*_metric_columns(tags, groups), *settings.columns]
     cells_by_tag = {tag: _metric_cells(tag, groups) for tag in tags}
-    rows = []
+    labels = _ranks(group.label for group in groups)
+    rows: dict[str, list[Html]] = {}
     for i, group in enumerate(groups):
-        texts = list(group.differences.values()) or [group.label]
-        cells = [el("th", swatch(group), texts[0] or "-", scope="row")]
-        cells += [el("th", text or "-", scope="row") for text in texts[1:]]
+        title = group.description or None
+        cells = [el("th", swatch(group), group.short_label, scope="row", title=title, data_v=labels[group.label])]
         finished, total = len(group.finished), len(group.runs)
         count = str(total) if finished == total else f"{finished} of {total}"
         cells.append(el("td", count, class_="num", data_v=finished))
         cells += [cells_by_tag[tag][i] for tag in tags]
-        rows.append(el("tr", *cells, data_group=group.number))
-    return _table(columns, rows)
+        row = el(
+            *("tr", *cells, *settings.cells(group)),
+            **{"data_group": group.number, "data_dataset": group.dataset, "data_model": group.model},
+        )
+        rows.setdefault(group.test_set, []).append(row)
+    bodies = [el("tbody", *body) for body in rows.values()]
+    if len(rows) > 1:
+        bodies = [_titled_body(title, body, len(columns)) for title, body in rows.items()]
+    return _table(columns, bodies)
+
+
+def _titled_body(title: str, rows: Sequence[Html], num_columns: int) -> Html:
+    """Return rows below a row with their title."""
+    head = el("tr", el("th", el("span", title), colspan=num_columns, scope="rowgroup"), class_="title")
+    return el("tbody", head, *rows, data_block=True)
 
 
 def run_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
     """Return a table with a row per run and a link to its directory."""
-    columns = [Column("run", "link to its directory"), *_setting_columns(groups), Column("seed", numeric=True)]
-    columns += [Column("status"), Column("epochs", numeric=True), *_metric_columns(tags, groups)]
+    settings = _SettingColumns(groups)
+    columns = [Column("run", "link to its directory")]
+    columns += [Column(name) for name in SHOWN_APART if name in _varying_settings(groups)]
+    columns += [Column("seed", class_="num"), Column("status"), Column("epochs", class_="num")]
+    columns += [*_metric_columns(tags, groups), *settings.columns]
+    names = _ranks(run.name for group in groups for run in group.runs)
     rows = []
     for group in groups:
         for run in group.runs:
-            cells = [el("th", swatch(group), run_link(run), scope="row")]
-            cells += [el("td", value or "-") for value in group.differences.values()]
+            cells = [el("th", swatch(group), run_link(run), scope="row", data_v=names[run.name])]
+            cells += [el("td", group.differences[name]) for name in SHOWN_APART if name in group.differences]
             cells.append(el("td", run.seed or "-", class_="num", data_v=run.seed))
             cells.append(el("td", run.status, class_=f"status {run.status}"))
             cells += [_run_cell(tag, run) for tag in ("epochs", *tags)]
-            rows.append(el("tr", *cells, data_group=group.number))
-    return _table(columns, rows)
+            rows.append(el("tr", *cells, *settings.cells(group), data_group=group.number))
+    return _table(columns, [el("tbody", *rows)])
 
 
-def metric_table(groups: Sequence[RunGroup]) -> Html:
-    """Return a table with a row per metric and a column per group."""
+def metric_tables(groups: Sequence[RunGroup]) -> list[Html]:
+    """Return a table for each set of test images, with a row per metric and a column per group."""
+    return [_metric_table(title, members) for title, members in by_test_set(groups).items()]
+
+
+def _metric_table(title: str, groups: Sequence[RunGroup]) -> Html:
     tags = sort_metrics(
         (tag for group in groups for run in group.finished for tag in run.metrics if "/" in tag), groups
     )
-    columns = [Column("metric"), *(Column(group.label, numeric=True) for group in groups), Column("description")]
+    columns = [Column(f"metric ({title})" if title else "metric")]
+    columns += [Column(group.short_label, group.description, "num", group) for group in groups]
+    columns.append(Column("description"))
     rows = []
     for tag in tags:
         description = el("td", describe_metric(tag, groups), class_="what")
-        rows.append(el("tr", el("th", tag, scope="row"), *_metric_cells(tag, groups), description))
-    return _table(columns, rows)
+        rows.append(el("tr", el("th", tag, scope="row"), *_metric_cells(tag, groups, by_column=True), description))
+    return el("div", _table(columns, [el("tbody", *rows)]), data_block=True)
 
 
 def to_csv(groups: Sequence[RunGroup]) -> str:
-    """Return a CSV table of all runs: the settings that vary, all metrics, the cause of a failure and the findings."""
+    """Return a CSV table of all runs: the settings that vary, all metrics, the cause of a failure and the findings.
+
+    Runs are sorted by name, numbers in it by value.
+    """
     pairs = [(run, group) for group in groups for run in group.runs]
-    pairs.sort(key=lambda pair: pair[0].name)
-    tags = list(dict.fromkeys(tag for run, _ in pairs for tag in run.metrics))
+    pairs.sort(key=lambda pair: natural_key(pair[0].name))
+    tags = sort_metrics((tag for run, _ in pairs for tag in run.metrics), groups)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["run", *_varying_settings(groups), "seed", "status", *tags, "cause", "warnings"])

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError
-from aetrain.config.overrides import DEFAULT_NAME, PROVIDER, READERS, SAVED, literal, run_name
+from aetrain.config.overrides import DEFAULT_NAME, PROVIDER, READERS, SAVED, evaluation_name, literal
 from aetrain.config.paths import groups
 from aetrain.config.settings import root_settings
 from aetrain.storage.saved_config import read_saved_config
@@ -18,8 +18,8 @@ from aetrain.storage.trust import is_signed
 TRAIN_MODE = "aetrain.runs.train.train"
 
 # Root settings that are not taken from the run: the command line or the defaults decide.
-NOT_FROM_RUN = ("run", "query", "resume", "device", "trust", "data_dir")
-NOT_FROM_RESUMED_RUN = ("run", "query", "resume", "retry", "trust")
+NOT_FROM_RUN = ("run", "query", "resume", "device", "verbose", "trust", "data_dir")
+NOT_FROM_RESUMED_RUN = ("run", "query", "resume", "verbose", "retry", "trust")
 
 
 def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list[str]:
@@ -75,14 +75,24 @@ def _evaluate(run: Path, by_key: Mapping[str, Override]) -> list[str]:
             f"  to continue its training use resume={run}, with more epochs= if it is finished"
         )
     saved, text = read_saved_config(run)
-    name = run_name([override.input_line or "" for override in by_key.values()])
+    name = evaluation_name(run, [override.input_line or "" for override in by_key.values()])
     directory = run if name == DEFAULT_NAME else run / "eval" / name
     return [
         f"hydra.run.dir={literal(str(directory))}",
         f"hydra.sweep.dir={literal(str(run / 'eval'))}",
         *_trust_signed(run, text, by_key),
         *_choose_saved(saved, by_key, NOT_FROM_RUN),
+        *_keep_scale(saved, by_key),
     ]
+
+
+def _keep_scale(saved: Mapping[str, Any], by_key: Collection[str]) -> list[str]:
+    """Return the override that gives another data set the range of pixels with which the run's network was trained."""
+    dataset = saved.get("dataset")
+    scale = dataset.get("scale") if isinstance(dataset, dict) else None
+    if "dataset" not in by_key or "dataset.scale" in by_key or scale is None:
+        return []
+    return [f"dataset.scale=[{','.join(map(str, scale))}]"]
 
 
 def _resume(run: Path, by_key: Collection[str]) -> list[str]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from aetrain.config.errors import error_context
+from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.settings import Settings
+from aetrain.data.dataset import Dataset
+from aetrain.data.digests import digest_data
 from aetrain.data.images import Splits, in_order
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.measures.measure import EvalInputs
@@ -16,6 +18,7 @@ from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
 from aetrain.runs.request import RunRequest
+from aetrain.runs.run_data import check_same_data
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.training.backend.compile import compile_steps
 from aetrain.training.backend.setup import backend
@@ -34,12 +37,15 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
         return metrics
     components = build(settings)
     splits = load_data(components)
+    check_training_images(components, splits)
     check_measures(components, splits)
+    data = digest_data(splits)
+    check_same_data(request.run_dir, data)
     request = claim_directory(request)
     run_dir = request.run_dir
     with run_dir.logging(), reporting_disk_errors(run_dir), backend():
         log_data(components, splits)
-        training_run = TrainingRun(request, settings, components, splits)
+        training_run = TrainingRun(request, settings, components, splits, data)
         with training_run.event_file():
             training_run.prepare()
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
@@ -87,12 +93,24 @@ def load_data(components: Components) -> Splits:
     return splits.to(components.device)
 
 
+def check_training_images(components: Components, splits: Splits) -> None:
+    """Raise ConfigError where there are no images to train on: a single image is for testing."""
+    if not len(splits.train):
+        path = getattr(components.dataset, "path", None)
+        raise ConfigError(f"dataset.path={path!r}: only 1 image there, 2 are needed to train and to test: add images")
+
+
 def log_data(components: Components, splits: Splits) -> None:
     """Log the sizes of the splits, the conversions of the images, and what may be wrong with them."""
     log.info("data: %s", splits.describe())
-    for conversion in components.dataset.conversions:
+    log_conversions(components.dataset)
+
+
+def log_conversions(dataset: Dataset) -> None:
+    """Log the conversions of the images of a data set, and what may be wrong with them."""
+    for conversion in dataset.conversions:
         log.info("data: %s", conversion)
-    for warning in components.dataset.warnings:
+    for warning in dataset.warnings:
         log.warning("data: %s", warning)
 
 
@@ -126,6 +144,9 @@ def evaluate_components(components: Components, splits: Splits, pca: PCA | None 
 
 def fit_pca_baseline(components: Components, splits: Splits) -> PCA | None:
     """Fit PCA with as many components as the code has units; return None, and log it, where images are too large."""
+    if not len(splits.train):
+        log.info("test/pca_sse is left out: there are no training images to fit PCA to")
+        return None
     channels, height, width = components.model.image_shape
     if (pixels := channels * height * width) > PCA_MAX_PIXELS:
         log.info("test/pca_sse is left out: images of %d pixels are too large for PCA", pixels)

@@ -14,21 +14,26 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError, error_context
-from aetrain.config.hparams import hparam_columns, hparams, run_caption
-from aetrain.config.overrides import run_name
+from aetrain.config.hparams import hparams, trial_digest
 from aetrain.config.settings import Settings
+from aetrain.data.digests import DataDigests
 from aetrain.data.images import Batches, Splits
-from aetrain.evaluation.console import epoch_line, metrics_table
+from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
 from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
+from aetrain.evaluation.sparsity_goal import sparsity_goal
+from aetrain.objective.objective import loss_constants, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
+from aetrain.runs.run_data import write_files
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import write_descriptions
-from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory, flatten
+from aetrain.storage.old_metrics import NLL_CONSTANT
+from aetrain.storage.run_directory import METRICS_TABLE, TIMING_METRICS, RunDirectory, display_path, flatten
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
 from aetrain.views.annotations import FigureOptions
@@ -54,13 +59,16 @@ def reporting_disk_errors(run_dir: RunDirectory) -> Iterator[None]:
 class TrainingRun:
     """A run from the checkpoint in its directory, which must be claimed, or from the start."""
 
-    def __init__(self, request: RunRequest, settings: Settings, components: Components, splits: Splits) -> None:
+    def __init__(
+        self, request: RunRequest, settings: Settings, components: Components, splits: Splits, data: DataDigests
+    ) -> None:
         model, prepare = components.model, components.dataset.prepare
         self.request = request
         self.run_dir = request.run_dir
         self.settings = settings
         self.components = components
         self.config_yaml = OmegaConf.to_yaml(request.config)
+        self.data = data
         self.batches = Batches(splits.train, settings.batch_size, prepare)
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
@@ -75,11 +83,15 @@ class TrainingRun:
         self.state = TrainState(model, settings.seed, settings.epochs)
         self.saved = self._load_checkpoint()
         self.journal = [*self.saved.journal] if self.saved else []
+        self.nll_constant = {NLL_CONSTANT: loss_constants(model)["nll"]}
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.start_time = time.perf_counter()
+        write_files(self.run_dir.path, data)
         self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
-        counts = (self.run_dir, self.num_parameters, len(splits.train), components.device)
-        log.info("%s: %d weights, %d training images, %s", *counts)
+        self.repeated = repeated_metrics(components, self.held_out_name)
+        log.info("%s: %s weights, %s", self.run_dir, f"{self.num_parameters:,}", components.device)
+        for text in sparsity_goal(model, components.objective.penalties, flatten_settings(settings)).warnings():
+            log.warning("%s", text)
 
     def _load_checkpoint(self) -> checkpoint.Progress | None:
         """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""
@@ -96,7 +108,8 @@ class TrainingRun:
         return saved
 
     def _figure_options(self, epoch: int) -> FigureOptions:
-        caption = run_caption(self.request.overrides, epoch, self.settings.seed)
+        settings = flatten_settings(self.settings)
+        caption = run_caption(settings, self.request.overrides, epoch, self.settings.seed)
         return FigureOptions(caption, self.settings.figure_formats)
 
     @contextmanager
@@ -129,7 +142,7 @@ class TrainingRun:
 
     def _record_pretraining(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch of pretraining in the journal and the event file."""
-        self.journal.append({"epoch": epoch, **metrics})
+        self.journal.append({"epoch": epoch, **metrics, **self.nll_constant})
         self.tensorboard.add_scalars(epoch, metrics)
 
     @contextmanager
@@ -155,22 +168,24 @@ class TrainingRun:
             progress,
             self.config_yaml,
             self.request.overrides,
+            self.data.splits,
         )
 
     def show(self, state: TrainState) -> None:
         """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""
         metrics = self._evaluate_epoch(state)
-        line = {"epoch": state.epoch, **metrics, "seconds": round(state.seconds, 4)}
+        line = {"epoch": state.epoch, **metrics, **self.nll_constant, "seconds": round(state.seconds, 4)}
         self.journal.append(line)
         self.run_dir.append_history(line)
         self.tensorboard.add_scalars(state.epoch, metrics)
         self.tensorboard.add_pictures(state.epoch, last=state.is_last)
-        log.info("%s", epoch_line(state, metrics, self.held_out_name, self.batches.num_images))
+        shown = {tag: value for tag, value in metrics.items() if tag not in self.repeated}
+        log.info("%s", epoch_line(state, shown, self.held_out_name, self.batches.num_images))
 
     def _evaluate_epoch(self, state: TrainState) -> Metrics:
         """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""
         model = self.components.model.eval()
-        metrics = {f"train/{name}": value for name, value in state.metrics.items()}
+        metrics = {f"train/{name}": value for name, value in recorded_losses(model, state.metrics).items()}
         if all(map(math.isfinite, metrics.values())):
             held_out = self.evaluator.evaluate_epoch(model, self.components.objective)
             metrics |= {f"{self.held_out_name}/{name}": value for name, value in held_out.items()}
@@ -189,7 +204,7 @@ class TrainingRun:
         `metrics` are the standard metrics of the trained model and its measures.
         """
         run_dir, state = self.run_dir, self.state
-        settings = flatten({item.name: getattr(self.settings, item.name) for item in fields(self.settings)})
+        settings = flatten_settings(self.settings)
         findings = self._diagnose(metrics, settings)
         if lines := run_dir.history()[1:]:
             metrics["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
@@ -203,11 +218,13 @@ class TrainingRun:
         tags = [tag for line in run_dir.history() for tag in line if "/" in tag]
         descriptions = describe_metrics([*metrics, *tags], self.descriptions)
         write_descriptions(run_dir.path, descriptions)
+        run_dir.write_metrics_table(metrics_table(metrics, descriptions))
         content = {
             "status": "finished",
             "epochs": state.epoch,
             "weights": self.num_parameters,
             "seconds": round(time.perf_counter() - self.start_time, 3),
+            **self.nll_constant,
             **metrics,
         }
         run_dir.write_metrics(content)
@@ -218,27 +235,33 @@ class TrainingRun:
         by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
         largest_byte = int(self.batches.pixels.max())
         history = self.run_dir.history()
-        return diagnose(diagnostic_inputs(self.components.model, by_name, history, settings, largest_byte))
+        model, penalties = self.components.model, self.components.objective.penalties
+        return diagnose(diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte))
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""
-        overrides = self.request.overrides
         text = "\n".join(f"- **{finding.what}**: {finding.evidence}; {finding.remedy}" for finding in findings)
         self.tensorboard.add_note("diagnostics", text or "No findings.")
-        trial = run_name([text for text in overrides if not text.startswith(("seed=", "epochs="))])
-        columns = hparam_columns(overrides, self.request.single)
-        self.tensorboard.close(hparams(settings, overrides), metrics, trial, columns)
+        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, trial_digest(settings))
 
     def _log_result(self, metrics: Metrics, descriptions: Mapping[str, str], findings: Sequence[Finding]) -> None:
-        log.info("%s", metrics_table(metrics, descriptions))
-        for finding in findings:
-            log.warning("diagnostics: %s", finding)
-        if (self.run_dir.path / "figures").is_dir():
-            log.info("pictures: %s/figures", self.run_dir)
+        """Log the metrics, the paths of the results, and last the findings with their remedies."""
+        table = final_table(metrics, descriptions, self.components, self.settings.verbose)
+        log.info("%s\nmetrics:  %s", table, display_path(self.run_dir.path / METRICS_TABLE))
+        figures = self.run_dir.path / "figures"
+        if self.components.views and any(figures.glob("*")):
+            log.info("pictures: %s", display_path(figures))
         if self.request.single:  # a sweep logs this once, at its end
             log.info(
                 "compare:  %s\nthen at:  %s", tensorboard_command(_log_folder(self.run_dir.path)), tensorboard_link()
             )
+        for finding in findings:
+            log.warning("diagnostics: %s: %s\n  %s", finding.what, finding.evidence, finding.remedy)
+
+
+def flatten_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings of a run by dotted name."""
+    return flatten({item.name: getattr(settings, item.name) for item in fields(settings)})
 
 
 def _is_training_epoch(line: checkpoint.JournalLine) -> bool:
@@ -247,10 +270,10 @@ def _is_training_epoch(line: checkpoint.JournalLine) -> bool:
 
 
 def _curves(journal: Sequence[checkpoint.JournalLine]) -> list[tuple[int, dict[str, float]]]:
-    """Return the epochs of a journal, each with its metrics by tag, timings excluded."""
+    """Return the epochs of a journal, each with its metrics by tag, without timings."""
     curves = []
     for line in journal:
-        metrics = {tag: value for tag, value in line.items() if tag not in ("epoch", *TIMING_METRICS)}
+        metrics = {tag: value for tag, value in line.items() if "/" in tag and tag not in TIMING_METRICS}
         curves.append((line["epoch"], metrics))
     return curves
 

@@ -3,7 +3,7 @@
 A checkpoint is a folder of tensors, numbers and text: `model.safetensors`, `training.pt` (the states of the optimizers,
 of the objective and of the weight average, read with `weights_only=True`), `journal.jsonl` (the metrics of every epoch,
 so that history and curves survive the loss of the files that show them) and `state.json`: the epoch, the digests of
-all files and a copy of the config.
+all files, a copy of the config and the digests of the data.
 """
 
 import io
@@ -26,6 +26,7 @@ from aetrain.config.renames import upgrade_tensors
 from aetrain.storage import atomic
 from aetrain.storage.checkpoint_state import CHECKPOINT, PREVIOUS, STATE_FILE, CheckpointState, read_state
 from aetrain.storage.hashing import sha256
+from aetrain.storage.old_metrics import upgrade_lines
 
 log = logging.getLogger("aetrain")
 
@@ -82,10 +83,11 @@ def save(
     progress: Progress,
     config: str = "",
     overrides: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the checkpoint of a run's directory: to the disk first, then into its place.
 
-    `config` (YAML) and `overrides` are copies of the run's own files.
+    `config` (YAML) and `overrides` are copies of the run's own files, `data` are the digests of its data.
     """
     content = io.BytesIO()
     torch.save(training.state_dict(), content)
@@ -95,7 +97,7 @@ def save(
         JOURNAL_FILE: "".join(json.dumps(line) + "\n" for line in progress.journal).encode(),
     }
     digests = {name: sha256(file) for name, file in files.items()}
-    files[STATE_FILE] = CheckpointState(progress.epoch, digests, config, tuple(overrides)).to_json()
+    files[STATE_FILE] = CheckpointState(progress.epoch, digests, config, tuple(overrides), data or {}).to_json()
     _replace_checkpoint(directory, files)
 
 
@@ -183,7 +185,7 @@ def _read(folder: Path, with_training: bool) -> tuple[dict[str, torch.Tensor], d
         training = torch.load(io.BytesIO(files[TRAINING_FILE]), weights_only=True, map_location="cpu")
     journal = [json.loads(line) for line in files.get(JOURNAL_FILE, b"").splitlines()]
     weights = upgrade_tensors(tensors_from_bytes(files[WEIGHTS_FILE]))
-    return weights, training, Progress(state.epoch, journal)
+    return weights, training, Progress(state.epoch, upgrade_lines(journal, folder.parent))
 
 
 def _load_weights(folder: Path, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

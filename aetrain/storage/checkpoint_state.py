@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aetrain.storage.hashing import sha256
 
@@ -15,12 +16,13 @@ PICTURES = "checkpoint.pictures"  # a copy of the logged pictures, a file an epo
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """The epoch, the digests of the files beside it, and a copy of the config."""
+    """The epoch, the digests of the files beside it, a copy of the config, and the digests of the data."""
 
     epoch: int
     sha256: Mapping[str, str] = field(default_factory=dict)  # of the other files, by name
     config: str = ""  # a copy of .hydra/config.yaml
     overrides: Sequence[str] = ()  # a copy of .hydra/overrides.yaml
+    data: Mapping[str, Any] = field(default_factory=dict)  # the digests of the data, by split; empty in runs of 0.1
 
     def to_json(self) -> bytes:
         """Return the content of state.json, with a digest of itself."""

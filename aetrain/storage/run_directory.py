@@ -18,6 +18,7 @@ from aetrain.config.renames import upgrade_overrides
 from aetrain.config.settings import role_of
 from aetrain.storage import atomic, locks, trust
 from aetrain.storage.checkpoint_state import latest_state
+from aetrain.storage.old_metrics import upgrade_lines
 from aetrain.storage.saved_config import saved_config
 
 log = logging.getLogger("aetrain")
@@ -29,6 +30,8 @@ TIMING_METRICS = ("seconds", "train/seconds_per_epoch")
 WRITE_ERRORS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOLCK")}
 
 MAX_DIFFERENCES_SHOWN = 5
+
+METRICS_TABLE = "metrics.txt"
 
 # In a sweep's directory: a file for each run of the command in progress, with its outcome.
 OUTCOMES = ".outcomes"
@@ -56,7 +59,7 @@ class RunDirectory:
     @property
     def status(self) -> str:
         """`finished`, `failed`, `interrupted`, `running`, or `new` where no run has begun."""
-        status = self.metrics().get("status")
+        status = self._read_metrics().get("status")
         if status is not None:
             return str(status)
         begun = (self.path / ".hydra" / "config.yaml").is_file() or latest_state(self.path) is not None
@@ -64,6 +67,10 @@ class RunDirectory:
 
     def metrics(self) -> dict[str, Any]:
         """Return the content of metrics.json; empty where there is none or it is damaged."""
+        return upgrade_lines([self._read_metrics()], self.path)[0]
+
+    def _read_metrics(self) -> dict[str, Any]:
+        """Return the content of metrics.json as it was written, also by an earlier version."""
         try:
             metrics = json.loads((self.path / "metrics.json").read_text())
         except (OSError, ValueError):
@@ -96,7 +103,7 @@ class RunDirectory:
         An unfinished run without a checkpoint does not count: nothing would be lost.
         """
         has_checkpoint = any(self.path.glob("checkpoint*/state.json"))
-        if not has_checkpoint and self.metrics().get("status") != "finished":
+        if not has_checkpoint and self.status != "finished":
             return
         here, there = flatten(OmegaConf.to_container(config)), flatten(saved_config(self.path))
         differences = [
@@ -184,6 +191,10 @@ class RunDirectory:
         """Replace metrics.json: names to numbers, and `status`."""
         atomic.replace_text(self.path / "metrics.json", json.dumps(metrics, indent=1) + "\n")
 
+    def write_metrics_table(self, text: str) -> None:
+        """Replace metrics.txt: all metrics with their descriptions, to read."""
+        atomic.replace_text(self.path / METRICS_TABLE, text + "\n")
+
     def write_findings(self, findings: Sequence[Mapping[str, str]]) -> None:
         """Replace findings.json: the findings of the diagnostics, each with `what`, `evidence` and `remedy`."""
         atomic.replace_text(self.path / "findings.json", json.dumps(list(findings), indent=1) + "\n")
@@ -205,7 +216,7 @@ class RunDirectory:
                 lines.append(json.loads(line))
             except ValueError:
                 break
-        return lines
+        return upgrade_lines(lines, self.path)
 
     def write_history(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Replace history.jsonl, as when a run is resumed from before its end."""

@@ -1,10 +1,12 @@
 """The config that a run directory holds: `.hydra/config.yaml`, or its copy in the checkpoint."""
 
 import logging
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from aetrain.config.errors import ConfigError
 from aetrain.config.renames import ADDED, upgrade_config
@@ -43,6 +45,33 @@ def read_saved_config(run: Path, setting: str = "run") -> tuple[dict[str, Any], 
         log.warning("%s: using the copy in the checkpoint", str(error).partition("\n")[0])
         config, text = copy, state.config.encode(errors="replace")
     return upgrade_config(config), text
+
+
+def resolve_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved config with its references to other settings, such as `${batch_size}`, replaced by their values.
+
+    Resolvers stay as they are: `${oc.env:HOME}` has another value in this process than in that of the run. A config
+    with a broken reference is returned unchanged.
+    """
+    if not re.search(r"\$\{[^{}:]*\}", str(config)):
+        return config
+    texts = OmegaConf.create(_escape_resolvers(config))
+    try:
+        resolved = OmegaConf.to_container(texts, resolve=True)
+    except (OmegaConfBaseException, RecursionError):
+        return config
+    return {str(key): value for key, value in cast(dict[Any, Any], resolved).items()}
+
+
+def _escape_resolvers(node: Any) -> Any:
+    """Return a node in which OmegaConf reads texts with resolvers as plain texts."""
+    if isinstance(node, dict):
+        return {key: _escape_resolvers(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_escape_resolvers(value) for value in node]
+    if isinstance(node, str) and re.search(r"\$\{[^{}]*:", node):
+        return node.replace("${", "\\${")
+    return node
 
 
 def _parse(text: str | bytes, file: Path) -> dict[str, Any]:

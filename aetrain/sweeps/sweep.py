@@ -10,9 +10,11 @@ from typing import Any
 
 from aetrain.config.errors import ConfigError
 from aetrain.report.groups import group_runs
+from aetrain.report.metrics import main_metrics, metric_name
+from aetrain.report.natural_order import Key, natural_key
 from aetrain.report.page import write_page
 from aetrain.report.runs import read_runs
-from aetrain.report.tables import main_metrics, metric_name, to_csv
+from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
 from aetrain.storage.run_directory import OUTCOMES, RunDirectory, display_path
 from aetrain.views.tensorboard_link import tensorboard_command, tensorboard_link
@@ -45,14 +47,15 @@ class Sweep:
             (self.directory / "multirun.yaml").unlink(missing_ok=True)
 
     def runs(self) -> list[RunDirectory]:
-        """Return the runs in the directory, by name."""
-        folders = [RunDirectory(folder.parent) for folder in sorted(self.directory.glob("*/.hydra"))]
+        """Return the runs in the directory by name, numbers in it by value."""
+        paths = sorted((folder.parent for folder in self.directory.glob("*/.hydra")), key=_natural_name)
+        folders = [RunDirectory(path) for path in paths]
         return [run for run in folders if run.status != "new"]
 
     def outcomes(self) -> list[Outcome]:
-        """Return the outcomes of the runs of this sweep, by name."""
+        """Return the outcomes of the runs of this sweep by name, numbers in it by value."""
         outcomes = []
-        for file in sorted((self.directory / OUTCOMES).glob("*")):
+        for file in sorted((self.directory / OUTCOMES).glob("*"), key=_natural_name):
             content = json.loads(file.read_text(encoding="utf-8"))
             outcomes.append(Outcome(file.name, content["status"], content["cause"]))
         return outcomes
@@ -84,6 +87,10 @@ class Sweep:
         except Exception as error:  # a failed report must not fail the sweep
             log.warning("report:  %s could not be written: %s: %s", page, type(error).__name__, error)
         log.info("compare: %s\nthen at: %s", tensorboard_command(self.directory), tensorboard_link())
+
+
+def _natural_name(path: Path) -> Key:
+    return natural_key(path.name)
 
 
 def _format_table(runs: Sequence[RunDirectory]) -> str:

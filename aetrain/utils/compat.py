@@ -4,6 +4,7 @@
 """
 
 import inspect
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -15,6 +16,7 @@ __all__ = [
     "add_summary",
     "cpu_has",
     "event_writer",
+    "hparams_plugin",
     "hydra_argument_parser",  # the parser of Hydra's own flags, which Hydra 1.3 does not export
     "omegaconf_resolvers",
     "use_fast_checksums",
@@ -24,6 +26,7 @@ __all__ = [
 if TYPE_CHECKING:  # heavy imports
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
     from torch.optim import Optimizer
     from torch.utils.tensorboard import SummaryWriter
 
@@ -73,6 +76,44 @@ def use_fast_checksums() -> None:
 
     if google_crc32c.implementation == "c":
         pywrap_tensorflow.crc32c = google_crc32c.value
+
+
+def hparams_plugin(metrics: Sequence[str]) -> "type[HParamsPlugin]":
+    """Return TensorBoard's HParams plugin with the columns of all runs that it compares, equal at every start.
+
+    TensorBoard's own takes all columns from one run, which differs from start to start, where runs describe them, as
+    those of aetrain 0.1 do. It shows every scalar, by name. Here the columns are the settings of all runs, and those of
+    `metrics` that a run has, in their order.
+    """
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.backend_context import Context
+    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
+
+    class AllRuns(Context):  # type: ignore[misc]
+        def hparams_metadata(self, *args: Any, **kwargs: Any) -> dict[str, dict[str, bytes]]:
+            runs = super().hparams_metadata(*args, **kwargs)
+            for tags in runs.values():
+                tags.pop(metadata.EXPERIMENT_TAG, None)
+            return cast(dict[str, dict[str, bytes]], runs)
+
+        def _compute_hparam_info_from_values(self, name: str, values: Any) -> Any:
+            info = super()._compute_hparam_info_from_values(name, values)
+            if info is not None and info.HasField("domain_discrete"):
+                domain = sorted(info.domain_discrete)  # those of a set, in another order at each start
+                info.domain_discrete.Clear()
+                info.domain_discrete.extend(domain)
+            return info
+
+        def _compute_metric_names(self, *args: Any) -> list[tuple[str, str]]:
+            names = {tag: group for tag, group in super()._compute_metric_names(*args) if not group}
+            return [(tag, "") for tag in metrics if tag in names]
+
+    class AllRunsPlugin(HParamsPlugin):  # type: ignore[misc]
+        def __init__(self, context: Any) -> None:
+            super().__init__(context)
+            self._context = AllRuns(context)
+
+    return AllRunsPlugin
 
 
 OptimizerT = TypeVar("OptimizerT", bound="Optimizer")

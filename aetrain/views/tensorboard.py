@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aetrain.config.renames import TAGS
-from aetrain.evaluation.metric_names import find_pattern
+from aetrain.evaluation.metric_names import HPARAM_METRICS, find_pattern
 from aetrain.storage import atomic
 from aetrain.storage.checkpoint_state import PICTURES
 from aetrain.utils import compat
@@ -24,9 +24,6 @@ from aetrain.views.view import View, describe_view, selects_units
 if TYPE_CHECKING:  # the import takes 0.2 s
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-
-# Metrics in the HParams table. TensorBoard reads the list from one of the compared runs, so every run lists all.
-HPARAM_METRICS = ("test/sse", "test/nll", "test/neg_elbo", "test/kl", "test/bce", "test/noisy_sse")
 
 MAX_CLOSE_SECONDS = 5.0  # to wait for the event file of a failed run to close
 
@@ -217,18 +214,12 @@ class TensorBoardWriter:
                 copies.writestr(f"{number:04}", content)
         atomic.replace(self.directory / PICTURES / str(epoch), archive.getvalue())
 
-    def close(
-        self,
-        hparams: Mapping[str, int | float | str | bool],
-        metrics: Mapping[str, float],
-        trial: str,
-        columns: Mapping[str, bool] | None = None,
-    ) -> None:
+    def close(self, hparams: Mapping[str, int | float | str | bool], metrics: Mapping[str, float], trial: str) -> None:
         """Write the run's row of the HParams table, and close the file.
 
-        Runs with an equal `trial` are averaged in one row, so `trial` and `hparams` leave out the seed. `columns` are
-        the hyperparameters of the table, True for those that come first; by default all of `hparams`. The `metrics`, by
-        tag, that `HPARAM_METRICS` lists are columns, too. If no epoch has written such a metric, it is written here,
+        Runs with an equal `trial` are averaged in one row, so `trial` and `hparams` leave out the seed. TensorBoard
+        finds the columns in the runs that it compares: no run describes the table, because TensorBoard would use the
+        description of any one of them for all. If no epoch has written one of `HPARAM_METRICS`, it is written here,
         because its column would otherwise be empty.
         """
         from tensorboard.plugins.hparams import summary_v2 as hp
@@ -236,24 +227,8 @@ class TensorBoardWriter:
         for tag in HPARAM_METRICS:
             if tag in metrics and tag not in self.written_tags:
                 self.writer.add_scalar(tag, metrics[tag], self.epoch)
-        compat.add_summary(self.writer, _hparams_table(dict.fromkeys(hparams, False) if columns is None else columns))
         compat.add_summary(self.writer, hp.hparams_pb(dict(hparams), trial_id=trial))
         self.writer.close()
-
-
-def _hparams_table(columns: Mapping[str, bool]) -> "Summary":
-    """Return the layout of the HParams table; TensorBoard puts columns first that are marked as differing."""
-    from tensorboard.plugins.hparams import summary_v2 as hp
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
-    metrics = [hp.Metric(tag, display_name=tag.replace("/", " ")) for tag in HPARAM_METRICS]
-    summary: Summary = hp.hparams_config_pb(hparams=[hp.HParam(name) for name in columns], metrics=metrics)
-    (value,) = summary.value
-    table = HParamsPluginData.FromString(value.metadata.plugin_data.content)
-    for info in table.experiment.hparam_infos:
-        info.differs = columns[info.name]
-    value.metadata.plugin_data.content = table.SerializeToString()
-    return summary
 
 
 def describe_value(value: "Summary.Value", text: str) -> None:

@@ -30,12 +30,13 @@ class FeatureSet:
 def feature_sets(inputs: EvalInputs, train: Images, test: Images) -> Iterator[FeatureSet]:
     """Yield the features of images in the code, in raw pixels and in PCA with as many components.
 
-    A generator, so that one feature set at a time is in memory. PCA is left out if the images are too large for it.
+    A generator, so that one feature set at a time is in memory. PCA is left out if the images are too large for it,
+    or all equal.
     """
     model, prepare, pca = inputs.model, inputs.prepare, inputs.pca
     yield FeatureSet("", encode_all(model, train, prepare), encode_all(model, test, prepare))
     yield FeatureSet("_pixels", flatten_pixels(train, prepare), flatten_pixels(test, prepare))
-    if pca is not None:
+    if pca is not None and len(pca.components):
         components = [torch.cat([*map(pca.encode, in_order(part, BATCH_SIZE, prepare))]) for part in (train, test)]
         yield FeatureSet("_pca", *components)
 

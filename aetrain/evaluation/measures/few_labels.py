@@ -80,11 +80,10 @@ class FewLabels(LabelledMeasure):
             for count in counts:
                 labelled = train[balanced_subset(train.classes, count, inputs.seed)]
                 for suffix, model in {"": copy.deepcopy(inputs.model), "_random": inputs.make_untrained()}.items():
+                    log.info("fine-tuning with %d labels, from %s weights", count, "random" if suffix else "trained")
                     classifier = self.fine_tune(model, labelled, inputs.prepare, inputs.seed)
                     percent = 100 * accuracy(classifier, inputs.splits.test, inputs.prepare)
                     metrics[f"finetuned_{count}{suffix}"] = percent
-                    start = "random initial weights" if suffix else "trained weights"
-                    log.info("%d labels, from %s: %.2f %%", count, start, percent)
         return metrics
 
     def fine_tune(self, model: Autoencoder, images: Images, prepare: Prepare, seed: int) -> "Classifier":

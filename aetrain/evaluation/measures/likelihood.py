@@ -16,6 +16,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import RandomCode
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.objective.importance import log_weights
+from aetrain.objective.objective import loss_constants
 
 log = logging.getLogger("aetrain")
 
@@ -82,7 +83,7 @@ class ImportanceSampled(Measure):
             )  # [K, B]
             totals += torch.stack([importance_bound(weights, samples).sum() for samples in self.samples])
             is_grey = is_grey or not bool(((x == 0) | (x == 1)).all())
-        constant = model.likelihood.constant(math.prod(model.image_shape))
+        constant = loss_constants(model)["nll"]
         log.info("is_nll: %s", describe_pixels(is_grey, isinstance(model.likelihood, Bernoulli), constant))
         means = (totals / len(images) + constant).tolist()
         return {f"is_nll_{samples}": value for samples, value in zip(self.samples, means, strict=True)}

@@ -54,7 +54,9 @@ class LabelledMeasure(Measure):
     """A measure that needs the classes of the images."""
 
     def check_images(self, splits: Splits) -> None:
-        """Raise ValueError for images without classes."""
+        """Raise ValueError for images without classes, and where there are no training images."""
+        if not len(splits.train):
+            raise ValueError("this measure needs training images, but the only image is for testing: leave it out")
         if splits.train.labels is None or splits.test.labels is None:
             raise ValueError(
                 "this measure needs the classes of the images, but these images have none: sort the images of a "

@@ -11,12 +11,15 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from aetrain.config.settings import Settings
+from aetrain.data.digests import DataDigests, digest_data
 from aetrain.data.images import Splits
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
 from aetrain.runs.request import RunRequest
+from aetrain.runs.run_data import check_same_data
 from aetrain.runs.train import (
     check_measures,
+    check_training_images,
     claim_directory,
     evaluate_components,
     fit_pca_baseline,
@@ -78,11 +81,13 @@ class PackedTrainingRun:
             log.error("%s is dropped from its pack:", run_dir)
             self.drop(error)
 
-    def begin(self, splits: Splits) -> None:
+    def begin(self, splits: Splits, data: DataDigests) -> None:
         """Claim the directory and make the weights that training begins with."""
+        check_training_images(self.components, splits)
         check_measures(self.components, splits)
+        check_same_data(self.request.run_dir, data)
         self.request = claim_directory(self.request)
-        self.training_run = TrainingRun(self.request, self.settings, self.components, splits)
+        self.training_run = TrainingRun(self.request, self.settings, self.components, splits, data)
         self._open.enter_context(self.training_run.event_file())
         self.training_run.prepare()
 
@@ -135,10 +140,12 @@ def _train(requests: Sequence[PackRequest]) -> None:
 def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     """Train the runs of a pack from their checkpoints, or from the start, to their final metrics."""
     splits = load_data(runs[0].components)
+    data = digest_data(splits)
     log_data(runs[0].components, splits)
     for run in runs:
         with run.isolated():
-            run.begin(splits)
+            run.begin(splits, data)
+            log_data(runs[0].components, splits)  # once more, in the run's own file
     for epoch in sorted({run.training_run.state.epoch for run in runs if run.active}):
         _fit_from(runs, splits, epoch)
     pca = fit_pca_baseline(runs[0].components, splits)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -97,15 +97,20 @@ def train_stage(
     epochs: int,
     number: int,
     context: PretrainContext,
+    recorded: Callable[[Mapping[str, float]], dict[str, float]] = dict,
 ) -> None:
-    """Train stage `number`. Its curves are logged as `pretrain/<number>/...`, over its own epochs."""
+    """Train stage `number`. Its curves are logged as `pretrain/<number>/...`, over its own epochs.
+
+    `recorded` maps means of its losses to the values that are logged.
+    """
 
     def record(state: TrainState) -> None:
-        for name, value in state.metrics.items():
+        metrics = recorded(state.metrics)
+        for name, value in metrics.items():
             if not math.isfinite(value):
                 raise ValueError(f"layer {number} diverged in epoch {state.epoch}: {name} is {value}; use a smaller lr")
-        context.record(state.epoch, {f"pretrain/{number}/{name}": value for name, value in state.metrics.items()})
-        text = " ".join(f"{name} {value:.4g}" for name, value in state.metrics.items())
+        context.record(state.epoch, {f"pretrain/{number}/{name}": value for name, value in metrics.items()})
+        text = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         log.info("pretrain layer %d, epoch %d/%d | %s | %.2f s", number, state.epoch, epochs, text, state.seconds)
 
     # Seeds outside the range of users' seeds, so that no stage draws the random numbers of another or of training.

@@ -1,6 +1,7 @@
 """Greedy layer-wise pretraining: each stage is an autoencoder that shares its layers with the model."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -10,7 +11,7 @@ from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.dense import DenseDecoder, DenseEncoder
 from aetrain.model.likelihoods import Bernoulli, Gaussian, Likelihood
 from aetrain.model.records import LossDict
-from aetrain.objective.objective import Objective
+from aetrain.objective.objective import Objective, recorded_losses
 from aetrain.objective.penalties import Critic
 from aetrain.training.pretraining.layer_pairs import (
     LayerInputBatches,
@@ -62,7 +63,8 @@ class Layerwise:
             losses = StageObjective(stage, objective, noise)
             optimizer_step = OptimizerStep(losses, optimizer, after_step=after_step_hooks(stage))
             loader = LayerInputBatches(context.batches, units_below(model, pair.number))
-            train_stage(stage, optimizer_step, loader, self.epochs, pair.number, context)
+            recorded = partial(recorded_losses, stage)
+            train_stage(stage, optimizer_step, loader, self.epochs, pair.number, context, recorded)
 
 
 def make_stage(model: Autoencoder, pair: LayerPair) -> Autoencoder:
@@ -94,12 +96,16 @@ def hidden_likelihood(activation: nn.Module) -> Likelihood:
 
 
 class HiddenLikelihood(Gaussian):
-    """Squared error of hidden units, computed behind their activation."""
+    """Squared error of hidden units, computed behind their activation: no density of pixels, so it has no constant."""
 
     def __init__(self, activation: nn.Module) -> None:
         super().__init__()
         self.linear = isinstance(activation, nn.Identity)
         self.output = activation
+
+    def constant(self, num_pixels: int) -> float:
+        """Return 0."""
+        return 0.0
 
     def inverse_mean(self, x: Tensor) -> Tensor:
         """Raise NotImplementedError: not every activation has an inverse, and no stage needs it."""

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from aetrain.data.images import Batches
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.layers import are_linear
 from aetrain.model.pca import PCA
 from aetrain.objective.objective import Objective
 
@@ -82,7 +83,7 @@ class ExactPCA:
             raise ValueError("pca needs a model without hidden layers: use model=linear, or model.hidden=[]")
         if not model.likelihood.linear:
             raise ValueError("pca needs the squared error of a linear output: use likelihood=gaussian")
-        if not all(isinstance(layer, nn.Identity) for layer in model.code_transform):
+        if not are_linear(model.code_transform):
             raise ValueError("pca needs a linear code: use sparsity=none and model.code_activation=null")
 
     @torch.no_grad()

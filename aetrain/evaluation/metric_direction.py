@@ -1,0 +1,23 @@
+"""The better direction of metrics: higher, lower, or neither, such as of a KL divergence. Imports no torch."""
+
+from typing import Literal
+
+from aetrain.evaluation.metric_names import find_pattern, name_of
+
+# Metrics on request (`measures=`) of the code and of samples: names and patterns.
+CLASS_METRICS = ("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi", "precision_K", "finetuned_N")
+GENERATIVE_METRICS = ("frechet_reconstructions", "frechet_samples", "is_nll_K")
+
+HIGHER_IS_BETTER = ("psnr", "ssim", "noisy_psnr", *CLASS_METRICS)
+LOWER_IS_BETTER = (
+    *("loss", "sse", "code_sse", "noisy_sse", "mse", "nll", "neg_elbo", "bce", "bce_excess", "noisy_bce"),
+    *("seconds_per_epoch", *GENERATIVE_METRICS),
+)
+
+
+def better_direction(tag: str) -> Literal["higher", "lower"] | None:
+    """Return the direction in which a metric, such as `test/sse`, is better; None if it has none."""
+    pattern = find_pattern(name_of(tag), HIGHER_IS_BETTER + LOWER_IS_BETTER)
+    if not pattern:
+        return None
+    return "higher" if pattern in HIGHER_IS_BETTER else "lower"

@@ -296,9 +296,7 @@ def test_a_caption_names_the_model_the_data_set_the_epoch_and_the_seed() -> None
     assert run_caption(SETTINGS, [], 10, 0) == "deep · mnist · epoch 10 · seed 0"
     assert run_caption(SETTINGS, ["dataset=fashion", "model=vae"], 3, 1) == "vae · fashion · epoch 3 · seed 1"
     assert run_caption(SETTINGS, ["experiment=beta_vae"], 5, 0) == "beta_vae · vae · mnist · epoch 5 · seed 0"
-    assert (
-        run_caption({"epochs": 1}, ["experiment=hinton_best"], 5, 0) == "hinton_best · deep · mnist · epoch 5 · seed 0"
-    )
+    assert run_caption(SETTINGS, ["experiment=hinton_best"], 5, 0) == "hinton_best · deep · mnist · epoch 5 · seed 0"
 
 
 PROGRAM = """

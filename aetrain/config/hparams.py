@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aetrain.config.overrides import parse_assignments
-from aetrain.config.paths import default_options, experiment_options, groups
+from aetrain.config.paths import default_options, groups
 from aetrain.config.settings import role_of
 
 HParam = int | float | str  # bool is an int
@@ -36,18 +36,6 @@ def hparams(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, 
         if isinstance(plain, HParam) and role_of(key).hparam:
             hparams[key] = plain
     return hparams
-
-
-def run_caption(overrides: Iterable[str], epoch: int, seed: int) -> str:
-    """Return a line such as `vae · fashion · epoch 10 · seed 0`.
-
-    The model and the data set are the options of the command line, else of the experiment, else the defaults. An
-    experiment comes first.
-    """
-    chosen = parse_assignments(list(overrides))
-    options = {**default_options(), **experiment_options(chosen.get("experiment", "")), **chosen}
-    names = [options[group] for group in ("experiment", "model", "dataset") if options.get(group)]
-    return " · ".join([*names, f"epoch {epoch}", f"seed {seed}"])
 
 
 def trial_digest(settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError, error_context
-from aetrain.config.hparams import hparams, run_caption, trial_digest
+from aetrain.config.hparams import hparams, trial_digest
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests
 from aetrain.data.images import Batches, Splits
@@ -107,7 +108,8 @@ class TrainingRun:
         return saved
 
     def _figure_options(self, epoch: int) -> FigureOptions:
-        caption = run_caption(self.request.overrides, epoch, self.settings.seed)
+        settings = flatten_settings(self.settings)
+        caption = run_caption(settings, self.request.overrides, epoch, self.settings.seed)
         return FigureOptions(caption, self.settings.figure_formats)
 
     @contextmanager

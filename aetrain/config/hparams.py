@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aetrain.config.overrides import parse_assignments
-from aetrain.config.paths import default_options, groups
+from aetrain.config.paths import default_options, experiment_options, groups
 from aetrain.config.settings import role_of
 
 HParam = int | float | str  # bool is an int

@@ -51,7 +51,7 @@ def test_factor_is_that_of_the_formula(warmup: float | None, cycles: int | None)
     for step in range(steps):
         tau = Fraction(step % (steps // count), steps // count)
         schedule.set_progress(step / steps)
-        assert float(schedule.factor) == pytest.approx(float(min(1, tau / share)), abs=1e-6), step
+        assert float(schedule.factor) == pytest.approx(float(min(Fraction(1), tau / share)), abs=1e-6), step
 
 
 def test_every_penalty_with_a_weight_takes_a_schedule() -> None:

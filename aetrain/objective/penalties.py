@@ -43,9 +43,13 @@ class Penalty(nn.Module, ABC):
         self.weight = weight
         self.schedule = make_weight_schedule(**schedule)
 
+    def schedule_factor(self, training: bool) -> float | Tensor:
+        """Return the factor [] of the schedule at the present progress of training; 1 in evaluation."""
+        return 1.0 if self.schedule is None or not training else self.schedule.factor
+
     def current_weight(self, training: bool) -> float | Tensor:
         """Return the weight [] at the present progress of training; the full weight in evaluation."""
-        return self.weight if self.schedule is None or not training else self.weight * self.schedule.factor
+        return self.weight * self.schedule_factor(training)
 
     def loss_term(self, model: Autoencoder, out: Forward) -> Tensor | None:
         """Return what the loss contains in place of `forward`, before it is weighted; None for `forward` itself."""
@@ -127,8 +131,7 @@ class KL(Penalty):
         if self.free_bits is not None:
             return out.code.kl().mean(0).clamp_min(self.free_bits).sum()
         if self.capacity is not None:
-            rises = self.schedule is not None and model.training
-            capacity = self.capacity * self.schedule.factor if rises else self.capacity
+            capacity = self.capacity * self.schedule_factor(model.training)
             return (out.code.kl().sum(1).mean() - capacity).abs()
         return None
 

@@ -194,6 +194,7 @@ def test_mistake_is_refused_with_one_message(overrides: Sequence[str], message: 
 # --- Compiled, resumed, extended --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", ["weight=4", "capacity=25"])
 def test_compiled_step_reads_the_present_factor(
     settings: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,20 @@ from conftest import TINY, layers_of
 from torch import Tensor
 
 import aetrain
+from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.data.digits import Digits
 from aetrain.data.images import Images, Prepare, in_order
 from aetrain.data.noise import NoNoise
-from aetrain.evaluation.diagnostics import RULES, DiagnosticInputs, diagnose
+from aetrain.evaluation.diagnostics import RULES, DiagnosticInputs, diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.unit_stats import UnitStats
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.pca import PCA
 from aetrain.objective.objective import Objective
+from aetrain.runs import entry
+from aetrain.runs.build import build
+from aetrain.runs.training_run import flatten_settings
 from aetrain.storage.run_directory import flatten
 from aetrain.storage.saved_config import saved_config
 
@@ -56,15 +60,18 @@ CAUSES = {
         *("model.init=orthogonal", "optimizer.lr=0.003", "epochs=2"),
     ),
     "no better than the mean image": ("%", "optimizer=sgd", "optimizer.lr=1e-6", "epochs=1"),
+    "no better than PCA": ("PCA with as many units (20) has 0.5", "model=vae", "epochs=8"),
 }
 
+# Those whose codes can be compared with PCA have two units, with which so few epochs are enough to be better.
 GOOD_RUNS = {
-    "deep": ("model=deep", "epochs=5"),
-    "tied": ("model=tied", "epochs=5"),
-    "vae": ("model=vae", "epochs=8"),
+    "deep": ("model=deep", "model.code_dim=2", "optimizer.lr=0.003", "epochs=10"),
+    "tied": ("model=tied", "model.code_dim=2", "optimizer.lr=0.003", "epochs=10"),
+    "vae": ("model=vae", "model.code_dim=2", "optimizer.lr=0.005", "epochs=8"),
+    "warmup": ("model=vae", "model.code_dim=2", "model.penalties.kl.warmup=0.8", "optimizer.lr=0.005", "epochs=8"),
     "vqvae": ("model=vqvae", "epochs=5"),
-    "wae": ("model=wae", "epochs=4"),
-    "conv_unpool": ("model=conv_unpool", "epochs=5"),
+    "wae": ("model=wae", "model.code_dim=2", "optimizer.lr=0.003", "epochs=8"),
+    "conv_unpool": ("model=conv_unpool", "model.code_dim=2", "epochs=5"),
     "denoising": ("noise=masking", "epochs=6"),
     "sparse": ("sparsity=l1", "sparsity.weight=0.01", "model.code_activation=relu", "epochs=5"),
     "topk": ("sparsity=topk", "epochs=5"),
@@ -114,6 +121,66 @@ def test_divergence_does_not_depend_on_the_constant_of_the_likelihood(constant: 
     assert found(10, 5, 80)
     assert found(10, 5, 11)
     assert not found(10, 5, 9)
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_divergence_with_a_rising_weight_is_that_of_the_held_out_loss(split: str) -> None:
+    """The training loss rises with the weight, also in a good run."""
+
+    def names(*held_out: float) -> list[str]:
+        losses = [{"train/loss": 20.0 * epoch, f"{split}/loss": loss} for epoch, loss in enumerate(held_out, 1)]
+        history = [{f"{split}/loss": 60.0}, *losses]
+        inputs = DiagnosticInputs(
+            {"mean_sse": 50.0}, history, 8, None, False, (0.0, 1.0), settings={}, weights_rise=True
+        )
+        return [finding.what for finding in diagnose(inputs)]
+
+    assert names(70, 40, 35) == []
+    assert names(40, 50, 90) == ["training diverges"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({}, "no better than PCA"),
+        ({"sse": 12.0}, None),
+        ({"sse": 12.01, "pca_sse": 12.0}, None),
+        ({"sse": 50.0}, "no better than the mean image"),
+        ({"noisy_sse": 20.0}, None),
+    ],
+)
+def test_one_of_two_baselines_is_named(changed: dict[str, float], name: str | None) -> None:
+    """A VAE with error 21.2 where PCA of its size has 12.0; the error of the mean image says more."""
+    metrics = {"sse": 21.2, "pca_sse": 12.0, "mean_sse": 52.7} | changed
+    inputs = DiagnosticInputs(metrics, [], 20, None, False, (0.0, 1.0), settings={}, is_pca_comparable=True)
+    assert [finding.what for finding in diagnose(inputs)] == ([] if name is None else [name])
+    if name == "no better than PCA":
+        (finding,) = diagnose(inputs)
+        assert finding.evidence == "the squared error is 21.2, and PCA with as many units (20) has 12"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["model=deep"], True),
+        (["model=vae"], True),
+        (["model=wae"], True),
+        (["model=conv_unpool"], True),
+        (["model=deep", "model.code_dim=64"], False),
+        (["model=sparse_coding"], False),
+        (["model=vqvae"], False),
+        (["model=categorical", "model.code_dim=20"], False),
+        (["sparsity=topk"], False),
+        (["penalty=l1"], False),
+        (["sparsity=kl"], False),
+    ],
+)
+def test_codes_that_can_be_compared_with_pca(overrides: Sequence[str], expected: bool) -> None:
+    config, _, full_overrides = api.compose_config([*TINY, *overrides])
+    settings = entry.check(config, full_overrides)
+    components = build(settings)
+    inputs = diagnostic_inputs(components.model, {}, [], flatten_settings(settings), components.objective.penalties)
+    assert inputs.is_pca_comparable == expected
 
 
 def test_recurrent_units_with_a_closed_gate_are_dead(run: Callable[..., Path]) -> None:

@@ -18,7 +18,7 @@ from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import CONFIG_DIR, groups, option_config
 from aetrain.config.settings import Settings
-from aetrain.config.validate import locate
+from aetrain.config.validate import locate, parameter_names
 from aetrain.runs import entry
 from aetrain.runs.build import build
 
@@ -121,7 +121,7 @@ def test_yaml_names_every_setting_of_its_target(group: str, option: str) -> None
     if target.__module__.startswith("torch."):
         return  # not every setting of torch's optimizers is offered
     set_by_the_builder = {"image_shape", "likelihood", "sparsifier", "scale", "params"} - set(node)
-    settings = set(inspect.signature(target).parameters) - set_by_the_builder
+    settings = set(parameter_names(target)[0]) - set_by_the_builder
     assert settings <= set(node), f"{file.name} lacks {settings - set(node)}"
 
 

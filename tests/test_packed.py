@@ -36,6 +36,10 @@ CASES = {
         ["model=vae", "model.hidden=[32]", "noise=gaussian", f"+views.reconstructed={VIEW}"],
         ["model.penalties.kl.weight=1", "model.penalties.kl.weight=4 seed=3", "noise.std=0.1 optimizer.lr=1e-2"],
     ),
+    "warmup": (
+        ["model=vae", "model.hidden=[32]", "model.penalties.kl.warmup=0.5", "penalty=l2", "penalty.l2.cycles=2"],
+        ["seed=1", "model.penalties.kl.warmup=0.9 seed=2", "model.penalties.kl.weight=4 penalty.l2.weight=1"],
+    ),
     "augmented": (
         ["model=deep", "model.hidden=[32]", "augment=affine"],
         ["augment.degrees=1", "augment.degrees=20 seed=2", "augment.shift=2"],

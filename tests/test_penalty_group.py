@@ -1,6 +1,5 @@
 """The group `penalty`: its penalties computed a second way; composition with models, sweeps and saved runs."""
 
-import inspect
 import itertools
 import json
 import math
@@ -17,7 +16,7 @@ from torch import distributions as D
 from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import CONFIG_DIR, groups, option_config
-from aetrain.config.validate import locate
+from aetrain.config.validate import locate, parameter_names
 from aetrain.model.codes import Code, GaussianCode
 from aetrain.model.records import Forward
 from aetrain.objective import regularizers
@@ -273,7 +272,7 @@ def test_penalty_falls_when_it_alone_is_minimised(option: str) -> None:
 def test_yaml_names_every_setting_of_every_penalty(option: str) -> None:
     assert (CONFIG_DIR / "penalty" / f"{option}.yaml").read_text().startswith("# ")
     for node in option_config("penalty", option).values():
-        settings = set(inspect.signature(locate(node["_target_"])).parameters) - {"code_dim"}
+        settings = set(parameter_names(locate(node["_target_"]))[0]) - {"code_dim"}
         assert settings == set(node) - {"_target_"}
 
 

@@ -4,17 +4,23 @@ Those of a component itself are dropped (`experiment=sparse_kl sparsity=none`). 
 penalties of a model, are what the experiment is about: they are refused, with the overrides that leave them out.
 """
 
-import inspect
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import parse_assignments
 from aetrain.config.paths import groups, option_config
-from aetrain.config.validate import COMPONENT_LISTS, EXTRA_SETTINGS, fits, locate
+from aetrain.config.validate import (
+    COMPONENT_LISTS,
+    EXTRA_SETTINGS,
+    fits,
+    locate,
+    parameter_names,
+    parameter_types,
+)
 
 log = logging.getLogger("aetrain")
 
@@ -72,7 +78,7 @@ def _chosen_groups(overrides: Sequence[str]) -> dict[str, str]:
 def _void_settings(group: str, node: DictConfig, keys: Collection[str]) -> list[str]:
     """Return the settings of a component that its target does not have and the command line does not set."""
     try:
-        known = {*inspect.signature(locate(node["_target_"])).parameters, *EXTRA_SETTINGS.get(group, ())}
+        known = {*parameter_names(locate(node["_target_"]))[0], *EXTRA_SETTINGS.get(group, ())}
     except (ImportError, AttributeError, ValueError):
         return []  # validation reports the problem
     known |= {"_target_", "_partial_"}
@@ -112,7 +118,7 @@ def _restore_values(group: str, node: Mapping[str, Any], option: str) -> Iterato
         target: Any = locate(node["_target_"])
     except (ImportError, AttributeError, ValueError):
         return  # validation reports the problem
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    hints = parameter_types(target)
     for name, own in option_config(group, option).items():
         if name not in hints or name not in node or "${" in str(node[name]):
             continue
@@ -125,9 +131,7 @@ def _parameters(node: Mapping[str, Any]) -> set[str]:
     if "_target_" not in node:
         return set()
     try:
-        parameters = inspect.signature(locate(node["_target_"])).parameters
+        names, takes_any = parameter_names(locate(node["_target_"]))
     except (ImportError, AttributeError, ValueError, TypeError):
         return set()  # validation reports the problem
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return set()
-    return {*parameters, "_target_", "_partial_"}
+    return set() if takes_any else {*names, "_target_", "_partial_"}

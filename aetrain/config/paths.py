@@ -50,9 +50,15 @@ def option_config(group: str, option: str) -> dict[str, Any]:
 
 
 def _parent_config(group: str, name: str) -> dict[str, Any]:
-    """Return the config that an entry of a `defaults` list refers to: `default`, or `/base_dense@_here_`."""
-    path = name.partition("@")[0]
-    return option_config("", path[1:]) if path.startswith("/") else option_config(group, path)
+    """Return the config that an entry of a `defaults` list refers to, below the package that it names.
+
+    Entries are such as `default`, `/base_dense@_here_`, or `/base_penalty@penalties.kl`.
+    """
+    path, _, package = name.partition("@")
+    config = option_config("", path[1:]) if path.startswith("/") else option_config(group, path)
+    for key in reversed([] if package in ("", "_here_") else package.split(".")):
+        config = {key: config}
+    return config
 
 
 @cache

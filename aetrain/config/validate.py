@@ -5,7 +5,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints
 
 from aetrain.config.errors import ConfigError, did_you_mean, list_choices, unknown_setting
 from aetrain.config.paths import GROUPS, targets
@@ -116,13 +116,41 @@ def locate(name: str) -> Callable[..., Any]:
     return target
 
 
+def parameter_names(target: Callable[..., Any]) -> tuple[list[str], bool]:
+    """Return the names of a target's parameters, and whether it takes any other, too.
+
+    `**settings: Unpack[T]` counts as the keys of the TypedDict T.
+    """
+    names, takes_any = [], False
+    for name, parameter in inspect.signature(target).parameters.items():
+        kind = _own_types(target).get(name)
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            names.append(name)
+        elif get_origin(kind) is Unpack:
+            names += get_type_hints(get_args(kind)[0])
+        else:
+            takes_any = True
+    return names, takes_any
+
+
+def parameter_types(target: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a target's parameters by name, with the keys of an unpacked TypedDict."""
+    types = _own_types(target)
+    unpacked = [get_args(kind)[0] for kind in types.values() if get_origin(kind) is Unpack]
+    return {**types, **{name: kind for keys in unpacked for name, kind in get_type_hints(keys).items()}}
+
+
+def _own_types(target: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+
+
 def _problems_of_signature(
     key: str, settings: Node, target: Callable[..., Any], extra: Sequence[str] = (), reserved: Sequence[str] = ()
 ) -> Iterator[str]:
     """Yield the settings of a node that its target's signature does not allow."""
-    parameters = {name: p for name, p in inspect.signature(target).parameters.items() if name not in reserved}
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    names, takes_any = parameter_names(target)
+    parameters = [name for name in names if name not in reserved]
+    hints = parameter_types(target)
     for setting, value in settings.items():
         full = f"{key}.{setting}" if key else setting
         if setting not in parameters:

@@ -59,14 +59,15 @@ def repeated_metrics(components: Evaluated, split: str) -> set[str]:
     """Return the tags of metrics that are others under a second name, for these components, and can be left out.
 
     Without penalties the training loss is the nll. With the KL divergence as the only penalty, its weight 1, and
-    without noise, the loss of the images of `split` is the negative ELBO.
+    without noise, free bits and capacity, the loss of the images of `split` is the negative ELBO.
     """
     if components.model.likelihood.reduction == "mean":  # the loss is in another unit
         return set()
     penalties = list(components.objective.penalties.values())
     if not penalties:
         return {"train/nll"}
-    is_elbo = len(penalties) == 1 and type(penalties[0]) is KL and penalties[0].weight == 1
+    only, *others = penalties
+    is_elbo = not others and type(only) is KL and only.weight == 1 and only.free_bits is None and only.capacity is None
     return {f"{split}/loss"} if is_elbo and type(components.noise) is NoNoise else set()
 
 

@@ -5,6 +5,7 @@ where its metrics are missing. A threshold lies where a model is clearly bad. Fo
 the problem, and models of every family without problems get no finding.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ MAX_DARKEST, MIN_BRIGHTEST = 0.01, 0.99  # pixels that the decoder must be able 
 MIN_ZERO_SHARE = 0.01  # of the units of a code that is meant to have zeros
 MAX_TARGET_RATIO = 2.0  # of the mean activation of the code to its target
 MAX_MEAN_IMAGE_SHARE = 0.9  # squared error, as a share of the error of the mean image
+MAX_PCA_RATIO = 1.1  # of the squared error to that of PCA
 SETTING = re.compile(r"\w+(?:\.\w+)+")  # a dotted name such as `optimizer.lr` in an advice
 
 
@@ -51,6 +53,8 @@ class DiagnosticInputs:
     loss_constant: float = 0.0  # of the likelihood, in `train/loss` and `test/loss`
     sparsity_goal: SparsityGoal = field(default_factory=SparsityGoal)
     largest_byte: int = 255  # of the stored training images
+    weights_rise: bool = False  # whether the weight of a penalty, and with it the training loss, rises by a schedule
+    is_pca_comparable: bool = False  # whether the code has as much freedom as that of PCA
 
     @property
     def lr(self) -> float | None:
@@ -84,6 +88,7 @@ def diagnostic_inputs(
     For the other arguments see `DiagnosticInputs`.
     """
     darkest, brightest = model.likelihood.mean(torch.tensor([-1e6, 1e6])).tolist()
+    goal = sparsity_goal(model, penalties, settings)
     return DiagnosticInputs(
         metrics,
         history,
@@ -93,9 +98,20 @@ def diagnostic_inputs(
         output_range=(darkest, brightest),
         settings=settings,
         loss_constant=loss_constants(model)["loss"],
-        sparsity_goal=sparsity_goal(model, penalties, settings),
+        sparsity_goal=goal,
         largest_byte=largest_byte,
+        weights_rise=any(penalty.schedule is not None for penalty in penalties.values()),
+        is_pca_comparable=_is_pca_comparable(model, goal),
     )
+
+
+def _is_pca_comparable(model: Autoencoder, goal: SparsityGoal) -> bool:
+    """Tell whether the code has as much freedom as that of PCA, and fewer units than the image has pixels.
+
+    A codeword, a category and a sparse code have less.
+    """
+    is_sparse = goal.zeroed_by is not None or bool(goal.target_activations)
+    return model.bottleneck.linear and not is_sparse and model.code_dim < math.prod(model.image_shape)
 
 
 def diagnose(inputs: DiagnosticInputs) -> list[Finding]:
@@ -120,9 +136,11 @@ def dark_images(inputs: DiagnosticInputs) -> Finding | None:
 
 def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
     """Find a loss that ends far above its lowest value, or above its value before training."""
-    losses = [metrics["train/loss"] for metrics in inputs.history if "train/loss" in metrics]
     initial_metrics = inputs.history[0] if inputs.history else {}
-    initial = initial_metrics.get("test/loss", initial_metrics.get("validation/loss"))
+    held_out = "test/loss" if "test/loss" in initial_metrics else "validation/loss"
+    tag = held_out if inputs.weights_rise else "train/loss"  # the held-out loss has the full weights
+    losses = [metrics[tag] for metrics in inputs.history[1:] if tag in metrics]
+    initial = initial_metrics.get(held_out)
     if initial is None or not losses:
         return None
     lowest, constant = min(initial, *losses), inputs.loss_constant
@@ -146,7 +164,12 @@ def posterior_collapse(inputs: DiagnosticInputs) -> Finding | None:
     return Finding(
         "posterior collapse",
         f"the code carries {kl:.3g} nats, and {active:.0f} of its {inputs.code_dim} units depend on the image",
-        inputs.advice("a smaller model.penalties.kl.weight", "more epochs", "a smaller optimizer.lr"),
+        inputs.advice(
+            "a smaller model.penalties.kl.weight",
+            "model.penalties.kl.warmup=1",
+            "more epochs",
+            "a smaller optimizer.lr",
+        ),
     )
 
 
@@ -276,6 +299,24 @@ def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
     )
 
 
+def no_better_than_pca(inputs: DiagnosticInputs) -> Finding | None:
+    """Find reconstructions of clean images that are worse than those of PCA with as many units.
+
+    A denoising model is not judged, because it learns to reconstruct noisy images. Of reconstructions that are no
+    better than the mean image, `no_better_than_mean_image` says more.
+    """
+    error, pca_error = inputs.metrics.get("sse"), inputs.metrics.get("pca_sse")
+    if error is None or pca_error is None or not inputs.is_pca_comparable or "noisy_sse" in inputs.metrics:
+        return None
+    if error <= MAX_PCA_RATIO * pca_error or no_better_than_mean_image(inputs) is not None:
+        return None
+    return Finding(
+        "no better than PCA",
+        f"the squared error is {error:.4g}, and PCA with as many units ({inputs.code_dim}) has {pca_error:.4g}",
+        inputs.advice("more epochs", "another optimizer.lr", "a smaller model.penalties.kl.weight"),
+    )
+
+
 # The most telling first.
 RULES: Sequence[Callable[[DiagnosticInputs], Finding | None]] = (
     dark_images,
@@ -289,4 +330,5 @@ RULES: Sequence[Callable[[DiagnosticInputs], Finding | None]] = (
     many_saturated_units,
     code_copies,
     no_better_than_mean_image,
+    no_better_than_pca,
 )

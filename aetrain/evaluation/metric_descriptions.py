@@ -40,6 +40,10 @@ Errors compare images in [0, 1] with the mean of the likelihood. The mean of a G
 not clipped, because its error is part of the nll (`ssim` excepted). Pictures, `mode=export` and `run.reconstruct` clip
 it, so their error is at most `test/sse`.
 
+Where the weight of a penalty rises during training (`warmup`, `cycles`), `train/loss` has the weights that training
+descends with, and `test/loss` and `validation/loss` the full ones, in every epoch: they can be compared between epochs.
+`kl` is the KL itself, also with `free_bits` and `capacity`; the loss then has `kl_term` in its place.
+
 A metric that does not apply to a model is left out, such as `kl` if the code is not random. In a name, `K` and `N`
 stand for a number, longer words in capitals for any word: `is_nll_K` describes `is_nll_50`.
 """

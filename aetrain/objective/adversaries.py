@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward, LossDict
 from aetrain.objective.penalties import Critic, Penalty, make_generator
+from aetrain.objective.weight_schedule import WeightSettings
 
 
 class CodeCritic(Critic):
@@ -27,8 +28,14 @@ class CodeCritic(Critic):
         "accuracy": "share of codes and prior samples that the critic classifies correctly, 0 to 1",
     }
 
-    def __init__(self, code_dim: int, weight: float = 1.0, units: Sequence[int] = (256, 256)) -> None:
-        super().__init__(weight)
+    def __init__(
+        self,
+        code_dim: int,
+        weight: float = 1.0,
+        units: Sequence[int] = (256, 256),
+        **schedule: Unpack[WeightSettings],
+    ) -> None:
+        super().__init__(weight, **schedule)
         layers: list[nn.Module] = []
         for i, o in itertools.pairwise([code_dim, *units]):
             layers += [nn.Linear(i, o), nn.LeakyReLU(0.2)]
@@ -63,8 +70,13 @@ class MMD(Penalty):
 
     description = "squared maximum mean discrepancy between codes and prior samples, unbiased estimate (can be below 0)"
 
-    def __init__(self, weight: float = 1.0, scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)) -> None:
-        super().__init__(weight)
+    def __init__(
+        self,
+        weight: float = 1.0,
+        scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+        **schedule: Unpack[WeightSettings],
+    ) -> None:
+        super().__init__(weight, **schedule)
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales={list(scales)} must name 1 or more numbers above 0")
         self.scales = tuple(scales)

@@ -1,5 +1,7 @@
 """The contractive penalty: the sensitivity of the code to changes of the pixels."""
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward
 from aetrain.objective.jacobian import check_probes, squared_jacobian_norm
 from aetrain.objective.penalties import Penalty, make_generator
+from aetrain.objective.weight_schedule import WeightSettings
 
 
 class Contractive(Penalty):
@@ -22,8 +25,8 @@ class Contractive(Penalty):
 
     description = "squared Frobenius norm of the code's Jacobian with respect to the pixels"
 
-    def __init__(self, weight: float = 1.0, probes: int | None = None) -> None:
-        super().__init__(weight)
+    def __init__(self, weight: float = 1.0, probes: int | None = None, **schedule: Unpack[WeightSettings]) -> None:
+        super().__init__(weight, **schedule)
         self.probes = check_probes(probes)
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:

@@ -23,6 +23,8 @@ MODEL_THAT_EMITS: dict[type[Code], str] = {
 class Objective(nn.Module):
     """loss = nll + sum of weight * penalty, in nats per image.
 
+    In training the weight of a penalty is that of the present progress, in evaluation the full one (`Penalty`).
+
     Where the likelihood's reduction is the mean, the nll in the loss (not the one that is logged) is divided by the
     number of pixels, so that every penalty has a larger share of the loss. The losses that training descends are
     without the likelihood's constant; `recorded_losses` adds it.
@@ -49,10 +51,15 @@ class Objective(nn.Module):
     def losses(self, model: Autoencoder, out: Forward) -> LossDict:
         """Return the terms of the loss without their weights: `nll` per image [B], and the penalties by name.
 
-        A penalty is per image [B], or [] for the batch as a whole.
+        A penalty is per image [B], or [] for the batch as a whole. Where the loss contains another term in place of a
+        penalty, such as with free bits, it is beside the penalty as `kl_term`.
         """
-        nll = model.likelihood.nll(out.decoded, out.x)
-        return {"nll": nll} | {name: penalty(model, out) for name, penalty in self.penalties.items()}
+        losses = {"nll": model.likelihood.nll(out.decoded, out.x)}
+        for name, penalty in self.penalties.items():
+            losses[name] = penalty(model, out)
+            if (term := penalty.loss_term(model, out)) is not None:
+                losses[f"{name}_term"] = term
+        return losses
 
     def reduce(self, model: Autoencoder, losses: LossDict) -> LossDict:
         """Return the batch means [] of `losses`, and their weighted sum `loss`."""
@@ -61,7 +68,8 @@ class Objective(nn.Module):
         if model.likelihood.reduction == "mean":
             total = total / math.prod(model.image_shape)
         for name, penalty in self.penalties.items():
-            total = total + penalty.weight * means[name]
+            term = means.get(f"{name}_term", means[name])
+            total = total + penalty.current_weight(model.training) * term
         return {"loss": total, **means}
 
     def check(self, model: Autoencoder) -> None:

@@ -1,8 +1,9 @@
 """Penalties: terms of the loss beside the likelihood, without their weights, in nats per image."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import Code, QuantizedCode, RandomCode
 from aetrain.model.records import Forward, LossDict
+from aetrain.objective.weight_schedule import WeightSettings, make_weight_schedule
 
 EVALUATION_SEED = 1  # of the draws of penalties in evaluation, which are the same every time
 
@@ -23,18 +25,35 @@ class Penalty(nn.Module, ABC):
     """One term of the objective. A subclass is final and states the type of code that it `reads`.
 
     `description` is that of its metric, with the unit. The metric has the name under which a config lists the penalty.
+    `loss_descriptions` describe further losses by name: that of the loss `accuracy` is `critic_accuracy`, if a config
+    lists the penalty as `critic`.
 
-    Raise ValueError where `weight` is negative: training would then make the penalty as large as it can.
+    With `warmup` or `cycles` the weight rises in the course of training (`WeightSchedule`); evaluation has the full
+    one. Raise ValueError where `weight` is negative: training would then make the penalty as large as it can.
     """
 
     reads: type[Code] = Code
     description: ClassVar[str] = ""
+    loss_descriptions: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init__(self, weight: float = 1.0, **schedule: Unpack[WeightSettings]) -> None:
         super().__init__()
         if not weight >= 0:
             raise ValueError(f"weight={weight} is negative: use 0 or more")
         self.weight = weight
+        self.schedule = make_weight_schedule(**schedule)
+
+    def schedule_factor(self, training: bool) -> float | Tensor:
+        """Return the factor [] of the schedule at the present progress of training; 1 in evaluation."""
+        return 1.0 if self.schedule is None or not training else self.schedule.factor
+
+    def current_weight(self, training: bool) -> float | Tensor:
+        """Return the weight [] at the present progress of training; the full weight in evaluation."""
+        return self.weight * self.schedule_factor(training)
+
+    def loss_term(self, model: Autoencoder, out: Forward) -> Tensor | None:
+        """Return what the loss contains in place of `forward`, before it is weighted; None for `forward` itself."""
+        return None
 
     @property
     def zeroes_code(self) -> bool:
@@ -54,11 +73,8 @@ class Penalty(nn.Module, ABC):
 class Critic(Penalty):
     """A penalty with parameters of its own. The model minimises its `forward`, and the critic its `losses`.
 
-    `loss_descriptions` describe the `losses` by name. The metric of the loss `accuracy` is `train/critic_accuracy`, if
-    a config lists the penalty as `critic`.
+    `loss_descriptions` describe the `losses`, which are measured in training only.
     """
-
-    loss_descriptions: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def losses(self, model: Autoencoder, x_in: Tensor) -> LossDict:
@@ -70,14 +86,54 @@ class KL(Penalty):
 
     Weight 1 makes the objective the negative ELBO (Kingma & Welling 2014, eq. 3, arXiv:1312.6114), a larger one the
     beta-VAE of Higgins et al. (2017).
+
+    With `free_bits` the loss contains sum_j max(free_bits, KL_j) in its place, KL_j the mean over the batch for unit j
+    (Kingma et al. 2016, arXiv:1606.04934, eq. 15): no unit is pressed below `free_bits` nats. With `capacity` it
+    contains |KL - C|, KL the mean over the batch, with the weight gamma (Burgess et al. 2018, arXiv:1804.03599, eq. 8).
+    C is `capacity`, and `warmup` and `cycles` let C rise in place of the weight.
     """
 
     reads = RandomCode
     description = "KL divergence from the distribution of the code to the prior, nats"
+    loss_descriptions: ClassVar[Mapping[str, str]] = {
+        "term": "the loss has this in place of the KL, before it is weighted, with free_bits or capacity, nats"
+    }
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        free_bits: float | None = None,
+        capacity: float | None = None,
+        **schedule: Unpack[WeightSettings],
+    ) -> None:
+        super().__init__(weight, **schedule)
+        for name, value in (("free_bits", free_bits), ("capacity", capacity)):
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value} is no number of nats: use 0 or more, or null")
+        if free_bits is not None and capacity is not None:
+            raise ValueError(
+                f"free_bits={free_bits} and capacity={capacity} are two terms in place of the KL: set one of them to "
+                "null"
+            )
+        self.free_bits = free_bits
+        self.capacity = capacity
+
+    def current_weight(self, training: bool) -> float | Tensor:
+        """Return the weight [] at the present progress of training; with `capacity` it is constant."""
+        return super().current_weight(training) if self.capacity is None else self.weight
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the KL divergence in nats [B]."""
         return out.code.kl().sum(1)  # [B]
+
+    def loss_term(self, model: Autoencoder, out: Forward) -> Tensor | None:
+        """Return the term [] of `free_bits` or `capacity`, in nats; None without them."""
+        if self.free_bits is not None:
+            return out.code.kl().mean(0).clamp_min(self.free_bits).sum()
+        if self.capacity is not None:
+            capacity = self.capacity * self.schedule_factor(model.training)
+            return (out.code.kl().sum(1).mean() - capacity).abs()
+        return None
 
 
 class L1(Penalty):
@@ -88,8 +144,10 @@ class L1(Penalty):
 
     description = "sum of the absolute activations of the code or of the hidden layers, before it is weighted"
 
-    def __init__(self, weight: float = 1e-3, layers: Literal["code", "hidden"] = "code") -> None:
-        super().__init__(weight)
+    def __init__(
+        self, weight: float = 1e-3, layers: Literal["code", "hidden"] = "code", **schedule: Unpack[WeightSettings]
+    ) -> None:
+        super().__init__(weight, **schedule)
         self.layers = layers
 
     @property
@@ -137,8 +195,8 @@ class Commitment(Penalty):
     reads = QuantizedCode
     description = "squared distance from encoder outputs to their codewords; its gradient moves the encoder"
 
-    def __init__(self, weight: float = 0.25) -> None:
-        super().__init__(weight)
+    def __init__(self, weight: float = 0.25, **schedule: Unpack[WeightSettings]) -> None:
+        super().__init__(weight, **schedule)
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the squared distance [B]."""
@@ -157,8 +215,8 @@ class KLSparsity(Penalty):
         "before it is weighted, nats"
     )
 
-    def __init__(self, target: float, weight: float) -> None:
-        super().__init__(weight)
+    def __init__(self, target: float, weight: float, **schedule: Unpack[WeightSettings]) -> None:
+        super().__init__(weight, **schedule)
         if not 0 < target < 1:
             raise ValueError(f"target={target} is no rate: use a number between 0 and 1, such as 0.1")
         self.target = target

@@ -6,7 +6,7 @@ Shapes: B images in a batch, C channels, H height, W width, D units of the code.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Literal, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from aetrain.model.layers import LSTM_GATES
 from aetrain.model.records import Forward
 from aetrain.objective.jacobian import check_probes, squared_jacobian_norm
 from aetrain.objective.penalties import Penalty, make_generator
+from aetrain.objective.weight_schedule import WeightSettings
 
 MAX_DENSITIES = 2**24  # densities of a unit of one image under the code of another that are computed at a time
 
@@ -92,8 +93,8 @@ class DecoderJacobian(Penalty):
 
     description = "squared Frobenius norm of the decoded pixels' Jacobian with respect to the code"
 
-    def __init__(self, weight: float = 1.0, probes: int | None = 1) -> None:
-        super().__init__(weight)
+    def __init__(self, weight: float = 1.0, probes: int | None = 1, **schedule: Unpack[WeightSettings]) -> None:
+        super().__init__(weight, **schedule)
         self.probes = check_probes(probes)
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
@@ -123,9 +124,13 @@ class DIP(Penalty):
     )
 
     def __init__(
-        self, weight: float = 10.0, diagonal: float = 10.0, covariance_of: Literal["mean", "sample"] = "mean"
+        self,
+        weight: float = 10.0,
+        diagonal: float = 10.0,
+        covariance_of: Literal["mean", "sample"] = "mean",
+        **schedule: Unpack[WeightSettings],
     ) -> None:
-        super().__init__(weight)
+        super().__init__(weight, **schedule)
         if diagonal < 0:
             raise ValueError(f"diagonal={diagonal} is negative: use 0 or more")
         self.diagonal = diagonal

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Unpack
 
 from torch import nn
 
 from aetrain.model.layers import Activation, TopK, WinnerTakeAll
 from aetrain.objective.penalties import L1, KLSparsity, Penalty
+from aetrain.objective.weight_schedule import WeightSettings
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ def none() -> Sparsity:
     return Sparsity()
 
 
-def kl(target: float, weight: float) -> Sparsity:
+def kl(target: float, weight: float, **schedule: Unpack[WeightSettings]) -> Sparsity:
     """Return sigmoid units with a penalty on the distance of each unit's mean activation from `target`."""
-    return Sparsity(code_activation="sigmoid", penalties={"sparsity": KLSparsity(target, weight)})
+    return Sparsity(code_activation="sigmoid", penalties={"sparsity": KLSparsity(target, weight, **schedule)})
 
 
-def l1(weight: float, layers: Literal["code", "hidden"] = "code") -> Sparsity:
+def l1(weight: float, layers: Literal["code", "hidden"] = "code", **schedule: Unpack[WeightSettings]) -> Sparsity:
     """Return a penalty on the absolute activations of the code or of the hidden layers."""
-    return Sparsity(penalties={"sparsity": L1(weight, layers)})
+    return Sparsity(penalties={"sparsity": L1(weight, layers, **schedule)})
 
 
 def topk(k: int, start: int | None = None, anneal: float = 0.5) -> Sparsity:

@@ -28,9 +28,11 @@ from aetrain.evaluation.metric_descriptions import collect_descriptions, describ
 from aetrain.evaluation.sparsity_goal import sparsity_goal
 from aetrain.objective.objective import loss_constants, recorded_losses
 from aetrain.runs.build import Components
+from aetrain.runs.extension import describe_extension
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import write_files
 from aetrain.storage import checkpoint
+from aetrain.storage.checkpoint_state import latest_state
 from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import METRICS_TABLE, TIMING_METRICS, RunDirectory, display_path, flatten
@@ -81,6 +83,7 @@ class TrainingRun:
             components.objective, components.optimizers, components.weight_average
         )
         self.state = TrainState(model, settings.seed, settings.epochs)
+        self.extension = ""  # of the training by a change of epochs, in words
         self.saved = self._load_checkpoint()
         self.journal = [*self.saved.journal] if self.saved else []
         self.nll_constant = {NLL_CONSTANT: loss_constants(model)["nll"]}
@@ -92,6 +95,8 @@ class TrainingRun:
         log.info("%s: %s weights, %s", self.run_dir, f"{self.num_parameters:,}", components.device)
         for text in sparsity_goal(model, components.objective.penalties, flatten_settings(settings)).warnings():
             log.warning("%s", text)
+        if self.extension:
+            log.warning("%s", self.extension)
 
     def _load_checkpoint(self) -> checkpoint.Progress | None:
         """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""
@@ -105,6 +110,8 @@ class TrainingRun:
                 f"{self.run_dir} is at epoch {saved.epoch} already: use more epochs= than {self.state.epochs}"
             )
         self.state.epoch = saved.epoch
+        if (checkpoint_state := latest_state(self.run_dir.path)) is not None:
+            self.extension = describe_extension(self.components, checkpoint_state, self.state)
         return saved
 
     def _figure_options(self, epoch: int) -> FigureOptions:

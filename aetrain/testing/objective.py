@@ -102,7 +102,8 @@ def check_penalty(penalty: Penalty, make_bottleneck: MakeBottleneck | None = Non
         expect(bool(value.isfinite().all()), f"{name} is not finite")
         expect(torch.equal(value, penalty(model, out)), f"{name} differs between two calls in evaluation mode")
         losses = objective(model, out)
-        expected = losses["nll"] + penalty.weight * value.mean()
+        term = penalty.loss_term(model, out)
+        expected = losses["nll"] + penalty.weight * (value if term is None else term).mean()
         expect_close(losses["loss"], expected, f"the loss is not nll + weight * mean of {name}")
         _check_single_precision(name, model, penalty)
 

@@ -1,15 +1,14 @@
 """Plan packs: find the runs of a sweep that differ only in numbers that change no shape."""
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import torch
 
 from aetrain.config.settings import Settings, role_of
-from aetrain.config.validate import locate
+from aetrain.config.validate import locate, parameter_types
 from aetrain.runs.entry import check
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import already_done, train
@@ -101,8 +100,7 @@ def _without_floats(node: Mapping[str, Any]) -> dict[str, Any]:
     """Return a node without the numbers that its target's signature annotates as float."""
     hints: Mapping[str, Any] = {}
     if "_target_" in node:
-        target = locate(node["_target_"])
-        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        hints = parameter_types(locate(node["_target_"]))
     rest: dict[str, Any] = {}
     for name, value in node.items():
         if isinstance(value, Mapping):

@@ -20,7 +20,7 @@ from aetrain.data.augment import Augment
 from aetrain.data.images import Images, Prepare, num_batches
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.layers import Scheduled
+from aetrain.model.layers import Scheduled, is_stateful
 from aetrain.model.records import LossDict
 from aetrain.objective.objective import Objective
 from aetrain.sweeps.packed.random_replay import RandomCall, RecordRandomCalls, ReplayRandomCalls
@@ -223,7 +223,7 @@ def _differing_scalars(runs: Sequence[PackedRun], device: torch.device) -> PerRu
             values = [vars(owner).get(name) for owner in owners]
             if not all(isinstance(value, int | float) for value in values) or len(set(values)) == 1:
                 continue
-            if isinstance(owners[0], Scheduled):
+            if isinstance(owners[0], Scheduled) and is_stateful(owners[0]):
                 kind = type(owners[0]).__name__
                 raise NotVectorizable(f"{kind}, which changes during training, differs in {name}")
             scalars[number, name] = torch.tensor(values, dtype=torch.float32, device=device)

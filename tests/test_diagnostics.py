@@ -37,7 +37,13 @@ RELU = ("model.activation=relu", "model.init=default")
 # Each problem by its name in a finding: a text of the evidence, and settings that cause the problem.
 CAUSES = {
     "nearly black images": ("is 16 of 255", "dataset=npz", "dataset.path=dark.npz", "epochs=1"),
-    "training diverges": ("lowest value was 45", "model.activation=sigmoid", "model.init=default", "optimizer.lr=1", "epochs=1"),
+    "training diverges": (
+        "lowest value was 45",
+        "model.activation=sigmoid",
+        "model.init=default",
+        "optimizer.lr=1",
+        "epochs=1",
+    ),
     "posterior collapse": ("0 of its 20 units", "model=vae", "model.penalties.kl.weight=50", "epochs=3"),
     "codebook collapse": (
         "of 128 codewords",

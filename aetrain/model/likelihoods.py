@@ -76,6 +76,11 @@ class Bernoulli:
         return x.clamp(SATURATION_MARGIN, 1 - SATURATION_MARGIN).logit()
 
 
+def identity(y: Tensor) -> Tensor:
+    """Return y. It is a function of the module, so that a model can be pickled."""
+    return y
+
+
 class Gaussian:
     """Independent normal pixels of one fixed variance, with mean output(decoded).
 
@@ -96,8 +101,8 @@ class Gaussian:
         self.variance = variance
         self.reduction = reduction
         self.linear = output == "identity"
-        self.inverse_output = {"identity": lambda y: y, "sigmoid": torch.logit, "tanh": torch.atanh}[output]
-        self.output = {"identity": lambda y: y, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[output]
+        self.inverse_output = {"identity": identity, "sigmoid": torch.logit, "tanh": torch.atanh}[output]
+        self.output = {"identity": identity, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[output]
         self.low, self.high = scale
 
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:

@@ -169,7 +169,8 @@ class Trained:
     def data(self) -> Splits:
         """The images of the run: `train`, `validation` and `test`, each with `pixels` and `labels`.
 
-        Pixels are uint8 [N, C, H, W]. They are read at the first use. A warning says so where they are not those that the run was trained on.
+        Pixels are uint8 [N, C, H, W]. The images are read at the first use. A warning says so where they are not those
+        that the run was trained on.
         """
         with separate_global_state(), error_context("dataset"):
             splits = self.dataset.load()

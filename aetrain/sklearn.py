@@ -156,7 +156,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric!r} is not possible: use 'sse' or 'loss'")
         number: Any = self.contamination
-        if not isinstance(number, numbers.Real) or not 0 < number <= 0.5:
+        if not isinstance(number, numbers.Real) or not 0 < float(number) <= 0.5:
             raise ValueError(f"contamination={number!r} is not possible: use a part above 0, at most 0.5")
 
     def _read(self, X: Any, reset: bool = False) -> Array:

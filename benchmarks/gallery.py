@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from browser import NO_BROWSER, Page, browser, find_browser
-from pages import combine
+from pages import combine, last_picture
 from PIL import Image
 
 import aetrain
@@ -49,7 +49,7 @@ def main(names: list[str]) -> None:
 def headline() -> None:
     """Train the run, and write docs/figures/headline.png."""
     run = aetrain.run(["model=vae", "dataset=fashion", f"hydra.run.dir={OUTPUTS / 'vae-fashion'}"])
-    pictures = [Image.open(run.directory / "figures" / f"{name}.png").convert("RGB") for name in VIEWS]
+    pictures = [last_picture(run.directory, name) for name in VIEWS]
     sheet = combine(pictures, height=480, gap=16)
     sheet.save(FIGURES / "headline.png")
     print(FIGURES / "headline.png")

@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "packed.md", ROOT / "docs" / "packed.json"
 MARKER = "<!-- measured: python benchmarks/packed.py -->"  # the script replaces the rest of the page
 
+RELU = ("model.activation=relu", "model.init=default")  # of all sweeps
+
 # Overrides of each sweep, and its numbers of runs, which differ in their seeds.
 SWEEPS = {
     "digits": (["model=vae", "dataset=digits", "model.hidden=[64]", "epochs=20"], (2, 8, 32)),
@@ -43,7 +45,7 @@ def time_sweep(overrides: list[str], runs: int, launcher: str, cores: int) -> fl
     """Return the seconds from the start to the end of the command."""
     folder = tempfile.mkdtemp()
     seeds = f"seed={','.join(map(str, range(runs)))}"
-    command = [*pin_to_cores(cores), sys.executable, "-m", "aetrain", "-m", *overrides, seeds]
+    command = [*pin_to_cores(cores), sys.executable, "-m", "aetrain", "-m", *overrides, *RELU, seeds]
     command += ["views=none", "device=cpu", f"hydra.sweep.dir={folder}/sweep", f"hydra/launcher={launcher}"]
     if launcher == "joblib":
         command.append(f"hydra.launcher.n_jobs={cores}")
@@ -107,7 +109,7 @@ def table(rows: list[Row]) -> str:
     """Return the table in Markdown."""
     lines = [
         f"\nWall-clock time of whole commands on {platform.machine()}. The two launchers take turns; a number is the "
-        "median of `of` measurements.\n",
+        f"median of `of` measurements. All sweeps have `{' '.join(RELU)}`.\n",
         "| sweep | runs | cores | of | packed, s per run | joblib, s per run | packed is |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]

@@ -1,10 +1,12 @@
 """Make the pictures of docs/views.md: `python benchmarks/pages.py` trains three small runs, and combines pictures."""
 
+import io
 from pathlib import Path
 
 from PIL import Image
 
 import aetrain
+from aetrain.views.tensorboard import event_files, read_events
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,14 +30,28 @@ def main() -> None:
     outputs = ROOT / "outputs" / "pages"
     for name, overrides in RUNS.items():
         aetrain.run([*overrides, f"hydra.run.dir={outputs / name}"])  # a finished run is not trained again
-    for sheet, pictures in SHEETS.items():
-        files = []
-        for picture in pictures:
+    for sheet, names in SHEETS.items():
+        pictures = []
+        for picture in names:
             run, _, name = picture.partition("/")
-            files.append(outputs / run / "figures" / f"{name}.png")
+            pictures.append(last_picture(outputs / run, name))
         path = ROOT / "docs" / "figures" / f"views_{sheet}.png"
-        combine([Image.open(file).convert("RGB") for file in files], HEIGHT).quantize(64).save(path)
+        combine(pictures, HEIGHT).quantize(64).save(path)
         print(path)
+
+
+def last_picture(run: Path, name: str) -> Image.Image:
+    """Return TensorBoard's last picture of a view, or of a layer such as `atlas-code`: the figure without its texts."""
+    view, _, layer = name.partition("-")
+    tag = f"views_{view}/{layer}" if layer else f"views/{view}"
+    contents = [
+        value.image.encoded_image_string
+        for file in event_files(run)
+        for event in read_events(file)
+        for value in event.summary.value
+        if value.tag == tag
+    ]
+    return Image.open(io.BytesIO(contents[-1])).convert("RGB")
 
 
 def combine(pictures: list[Image.Image], height: int, gap: int = 12) -> Image.Image:

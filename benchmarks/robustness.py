@@ -22,7 +22,7 @@ TRAINED = {
     "salt_and_pepper": "noise=salt_and_pepper noise.p=0.5",
 }
 LEVELS = (0.1, 0.3, 0.5, 0.7)
-COMMAND = "model=deep epochs=5 measures=robustness"
+COMMAND = "model=deep model.activation=relu model.init=default epochs=5 measures=robustness"
 RESULTS = DOCS / "robustness.json"
 HEAD = """# Robustness
 

@@ -21,11 +21,12 @@ DENSE = {
     "vae": ([784, 400, 20], True),
     "deep": ([784, 1000, 500, 250, 30], False),
 }
+RELU = ["model.activation=relu", "model.init=default"]  # the networks of all programs
 OVERRIDES = {
-    "dense": ["model=deep", "model.hidden=[256]", "model.code_dim=128"],
-    "vae": ["model=vae", "model.hidden=[400]", "model.code_dim=20"],
-    "deep": ["model=deep", "model.hidden=[1000,500,250]", "model.code_dim=30"],
-    "conv": ["model=conv", "model.channels=[16,32]", "model.code_dim=32"],
+    "dense": ["model=deep", "model.hidden=[256]", "model.code_dim=128", *RELU],
+    "vae": ["model=vae", "model.hidden=[400]", "model.code_dim=20", *RELU],
+    "deep": ["model=deep", "model.hidden=[1000,500,250]", "model.code_dim=30", *RELU],
+    "conv": ["model=conv", "model.channels=[16,32]", "model.code_dim=32", *RELU],
 }
 BATCH = 128
 

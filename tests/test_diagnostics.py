@@ -28,14 +28,16 @@ from aetrain.storage.saved_config import saved_config
 
 DIGITS = ("dataset=digits", "views=none", "device=cpu", "batch_size=64")
 
+RELU = ("model.activation=relu", "model.init=default")
+
 # Each problem by its name in a finding: a text of the evidence, and settings that cause the problem.
 CAUSES = {
     "nearly black images": ("is 16 of 255", "dataset=npz", "dataset.path=dark.npz", "epochs=1"),
-    "training diverges": ("lowest value was 45", "model.activation=sigmoid", "optimizer.lr=1", "epochs=1"),
+    "training diverges": ("lowest value was 45", "model.activation=sigmoid", "model.init=default", "optimizer.lr=1", "epochs=1"),
     "posterior collapse": ("0 of its 20 units", "model=vae", "model.penalties.kl.weight=50", "epochs=3"),
     "codebook collapse": (
         "of 128 codewords",
-        *("model=vqvae", "model.bottleneck.reset_after=1000000", "optimizer.lr=0.1", "epochs=2"),
+        *("model=vqvae", *RELU, "model.bottleneck.reset_after=1000000", "optimizer.lr=0.1", "epochs=2"),
     ),
     "the critic has won": (
         "apart",
@@ -46,7 +48,7 @@ CAUSES = {
         *("likelihood=gaussian", "likelihood.output=sigmoid", "dataset.scale=[-1,1]", "epochs=1"),
     ),
     "the code is not sparse": ("sparsity leaves 32 of the code's 32 units", "sparsity=l1", "epochs=1"),
-    "dead units": ("of the hidden units", "optimizer.lr=0.03", "epochs=2"),
+    "dead units": ("of the hidden units", *RELU, "optimizer.lr=0.03", "epochs=2"),
     "saturated units": ("stay at an end", "model.activation=tanh", "optimizer.lr=1", "epochs=2"),
     "the code copies": (
         "shuffled",

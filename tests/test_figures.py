@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from PIL import Image
 from test_views import VIEWS, context_of, make_model, some_images, vae
 
 from aetrain import api
+from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError
-from aetrain.config.hparams import run_caption
 from aetrain.data.images import Images
 from aetrain.data.noise import Gaussian as GaussianNoise
 from aetrain.runs import entry
@@ -42,12 +43,13 @@ from aetrain.views.render import GAP, grid
 from aetrain.views.view import describe_view
 
 CAPTION = "vae · digits · epoch 3 · seed 7"
+SETTINGS = {"epochs": 1}  # a config that is not lost
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 # Texts that the figure of each view has beside its caption.
 TEXTS = {
     "reconstructions": ["Test images and their reconstructions", "image", "noisy input", "reconstruction", *NAMES],
-    "units-code": ["Inputs that activate the units of the code most", "0"],
+    "units-code": ["Inputs that activate the units of the code most", "unit", "0"],
     "units-hidden1": ["Inputs that activate the units of layer hidden1 most"],
     "units_sorted-hidden1": ["Inputs that activate the units of layer hidden1 most"],
     "decoder_units": ["Effects of the units of the code on the decoded image", "change of a pixel:", "0"],
@@ -56,7 +58,7 @@ TEXTS = {
     "grid": ["Images decoded from a grid of codes", "axis 1 of the principal plane, standard deviations", "-2", "0.11"],
     "neighbours": ["Nearest neighbours of test images", "rank of the neighbour", "by pixels", "by code", "8", "zero"],
     "activations": ["Distributions of the activations of each layer", "activation", "hidden1", "code", "decoder1"],
-    "atlas-hidden1": ["Atlas of the units of layer hidden1", "input", "effect", "best images"],
+    "atlas-hidden1": ["Atlas of the units of layer hidden1", "unit", "input", "effect", "best images"],
     "interpolations": ["position between the two codes", "zero to two", "0.17", "1"],
     "traversals": ["value of the unit, standard deviations from the mean of the prior", "-2.5", "2.5"],
     "errors": ["Test images with the worst reconstructions", "class: mean squared error", "image", "reconstruction"],
@@ -195,7 +197,8 @@ def test_figures_are_the_same_at_every_drawing(figures: Path, context: ViewConte
 
     options = FigureOptions(CAPTION, ["png", "svg", "pdf"], describe_view(VIEWS["code"]))
     contents = []
-    for name, style in (("a", {}), ("b", {"figure.facecolor": "black", "font.size": 30, "axes.grid": True})):
+    styles: dict[str, Any] = {"a": {}, "b": {"figure.facecolor": "black", "font.size": 30, "axes.grid": True}}
+    for name, style in styles.items():
         with matplotlib.rc_context(style):
             before = parameters()
             VIEWS["code"](context).save(tmp_path / name / "code", options)  # type: ignore[union-attr]
@@ -225,7 +228,7 @@ def test_texts_are_wrapped_and_shrunk_to_their_place() -> None:
     with drawing_parameters():
         page = draw_figure(Sheet(torch.zeros(1, 100, 1440), [narrow]), Annotations("t"), FigureOptions())
     (text,) = (item for item in page.figure.texts if item.get_text() == narrow.text)
-    assert text.get_size() < 8
+    assert float(text.get_fontsize()) < 8
 
 
 def test_a_picture_without_annotations_has_its_name_as_title(tmp_path: Path) -> None:
@@ -257,7 +260,7 @@ def test_learning_curves_have_a_panel_for_each_metric() -> None:
     sse, loss = page.figure.axes
     assert (sse.get_yscale(), loss.get_yscale()) == ("log", "linear")
     assert (sse.get_xlabel(), sse.get_ylabel()) == ("epoch", "squared error")
-    assert loss.lines[0].get_xdata().tolist() == [1, 2]
+    assert [*np.asarray(loss.lines[0].get_xdata())] == [1, 2]
     assert {"training images", "test images"} <= {text.get_text() for text in page.figure.texts}
 
 
@@ -290,10 +293,10 @@ def test_formats_are_one_or_a_list() -> None:
 
 
 def test_a_caption_names_the_model_the_data_set_the_epoch_and_the_seed() -> None:
-    assert run_caption([], 10, 0) == "deep · mnist · epoch 10 · seed 0"
-    assert run_caption(["dataset=fashion", "model=vae"], 3, 1) == "vae · fashion · epoch 3 · seed 1"
-    assert run_caption(["experiment=beta_vae"], 5, 0) == "beta_vae · vae · mnist · epoch 5 · seed 0"
-    assert run_caption(["experiment=hinton_best"], 5, 0) == "hinton_best · deep · mnist · epoch 5 · seed 0"
+    assert run_caption(SETTINGS, [], 10, 0) == "deep · mnist · epoch 10 · seed 0"
+    assert run_caption(SETTINGS, ["dataset=fashion", "model=vae"], 3, 1) == "vae · fashion · epoch 3 · seed 1"
+    assert run_caption(SETTINGS, ["experiment=beta_vae"], 5, 0) == "beta_vae · vae · mnist · epoch 5 · seed 0"
+    assert run_caption(SETTINGS, ["experiment=hinton_best"], 5, 0) == "hinton_best · deep · mnist · epoch 5 · seed 0"
 
 
 PROGRAM = """

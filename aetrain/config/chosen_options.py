@@ -1,9 +1,9 @@
 """The options that a saved run has, such as `model: vae`: from its overrides, its experiment, or its classes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aetrain.config.overrides import SAVED
+from aetrain.config.overrides import SAVED, parse_assignments
 from aetrain.config.paths import default_options, experiment_options, groups, option_settings
 
 Settings = Mapping[str, Any]  # of a run, by dotted name
@@ -31,6 +31,14 @@ def chosen_options(settings: Settings, overrides: Mapping[str, str]) -> dict[str
         if option and group != "experiment":
             options[group] = option
     return options
+
+
+def run_caption(settings: Settings, overrides: Iterable[str], epoch: int, seed: int) -> str:
+    """Return the experiment, the model and the data set of a run as a line: `vae · fashion · epoch 10 · seed 0`."""
+    chosen = parse_assignments(list(overrides))
+    options = chosen_options(settings, chosen)
+    names = [chosen.get("experiment"), options.get("model"), options.get("dataset")]
+    return " · ".join([*filter(None, names), f"epoch {epoch}", f"seed {seed}"])
 
 
 def _option_of_class(group: str, settings: Settings, option: str, is_named: bool) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,18 +11,21 @@ from aetrain.config.settings import role_of
 
 HParam = int | float | str  # bool is an int
 
-DATASET_PATH = "dataset.path"  # the only location that changes the result
+DATASET_PATH = "dataset.path"
 TRIAL_DIGITS = 12  # of the digest that names a trial
 
 
 def hparams(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, HParam]:
     """Return a run's hyper-parameters by name: the options of groups, then all settings that change its result.
 
-    `settings` is the config by dotted name. The options that an experiment chooses are part of it and left out, as are
-    settings without a value and the path of published images. A list is text.
+    `settings` is the config by dotted name. The options are those of the command line, else of the experiment, else the
+    defaults; the last two are left out where the user has written the experiment. Settings without a value and the
+    path of published images are left out. A list is text.
     """
     chosen = parse_assignments(list(overrides))
-    options = {} if "experiment" in chosen else default_options()
+    experiment = chosen.get("experiment", "")
+    is_known = not experiment or experiment in groups()["experiment"]
+    options = default_options() | experiment_options(experiment) if is_known else {}
     options |= {group: chosen[group] for group in groups() if group in chosen}
     rest = {key: value for key, value in settings.items() if not key.rpartition(".")[2].startswith("_")}
     if rest.get(DATASET_PATH) == settings.get("data_dir"):
@@ -36,29 +38,12 @@ def hparams(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, 
     return hparams
 
 
-def run_caption(overrides: Iterable[str], epoch: int, seed: int) -> str:
-    """Return a line such as `vae · fashion · epoch 10 · seed 0`.
-
-    The model and the data set are the options of the command line, else of the experiment, else the defaults. An
-    experiment comes first.
-    """
-    chosen = parse_assignments(list(overrides))
-    options = {**default_options(), **experiment_options(chosen.get("experiment", "")), **chosen}
-    names = [options[group] for group in ("experiment", "model", "dataset") if options.get(group)]
-    return " · ".join([*names, f"epoch {epoch}", f"seed {seed}"])
-
-
-def trial_digest(settings: Mapping[str, Any]) -> str:
+def trial_digest(settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """Return a digest of a config without its seed: runs of one trial differ in nothing else that changes the result.
 
-    `settings` is the resolved config by dotted name. Locations, views and measures are left out. A file or folder of
-    the user's own is named by its absolute path.
+    `settings` is the resolved config by dotted name, and `data` are the digests of the images, which stand for the path
+    of the data. Other locations, views and measures are left out.
     """
-    compared = {key: value for key, value in settings.items() if role_of(key).compared}
-    path = compared.get(DATASET_PATH)
-    if path == settings.get("data_dir"):  # of published images, which are the same everywhere
-        compared.pop(DATASET_PATH, None)
-    elif isinstance(path, str):
-        compared[DATASET_PATH] = os.path.abspath(os.path.expanduser(path))
-    text = json.dumps(compared, sort_keys=True, default=repr)
+    compared = {key: value for key, value in settings.items() if role_of(key).compared and key != DATASET_PATH}
+    text = json.dumps([compared, data], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:TRIAL_DIGITS]

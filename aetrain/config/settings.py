@@ -73,7 +73,7 @@ class Settings:
     run: Annotated[str | None, RUN_LOCATION]
     query: Annotated[str | None, RUN_LOCATION]
     resume: Annotated[str | None, RUN_LOCATION]
-    verbose: Annotated[bool, replace(OUTPUT, in_name=False)]
+    verbose: Annotated[bool, replace(OUTPUT, in_evaluation_name=False)]
     retry: Annotated[bool, LOCATION]
     trust: Annotated[bool, LOCATION]
 

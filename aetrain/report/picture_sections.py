@@ -11,6 +11,7 @@ from aetrain.report.runs import RunSummary
 from aetrain.report.tables import swatch
 
 MAX_RUNS_WITH_PICTURES = 36  # if there are more, one run of each group is shown
+CURVES = "curves"  # the figure of learning curves, which the report draws itself
 STRIP = "strip"  # the picture of test images and reconstructions that compares runs
 
 
@@ -82,7 +83,7 @@ def _runs_with_pictures(groups: Sequence[RunGroup]) -> list[tuple[RunGroup, RunS
 def unit_pictures(groups: Sequence[RunGroup]) -> Html | None:
     """Return the pictures of the runs: all of a single run, else one kind at a time, chosen with buttons."""
     runs = _runs_with_pictures(groups)
-    kinds = {name for _, run in runs for name in run.pictures if name != STRIP}
+    kinds = {name for _, run in runs for name in run.pictures if name not in (STRIP, CURVES)}
     cards_by_kind: dict[str, list[Html]] = {}
     for kind in sorted(kinds, key=_units_first):
         cards = _cards(kind, runs)

@@ -65,8 +65,11 @@ def ranking_notes(tags: Sequence[str], groups: Sequence[RunGroup]) -> list[str]:
 
 
 def _main_obstacles(tag: str, owners: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the settings that forbid to rank a metric, but not those that only some of the classes have."""
-    obstacles = ranking_obstacles(tag, owners)
+    """Return the settings that forbid to rank a metric, those of the data set first.
+
+    Settings that only some of the runs' classes have are left out: the class itself is among the settings.
+    """
+    obstacles = sorted(ranking_obstacles(tag, owners), key=lambda name: not name.startswith("dataset"))
     return tuple(name for name in obstacles if all(name in run or f"{name}._target_" in run for run in owners))
 
 

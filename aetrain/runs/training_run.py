@@ -14,8 +14,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError, error_context
-from aetrain.config.hparams import hparams, run_caption, trial_digest
+from aetrain.config.hparams import hparams, trial_digest
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests
 from aetrain.data.images import Batches, Splits
@@ -107,7 +108,8 @@ class TrainingRun:
         return saved
 
     def _figure_options(self, epoch: int) -> FigureOptions:
-        caption = run_caption(self.request.overrides, epoch, self.settings.seed)
+        settings = flatten_settings(self.settings)
+        caption = run_caption(settings, self.request.overrides, epoch, self.settings.seed)
         return FigureOptions(caption, self.settings.figure_formats)
 
     @contextmanager
@@ -240,7 +242,8 @@ class TrainingRun:
         """Write the findings and the run's row of the HParams table, and close the event file."""
         text = "\n".join(f"- **{finding.what}**: {finding.evidence}; {finding.remedy}" for finding in findings)
         self.tensorboard.add_note("diagnostics", text or "No findings.")
-        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, trial_digest(settings))
+        trial = trial_digest(settings, self.data.splits)
+        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, trial)
 
     def _log_result(self, metrics: Metrics, descriptions: Mapping[str, str], findings: Sequence[Finding]) -> None:
         """Log the metrics, the paths of the results, and last the findings with their remedies."""

@@ -138,7 +138,7 @@ class Atlas:
             left += column.width
         texts += draw_histograms(draw, activations, units, histograms_left)
         is_grey = context.x.shape[1] != 3 and not any(frame_colours(activations, units))
-        sheet = Sheet(page_pixels(page, is_grey), texts)
+        sheet = Sheet(page_pixels(page, is_grey), [*texts, heading("unit", LABEL_WIDTH - LABEL_MARGIN, "rm")])
         write_texts(draw, font, texts)
         return page_pixels(page, is_grey), sheet
 

@@ -57,14 +57,13 @@ class CodeMap:
 
     def _annotations(self, context: ViewContext, num_codes: int, num_units: int) -> Annotations:
         note = "A point is the code of an image. The outermost points are drawn on the frame."
-        title = f"Codes of {num_codes:,} {context.split} images"
+        x_axis, y_axis = axis_names(num_units)
         match num_units:
             case 1:
-                return Annotations(title, "unit 1", note="The height has no meaning: it separates points and classes.")
-            case 2:
-                return Annotations(title, *axis_names(num_units), note=note)
-            case _:
-                return Annotations(title, *axis_names(num_units), note=f"{note} {PLANE_NOTE}")
+                x_axis, y_axis, note = "unit 1", "", "The height has no meaning: it separates points and classes."
+            case units if units > 2:
+                note = f"{note} {PLANE_NOTE}"
+        return Annotations(f"Codes of {num_codes:,} {context.split} images", x_axis, y_axis, note=note)
 
 
 @final
@@ -90,7 +89,7 @@ class CodeGrid:
 
     def __call__(self, context: ViewContext) -> Picture | None:
         num_units = context.z.shape[1]
-        names, note = axis_names(num_units), ""
+        (x_axis, y_axis), note = axis_names(num_units), ""
         match num_units:
             case 1:
                 return None
@@ -101,12 +100,13 @@ class CodeGrid:
                     note = "The values of the units are those before their activation function."
             case _:
                 z = self.codes_in_plane(context)
-                names = tuple(f"{name}, standard deviations" for name in names)
+                x_axis, y_axis = f"{x_axis}, standard deviations", f"{y_axis}, standard deviations"
                 note = f"The middle of the grid is the mean code. {PLANE_NOTE}"
         values = [f"{value:.2g}" for value in torch.linspace(-self.limit, self.limit, self.side).tolist()]
         annotations = Annotations(
             "Images decoded from a grid of codes",
-            *names,
+            x_axis,
+            y_axis,
             columns=values,
             rows=values[::-1],
             note=note,
@@ -126,9 +126,11 @@ class CodeGrid:
         return torch.stack([steps.repeat(self.side), steps.flip(0).repeat_interleave(self.side)], dim=1)
 
 
-def axis_names(num_units: int) -> tuple[str, ...]:
+def axis_names(num_units: int) -> tuple[str, str]:
     """Return the names of the axes of the plane of `CodeMap`, for a code of two units or more."""
-    return tuple(f"unit {axis}" if num_units == 2 else f"axis {axis} of the principal plane" for axis in (1, 2))
+    return (
+        ("unit 1", "unit 2") if num_units == 2 else ("axis 1 of the principal plane", "axis 2 of the principal plane")
+    )
 
 
 def code_plane(context: ViewContext, count: int | None = None) -> tuple[Tensor, Tensor]:

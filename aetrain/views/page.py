@@ -6,7 +6,7 @@ its end. Lengths are units of the page, `WIDTH` of which are its width or more, 
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -53,12 +53,14 @@ def drawing_parameters() -> Iterator[None]:
 
 
 @cache
-def _parameters() -> Mapping[str, Any]:
+def _parameters() -> Any:
     import matplotlib
 
     prefixes = ("axes", "figure", "font", "grid", "image", "lines", "patch", "path", "pdf", "svg", "text", "xtick")
     chosen = (*prefixes, "ytick", "savefig", "legend", "hist", "mathtext", "scatter", "markers", "agg")
-    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key.startswith(chosen)}
+    defaults: dict[str, Any] = {
+        str(key): value for key, value in matplotlib.rcParamsDefault.items() if key.startswith(chosen)
+    }
     return {**defaults, **PARAMETERS}
 
 
@@ -214,7 +216,8 @@ def place_key(title: str, entries: Sequence[KeyEntry], width: float) -> list[tup
     """Return the title of a key and its entries, each with its offset from the left and its row."""
     placed: list[tuple[KeyEntry | str, float, int]] = []
     x, row = 0.0, 0
-    for item in [*([f"{title}:"] if title else []), *entries]:
+    items: list[KeyEntry | str] = [f"{title}:", *entries] if title else [*entries]
+    for item in items:
         text, swatch = (item, 0.0) if isinstance(item, str) else (item.text, TEXT_OFFSET)
         length = swatch + text_width(text, CAPTION_SIZE)
         if x and x + length > width:

@@ -63,8 +63,8 @@ def draw_points(cloud: PointCloud, annotations: Annotations, options: FigureOpti
     low, high = frame_corners(points)
     axes.set(xlim=(float(low[0]), float(high[0])), ylim=(float(low[1]), float(high[1])))
     for label, colour in zip(classes, colours, strict=True):
-        members = points[labels == label].clamp(low, high)
-        axes.scatter(*members.t().numpy(), s=DOT_AREA, color=as_fractions(colour), linewidths=0, clip_on=False)
+        x, y = points[labels == label].clamp(low, high).t().numpy()
+        axes.scatter(x, y, s=DOT_AREA, color=as_fractions(colour), linewidths=0, clip_on=False)
     style_axes(axes, annotations.x_axis, annotations.y_axis)
     if not cloud.has_y_ticks:
         axes.set_yticks([])

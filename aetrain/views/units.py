@@ -94,6 +94,7 @@ class Units:
                 limit = norm_limit(inputs, self.limit)
                 annotations = Annotations(
                     f"Inputs that activate the units of {layer_name(tap.name)} most",
+                    x_axis="unit",
                     tiles=selection.numbers,
                     key_title="pixel of an input of norm 1",
                     key=[*signed_key(limit), *frame_key(frames)],
@@ -191,6 +192,7 @@ class DecoderUnits:
         tiles = draw_units(signed_grey(change, limit))
         annotations = Annotations(
             "Effects of the units of the code on the decoded image",
+            x_axis="unit",
             tiles=selection.numbers,
             key_title="change of a pixel",
             key=signed_key(limit),

@@ -9,7 +9,7 @@ from aetrain.api import Trained
 CLAIM = "A convolutional autoencoder reconstructs clothes with a smaller error than a dense one with as many weights."
 LESSON = "Convolutions reach a lower error than dense layers with as many weights."
 RESULT = "SSE {test SSE, convolutional}, dense {test SSE, dense 784-3-784}"
-DENSE = ["experiment=conv", "model.hidden=[]", "model.code_activation=null", "views=none"]
+DENSE = ["experiment=conv", "model.hidden=[]", "model.init=default", "model.code_activation=null", "views=none"]
 RUNS = {
     "conv": ["experiment=conv"],
     "dense": [*DENSE, "model=linear", "model.code_dim=3"],

@@ -3,16 +3,25 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aetrain.api import load, run
+    from aetrain.api import Trained, load, run
+    from aetrain.config.errors import ConfigError
 
 __version__ = "0.2.0"
-__all__ = ["load", "run"]
+__all__ = ["ConfigError", "Trained", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `aetrain.load` and `aetrain.run` on first use: they import torch, which `--help` does not need."""
+    """Import a public name on first use: `run` and `load` import torch, which `--help` does not need."""
     if name not in __all__:
         raise AttributeError(f"module 'aetrain' has no attribute '{name}'")
+    if name == "ConfigError":
+        from aetrain.config import errors
+
+        return errors.ConfigError
     from aetrain import api
 
     return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

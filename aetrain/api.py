@@ -1,7 +1,10 @@
 """aetrain from Python: run a command, and load a run."""
 
+import math
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +17,55 @@ from torch import Tensor
 
 from aetrain.config import overrides as command_line
 from aetrain.config.error_messages import translate_hydra_errors
-from aetrain.config.errors import ConfigError
+from aetrain.config.errors import ConfigError, error_context
+from aetrain.config.keywords import keyword_overrides
 from aetrain.config.paths import CONFIG_DIR
+from aetrain.data.arrays import ImageArray, code_rows
+from aetrain.data.dataset import Dataset
+from aetrain.data.digests import digest_data
+from aetrain.data.images import Splits
+from aetrain.evaluation.console import summary_table
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.report.embedded_images import image_url
+from aetrain.report.html import el
 from aetrain.runs import entry
-from aetrain.runs.build import build
+from aetrain.runs.build import Components, build
 from aetrain.runs.from_saved_run import start_from_run
 from aetrain.runs.global_state import separate_global_state
+from aetrain.runs.run_data import describe_change
 from aetrain.storage import checkpoint
-from aetrain.storage.run_directory import RunDirectory
+from aetrain.storage.descriptions import read_descriptions
+from aetrain.storage.run_directory import RunDirectory, display_path
 from aetrain.storage.saved_config import saved_config
 
+# Metrics in the line of a run, and pictures in a notebook.
+REPR_METRICS = ("test/loss", "test/sse")
+MAIN_FIGURES = ("curves", "reconstructions", "samples")
 
-def run(overrides: Sequence[str] = ()) -> "Trained":
+
+def run(overrides: str | Sequence[str] = (), *, directory: str | Path | None = None, **settings: Any) -> "Trained":
     """Run `aetrain overrides...` in this process and load the run that it trains or evaluates.
 
+    Settings can be keywords: `run(model="vae", epochs=3, optimizer={"lr": 1e-3})`, with dotted names as
+    `run(**{"optimizer.lr": 1e-3})`; see `keyword_overrides`. They come after `overrides`. `directory` is the run's
+    directory, `hydra.run.dir`.
     The global state of the calling program (random numbers, settings of torch, Hydra) is neither used nor changed.
     Raise ConfigError for a mistake, with the message of the command.
     """
+    words = [overrides] if isinstance(overrides, str) else [*overrides]
+    words += keyword_overrides(settings)
+    if directory is not None:
+        words += keyword_overrides({"hydra.run.dir": directory})
     with separate_global_state():
-        config, directory, overrides = compose_config(overrides)
-        if (mode := HydraConfig.get().runtime.choices.get("mode")) in command_line.READERS:
+        config, run_dir, full_overrides = compose_config(words)
+        mode = HydraConfig.get().runtime.choices.get("mode")
+        if mode in command_line.READERS:
             raise ConfigError(f"mode={mode} produces no run to load: call aetrain.modes.{mode}.{mode} instead")
-        entry.run(config, directory, overrides)
-        return load(config.run or directory, trust=True)  # an untrusted config has been refused above
+        entry.run(config, run_dir, full_overrides)
+        if mode == "train":
+            config["device"] = "cpu"
+            return _load(RunDirectory(run_dir), build(entry.check(config, [])))
+        return load(config.run or run_dir, trust=True)  # an untrusted config has been refused above
 
 
 def compose_config(overrides: Sequence[str]) -> tuple[DictConfig, Path, list[str]]:
@@ -56,29 +84,128 @@ def compose_config(overrides: Sequence[str]) -> tuple[DictConfig, Path, list[str
     return config, directory, full_overrides
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Trained:
-    """A finished run: its model, its config and its metrics."""
+    """A finished run: its model, its config and its metrics.
+
+    `encode`, `decode` and `reconstruct` take arrays of NumPy, torch (on any device) or a pandas DataFrame, and return
+    float32 of the same library on the same device. They compute batch by batch. Images are [N, C, H, W], [N, H, W] with
+    one channel, [N, H, W, C] or flat [N, C*H*W], uint8 from 0 to 255 or floats in [0, 1]; one image has no axis N.
+    """
 
     model: Autoencoder
     config: DictConfig
     metrics: dict[str, Any]
     directory: Path
+    dataset: Dataset = field(kw_only=True)
 
-    @torch.no_grad()
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the codes [B, D] of pixels in [0, 1], [B, C, H, W]; the mean of a random code."""
-        return self.model.encode(x).z
+    @property
+    def device(self) -> torch.device:
+        """The device of the model."""
+        return next(self.model.parameters()).device
 
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the pixels in [0, 1], [B, C, H, W], of codes [B, D]."""
-        return self.model.decode_pixels(z)
+    def encode(self, x: Any) -> Any:
+        """Return the codes [N, D] of images; the mean of a random code.
 
-    @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Encode and decode pixels [B, C, H, W]; an unpooling decoder receives the encoder's pool indices."""
-        return self.model.reconstruct(x)
+        A DataFrame has one example per row; its codes are a DataFrame with the same index. Raise ValueError for values
+        outside of [0, 1] and for a shape that does not fit.
+        """
+        images = ImageArray(x, self.model.image_shape)
+        return images.rows.compute(
+            lambda values: self.model.encode(images.to_pixels(values.to(self.device))).z,
+            (self.model.code_dim,),
+            [f"code{unit}" for unit in range(self.model.code_dim)],
+        )
+
+    def decode(self, z: Any) -> Any:
+        """Return the pixels in [0, 1], [N, C, H, W], of codes [N, D]; of a DataFrame, one row per code.
+
+        Raise ValueError for a shape that does not fit.
+        """
+        rows, shape = code_rows(z, self.model.code_dim), self.model.image_shape
+        columns = [f"pixel{number}" for number in range(math.prod(shape))]
+        return rows.compute(lambda z: self.model.decode_pixels(z.to(self.device, torch.float32)), shape, columns)
+
+    def reconstruct(self, x: Any) -> Any:
+        """Encode and decode images, and return pixels in [0, 1] in the shape of x.
+
+        An unpooling decoder receives the encoder's pool indices. Raise ValueError as `encode`.
+        """
+        images = ImageArray(x, self.model.image_shape)
+        return images.rows.compute(
+            lambda values: images.from_pixels(self.model.reconstruct(images.to_pixels(values.to(self.device)))),
+            images.layout,
+            images.columns,
+        )
+
+    def sample(self, n: int = 16, seed: int = 0) -> Tensor:
+        """Return n images [n, C, H, W] with pixels in [0, 1], decoded from codes that are drawn from the prior.
+
+        The global random state is neither used nor changed. Raise ValueError where the model has no prior.
+        """
+        if n < 0:
+            raise ValueError(f"n={n} is negative: use the number of images")
+        with torch.no_grad():
+            z = self.model.prior(n, torch.Generator(self.device).manual_seed(seed))
+        if z is None:
+            raise ValueError("this model has no prior to draw codes from: use a model with one, such as model=vae")
+        pixels: Tensor = self.decode(z)
+        return pixels
+
+    @property
+    def history(self) -> Any:
+        """The metrics of every epoch: a DataFrame where pandas is installed, else a list of dicts.
+
+        Epoch 0 is the model before training.
+        """
+        lines = RunDirectory(self.directory).history()
+        try:
+            import pandas as pd
+        except ImportError:
+            return lines
+        return pd.DataFrame(lines)
+
+    @cached_property
+    def data(self) -> Splits:
+        """The images of the run: `train`, `validation` and `test`, each with `pixels` and `labels`.
+
+        Pixels are uint8 [N, C, H, W]. The images are read at the first use. A warning says so where they are not those
+        that the run was trained on.
+        """
+        with separate_global_state(), error_context("dataset"):
+            splits = self.dataset.load()
+            change = describe_change(self.directory, digest_data(splits))
+        if change:
+            warnings.warn(f"{self.directory} was trained on other data: {change}", stacklevel=2)
+        return splits
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """The pictures after the last epoch by name; empty where the run has drawn none (`views=none`)."""
+        return {file.stem: file for file in sorted((self.directory / "figures").glob("*.png"))}
+
+    def __repr__(self) -> str:
+        """Return one line: the directory, the epochs and the main metrics."""
+        shown = [f"epochs={self.metrics.get('epochs', 0)}"]
+        shown += [f"{tag}={self.metrics[tag]:.4g}" for tag in REPR_METRICS if tag in self.metrics]
+        return f"<aetrain run {display_path(self.directory)}: {', '.join(shown)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the run for a notebook: its line, its metrics and some of its pictures."""
+        descriptions = read_descriptions(self.directory)
+        numbers = {tag: value for tag, value in self.metrics.items() if tag.startswith("test/")}
+        table = summary_table(numbers, descriptions, self.model.code_dim) if numbers else "no metrics yet"
+        pictures = []
+        for name, file in self._main_figures().items():
+            image = el("img", src=image_url(file), alt=name, style="max-width: 100%")
+            pictures.append(el("figure", image, el("figcaption", name)))
+        return el("div", el("p", el("code", repr(self))), el("pre", table), pictures)
+
+    def _main_figures(self) -> dict[str, Path]:
+        """Return the pictures that a notebook shows: MAIN_FIGURES, or the first ones where there are none of them."""
+        figures = self.figures
+        names = [name for name in MAIN_FIGURES if name in figures] or [*figures]
+        return {name: figures[name] for name in names[: len(MAIN_FIGURES)]}
 
 
 def load(run: str | Path, trust: bool = False) -> Trained:
@@ -93,11 +220,15 @@ def load(run: str | Path, trust: bool = False) -> Trained:
     permission = ["trust=true"] if trust else []
     with separate_global_state():
         config, _, overrides = compose_config([f"run={run_dir.path}", "device=cpu", "mode=eval", *permission])
-        components = build(entry.check(config, overrides))
-        try:
-            checkpoint.load(run_dir.path, components.model)
-        except checkpoint.CheckpointError as error:
-            raise ConfigError(str(error)) from error
+        return _load(run_dir, build(entry.check(config, overrides)))
+
+
+def _load(run_dir: RunDirectory, components: Components) -> Trained:
+    """Return a run whose components have been built, with the weights of its checkpoint."""
+    try:
+        checkpoint.load(run_dir.path, components.model)
+    except checkpoint.CheckpointError as error:
+        raise ConfigError(str(error)) from error
     saved = OmegaConf.create(saved_config(run_dir.path))
     assert isinstance(saved, DictConfig)
-    return Trained(components.model.eval(), saved, run_dir.metrics(), run_dir.path)
+    return Trained(components.model.eval(), saved, run_dir.metrics(), run_dir.path, dataset=components.dataset)

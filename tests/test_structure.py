@@ -34,6 +34,7 @@ ORDER = [
     "aetrain.report",
     "aetrain.runs",
     "aetrain.api",
+    "aetrain.sklearn",
     "aetrain.modes",
     "aetrain.selfcheck",
     "aetrain.sweeps",
@@ -56,7 +57,7 @@ HYDRA_PACKAGES = (
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 50
 
-TOP_MODULES = {"__init__", "__main__", "api", "cli"}
+TOP_MODULES = {"__init__", "__main__", "api", "cli", "sklearn"}
 
 
 def modules() -> dict[str, ast.Module]:

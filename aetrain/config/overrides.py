@@ -153,7 +153,8 @@ def _quote_path(text: str) -> str:
     if not _is_utf8(value):  # the shell passes any bytes
         raise ConfigError(f"{key}={value!a} is not text in UTF-8: rename the file or directory")
     parts = value.split(",")
-    if key in INPUT_PATHS and len(parts) > 1 and not _exists(value) and any(map(_exists, parts)):
+    quoted = value[0] in "'\""
+    if key in INPUT_PATHS and len(parts) > 1 and not quoted and not _exists(value) and any(map(_exists, parts)):
         return f"{typed_key}={','.join(map(_quote_value, parts))}"
     if key in INPUT_PATHS and re.fullmatch(r"(choice|shuffle|sort)\(.*\)", value) and not _exists(value):
         return text

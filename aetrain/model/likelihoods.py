@@ -1,6 +1,7 @@
 """Likelihoods: the decoder's output as the parameters of a distribution of pixels. Their unit is the nat."""
 
 import math
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import torch
@@ -76,6 +77,11 @@ class Bernoulli:
         return x.clamp(SATURATION_MARGIN, 1 - SATURATION_MARGIN).logit()
 
 
+def identity(y: Tensor) -> Tensor:
+    """Return y. It is a function of the module, so that a model can be pickled."""
+    return y
+
+
 class Gaussian:
     """Independent normal pixels of one fixed variance, with mean output(decoded).
 
@@ -96,8 +102,17 @@ class Gaussian:
         self.variance = variance
         self.reduction = reduction
         self.linear = output == "identity"
-        self.inverse_output = {"identity": lambda y: y, "sigmoid": torch.logit, "tanh": torch.atanh}[output]
-        self.output = {"identity": lambda y: y, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[output]
+        inverses: dict[str, Callable[[Tensor], Tensor]] = {
+            "identity": identity,
+            "sigmoid": torch.logit,
+            "tanh": torch.atanh,
+        }
+        outputs: dict[str, Callable[[Tensor], Tensor]] = {
+            "identity": identity,
+            "sigmoid": torch.sigmoid,
+            "tanh": torch.tanh,
+        }
+        self.inverse_output, self.output = inverses[output], outputs[output]
         self.low, self.high = scale
 
     def nll(self, decoded: Tensor, x: Tensor) -> Tensor:

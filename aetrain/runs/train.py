@@ -155,8 +155,9 @@ def fit_pca_baseline(components: Components, splits: Splits) -> PCA | None:
 
 
 def _progress_bar() -> ProgressBar | None:
-    """Return a progress bar for each epoch on a terminal; None otherwise."""
-    if not sys.stderr.isatty():
+    """Return a progress bar for each epoch on a terminal and in a notebook; None otherwise."""
+    is_notebook = "ipykernel" in sys.modules  # the kernel shows what is written to stderr below the cell
+    if not (sys.stderr.isatty() or is_notebook):
         return None
     from tqdm import tqdm
 

@@ -1,0 +1,139 @@
+"""Arrays of a caller in Python: NumPy, torch or pandas in, the same library out, computed one batch at a time.
+
+Shapes: N images, B batch, C channels, H height, W width, D numbers in a code.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BATCH_SIZE = 1000
+TOLERANCE = 1e-3  # distance from [0, 1] that is taken for rounding, as of 16-bit floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayRows:
+    """Examples of a caller, [N, ...], of which a function is computed in batches."""
+
+    values: Any  # np.ndarray or Tensor, [N, ...]
+    frame: Any = None  # the caller's DataFrame
+    single: bool = False  # whether the caller gave one example without the axis N
+
+    def compute(self, function: Callable[[Tensor], Tensor], shape: Sequence[int], columns: Sequence[Any]) -> Any:
+        """Return `function` of all batches as one array [N, *shape] of the caller's library and device, in float32.
+
+        A DataFrame has the index of the caller's, and `columns`.
+        """
+        count = len(self.values)
+        device = self.values.device if isinstance(self.values, Tensor) else torch.device("cpu")
+        result = torch.empty(count, *shape, dtype=torch.float32, device=device)
+        with torch.no_grad():
+            for start in range(0, count, BATCH_SIZE):
+                chunk = self.values[start : start + BATCH_SIZE]
+                result[start : start + len(chunk)] = function(to_tensor(chunk)).reshape(len(chunk), *shape)
+        if self.frame is not None:
+            import pandas as pd
+
+            return pd.DataFrame(result.numpy().reshape(count, -1), index=self.frame.index, columns=list(columns))
+        whole = result[0] if self.single else result
+        return whole if isinstance(self.values, Tensor) else whole.numpy()
+
+
+def to_tensor(chunk: Any) -> Tensor:
+    """Return a part of an array as a tensor of its own: floats become float32, other types stay."""
+    if isinstance(chunk, Tensor):
+        return chunk.detach().to(torch.float32) if chunk.is_floating_point() else chunk.detach()
+    return torch.from_numpy(chunk.astype(np.float32 if chunk.dtype.kind == "f" else chunk.dtype.newbyteorder("=")))
+
+
+def as_array(x: Any) -> tuple[Any, Any]:
+    """Return x as np.ndarray or Tensor, and x itself where it is a DataFrame, else None."""
+    pandas = sys.modules.get("pandas")  # a caller with a DataFrame has imported it
+    if pandas is not None and isinstance(x, pandas.DataFrame):
+        return x.to_numpy(), x
+    return (x if isinstance(x, Tensor) else np.asarray(x)), None
+
+
+class ImageArray:
+    """Images of a caller for a model with images `image_shape`: their values are checked as they are read.
+
+    The layouts are [N, C, H, W], [N, H, W] with one channel, [N, H, W, C], and flat [N, C*H*W]; one image has the same
+    without N. The first that fits is taken. Values are uint8 0..255, bool, or floats in [0, 1].
+    Raise ValueError for another shape or type, and in `rows.compute` for other values.
+    """
+
+    def __init__(self, x: Any, image_shape: tuple[int, int, int]) -> None:
+        self.image_shape = image_shape
+        self.x, frame = as_array(x)
+        channels, height, width = image_shape
+        layouts = [(channels, height, width), (math.prod(image_shape),), (height, width, channels)]
+        if channels == 1:
+            layouts.insert(1, (height, width))
+        self._check_type()
+        shape = tuple(self.x.shape)
+        batched = [layout for layout in layouts if shape[1:] == layout and len(shape) > 1]
+        whole = [layout for layout in layouts if shape == layout]
+        if not batched and not whole:
+            raise ValueError(f"x has the shape {list(shape)}: {self._advice()}")
+        self.layout = (batched or whole)[0]
+        single = not batched
+        self.rows = ArrayRows(values=self.x[None] if single else self.x, frame=frame, single=single)
+        self.columns = [] if frame is None else frame.columns
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the caller's images are [H, W, C] and not [C, H, W]."""
+        return len(self.layout) == 3 and self.layout != self.image_shape
+
+    def to_pixels(self, values: Tensor) -> Tensor:
+        """Return a batch of the caller's values as pixels in [0, 1], float32 [B, C, H, W]."""
+        scale = 255 if values.dtype == torch.uint8 else 1
+        x = values.to(torch.float32) / scale
+        low, high = x.aminmax()  # NaN where any value is NaN
+        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
+            raise ValueError(self._describe_range())
+        if self.channels_last:
+            x = x.movedim(-1, 1)
+        return x.clamp(0, 1).reshape(len(x), *self.image_shape)
+
+    def from_pixels(self, pixels: Tensor) -> Tensor:
+        """Return pixels [B, C, H, W] in the layout of the caller's images."""
+        return pixels.movedim(1, -1) if self.channels_last else pixels
+
+    def _check_type(self) -> None:
+        x = self.x
+        if isinstance(x, Tensor):
+            known = x.is_floating_point() or x.dtype in (torch.uint8, torch.bool)
+        else:
+            known = x.dtype.kind in "fb" or x.dtype == np.uint8
+        if not known:
+            name = str(x.dtype).removeprefix("torch.")
+            raise ValueError(f"x has the type {name}: {self._advice()}")
+
+    def _describe_range(self) -> str:
+        low, high = float(self.x.min()), float(self.x.max())
+        mend = "; divide by 255 if that is white" if low >= 0 and 1 < high <= 255 else ""
+        return f"x has values from {low:g} to {high:g}: {self._advice()}{mend}"
+
+    def _advice(self) -> str:
+        channels, height, width = self.image_shape
+        flat = math.prod(self.image_shape)
+        images = f"[N, {channels}, {height}, {width}]" + f", [N, {height}, {width}]" * (channels == 1)
+        return f"use images {images} or [N, {flat}], with floats in [0, 1] or uint8 from 0 to 255"
+
+
+def code_rows(z: Any, code_dim: int) -> ArrayRows:
+    """Return codes of a caller, [N, D] or one [D], of any real numbers. Raise ValueError for another shape or type."""
+    values, frame = as_array(z)
+    is_real = not values.is_complex() if isinstance(values, Tensor) else values.dtype.kind in "fiub"
+    if not is_real or values.ndim not in (1, 2) or values.shape[-1] != code_dim:
+        name = str(values.dtype).removeprefix("torch.")
+        raise ValueError(f"z has the shape {list(values.shape)} and the type {name}: use numbers [N, {code_dim}]")
+    single = values.ndim == 1
+    return ArrayRows(values=values[None] if single else values, frame=frame, single=single)

@@ -323,9 +323,9 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         exec(cell, names)
     assert names["errors"].mean() == pytest.approx(names["run"].metrics["test/sse"], rel=1e-4)
     assert names["accuracy"] > 0.8
-    assert names["flagged"][~names["is_zero"]].mean() > 0.8
-    assert names["flagged"][names["is_zero"]].mean() < 0.4
-    assert "flagged:" in capsys.readouterr().out
+    assert names["is_outlier"][~names["is_zero"]].mean() > 0.8
+    assert names["is_outlier"][names["is_zero"]].mean() < 0.4
+    assert "outliers:" in capsys.readouterr().out
     plt.close("all")
 
 

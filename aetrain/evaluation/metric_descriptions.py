@@ -25,8 +25,9 @@ TIME_METRICS: Mapping[str, str] = {
 _INTRODUCTION = """\
 # Metrics
 
-Every run writes its metrics to `metrics.json` under names such as `test/sse`, and their descriptions to
-`descriptions.json`. Losses and errors are means over the test images, in evaluation mode.
+Every run writes its metrics to `metrics.json` under names such as `test/sse`, their descriptions to
+`descriptions.json`, and both as a table to `metrics.txt`. Losses and errors are means over the test images, in
+evaluation mode.
 
 `nll`, `neg_elbo` and `loss` have the constant of the likelihood, also in curves and in the log. With
 `likelihood=gaussian` they are of a density of pixels in [0, 1], for every variance and `dataset.scale`, and can be

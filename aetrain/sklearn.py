@@ -160,7 +160,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     def _read(self, X: Any, reset: bool = False) -> Array:
         """Return X as rows [N, D] of uint8 or floats, after the checks of scikit-learn."""
-        shape = getattr(X, "shape", ())
+        shape: tuple[int, ...] = getattr(X, "shape", ())
         if len(shape) == 4 and shape[1] not in (1, 3) and shape[3] == 3:
             raise ValueError(f"X has the shape {list(shape)}, with the channels last: use images [N, C, H, W]")
         if len(shape) in (3, 4) and 0 not in shape:

@@ -23,11 +23,10 @@ from aetrain.api import Trained, run
 from aetrain.config.keywords import keyword_overrides
 from aetrain.data.arrays import BATCH_SIZE
 from aetrain.data.pixel_values import to_bytes
+from aetrain.data.user_files import Array
 from aetrain.evaluation.evaluator import sse
 from aetrain.model.autoencoder import Autoencoder as Model
 from aetrain.storage.run_directory import RunDirectory
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_TEST_ROWS = 1000  # training rows of which a fit writes the test metrics of its run
 DATA_FILE = "training.npz"  # the training data in the directory of a run
@@ -161,7 +160,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     def _read(self, X: Any, reset: bool = False) -> Array:
         """Return X as rows [N, D] of uint8 or floats, after the checks of scikit-learn."""
-        shape = getattr(X, "shape", ())
+        shape: tuple[int, ...] = getattr(X, "shape", ())
+        if len(shape) == 4 and shape[1] not in (1, 3) and shape[3] == 3:
+            raise ValueError(f"X has the shape {list(shape)}, with the channels last: use images [N, C, H, W]")
         if len(shape) in (3, 4) and 0 not in shape:
             X = np.asarray(X).reshape(len(X), -1)
         types = [np.float64, np.float32, np.uint8]

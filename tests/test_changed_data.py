@@ -136,6 +136,11 @@ def test_run_without_digests_resumes_and_gets_them(run: Callable[..., Path], npz
     for name in (CHECKPOINT, PREVIOUS):
         state = replace(read_state(directory / name), data={})
         (directory / name / STATE_FILE).write_bytes(state.to_json())
+    before = (directory / "metrics.json").read_text()
+    write_npz(npz.with_name("other.npz"), seed=3)
+    api.run([f"run={directory}", "mode=eval", f"dataset.path='{npz.with_name('other.npz')}'"])
+    assert len([*directory.glob("eval/data=*/metrics.json")]) == 1
+    assert (directory / "metrics.json").read_text() == before
     write_npz(npz, seed=1)
     resume(directory)
     state_after = latest_state(directory)

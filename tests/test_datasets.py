@@ -751,6 +751,10 @@ def test_factors_follow_the_images() -> None:
     for part, expected in ((train[index], train.factors[index]), (train[2:4], train.factors[2:4])):
         assert torch.equal(part.to(torch.device("cpu")).factors, expected)  # type: ignore[arg-type]
         assert part.factor_names == ("shape", "scale", "orientation", "x", "y")
+    moved = train.to(torch.device("meta"))
+    tensors = {name: value for name, value in vars(moved).items() if isinstance(value, Tensor)}
+    assert tensors.keys() == {"pixels", "labels", "factors", "rows"}
+    assert all(value.is_meta for value in tensors.values()), "an index on the device selects all of them"
     splits = Shapes(count=210, classes=["heart", "square"], validation=10, subset=40, binarize="static").load()
     for images in (splits.train, splits.validation, splits.test):
         assert images.factors is not None

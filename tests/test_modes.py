@@ -195,10 +195,17 @@ def test_encode_of_other_images_keeps_the_scale_of_the_run(tiny: Callable[..., P
     directory = tiny("dataset.scale=[-1,1]", "likelihood=gaussian", "epochs=0")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
     np.savez(tmp_path / "own.npz", x=pixels)
+    (tmp_path / "mine" / "dataset").mkdir(parents=True)
+    option = "# An option that lists no other setting.\n_target_: aetrain.data.npz.Npz\npath: own.npz\n"
+    (tmp_path / "mine" / "dataset" / "own.yaml").write_text(option)
     api.run([f"run={directory}", "mode=encode", "dataset=npz", f"dataset.path={tmp_path / 'own.npz'}"])
-    (file,) = (directory / "eval").glob("*/codes.npz")
-    x = torch.from_numpy(pixels)[:, None] / 255
-    np.testing.assert_allclose(np.load(file)["codes"], aetrain.load(directory).encode(x).numpy(), rtol=1e-5, atol=1e-5)
+    outcome = command(["--config-dir", "mine", f"run={directory}", "mode=encode", "dataset=own"], tmp_path)
+    assert outcome.code == 0, outcome.err
+    files = [*(directory / "eval").glob("*/codes.npz")]
+    assert len(files) == 2
+    codes = aetrain.load(directory).encode(torch.from_numpy(pixels)[:, None] / 255).numpy()
+    for file in files:
+        np.testing.assert_allclose(np.load(file)["codes"], codes, rtol=1e-5, atol=1e-5)
 
 
 def test_encode_of_the_own_npz_has_rows_and_of_another_one_ignores_the_selection_of_the_run(

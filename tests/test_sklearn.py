@@ -108,6 +108,8 @@ def test_images_of_bytes() -> None:
     assert -ae.score(images) == pytest.approx(ae.metrics_["test/sse"], rel=1e-4)
     with pytest.raises(ValueError, match="the training data had uint8: use uint8 from 0 to 255"):
         ae.transform(images / 255)
+    with pytest.raises(ValueError, match=r"\[2, 8, 8, 3\], with the channels last: use images \[N, C, H, W\]"):
+        Autoencoder("conv").fit(np.zeros((2, 8, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize("model", ["deep", "vae"])

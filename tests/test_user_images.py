@@ -155,6 +155,8 @@ def test_labels_of_an_own_data_set_are_numbered_and_new_ones_of_test_images_name
     assert splits.test.class_names == ("-1", "1", "5")
     assert dataset.warnings == ["test images are of classes without training images: 5"]
     assert Signs(classes=[-1, 1]).load().test.classes.tolist() == [1]
+    assert len(dataset.load_all()) == 6
+    assert dataset.warnings == [], "all images have no splits"
 
 
 def test_numbers_of_labels_do_not_depend_on_the_parts() -> None:
@@ -405,6 +407,17 @@ def test_nearly_black_files_are_said_with_the_mend(
     assert mended.warnings == []
 
 
+def test_dark_training_images_beside_bright_test_images_are_not_blamed_on_white(tmp_path: Path) -> None:
+    for split, value in (("train", 16), ("test", 255)):
+        (tmp_path / split).mkdir()
+        write_image(tmp_path / split / "a.png", np.full((8, 8), value, np.uint8))
+    dataset = Folder(path=str(tmp_path), size=8)
+    dataset.load()
+    assert dataset.warnings == [
+        "the largest pixel of the training images is 16 of 255: they are nearly black; check their files"
+    ]
+
+
 def test_nearly_black_images_are_said_before_training_and_found_after(
     run: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -552,6 +565,8 @@ def test_saved_config_of_an_earlier_version_cuts_its_test_images() -> None:
     assert "test_subset" not in saved["dataset"]
     for dataset in ({"subset": None}, {"subset": 20, "test_subset": None}):
         assert upgrade_config({"model": {}, "dataset": dataset})["dataset"] == dataset
+    own = {"verbose": False, "dataset": {"_target_": "mine.Data", "subset": 20}}  # of this version, without test_subset
+    assert upgrade_config(own)["dataset"] == own["dataset"]
 
 
 def test_directory_of_other_test_images_is_refused(tiny: Callable[..., Path]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from aetrain.config.errors import ConfigError
+from aetrain.config.keywords import keyword_overrides
 from aetrain.config.overrides import parse_assignments
 from aetrain.config.paths import groups, option_config
 from aetrain.config.validate import (
@@ -123,7 +124,7 @@ def _restore_values(group: str, node: Mapping[str, Any], option: str) -> Iterato
         if name not in hints or name not in node or "${" in str(node[name]):
             continue
         if not fits(node[name], hints[name]) and fits(own, hints[name]):
-            yield f"{group}.{name}={str(own).replace(' ', '')}"
+            yield from keyword_overrides({f"{group}.{name}": own})
 
 
 def _parameters(node: Mapping[str, Any]) -> set[str]:

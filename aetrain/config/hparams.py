@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aetrain.config.chosen_options import chosen_options
 from aetrain.config.overrides import parse_assignments
-from aetrain.config.paths import default_options, experiment_options, groups
 from aetrain.config.settings import role_of
 
 HParam = int | float | str  # bool is an int
@@ -18,15 +18,13 @@ TRIAL_DIGITS = 12  # of the digest that names a trial
 def hparams(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, HParam]:
     """Return a run's hyper-parameters by name: the options of groups, then all settings that change its result.
 
-    `settings` is the config by dotted name. The options are those of the command line, else of the experiment, else the
-    defaults; the last two are left out where the user has written the experiment. Settings without a value and the
-    path of published images are left out. A list is text.
+    `settings` is the config by dotted name. The options are the experiment and the `chosen_options`, as in a report.
+    Settings without a value and the path of published images are left out. A list is text.
     """
     chosen = parse_assignments(list(overrides))
-    experiment = chosen.get("experiment", "")
-    is_known = not experiment or experiment in groups()["experiment"]
-    options = default_options() | experiment_options(experiment) if is_known else {}
-    options |= {group: chosen[group] for group in groups() if group in chosen}
+    options = chosen_options(settings, chosen)
+    if "experiment" in chosen:
+        options = {"experiment": chosen["experiment"], **options}
     rest = {key: value for key, value in settings.items() if not key.rpartition(".")[2].startswith("_")}
     if rest.get(DATASET_PATH) == settings.get("data_dir"):
         rest.pop(DATASET_PATH, None)

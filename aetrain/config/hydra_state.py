@@ -40,7 +40,7 @@ def separate_hydra_state() -> Iterator[None]:
         resolvers.update(resolvers_before)
         for path, node in hidden.items():
             _nodes_beside(path)[path.name] = node
-        _remove_offered(ConfigStore.instance().repo)
+        _remove_own_nodes(ConfigStore.instance().repo)
 
 
 def _own_paths() -> list[Path]:
@@ -57,10 +57,10 @@ def _nodes_beside(path: Path) -> dict[str, Any]:
     return nodes
 
 
-def _remove_offered(nodes: dict[str, Any]) -> None:
-    """Remove the options that aetrain has offered to Hydra, and the groups that it has made for them."""
+def _remove_own_nodes(nodes: dict[str, Any]) -> None:
+    """Remove the options that aetrain has stored, and the groups that it has made for them."""
     for name, node in [*nodes.items()]:
         if isinstance(node, dict):
-            _remove_offered(node)
+            _remove_own_nodes(node)
         if node == {} or getattr(node, "provider", None) == PROVIDER:
             del nodes[name]

@@ -87,7 +87,9 @@ def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a saved config (plain data) under the names of this version."""
     upgraded = {**ADDED, **{key: _upgrade(value, key) for key, value in config.items()}}
     dataset = upgraded.get("dataset")
-    if isinstance(dataset, dict) and "test_subset" not in dataset and dataset.get("subset") is not None:
+    if "verbose" in config or not isinstance(dataset, dict):  # `verbose` and `dataset.test_subset` are of one version
+        return upgraded
+    if "test_subset" not in dataset and dataset.get("subset") is not None:
         dataset["test_subset"] = dataset["subset"]  # before `test_subset`, `subset` cut the test images, too
     return upgraded
 

@@ -121,9 +121,9 @@ def parameter_names(target: Callable[..., Any]) -> tuple[list[str], bool]:
 
     `**settings: Unpack[T]` counts as the keys of the TypedDict T.
     """
-    names, takes_any = [], False
+    names, takes_any, types = [], False, _own_types(target)
     for name, parameter in inspect.signature(target).parameters.items():
-        kind = _own_types(target).get(name)
+        kind = types.get(name)
         if parameter.kind is not parameter.VAR_KEYWORD:
             names.append(name)
         elif get_origin(kind) is Unpack:

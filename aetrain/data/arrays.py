@@ -23,7 +23,7 @@ class ArrayRows:
 
     values: Any  # np.ndarray or Tensor, [N, ...]
     frame: Any = None  # the caller's DataFrame
-    single: bool = False  # whether the caller gave one example without the axis N
+    single: bool = False  # True: one example, whose result has no axis N
 
     def compute(self, function: Callable[[Tensor], Tensor], shape: Sequence[int], columns: Sequence[Any]) -> Any:
         """Return `function` of all batches as one array [N, *shape] of the caller's library and device, in float32.
@@ -46,7 +46,7 @@ class ArrayRows:
 
 
 def to_tensor(chunk: Any) -> Tensor:
-    """Return a part of an array as a tensor of its own: floats become float32, other types stay."""
+    """Return a part of an array as a tensor without gradient: floats become float32, other types stay."""
     if isinstance(chunk, Tensor):
         return chunk.detach().to(torch.float32) if chunk.is_floating_point() else chunk.detach()
     return torch.from_numpy(chunk.astype(np.float32 if chunk.dtype.kind == "f" else chunk.dtype.newbyteorder("=")))
@@ -88,7 +88,7 @@ class ImageArray:
 
     @property
     def channels_last(self) -> bool:
-        """Whether the caller's images are [H, W, C] and not [C, H, W]."""
+        """Tell whether the caller's images are [H, W, C] and not [C, H, W]."""
         return len(self.layout) == 3 and self.layout != self.image_shape
 
     def to_pixels(self, values: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ Class = int | str  # its number in the data set, or its name
 class ClassSelection:
     """The classes to keep in all images and in training images; None keeps all of them.
 
-    Raise ValueError where a selection is empty or names a class twice.
+    Raise ValueError where a selection is empty.
     """
 
     classes: Sequence[Class] | None = None
@@ -44,7 +44,7 @@ class ClassSelection:
 
         The splits are training, test and, where the source has it, validation, which keeps the classes of training.
         With `classes` the numbers 0..K-1 follow its order; without it they stay. Raise ValueError where the images have
-        no labels, a class is unknown or an image set would be empty.
+        no labels, a class is unknown or named twice, or an image set would be empty.
         """
         self.check_labels(images[0])
         names = known_classes(*images)

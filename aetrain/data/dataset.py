@@ -42,8 +42,7 @@ class Dataset(ABC):
     is the range of the network's input and output pixels; everywhere else, metrics and figures included, pixels are in
     [0, 1].
 
-    After `load`, `conversions` has sentences about what the images went through, and `warnings` about what may be wrong
-    with them.
+    After `load`, `conversions` has sentences about the conversions of the images, and `warnings` about likely mistakes.
     """
 
     classes: Sequence[int | str] | None = None
@@ -113,6 +112,8 @@ class Dataset(ABC):
         self.conversions.clear()
         self.warnings.clear()
         images = number_rows(self._read_numbered(), self.files())
+        if len(images[0]) and (missing := classes_without_training_images(images)):
+            self.add_warning(f"test images are of classes without training images: {abbreviate(missing)}")
         self._class_selection().check_labels(images[0])
         splits = self.split_images(*images)
         return Splits(*(self._binarized(images, number) for number, images in enumerate(splits)))
@@ -162,12 +163,10 @@ class Dataset(ABC):
             )
 
     def _read_numbered(self) -> list[Images]:
-        """Return the images of `read` with classes 0..K-1; warn of what may be wrong with them."""
+        """Return the images of `read` with classes 0..K-1, and warn if they are nearly black."""
         images = number_classes(self.read())
         if len(images[0]) and (largest := int(images[0].pixels.max())) <= MAX_DARK:
             self.add_warning(self.describe_dark(largest))
-        if len(images[0]) and (missing := classes_without_training_images(images)):
-            self.add_warning(f"test images are of classes without training images: {abbreviate(missing)}")
         return images
 
     def _hold_out(self, train: Images) -> tuple[Images, Images]:
@@ -189,12 +188,12 @@ class Dataset(ABC):
         return images[fixed_order(len(images))[:count].sort().values]
 
     def add_conversion(self, text: str) -> None:
-        """Add a sentence about what the images went through."""
+        """Add a sentence about a conversion of the images, or about images that were left out."""
         if text not in self.conversions:
             self.conversions.append(text)
 
     def add_warning(self, text: str) -> None:
-        """Add a sentence about what may be wrong with the images."""
+        """Add a sentence about a likely mistake in the images."""
         if text not in self.warnings:
             self.warnings.append(text)
 

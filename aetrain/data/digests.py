@@ -1,4 +1,4 @@
-"""Digests of the data of a run, from which a later command knows whether the data have changed, and in what."""
+"""Digests of the data of a run. A later command compares them with those of its own data and names the difference."""
 
 import zlib
 from collections.abc import Mapping, Sequence

@@ -156,7 +156,7 @@ class Folder(UserDataset):
         return files[count:], files[:count]
 
     def _pixels(self, files: Sequence[File]) -> Tensor:
-        """Return the pixels [N, C, size, size] of image files, and keep what is to be said about them."""
+        """Return the pixels [N, C, size, size] of image files; add messages about their conversion."""
         pixels = torch.empty(len(files), *self.stored_shape, dtype=torch.uint8)
         reader = ImageReader(self.size, self.channels, self.white)
         unreadable = []

@@ -33,7 +33,6 @@ class ImageReader:
     values: StoredValues = field(default_factory=StoredValues)
     num_colour: int = 0  # files in colour, also those whose colours are grey
     sizes: set[tuple[int, int]] = field(default_factory=set)  # width and height of the files
-    has_deep_colour: bool = False  # a colour file of 16 bits, of which PIL reads 8
 
     def __post_init__(self) -> None:
         self.values.white = self.white
@@ -77,13 +76,12 @@ class ImageReader:
         is_grey = file.mode in GREY_MODES or file.mode.startswith("I")
         self.num_colour += not is_grey
         self.sizes.add(file.size)
-        if not is_deep(file) and any(";16" in str(tile[3]) for tile in getattr(file, "tile", ())):
-            self.has_deep_colour = True
-            if self.white is not None:
-                raise ValueError(
-                    "of a 16-bit image with colour or transparency only 8 bits can be read, and dataset.white is in "
-                    "16: save the images as uint16 in an .npz file for dataset=npz"
-                )
+        has_16_bits = any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))
+        if self.white is not None and has_16_bits and not is_deep(file):  # PIL reads 8 bits of it
+            raise ValueError(
+                "of a 16-bit image with colour or transparency only 8 bits can be read, and dataset.white is in 16: "
+                "save the images as uint16 in an .npz file for dataset=npz"
+            )
 
     def _bytes(self, image: "Image.Image") -> Array:
         """Return an image of 8 bits."""

@@ -21,7 +21,7 @@ class Images:
     class_names: tuple[str, ...] = ()  # of the classes 0, 1, ...; empty where the classes are numbers only
     factors: Tensor | None = None  # [N, F] float32: the values from which each image was generated
     factor_names: tuple[str, ...] = ()  # of the F factors
-    rows: Tensor | None = None  # [N] int64: the place of each image in its data set, training images before test images
+    rows: Tensor | None = None  # [N] int64: the place of each image in the order of its data set (data/rows.py)
     file_names: tuple[str, ...] = ()  # of all rows of the data set; empty where the images have no names
 
     @property
@@ -57,7 +57,8 @@ class Images:
         """Return the images on a device."""
         labels = None if self.labels is None else self.labels.to(device)
         factors = None if self.factors is None else self.factors.to(device)
-        return replace(self, pixels=self.pixels.to(device), labels=labels, factors=factors)
+        rows = None if self.rows is None else self.rows.to(device)  # an index on the device selects rows, too
+        return replace(self, pixels=self.pixels.to(device), labels=labels, factors=factors, rows=rows)
 
 
 @dataclass(frozen=True)

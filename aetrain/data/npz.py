@@ -212,7 +212,7 @@ class Npz(UserDataset):
             raise self._error(f"{name} is {header}: use one integer or text for each of the {count} images")
 
     def _pixels(self, name: str, stored_shape: tuple[int, int, int]) -> Tensor:
-        """Return the images as uint8 [N, C, H, W], and keep what is to be said about their values."""
+        """Return the images as uint8 [N, C, H, W]; add their values to `values`."""
         array = self._array(name)
         white = self.white or (255.0 if array.dtype == np.uint8 else 1.0)
         low, high = array.min(), array.max()  # NaN where any value is NaN

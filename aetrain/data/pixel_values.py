@@ -37,6 +37,11 @@ class StoredValues:
         if largest / white >= self.largest / self.white_of_largest:
             self.largest, self.white_of_largest = largest, white
 
+    @property
+    def is_white_too_large(self) -> bool:
+        """Tell whether all values are far below white, or 0."""
+        return not self.largest or suggested_white(self.largest) < self.white_of_largest
+
     def describe_dark(self) -> str:
         """Return the message about images that are nearly black."""
         if not self.largest:

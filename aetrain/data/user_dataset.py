@@ -26,8 +26,12 @@ class UserDataset(Dataset):
         check_white(self.white)
 
     def describe_dark(self, largest: int) -> str:
-        """Return the message about training images that are nearly black, with the stored value that they reach."""
-        return self.values.describe_dark()
+        """Return the message about training images that are nearly black, with a better `white` where there is one."""
+        if self.values.is_white_too_large:
+            return self.values.describe_dark()
+        return (  # files of other splits are brighter, or resizing has darkened small bright parts
+            f"the largest pixel of the training images is {largest} of 255: they are nearly black; check their files"
+        )
 
     def warn_of_clipping(self) -> None:
         """Add a warning where stored values are above white."""

@@ -14,10 +14,11 @@ from aetrain.data.digests import DataDigests, digest_data
 from aetrain.data.images import Splits
 from aetrain.evaluation.console import final_table, metrics_table
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
+from aetrain.modes.other_data import chooses_data, own_keys
 from aetrain.objective.objective import loss_constants
 from aetrain.runs.build import Components, build
 from aetrain.runs.request import RunRequest
-from aetrain.runs.run_data import describe_change
+from aetrain.runs.run_data import describe_change, has_digests
 from aetrain.runs.train import check_measures, evaluate_components, load_data, log_data
 from aetrain.storage import checkpoint
 from aetrain.storage.descriptions import read_descriptions, write_descriptions
@@ -57,10 +58,13 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
 def separate_changed_data(request: RunRequest, source: RunDirectory, splits: Splits) -> RunRequest:
     """Return the request; with a directory of its own below eval/ where the data are not those of the training.
 
-    The results of other data must not replace those of the run.
+    The results of other data must not replace those of the run. A run of 0.1 has no digests of its data: all data of
+    another path are taken for other data.
     """
     data = digest_data(splits)
-    return separate_data(request, source, data) if warn_of_changed_data(request, source, data) else request
+    is_unknown = chooses_data(request) and not has_digests(source.path)
+    changed = warn_of_changed_data(request, source, data) or is_unknown
+    return separate_data(request, source, data) if changed else request
 
 
 def separate_data(request: RunRequest, source: RunDirectory, data: DataDigests) -> RunRequest:
@@ -76,8 +80,7 @@ def warn_of_changed_data(request: RunRequest, source: RunDirectory, data: DataDi
 
     Data that the command line chooses, or changes by a setting other than their place, are not compared.
     """
-    keys = [text.lstrip("+~").partition("=")[0] for text in request.overrides if text != f"dataset={SAVED}"]
-    if any(key.partition(".")[0] == "dataset" and key != "dataset.path" for key in keys):
+    if any(key.partition(".")[0] == "dataset" and key != "dataset.path" for key in own_keys(request)):
         return False
     change = describe_change(source.path, data)
     if change:

@@ -25,21 +25,21 @@ SELECTIONS: dict[str, Any] = {
 
 def chooses_data(request: RunRequest) -> bool:
     """Return whether the command line chooses a data set, or another place of the run's own."""
-    return not {"dataset", "dataset.path"}.isdisjoint(_own_keys(request))
+    return not {"dataset", "dataset.path"}.isdisjoint(own_keys(request))
 
 
 def load_all(request: RunRequest, components: Components) -> Images:
     """Return all images of the data set on the device, in the order of their rows; only the command line selects."""
-    given = _own_keys(request)
-    unset = {name: value for name, value in SELECTIONS.items() if f"dataset.{name}" not in given}
+    keys = own_keys(request)
+    unset = {name: value for name, value in SELECTIONS.items() if f"dataset.{name}" not in keys}
     with error_context("dataset"):
         dataset = replace(components.dataset, **unset)
         images = dataset.load_all()
-    log.info("data: %d images of %s", len(images), "x".join(map(str, images.pixels.shape[1:])))
+    log.info("data: %s images of %s", f"{len(images):,}", "x".join(map(str, images.pixels.shape[1:])))
     log_conversions(dataset)
     return images.to(components.device)
 
 
-def _own_keys(request: RunRequest) -> set[str]:
+def own_keys(request: RunRequest) -> set[str]:
     """Return the keys of the overrides of the command line, without those that choose a section of the saved run."""
     return {text.lstrip("+~").partition("=")[0] for text in request.overrides if not text.endswith(f"={SAVED}")}

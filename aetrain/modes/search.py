@@ -1,4 +1,4 @@
-"""`mode=search`: find the training images nearest to an image file, by the run's code and by raw pixels."""
+"""`mode=search`: find the images nearest to an image file, by the run's code and by raw pixels."""
 
 import logging
 from pathlib import Path
@@ -31,9 +31,10 @@ MIN_CONTRAST = 0.25  # distance of the border's mean from 0.5 that makes it clea
 
 
 def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
-    """Find the training images nearest to `query` (Euclidean), log them, and write a picture into the run's directory.
+    """Find the images nearest to `query` (Euclidean), log them, and write a picture into the run's directory.
 
-    Return their indices among the training images, by `code` and by `pixels`.
+    The images are the training images of the run, or all images of another data set that the command line chooses.
+    Return the indices of the nearest among them, by `code` and by `pixels`.
     """
     if settings.query is None:
         raise ConfigError("mode=search needs an image: query=picture.png")

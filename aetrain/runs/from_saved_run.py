@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError
+from aetrain.config.keywords import keyword_overrides
 from aetrain.config.overrides import DEFAULT_NAME, PROVIDER, READERS, SAVED, evaluation_name, literal
 from aetrain.config.paths import groups
 from aetrain.config.settings import root_settings
@@ -92,7 +93,7 @@ def _keep_scale(saved: Mapping[str, Any], by_key: Collection[str]) -> list[str]:
     scale = dataset.get("scale") if isinstance(dataset, dict) else None
     if "dataset" not in by_key or "dataset.scale" in by_key or scale is None:
         return []
-    return [f"dataset.scale=[{','.join(map(str, scale))}]"]
+    return keyword_overrides({"++dataset.scale": scale})  # ++: an option of the user's own may not list the setting
 
 
 def _resume(run: Path, by_key: Collection[str]) -> list[str]:

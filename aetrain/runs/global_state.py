@@ -47,7 +47,7 @@ def _set_benchmark(value: bool) -> None:
     torch.backends.cudnn.benchmark = value
 
 
-# How each setting of torch is read and set, and its value in a new process.
+# Of each setting of torch: the function that reads it, the one that sets it, and its value in a new process.
 TORCH_SETTINGS: list[tuple[Callable[[], Any], Callable[[Any], None], Any]] = [
     (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),

@@ -36,6 +36,12 @@ def describe_change(run: Path, now: DataDigests) -> str:
     return now.describe_change(DataDigests(state.data, read_files(run)))
 
 
+def has_digests(run: Path) -> bool:
+    """Tell whether the checkpoint of a run has digests of its data; one of 0.1 has none."""
+    state = latest_state(run)
+    return state is not None and bool(state.data)
+
+
 def write_files(run: Path, data: DataDigests) -> None:
     """Write the digests of the image files into a run directory, where the data are files."""
     if data.files:

@@ -97,17 +97,19 @@ def check_training_images(components: Components, splits: Splits) -> None:
     """Raise ConfigError where there are no images to train on: a single image is for testing."""
     if not len(splits.train):
         path = getattr(components.dataset, "path", None)
+        if path is None:
+            raise ConfigError("the data set has no training images: return some from its read()")
         raise ConfigError(f"dataset.path={path!r}: only 1 image there, 2 are needed to train and to test: add images")
 
 
 def log_data(components: Components, splits: Splits) -> None:
-    """Log the sizes of the splits, the conversions of the images, and what may be wrong with them."""
+    """Log the sizes of the splits, the conversions of the images, and the warnings about them."""
     log.info("data: %s", splits.describe())
     log_conversions(components.dataset)
 
 
 def log_conversions(dataset: Dataset) -> None:
-    """Log the conversions of the images of a data set, and what may be wrong with them."""
+    """Log the conversions of the images of a data set, and the warnings about them."""
     for conversion in dataset.conversions:
         log.info("data: %s", conversion)
     for warning in dataset.warnings:

@@ -89,5 +89,5 @@ def _constants(run: Path, num_pixels: int | None) -> dict[str, float]:
 
 
 def _gaussian_constant(num_pixels: int, variance: float, low: float, high: float) -> float:
-    """Return what 0.1 left out; it stays as it is, also if `Gaussian.constant` changes."""
+    """Return the constant that 0.1 left out. It is a copy: old runs keep it if `Gaussian.constant` changes."""
     return num_pixels * (0.5 * math.log(2 * math.pi * variance) - math.log(high - low))

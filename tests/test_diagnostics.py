@@ -117,16 +117,16 @@ def test_advice_names_only_settings_of_the_run() -> None:
 
 @pytest.mark.parametrize("constant", [0.0, -1800.0, 450.0])
 def test_divergence_does_not_depend_on_the_constant_of_the_likelihood(constant: float) -> None:
-    def found(*losses: float) -> bool:
+    def diverges(*losses: float) -> bool:
         history = [{"test/loss": 60 + constant}, *({"train/loss": loss + constant} for loss in losses)]
         inputs = DiagnosticInputs(
             {"mean_sse": 50.0}, history, 8, None, False, (0.0, 1.0), settings={}, loss_constant=constant
         )
         return [finding.what for finding in diagnose(inputs)] == ["training diverges"]
 
-    assert found(10, 5, 80)
-    assert found(10, 5, 11)
-    assert not found(10, 5, 9)
+    assert diverges(10, 5, 80)
+    assert diverges(10, 5, 11)
+    assert not diverges(10, 5, 9)
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])

@@ -96,7 +96,7 @@ class KL(Penalty):
     reads = RandomCode
     description = "KL divergence from the distribution of the code to the prior, nats"
     loss_descriptions: ClassVar[Mapping[str, str]] = {
-        "term": "the loss has this in place of the KL, before it is weighted, with free_bits or capacity, nats"
+        "term": "term of the loss in place of the KL, with free_bits or capacity, before it is weighted, nats"
     }
 
     def __init__(

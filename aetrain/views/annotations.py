@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-BLACK_WHITE: tuple[RGB, RGB, RGB] = ((0, 0, 0), (128, 128, 128), (255, 255, 255))
+BLACK_GREY_WHITE: tuple[RGB, RGB, RGB] = ((0, 0, 0), (128, 128, 128), (255, 255, 255))
 LABEL_GAP = 0.3  # between a tile and its label, in font sizes
 
 
@@ -136,13 +136,14 @@ def pixel_key(x: Tensor) -> dict[str, Any]:
     """Return the key of grey images x [N, C, H, W], 0 in black and 1 in white, as arguments; none for colour images."""
     if x.shape[1] == 3:
         return {}
-    return {"key_title": "value of a pixel", "key": (KeyEntry(BLACK_WHITE[0], "0"), KeyEntry(BLACK_WHITE[2], "1"))}
+    black, _, white = BLACK_GREY_WHITE
+    return {"key_title": "value of a pixel", "key": (KeyEntry(black, "0"), KeyEntry(white, "1"))}
 
 
 def signed_key(limit: float) -> list[KeyEntry]:
     """Return the key of `signed_grey` with this limit."""
     texts = (f"{-limit:.2g} or less", "0", f"{limit:.2g} or more")
-    return [KeyEntry(colour, text) for colour, text in zip(BLACK_WHITE, texts, strict=True)]
+    return [KeyEntry(colour, text) for colour, text in zip(BLACK_GREY_WHITE, texts, strict=True)]
 
 
 def label_tiles(tiles: Tiles, annotations: Annotations, font: float) -> Sheet:

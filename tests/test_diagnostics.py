@@ -165,6 +165,14 @@ def test_one_of_two_baselines_is_named(changed: dict[str, float], name: str | No
         assert finding.evidence == "the squared error is 21.2, and PCA with as many units (20) has 12"
 
 
+def inputs_of(overrides: Sequence[str]) -> DiagnosticInputs:
+    """Return the inputs of the rules for a model before training."""
+    config, _, full_overrides = api.compose_config([*TINY, *overrides])
+    settings = entry.check(config, full_overrides)
+    components = build(settings)
+    return diagnostic_inputs(components.model, {}, [], flatten_settings(settings), components.objective.penalties)
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -182,11 +190,15 @@ def test_one_of_two_baselines_is_named(changed: dict[str, float], name: str | No
     ],
 )
 def test_codes_that_can_be_compared_with_pca(overrides: Sequence[str], expected: bool) -> None:
-    config, _, full_overrides = api.compose_config([*TINY, *overrides])
-    settings = entry.check(config, full_overrides)
-    components = build(settings)
-    inputs = diagnostic_inputs(components.model, {}, [], flatten_settings(settings), components.objective.penalties)
-    assert inputs.is_pca_comparable == expected
+    assert inputs_of(overrides).is_pca_comparable == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [(["model=deep"], False), (["penalty=l1"], True), (["sparsity=kl"], True), (["sparsity=topk"], True)],
+)
+def test_a_code_is_sparse_by_its_penalties_or_its_sparsifier(overrides: Sequence[str], expected: bool) -> None:
+    assert inputs_of(overrides).sparse == expected
 
 
 def test_recurrent_units_with_a_closed_gate_are_dead(run: Callable[..., Path]) -> None:

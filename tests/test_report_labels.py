@@ -254,7 +254,14 @@ def test_labels_of_large_and_small_ticks_differ() -> None:
 
 @pytest.mark.parametrize(
     ("tag", "direction"),
-    [("test/sse", "lower"), ("test/probe_linear", "higher"), ("test/kl", None), ("test/pca_sse", None)],
+    [
+        ("test/sse", "lower"),
+        ("test/noisy_sse_blur_0.5", "lower"),
+        ("test/input_sse_blur_0.5", None),
+        ("test/probe_linear", "higher"),
+        ("test/kl", None),
+        ("test/pca_sse", None),
+    ],
 )
 def test_each_metric_has_one_direction(tag: str, direction: str | None) -> None:
     assert better_direction(tag) == direction

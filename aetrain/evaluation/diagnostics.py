@@ -50,6 +50,7 @@ class DiagnosticInputs:
     output_range: tuple[float, float]  # lowest and highest pixel that the decoder can output; 0 is black, 1 is white
     settings: Mapping[str, Any]  # of the run, by dotted name: `optimizer.lr`, ...
     loss_constant: float = 0.0  # of the likelihood, in `train/loss` and `test/loss`
+    nll_weight: float = 1.0  # of the nll in the loss: 1 / pixels with likelihood.reduction=mean
     sparsity_goal: SparsityGoal = field(default_factory=SparsityGoal)
     largest_byte: int = 255  # of the stored training images
     weights_rise: bool = False  # whether the weight of a penalty, and with it the training loss, rises by a schedule
@@ -97,6 +98,7 @@ def diagnostic_inputs(
         output_range=(darkest, brightest),
         settings=settings,
         loss_constant=loss_constants(model)["loss"],
+        nll_weight=1 / math.prod(model.image_shape) if model.likelihood.reduction == "mean" else 1.0,
         sparsity_goal=goal,
         largest_byte=largest_byte,
         weights_rise=any(penalty.schedule is not None for penalty in penalties.values()),
@@ -142,7 +144,8 @@ def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
     if initial is None or not losses:
         return None
     lowest, constant = min(initial, *losses), inputs.loss_constant
-    scale = max(abs(initial - constant), inputs.metrics.get("mean_sse", 0.0))  # a constant is no error
+    mean_image_error = inputs.nll_weight * inputs.metrics.get("mean_sse", 0.0)
+    scale = max(abs(initial - constant), mean_image_error)  # a constant is no error
     min_rise = max(abs(lowest - constant), MIN_LOSS_RISE * scale)
     if losses[-1] - lowest < min_rise:
         return None

@@ -76,7 +76,7 @@ def excess(results: Mapping[str, Result], among: Iterable[Sequence[str]]) -> dic
     return {key: sum(results[key][f"{data} loss"] / smallest[data] for data in DATASETS) / 2 - 1 for key in keys}
 
 
-def length(model: str, full: bool) -> list[str]:
+def length_overrides(model: str, full: bool) -> list[str]:
     """Return the overrides that set the training images and the epochs of a trial."""
     if full:
         return ["epochs=10"]
@@ -91,7 +91,7 @@ def train(model: str, trial: Sequence[str], full: bool, outputs: Path) -> Result
     for data in DATASETS:
         folder = f"{model}-full" if full else model
         directory = outputs / folder / data / key_of(trial).replace(" ", ",")
-        overrides = [f"model={model}", f"dataset={data}", *trial, *length(model, full), *PROTOCOL]
+        overrides = [f"model={model}", f"dataset={data}", *trial, *length_overrides(model, full), *PROTOCOL]
         run = aetrain.run([*overrides, f"hydra.run.dir='{directory}'"])
         result[f"{data} loss"] = RunDirectory(directory).history()[-1]["validation/loss"]
         result[f"{data} dead"] = run.metrics.get("test/dead_hidden", 0.0)
@@ -137,7 +137,7 @@ def page(results: Results) -> str:
     for model, rows in results.get("full", {}).items():
         text += [f"### {model}", "", *table(rows)]
     for model, rows in results.get("short", {}).items():
-        images, epochs = (setting.partition("=")[2] for setting in length(model, full=False))
+        images, epochs = (setting.partition("=")[2] for setting in length_overrides(model, full=False))
         text += [f"## {model}", "", f"{int(images):,} training images, {epochs} epochs.", "", *table(rows)]
     return "\n".join(text).rstrip() + "\n"
 

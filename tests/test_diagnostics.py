@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,18 +116,37 @@ def test_advice_names_only_settings_of_the_run() -> None:
     )
 
 
+def inputs_of(overrides: Sequence[str]) -> DiagnosticInputs:
+    """Return the inputs of the rules for a model before training."""
+    config, _, full_overrides = api.compose_config([*TINY, *overrides])
+    settings = entry.check(config, full_overrides)
+    components = build(settings)
+    return diagnostic_inputs(components.model, {}, [], flatten_settings(settings), components.objective.penalties)
+
+
 @pytest.mark.parametrize("constant", [0.0, -1800.0, 450.0])
 def test_divergence_does_not_depend_on_the_constant_of_the_likelihood(constant: float) -> None:
-    def found(*losses: float) -> bool:
+    def diverges(*losses: float) -> bool:
         history = [{"test/loss": 60 + constant}, *({"train/loss": loss + constant} for loss in losses)]
         inputs = DiagnosticInputs(
             {"mean_sse": 50.0}, history, 8, None, False, (0.0, 1.0), settings={}, loss_constant=constant
         )
         return [finding.what for finding in diagnose(inputs)] == ["training diverges"]
 
-    assert found(10, 5, 80)
-    assert found(10, 5, 11)
-    assert not found(10, 5, 9)
+    assert diverges(10, 5, 80)
+    assert diverges(10, 5, 11)
+    assert not diverges(10, 5, 9)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_divergence_is_found_in_the_unit_of_the_loss(reduction: str) -> None:
+    """With reduction=mean the nll in the loss is per pixel, and an error of the mean image is not."""
+    pixels = 64 if reduction == "mean" else 1
+    inputs = inputs_of(["model=deep", f"likelihood.reduction={reduction}"])
+    assert inputs.nll_weight == 1 / pixels
+    losses = [{"test/loss": 60 / pixels}, *({"train/loss": loss / pixels} for loss in (10, 5, 20))]
+    inputs = replace(inputs, history=losses, metrics={"mean_sse": 50.0})
+    assert [finding.what for finding in diagnose(inputs)] == ["training diverges"]
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
@@ -182,11 +202,15 @@ def test_one_of_two_baselines_is_named(changed: dict[str, float], name: str | No
     ],
 )
 def test_codes_that_can_be_compared_with_pca(overrides: Sequence[str], expected: bool) -> None:
-    config, _, full_overrides = api.compose_config([*TINY, *overrides])
-    settings = entry.check(config, full_overrides)
-    components = build(settings)
-    inputs = diagnostic_inputs(components.model, {}, [], flatten_settings(settings), components.objective.penalties)
-    assert inputs.is_pca_comparable == expected
+    assert inputs_of(overrides).is_pca_comparable == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [(["model=deep"], False), (["penalty=l1"], True), (["sparsity=kl"], True), (["sparsity=topk"], True)],
+)
+def test_a_code_is_sparse_by_its_penalties_or_its_sparsifier(overrides: Sequence[str], expected: bool) -> None:
+    assert inputs_of(overrides).sparse == expected
 
 
 def test_recurrent_units_with_a_closed_gate_are_dead(run: Callable[..., Path]) -> None:

@@ -33,10 +33,9 @@ from aetrain.views.annotations import (
     PointCloud,
     Sheet,
     Tiles,
-    label_tiles,
 )
 from aetrain.views.context import ViewContext
-from aetrain.views.figure import draw_figure, enlargement, save_figure
+from aetrain.views.figure import draw_figure, enlargement, label_tiles, save_figure
 from aetrain.views.learning_curves import curve_panels, unit_of
 from aetrain.views.page import MAX_TEXT_LENGTH, WIDTH, drawing_parameters, text_width, wrap
 from aetrain.views.render import GAP, grid

@@ -22,10 +22,10 @@ from aetrain.evaluation.metric_direction import better_direction
 from aetrain.report.charts import Axes
 from aetrain.report.curves import Line, draw_curves, find_marks
 from aetrain.report.groups import RunGroup, group_runs
-from aetrain.report.labels import MAX_SETTINGS_IN_LABEL
+from aetrain.report.labels import MAX_SETTINGS_IN_LABEL, as_text
 from aetrain.report.metrics import main_metrics, sort_metrics
 from aetrain.report.natural_order import natural_key
-from aetrain.report.numbers import log_tick_values
+from aetrain.report.numbers import log_tick_values, tick_label
 from aetrain.report.page import write_report
 from aetrain.report.ranking import best_groups, ranking_notes
 from aetrain.report.runs import RunSummary, read_runs
@@ -175,7 +175,7 @@ def test_labels_are_short_and_tell_the_runs_apart(mixed: Path) -> None:
     assert "model.hidden=[16,8]" in labels["vae, gaussian, lr=0.1 (digits)"].description
 
 
-def test_other_numbers_of_training_images_are_said_and_ranked(tmp_path: Path) -> None:
+def test_other_numbers_of_training_images_are_named_and_ranked(tmp_path: Path) -> None:
     write_run(tmp_path / "few", "model=vae", "dataset=digits", "dataset.subset=50", metrics={"test/sse": 2.0})
     write_run(tmp_path / "all", "model=deep", "dataset=digits", metrics={"test/sse": 1.0})
     groups = groups_in(tmp_path)
@@ -217,9 +217,51 @@ def test_only_comparable_values_are_ranked(mixed: Path) -> None:
     assert len(bold) >= 4
 
 
+def test_comparisons_on_equal_test_images_have_the_name_of_their_likelihood(tmp_path: Path) -> None:
+    for i, likelihood in enumerate(("gaussian", "bernoulli")):
+        for lr in (0.001, 0.01):
+            metrics = {"test/neg_elbo": 5.0 + i + lr, "test/kl": 1.0, "nll_constant": 0.0}
+            overrides = ("model=vae", "dataset=digits", f"likelihood={likelihood}", f"optimizer.lr={lr}")
+            write_run(tmp_path / f"{likelihood}-{lr}", *overrides, metrics=metrics)
+    page = write_report(tmp_path, tmp_path)[0].read_text()
+    for likelihood in ("gaussian", "bernoulli"):
+        assert f"Lowest -ELBO on digits, likelihood={likelihood}: " in page
+        assert f"<h3>digits, likelihood={likelihood}</h3>" in page
+
+
+def test_legend_names_the_split_of_the_curves(tmp_path: Path) -> None:
+    for name, split in (("a", "test"), ("b", "validation")):
+        run = write_run(tmp_path / name / "run", "dataset=digits", metrics={"test/sse": 1.0})
+        file = run / "history.jsonl"
+        file.write_text(file.read_text().replace("test/", f"{split}/"))
+        page = write_report(tmp_path / name, tmp_path / name)[0].read_text()
+        assert re.search(rf"</svg> {split} <svg.*?</svg> train<", page)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("1000000000.0", "1e+09"), ("0.001", "0.001"), ("0.1234567", "0.1234567"), ("60000", "60000"), ("vae", "vae")],
+)
+def test_a_setting_in_a_label_keeps_its_digits(value: str, text: str) -> None:
+    assert as_text(value) == text
+
+
+def test_labels_of_large_and_small_ticks_differ() -> None:
+    for step in (5e5, 5e-6):
+        labels = [tick_label(i * step) for i in range(1, 6)]
+        assert [float(label.replace(",", "")) for label in labels] == pytest.approx([i * step for i in range(1, 6)])
+
+
 @pytest.mark.parametrize(
     ("tag", "direction"),
-    [("test/sse", "lower"), ("test/probe_linear", "higher"), ("test/kl", None), ("test/pca_sse", None)],
+    [
+        ("test/sse", "lower"),
+        ("test/noisy_sse_blur_0.5", "lower"),
+        ("test/input_sse_blur_0.5", None),
+        ("test/probe_linear", "higher"),
+        ("test/kl", None),
+        ("test/pca_sse", None),
+    ],
 )
 def test_each_metric_has_one_direction(tag: str, direction: str | None) -> None:
     assert better_direction(tag) == direction

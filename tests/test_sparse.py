@@ -403,7 +403,7 @@ LINEAR_CODE = "but none exactly 0: use model.code_activation=relu, or sparsity=t
         (("penalty=l2",), None),
     ],
 )
-def test_a_dense_code_is_said_before_and_after_training(
+def test_a_dense_code_is_reported_before_and_after_training(
     overrides: tuple[str, ...], setting: str | None, tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = tiny(*overrides)
@@ -419,7 +419,7 @@ def test_a_dense_code_is_said_before_and_after_training(
     assert found[0]["remedy"] == "try model.code_activation=relu or sparsity=topk"
 
 
-def test_an_activation_far_above_its_target_is_said(tiny: Callable[..., Path]) -> None:
+def test_an_activation_far_above_its_target_is_reported(tiny: Callable[..., Path]) -> None:
     """Untrained sigmoid units have a mean activation near 0.5."""
     evidence = {}
     for target in (0.1, 0.4):

@@ -22,6 +22,7 @@ SUMMARY_METRICS = (
     *("loss", "kl", "neg_elbo", "sse", "noisy_sse", "psnr", "ssim"),
     *("l0", "dead_units", "active_units", "dead_hidden", "used_codewords", "perplexity"),
 )
+STANDARD_NAMES = {name for by_name in STANDARD_METRICS.values() for name in by_name}
 UNIT_COUNTS = ("l0", "dead_units", "active_units")  # out of the units of the code
 WHOLE_NUMBERS = ("dead_units", "active_units", "used_codewords")
 
@@ -44,7 +45,7 @@ NOTES = {
 }
 
 
-class Evaluated(Protocol):
+class LossComponents(Protocol):
     """The components of a run that decide which of its metrics are equal."""
 
     @property
@@ -55,7 +56,7 @@ class Evaluated(Protocol):
     def noise(self) -> Noise: ...
 
 
-def repeated_metrics(components: Evaluated, split: str) -> set[str]:
+def repeated_metrics(components: LossComponents, split: str) -> set[str]:
     """Return the tags of metrics that are others under a second name, for these components, and can be left out.
 
     Without penalties the training loss is the nll. With the KL divergence as the only penalty, its weight 1, and
@@ -101,7 +102,7 @@ class Row:
 
 
 def final_table(
-    metrics: Mapping[str, float], descriptions: Mapping[str, str], components: Evaluated, verbose: bool
+    metrics: Mapping[str, float], descriptions: Mapping[str, str], components: LossComponents, verbose: bool
 ) -> str:
     """Return the table at the end of a run or an evaluation: the short one, or that of all metrics if `verbose`."""
     if verbose:
@@ -125,18 +126,15 @@ def summary_table(metrics: Mapping[str, float], descriptions: Mapping[str, str],
         if name in folded or not _is_summarised(name, metrics[tag], code_dim):
             continue
         values = {title: metrics[tags[baseline]] for title, baseline in baselines[name].items()}
-        titles = () if name in _STANDARD else tuple(values)
+        titles = () if name in STANDARD_NAMES else tuple(values)
         blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, _note(name, code_dim)))
     return _format_blocks(list(blocks.values()))
-
-
-_STANDARD = {name for by_name in STANDARD_METRICS.values() for name in by_name}
 
 
 def _is_summarised(name: str, value: float, code_dim: int) -> bool:
     if name == "l0":
         return value < code_dim  # of a sparse code
-    return name in SUMMARY_METRICS or name not in (*_STANDARD, "seconds_per_epoch")
+    return name in SUMMARY_METRICS or name not in (*STANDARD_NAMES, "seconds_per_epoch")
 
 
 def _baselines(name: str, names: Iterable[str]) -> dict[str, str]:

@@ -17,7 +17,6 @@ from aetrain.data.pixel_values import MAX_DARK
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.sparsity_goal import SparsityGoal, sparsity_goal
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.layers import are_linear
 from aetrain.objective.objective import loss_constants
 from aetrain.objective.penalties import Penalty
 
@@ -51,6 +50,7 @@ class DiagnosticInputs:
     output_range: tuple[float, float]  # lowest and highest pixel that the decoder can output; 0 is black, 1 is white
     settings: Mapping[str, Any]  # of the run, by dotted name: `optimizer.lr`, ...
     loss_constant: float = 0.0  # of the likelihood, in `train/loss` and `test/loss`
+    nll_weight: float = 1.0  # of the nll in the loss: 1 / pixels with likelihood.reduction=mean
     sparsity_goal: SparsityGoal = field(default_factory=SparsityGoal)
     largest_byte: int = 255  # of the stored training images
     weights_rise: bool = False  # whether the weight of a penalty, and with it the training loss, rises by a schedule
@@ -94,10 +94,11 @@ def diagnostic_inputs(
         history,
         code_dim=model.code_dim,
         num_codewords=model.bottleneck.num_codewords,
-        sparse="sparsity" in metrics or not are_linear([model.sparsifier]),
+        sparse=goal.is_sparse or "sparsity" in penalties,
         output_range=(darkest, brightest),
         settings=settings,
         loss_constant=loss_constants(model)["loss"],
+        nll_weight=1 / math.prod(model.image_shape) if model.likelihood.reduction == "mean" else 1.0,
         sparsity_goal=goal,
         largest_byte=largest_byte,
         weights_rise=any(penalty.schedule is not None for penalty in penalties.values()),
@@ -110,8 +111,7 @@ def _is_pca_comparable(model: Autoencoder, goal: SparsityGoal) -> bool:
 
     A codeword, a category and a sparse code have less.
     """
-    is_sparse = goal.zeroed_by is not None or bool(goal.target_activations)
-    return model.bottleneck.linear and not is_sparse and model.code_dim < math.prod(model.image_shape)
+    return model.bottleneck.linear and not goal.is_sparse and model.code_dim < math.prod(model.image_shape)
 
 
 def diagnose(inputs: DiagnosticInputs) -> list[Finding]:
@@ -144,7 +144,8 @@ def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
     if initial is None or not losses:
         return None
     lowest, constant = min(initial, *losses), inputs.loss_constant
-    scale = max(abs(initial - constant), inputs.metrics.get("mean_sse", 0.0))  # a constant is no error
+    mean_image_error = inputs.nll_weight * inputs.metrics.get("mean_sse", 0.0)
+    scale = max(abs(initial - constant), mean_image_error)  # a constant is no error
     min_rise = max(abs(lowest - constant), MIN_LOSS_RISE * scale)
     if losses[-1] - lowest < min_rise:
         return None
@@ -228,8 +229,9 @@ def code_is_not_sparse(inputs: DiagnosticInputs) -> Finding | None:
     l0, mean, goal = inputs.metrics.get("l0"), inputs.metrics.get("code_mean"), inputs.sparsity_goal
     if goal.zeroed_by is not None and l0 is not None and l0 > (1 - MIN_ZERO_SHARE) * inputs.code_dim:
         evidence = f"{goal.zeroed_by} leaves {l0:.0f} of the code's {inputs.code_dim} units different from 0 (l0)"
-        cause = "model.code_activation=relu" if goal.is_code_linear else f"a larger {goal.zeroed_by}.weight"
-        return Finding("the code is not sparse", evidence, inputs.advice(cause, "sparsity=topk"))
+        idea = "model.code_activation=relu" if goal.is_code_linear else f"a larger {goal.zeroed_by}.weight"
+        remedy = inputs.advice(idea, "a smaller sparsity.k", "sparsity=topk")
+        return Finding("the code is not sparse", evidence, remedy)
     for setting, target in goal.target_activations.items():
         if mean is not None and mean > MAX_TARGET_RATIO * target:
             evidence = f"the mean activation of the code is {mean:.2g}, and {setting}.target is {target:g}"

@@ -17,6 +17,11 @@ class SparsityGoal:
     is_code_linear: bool = False  # whether the code has no activation that could make a unit exactly 0
     target_activations: Mapping[str, float] = field(default_factory=dict)  # mean activations, by the penalty's setting
 
+    @property
+    def is_sparse(self) -> bool:
+        """Tell whether the code is meant to be sparse."""
+        return self.zeroed_by is not None or bool(self.target_activations)
+
     def warnings(self) -> list[str]:
         """Return sentences about goals that training cannot reach."""
         if self.zeroed_by is None or not self.is_code_linear:
@@ -42,6 +47,6 @@ def sparsity_goal(model: Autoencoder, penalties: Mapping[str, Penalty], settings
 
 
 def _setting_of(penalty: str, settings: Mapping[str, Any]) -> str:
-    """Return the setting of a penalty of a name: `penalty.l1`, `model.penalties.l1`, or `sparsity` of the group."""
+    """Return the setting that lists a penalty: `penalty.l1`, `model.penalties.l1`, or `sparsity`."""
     listed = [f"{group}.{penalty}" for group in ("penalty", "model.penalties")]
     return next((key for key in listed if f"{key}._target_" in settings), penalty)

@@ -104,11 +104,9 @@ def draw_chart(axes: Axes, name: str, shapes: Sequence[Html], clip_id: str, valu
     clip = el("clipPath", rectangle, id=clip_id)
     clipped = el("g", *shapes, clip_path=f"url(#{clip_id})")
     label = f"{name}; arrow keys show the values"
-    return el(
-        *("svg", clip, list(axes.frame()), clipped),
-        **{"viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "aria_label": label, "tabindex": "0"},
-        **{"data_axes": axes.as_json, "data_names": json.dumps(value_names)},
-    )
+    names = json.dumps(value_names)
+    attributes = {"role": "img", "aria_label": label, "tabindex": "0", "data_axes": axes.as_json, "data_names": names}
+    return el("svg", clip, list(axes.frame()), clipped, viewBox=f"0 0 {WIDTH} {HEIGHT}", **attributes)
 
 
 def points_json(points: Sequence[Point]) -> str:
@@ -171,8 +169,6 @@ def _dots(axes: Axes, scatter: Scatter, label_ys: list[float]) -> Html:
     label_ys.append(y)
     shapes.append(el("text", scatter.name, class_=class_, x=f"{x:.1f}", y=f"{y + 4:.1f}"))
     points = points_json([(x, y) for x, y, _ in scatter.points])
-    return el(
-        *("g", *shapes),
-        **{"class_": colour_class(scatter.group_number), "data_group": scatter.group_number},
-        **{"data_name": scatter.name, "data_points": points},
-    )
+    number = scatter.group_number
+    attributes = {"data_group": number, "data_name": scatter.name, "data_points": points}
+    return el("g", *shapes, class_=colour_class(number), **attributes)

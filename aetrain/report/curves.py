@@ -87,11 +87,8 @@ def _curve(axes: Axes, line: Line, label_xs: dict[bool, list[float]]) -> Html:
         shapes.append(el("circle", class_="dot", cx=f"{x:.1f}", cy=f"{y:.1f}", r=2.6))
     for mark in find_marks(axes, line):
         shapes += _draw_mark(axes, mark, name, label_xs[mark.is_above])
-    return el(
-        *("g", *shapes),
-        **{"class_": colour_class(line.group_number), "data_group": line.group_number},
-        **{"data_name": name, "data_points": points_json(line.points)},
-    )
+    attributes = {"data_group": line.group_number, "data_name": name, "data_points": points_json(line.points)}
+    return el("g", *shapes, class_=colour_class(line.group_number), **attributes)
 
 
 # --- Axes and marks ---------------------------------------------------------------------------------------------------

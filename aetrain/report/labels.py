@@ -47,11 +47,16 @@ def as_text(value: Any) -> str:
 
 
 def _shorter_number(text: str) -> str:
-    """Return a number in its shorter form: Hydra writes 1e9 as 1000000000.0. Other texts are returned as they are."""
+    """Return a number in its shorter form: Hydra writes 1e9 as 1000000000.0.
+
+    Other texts, and numbers with more digits than the shorter form keeps, are returned as they are.
+    """
     try:
-        return min(text, f"{float(text):g}", key=len)
+        shorter = f"{float(text):g}"
+        is_equal = float(shorter) == float(text)
     except ValueError:
         return text
+    return shorter if is_equal and len(shorter) < len(text) else text
 
 
 def name_test_sets(runs: Sequence[RunSummary]) -> list[str]:

@@ -44,6 +44,6 @@ def format_number(value: float) -> str:
 
 
 def tick_label(value: float) -> str:
-    """Return the label of a tick: `2,000`, `0.5`, `1e-05`."""
+    """Return the label of a tick: `2,000`, `0.5`, `1e-05`, `1.5e+06`."""
     plain = value == 0 or MIN_PLAIN_NUMBER <= abs(value) < MAX_PLAIN_NUMBER
-    return f"{value:,.10g}" if plain else f"{value:.0e}"
+    return f"{value:,.10g}" if plain else f"{value:.3g}"

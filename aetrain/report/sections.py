@@ -21,10 +21,8 @@ UNFINISHED = ("stopped", "failed", "interrupted", "damaged")
 
 Block = tuple[str, list[Html]]  # the name of test images, and elements about them
 
-LINE_STYLES = (
-    Html("<svg viewBox='0 0 30 12' class='key'><path class='line' d='M2,6H26'/></svg> test"),
-    Html("<svg viewBox='0 0 30 12' class='key'><path class='line dashed' d='M2,6H26'/></svg> train"),
-)
+SOLID_LINE = Html("<svg viewBox='0 0 30 12' class='key'><path class='line' d='M2,6H26'/></svg>")
+DASHED_LINE = Html("<svg viewBox='0 0 30 12' class='key'><path class='line dashed' d='M2,6H26'/></svg>")
 
 
 # --- Headlines --------------------------------------------------------------------------------------------------------
@@ -44,12 +42,24 @@ def _comparisons(groups: Sequence[RunGroup]) -> Iterable[Html]:
         titles[SECONDS_PER_EPOCH] = "Fastest"
     sentences = []
     for tag, title in titles.items():
-        for ranking in rankings(tag, groups):
-            where = f" on {ranking[0][1].test_set}" if len(test_sets) > 1 else ""
+        all_rankings = rankings(tag, groups)
+        names = _comparison_names([[group for _, group in ranking] for ranking in all_rankings])
+        for ranking, name in zip(all_rankings, names, strict=True):
+            where = f" on {name}" if len(test_sets) > 1 or len(all_rankings) > 1 else ""
             sentences.append(el("li", *_comparison(tag, f"{title}{where}", ranking)))
     yield from sentences[:MAX_COMPARISONS]
     if len(sentences) > MAX_COMPARISONS:
         yield el("li", f"{len(sentences) - MAX_COMPARISONS} more comparisons are bold in the ", _link_to_table(), ".")
+
+
+def _comparison_names(comparisons: Sequence[Sequence[RunGroup]]) -> list[str]:
+    """Return the test images of each list of comparable groups, with the likelihood where two have the same images."""
+    test_sets = [groups[0].test_set for groups in comparisons]
+    names = []
+    for groups, test_set in zip(comparisons, test_sets, strict=True):
+        likelihood = groups[0].runs[0].options.get("likelihood", "")
+        names.append(f"{test_set}, likelihood={likelihood}" if test_sets.count(test_set) > 1 else test_set)
+    return names
 
 
 def _link_to_table() -> Html:
@@ -177,10 +187,11 @@ def learning_curves(groups: Sequence[RunGroup]) -> Html | None:
     blocks: list[Block] = []
     test_sets = by_test_set(groups)
     for title, members in test_sets.items():
-        charts = _charts(members, f"clip-{len(blocks)}")
+        split = _held_out_split(members)
+        charts = _charts(members, split, f"clip-{len(blocks)}")
         if charts:
             class_ = "charts" if len(test_sets) == 1 else "charts small"
-            blocks.append((title, [legend(members), el("div", *charts, class_=class_)]))
+            blocks.append((title, [legend(members, split), el("div", *charts, class_=class_)]))
     if not blocks:
         return None
     note = None
@@ -195,20 +206,26 @@ def _without_only_title(blocks: Sequence[Block]) -> list[Html]:
     return [el("div", el("h3", title) if several else None, parts, data_block=True) for title, parts in blocks]
 
 
-def legend(groups: Sequence[RunGroup]) -> Html:
-    """Return the colours of the groups as buttons that hide a group everywhere."""
+def _held_out_split(groups: Sequence[RunGroup]) -> str:
+    """Return the split whose metrics the history of the groups has: `validation` where a run has such images."""
+    tags = (tag for group in groups for run in group.runs for line in run.history for tag in line)
+    return "validation" if any(tag.startswith("validation/") for tag in tags) else "test"
+
+
+def legend(groups: Sequence[RunGroup], split: str) -> Html:
+    """Return the colours of the groups as buttons that hide a group everywhere, and the lines of `split` and train."""
     buttons = []
     for group in groups:
         attributes = {"type": "button", "data_toggle": group.number, "aria_pressed": "true"}
         title = group.description or None
         buttons.append(el("button", swatch(group), group.short_label, title=title, **attributes))
-    return el("div", *buttons, el("span", *LINE_STYLES, class_="styles"), class_="legend")
+    styles = el("span", SOLID_LINE, f" {split} ", DASHED_LINE, " train", class_="styles")
+    return el("div", *buttons, styles, class_="legend")
 
 
-def _charts(groups: Sequence[RunGroup], clip_id: str) -> list[Html]:
-    """Return up to MAX_CHARTS charts of the metrics over epochs."""
+def _charts(groups: Sequence[RunGroup], split: str, clip_id: str) -> list[Html]:
+    """Return up to MAX_CHARTS charts of the metrics of a split over epochs."""
     tags = dict.fromkeys(tag for group in groups for run in group.runs for line in run.history for tag in line)
-    split = "validation" if any(tag.startswith("validation/") for tag in tags) else "test"
     names = [tag.partition("/")[2] for tag in tags if tag.startswith(f"{split}/")]
     first = [name for name in FIRST_CURVES if name in names]
     order = list(dict.fromkeys([*first, *names]))
@@ -250,12 +267,13 @@ def rates(groups: Sequence[RunGroup]) -> Html | None:
     There is one for each kind of likelihood and set of test images. None if no two runs of one have a KL.
     """
     blocks: list[Block] = []
-    for members in comparable_groups("test/neg_elbo", groups):
+    comparisons = comparable_groups("test/neg_elbo", groups)
+    for members, name in zip(comparisons, _comparison_names(comparisons), strict=True):
         scatters = [Scatter(group.short_label, group.number, _rate_points(group)) for group in members]
         scatters = [scatter for scatter in scatters if scatter.points]
         if sum(len(scatter.points) for scatter in scatters) > 1:
             chart = draw_rate_distortion(scatters, f"clip-rate-{len(blocks)}")
-            blocks.append((members[0].test_set, [el("figure", chart)]))
+            blocks.append((name, [el("figure", chart)]))
     if not blocks:
         return None
     note = (

@@ -150,10 +150,8 @@ def overview_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
         count = str(total) if finished == total else f"{finished} of {total}"
         cells.append(el("td", count, class_="num", data_v=finished))
         cells += [cells_by_tag[tag][i] for tag in tags]
-        row = el(
-            *("tr", *cells, *settings.cells(group)),
-            **{"data_group": group.number, "data_dataset": group.dataset, "data_model": group.model},
-        )
+        attributes = {"data_group": group.number, "data_dataset": group.dataset, "data_model": group.model}
+        row = el("tr", *cells, *settings.cells(group), **attributes)
         rows.setdefault(group.test_set, []).append(row)
     bodies = [el("tbody", *body) for body in rows.values()]
     if len(rows) > 1:

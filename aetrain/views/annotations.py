@@ -3,23 +3,19 @@
 Positions and sizes are pixels of the picture. x runs to the right and y downwards, from its upper left corner.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from aetrain.views.render import GAP, INK, RGB, WHITE
+from aetrain.views.render import GAP, INK, RGB
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-BLACK_WHITE: tuple[RGB, RGB, RGB] = ((0, 0, 0), (128, 128, 128), (255, 255, 255))
-LABEL_GAP = 0.3  # between a tile and its label, in font sizes
+BLACK_GREY_WHITE: tuple[RGB, RGB, RGB] = ((0, 0, 0), (128, 128, 128), (255, 255, 255))
 
 
 @dataclass(frozen=True)
@@ -136,44 +132,14 @@ def pixel_key(x: Tensor) -> dict[str, Any]:
     """Return the key of grey images x [N, C, H, W], 0 in black and 1 in white, as arguments; none for colour images."""
     if x.shape[1] == 3:
         return {}
-    return {"key_title": "value of a pixel", "key": (KeyEntry(BLACK_WHITE[0], "0"), KeyEntry(BLACK_WHITE[2], "1"))}
+    black, _, white = BLACK_GREY_WHITE
+    return {"key_title": "value of a pixel", "key": (KeyEntry(black, "0"), KeyEntry(white, "1"))}
 
 
 def signed_key(limit: float) -> list[KeyEntry]:
     """Return the key of `signed_grey` with this limit."""
     texts = (f"{-limit:.2g} or less", "0", f"{limit:.2g} or more")
-    return [KeyEntry(colour, text) for colour, text in zip(BLACK_WHITE, texts, strict=True)]
-
-
-def label_tiles(tiles: Tiles, annotations: Annotations, font: float) -> Sheet:
-    """Return a grid without its column of captions, and with the labels as texts of size `font` instead.
-
-    A row of tiles with labels has a white band above it.
-    """
-    (height, width), columns = tiles.tile, tiles.columns
-    step_x, step_y = width + GAP, height + GAP
-    half_gap, band = GAP // 2, math.ceil((1 + 2 * LABEL_GAP) * font)
-    sheet = tiles.pixels[:, :, -tiles.width :]
-    white = 255 if sheet.dtype is torch.uint8 else WHITE
-    num_rows = (sheet.shape[1] - GAP) // step_y
-    centres = [GAP + column * step_x + width / 2 for column in range(columns)]
-    above = F.pad(sheet[:, :0], (0, 0, half_gap, 0), value=white) if any(annotations.tiles) else sheet[:, :half_gap]
-    parts, texts, top = [above], [], half_gap
-    for row, row_pixels in enumerate(sheet[:, half_gap : half_gap + num_rows * step_y].split(step_y, dim=1)):
-        labels = annotations.tiles[row * columns : (row + 1) * columns]
-        if any(labels):
-            parts.append(F.pad(row_pixels[:, :0], (0, 0, band, 0), value=white))
-            top += band
-        for x, text in zip(centres, labels, strict=False):
-            texts.append(PlacedText(x, top - LABEL_GAP * font, text, "mb", max_width=step_x))
-        if row < len(annotations.rows):
-            texts.append(PlacedText(-font / 2, top + half_gap + height / 2, annotations.rows[row], "rm"))
-        parts.append(row_pixels)
-        top += step_y
-    for x, text in zip(centres, annotations.columns, strict=False):
-        texts.append(PlacedText(x, -LABEL_GAP * font, text, "mb", max_width=width))
-    parts.append(sheet[:, half_gap + num_rows * step_y :])
-    return Sheet(torch.cat(parts, dim=1), [text for text in texts if text.text])
+    return [KeyEntry(colour, text) for colour, text in zip(BLACK_GREY_WHITE, texts, strict=True)]
 
 
 def write_texts(draw: "ImageDraw", font: "FreeTypeFont | ImageFont", texts: Sequence[PlacedText]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.views.annotations import (
-    BLACK_WHITE,
+    BLACK_GREY_WHITE,
     Annotations,
     KeyEntry,
     PlacedText,
@@ -112,7 +112,7 @@ class Atlas:
             annotations = Annotations(
                 f"Atlas of the units of {layer_name(name)}",
                 key_title="input and effect",
-                key=[KeyEntry(colour, text) for colour, text in zip(BLACK_WHITE, SHADES, strict=True)],
+                key=[KeyEntry(colour, text) for colour, text in zip(BLACK_GREY_WHITE, SHADES, strict=True)],
                 note=f"{NOTE} Shown: {selection.describe()}.",
             )
             pictures[name] = Picture(pixels, annotations, sheet, selection)

@@ -3,7 +3,11 @@
 Lengths are units of the page (see `Page`), except those of sheets, which are pixels.
 """
 
+import math
 from pathlib import Path
+
+import torch
+from torch.nn import functional as F
 
 from aetrain.storage import atomic
 from aetrain.views.annotations import (
@@ -16,15 +20,16 @@ from aetrain.views.annotations import (
     PointCloud,
     Sheet,
     Tiles,
-    label_tiles,
 )
 from aetrain.views.page import LABEL_SIZE, LINE_SPACING, Page, drawing_parameters, shorten, text_width
 from aetrain.views.plots import draw_curves, draw_distributions, draw_points
+from aetrain.views.render import GAP, WHITE
 
 SHEET_WIDTH = 1440  # of an enlarged sheet, approximately
 MAX_TILE_SIDE = 400  # of an enlarged tile
 MAX_SHEET_HEIGHT = 4000  # of an enlarged sheet
 MIN_LABEL_SIZE = 10  # of the font of a label
+LABEL_GAP = 0.3  # between a tile and its label, in font sizes
 
 
 def save_figure(content: Content, annotations: Annotations, path: Path, options: FigureOptions) -> None:
@@ -51,6 +56,37 @@ def draw_figure(content: Content, annotations: Annotations, options: FigureOptio
             return draw_distributions(content, annotations, options)
         case Curves():
             return draw_curves(content, annotations, options)
+
+
+def label_tiles(tiles: Tiles, annotations: Annotations, font: float) -> Sheet:
+    """Return a grid without its column of captions, and with the labels as texts of size `font` instead.
+
+    A row of tiles with labels has a white band above it.
+    """
+    (height, width), columns = tiles.tile, tiles.columns
+    step_x, step_y = width + GAP, height + GAP
+    half_gap, band = GAP // 2, math.ceil((1 + 2 * LABEL_GAP) * font)
+    sheet = tiles.pixels[:, :, -tiles.width :]
+    white = 255 if sheet.dtype is torch.uint8 else WHITE
+    num_rows = (sheet.shape[1] - GAP) // step_y
+    centres = [GAP + column * step_x + width / 2 for column in range(columns)]
+    above = F.pad(sheet[:, :0], (0, 0, half_gap, 0), value=white) if any(annotations.tiles) else sheet[:, :half_gap]
+    parts, texts, top = [above], [], half_gap
+    for row, row_pixels in enumerate(sheet[:, half_gap : half_gap + num_rows * step_y].split(step_y, dim=1)):
+        labels = annotations.tiles[row * columns : (row + 1) * columns]
+        if any(labels):
+            parts.append(F.pad(row_pixels[:, :0], (0, 0, band, 0), value=white))
+            top += band
+        for x, text in zip(centres, labels, strict=False):
+            texts.append(PlacedText(x, top - LABEL_GAP * font, text, "mb", max_width=step_x))
+        if row < len(annotations.rows):
+            texts.append(PlacedText(-font / 2, top + half_gap + height / 2, annotations.rows[row], "rm"))
+        parts.append(row_pixels)
+        top += step_y
+    for x, text in zip(centres, annotations.columns, strict=False):
+        texts.append(PlacedText(x, -LABEL_GAP * font, text, "mb", max_width=width))
+    parts.append(sheet[:, half_gap + num_rows * step_y :])
+    return Sheet(torch.cat(parts, dim=1), [text for text in texts if text.text])
 
 
 def draw_sheet(sheet: Sheet, factor: int, resolution: float, annotations: Annotations, options: FigureOptions) -> Page:

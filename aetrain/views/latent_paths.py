@@ -81,25 +81,22 @@ class Traversals:
     def __call__(self, context: ViewContext) -> Picture:
         code, z = context.out.code, context.z.nan_to_num(0, 0, 0)
         mean, std = z.mean(0), z.std(0, correction=0)
-        selection, importance = (
-            context.rank_units(context.code_tap, self.count),
-            context.unit_importance(context.code_tap),
-        )
-        units, suffix = selection.units, ""
+        selection = context.rank_units(context.code_tap, self.count)
+        units, importance = selection.units, context.unit_importance(context.code_tap)
+        centre, meaning, unit = "its mean", "its squared effect on the decoded image", ""
         first_image = interleave_classes(context.labels, len(z))[0]
-        if code.prior_moments is not None:  # of units before the code's activation
-            suffix = " nats"
-            (mean, std), z = code.prior_moments, code.mean_z
+        prior_moments = code.prior_moments
+        if prior_moments is not None:  # of units before the code's activation
+            centre, meaning, unit = "the mean of the prior", "its KL from the prior", " nats"
+            (mean, std), z = prior_moments, code.mean_z
         steps = torch.linspace(-self.limit, self.limit, self.steps, device=z.device)
         rows = z[first_image].repeat(len(units), self.steps, 1)  # [units, steps, D]
         for row, j in zip(rows, units.tolist(), strict=True):
             row[:, j] = mean[j] + steps * std[j]
         codes = rows.flatten(0, 1)
-        codes = context.model.code_transform(codes) if suffix else context.project_to_data_range(codes)
-        captions = [f"{j + 1}: {format_short(float(importance[j]))}{suffix}" for j in units.tolist()]
-        centre, meaning = "its mean", "its squared effect on the decoded image"
-        if suffix:
-            centre, meaning = "the mean of the prior", "its KL from the prior"
+        in_range = context.project_to_data_range if prior_moments is None else context.model.code_transform
+        codes = in_range(codes)
+        captions = [f"{j + 1}: {format_short(float(importance[j]))}{unit}" for j in units.tolist()]
         annotations = Annotations(
             "Images decoded as one unit of the code varies",
             x_axis=f"value of the unit, standard deviations from {centre}",

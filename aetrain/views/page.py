@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WIDTH = 1600  # smallest width
 DPI = 160
 MARGIN = 36  # on each side
-TITLE_SIZE, LABEL_SIZE, CAPTION_SIZE = 36, 24, 22  # of fonts
+TITLE_SIZE, LABEL_SIZE, NOTE_SIZE = 36, 24, 22  # of fonts; keys and captions have that of notes
 LINE_SPACING = 1.4  # in font sizes
 SWATCH = 26  # side of a colour in the key
 TEXT_OFFSET = 1.4 * SWATCH  # from the left of a colour to its text
@@ -81,15 +81,15 @@ class Page:
         inner = self.width - 2 * MARGIN
         note = options.description if annotations.note is None else annotations.note
         title_lines = wrap(annotations.title, TITLE_SIZE, inner)
-        note_lines, caption_lines = wrap(note, CAPTION_SIZE, inner), wrap(options.caption, CAPTION_SIZE, inner)
+        note_lines, caption_lines = wrap(note, NOTE_SIZE, inner), wrap(options.caption, NOTE_SIZE, inner)
         key = [] if not annotations.key else place_key(annotations.key_title, annotations.key, inner)
 
         self.content_left = (self.width - width) / 2
         self.content_top = MARGIN / 2 + (len(title_lines) + 0.2) * LINE_SPACING * TITLE_SIZE
         key_top = self.content_top + height + MARGIN / 2
         note_top = key_top + (1 + max((row for *_, row in key), default=-1)) * LINE_SPACING * SWATCH
-        caption_top = note_top + len(note_lines) * LINE_SPACING * CAPTION_SIZE
-        self.height = caption_top + len(caption_lines) * LINE_SPACING * CAPTION_SIZE + MARGIN / 2
+        caption_top = note_top + len(note_lines) * LINE_SPACING * NOTE_SIZE
+        self.height = caption_top + len(caption_lines) * LINE_SPACING * NOTE_SIZE + MARGIN / 2
         self._images: list[tuple[Any, tuple[slice, slice], Any, int]] = []  # artist, area, pixels, enlargement
         self._size = round(self.width * resolution), round(self.height * resolution)  # of the PNG file
         dpi = DPI * resolution
@@ -97,8 +97,8 @@ class Page:
 
         self._add_lines(title_lines, MARGIN / 2, TITLE_SIZE, INK)
         self._add_key(key, key_top)
-        self._add_lines(note_lines, note_top, CAPTION_SIZE, INK)
-        self._add_lines(caption_lines, caption_top, CAPTION_SIZE, CAPTION_COLOUR)
+        self._add_lines(note_lines, note_top, NOTE_SIZE, INK)
+        self._add_lines(caption_lines, caption_top, NOTE_SIZE, CAPTION_COLOUR)
 
     def _add_lines(self, lines: Sequence[str], top: float, size: float, colour: RGB) -> None:
         for number, line in enumerate(lines):
@@ -110,12 +110,12 @@ class Page:
             if isinstance(entry, KeyEntry):
                 self.add_key_entry(entry, x, y)
             else:
-                self.add_text(x, y + SWATCH / 2, entry, CAPTION_SIZE, "lm")
+                self.add_text(x, y + SWATCH / 2, entry, NOTE_SIZE, "lm")
 
     def add_key_entry(self, entry: KeyEntry, x: float, y: float) -> None:
         """Draw the colour of an entry at a position, and its text to the right of it."""
         self._add_swatch(entry, x, y)
-        self.add_text(x + TEXT_OFFSET, y + SWATCH / 2, entry.text, CAPTION_SIZE, "lm")
+        self.add_text(x + TEXT_OFFSET, y + SWATCH / 2, entry.text, NOTE_SIZE, "lm")
 
     def _add_swatch(self, entry: KeyEntry, x: float, y: float) -> None:
         from matplotlib.patches import Rectangle
@@ -219,7 +219,7 @@ def place_key(title: str, entries: Sequence[KeyEntry], width: float) -> list[tup
     items: list[KeyEntry | str] = [f"{title}:", *entries] if title else [*entries]
     for item in items:
         text, swatch = (item, 0.0) if isinstance(item, str) else (item.text, TEXT_OFFSET)
-        length = swatch + text_width(text, CAPTION_SIZE)
+        length = swatch + text_width(text, NOTE_SIZE)
         if x and x + length > width:
             x, row = 0.0, row + 1
         placed.append((item, x, row))

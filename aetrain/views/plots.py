@@ -18,11 +18,11 @@ from aetrain.views.annotations import (
     PointCloud,
 )
 from aetrain.views.page import (
-    CAPTION_SIZE,
     DPI,
     LABEL_SIZE,
     LINE_SPACING,
     MARGIN,
+    NOTE_SIZE,
     SWATCH,
     WIDTH,
     Page,
@@ -57,7 +57,7 @@ def draw_points(cloud: PointCloud, annotations: Annotations, options: FigureOpti
     colours = palette(len(classes))
     names = [shorten(name) for name in cloud.class_names]
     key_columns = math.ceil(len(names) / MAX_KEY_ROWS)
-    key_step = 2 * SWATCH + max((text_width(name, CAPTION_SIZE) for name in names), default=0)
+    key_step = 2 * SWATCH + max((text_width(name, NOTE_SIZE) for name in names), default=0)
     page = Page(annotations, options, LEFT + POINTS_SIDE + MARGIN + key_columns * key_step, POINTS_SIDE + BELOW)
     axes = page.add_axes((page.content_left + LEFT, page.content_top, POINTS_SIDE, POINTS_SIDE))
     low, high = frame_corners(points)
@@ -69,7 +69,7 @@ def draw_points(cloud: PointCloud, annotations: Annotations, options: FigureOpti
     if not cloud.has_y_ticks:
         axes.set_yticks([])
     if names:
-        page.add_text(page.content_left + LEFT + POINTS_SIDE + MARGIN, page.content_top, "class", CAPTION_SIZE, "lt")
+        page.add_text(page.content_left + LEFT + POINTS_SIDE + MARGIN, page.content_top, "class", NOTE_SIZE, "lt")
     for number, (name, colour) in enumerate(zip(names, colours, strict=bool(names))):
         column, row = divmod(number, MAX_KEY_ROWS)
         left = page.content_left + LEFT + POINTS_SIDE + MARGIN + column * key_step
@@ -136,7 +136,7 @@ def make_panels(titles: Sequence[str], annotations: Annotations, options: Figure
 
 def style_axes(axes: "Axes", x_name: str, y_name: str) -> None:
     """Write the names of the axes and draw their numbers and grid lines."""
-    size = CAPTION_SIZE * 72 / DPI
+    size = NOTE_SIZE * 72 / DPI
     axes.tick_params(labelsize=size, colors=as_fractions(INK))
     axes.set_xlabel(x_name, size=size, color=as_fractions(INK), parse_math=False)
     axes.set_ylabel(y_name, size=size, color=as_fractions(INK), parse_math=False)

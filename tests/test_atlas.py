@@ -27,6 +27,7 @@ from aetrain.model.codes import GaussianCode, QuantizedCode
 from aetrain.model.conv import conv
 from aetrain.model.dense import dense
 from aetrain.model.layers import TopK
+from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.likelihoods import Gaussian as Normal
 from aetrain.model.lstm import lstm
 from aetrain.model.records import Tap
@@ -40,7 +41,7 @@ from aetrain.views.latent_paths import Interpolations, Traversals, format_short
 from aetrain.views.projector import Embedding, Projector, thumbnail_sheet
 from aetrain.views.render import DEAD_COLOUR, GAP, SATURATED_COLOUR, draw_frames, grid
 from aetrain.views.scatter import scatter
-from aetrain.views.unit_activations import UnitActivations, input_gradient
+from aetrain.views.unit_activations import UnitActivations, input_gradient, record_activations
 from aetrain.views.units import Units, frame_colours, order_units, seriate
 
 vae = partial(dense, hidden=[16], bottleneck=Gaussian)
@@ -61,6 +62,15 @@ def activations_of(values: Tensor, module: nn.Module | None = None, fired: Tenso
 def slow_except(fast: str, options: Iterable[str]) -> list[Any]:
     """Return one test parameter for each option; all are marked as slow, except `fast`."""
     return [pytest.param(option, marks=() if option == fast else pytest.mark.slow) for option in options]
+
+
+def test_a_unit_of_a_smooth_activation_fires_above_zero_also_where_another_one_underflows() -> None:
+    model = dense((1, 8, 8), Bernoulli(), nn.Identity(), (0.0, 1.0), 4, [16], activation="gelu").eval()
+    with torch.no_grad():
+        layers_of(model.encoder)[0].bias[0] = -1000  # the activation is exactly 0
+    values = record_activations(model, torch.rand(20, 1, 8, 8))[1]["hidden1"]
+    assert values.values[:, 0].eq(0).all()
+    assert torch.equal(values.fired, values.values > 0)
 
 
 # --- every option of configs/model ---

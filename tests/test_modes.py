@@ -191,6 +191,16 @@ def codes_of_subset(directory: Path, command_line: list[str], folder: Path, *set
     return list(saved["files"])
 
 
+def test_evaluations_of_two_files_have_directories_of_their_own(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    directory = tiny("epochs=0")
+    for seed in (0, 1):
+        pixels = np.random.default_rng(seed).integers(0, 256, (20, 8, 8), np.uint8)
+        np.savez(tmp_path / f"{seed}.npz", x=pixels)
+        api.run([f"run={directory}", "mode=eval", "dataset=npz", f"dataset.path={tmp_path / f'{seed}.npz'}"])
+    errors = [json.loads(file.read_text())["test/sse"] for file in (directory / "eval").glob("*/metrics.json")]
+    assert len(set(errors)) == 2
+
+
 def test_encode_of_other_images_keeps_the_scale_of_the_run(tiny: Callable[..., Path], tmp_path: Path) -> None:
     directory = tiny("dataset.scale=[-1,1]", "likelihood=gaussian", "epochs=0")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)

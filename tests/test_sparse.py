@@ -435,3 +435,14 @@ def test_an_activation_far_above_its_target_is_reported(tiny: Callable[..., Path
 def test_a_negative_weight_is_refused(key: str, tiny: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match=rf"{key}.*weight=-1.* is negative: use 0 or more"):
         tiny("model=vae", "sparsity=l1", "penalty=l2", f"{key}.weight=-1")
+
+
+@pytest.mark.parametrize(("activation", "is_warned"), [("silu", True), ("relu", False)])
+def test_an_l1_penalty_on_smooth_hidden_units_is_reported_before_training(
+    activation: str, is_warned: bool, tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny("sparsity=l1", "sparsity.layers=hidden", f"model.activation={activation}", "epochs=0")
+    text = (
+        "sparsity: an L1 penalty makes hidden units small, but only rectified ones exactly 0: use model.activation=relu"
+    )
+    assert (text in [record.getMessage() for record in caplog.records]) == is_warned

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.layers import are_linear
+from aetrain.model.layers import are_linear, is_smooth
 from aetrain.objective.penalties import Penalty
 
 
@@ -16,6 +16,7 @@ class SparsityGoal:
     zeroed_by: str | None = None  # the setting that is meant to make units of the code 0, such as `sparsity`
     is_code_linear: bool = False  # whether the code has no activation that could make a unit exactly 0
     target_activations: Mapping[str, float] = field(default_factory=dict)  # mean activations, by the penalty's setting
+    smooth_hidden_by: str | None = None  # the setting that is meant to make hidden units 0 whose activation is smooth
 
     @property
     def is_sparse(self) -> bool:
@@ -24,12 +25,18 @@ class SparsityGoal:
 
     def warnings(self) -> list[str]:
         """Return sentences about goals that training cannot reach."""
-        if self.zeroed_by is None or not self.is_code_linear:
-            return []
-        return [
-            f"{self.zeroed_by}: an L1 penalty makes the units of a linear code small, but none exactly 0: use "
-            "model.code_activation=relu, or sparsity=topk"
-        ]
+        texts = []
+        if self.zeroed_by is not None and self.is_code_linear:
+            texts.append(
+                f"{self.zeroed_by}: an L1 penalty makes the units of a linear code small, but none exactly 0: use "
+                "model.code_activation=relu, or sparsity=topk"
+            )
+        if self.smooth_hidden_by is not None:
+            texts.append(
+                f"{self.smooth_hidden_by}: an L1 penalty makes hidden units small, but only rectified ones exactly 0: "
+                "use model.activation=relu"
+            )
+        return texts
 
 
 def sparsity_goal(model: Autoencoder, penalties: Mapping[str, Penalty], settings: Mapping[str, Any]) -> SparsityGoal:
@@ -38,11 +45,14 @@ def sparsity_goal(model: Autoencoder, penalties: Mapping[str, Penalty], settings
     has_codebook = model.bottleneck.num_codewords is not None  # no codeword is 0
     zeroing = [setting for setting, penalty in active.items() if penalty.zeroes_code and not has_codebook]
     has_sparsifier = not are_linear([model.sparsifier])
+    hidden = [setting for setting, penalty in active.items() if penalty.zeroes_hidden]
+    are_hidden_smooth = any(is_smooth(tap.module) for tap in model.encoder.taps())
     targets = {setting: penalty.target_activation for setting, penalty in active.items()}
     return SparsityGoal(
         zeroed_by="sparsity" if has_sparsifier else next(iter(zeroing), None),
         is_code_linear=model.bottleneck.linear and are_linear(model.code_transform),
         target_activations={setting: target for setting, target in targets.items() if target is not None},
+        smooth_hidden_by=next(iter(hidden), None) if are_hidden_smooth else None,
     )
 
 

@@ -62,6 +62,11 @@ def are_linear(activations: Iterable[nn.Module]) -> bool:
     return all(isinstance(module, nn.Identity) for module in activations)
 
 
+def is_smooth(activation: nn.Module) -> bool:
+    """Tell whether an activation is 0 at one input alone, unless numbers underflow: the identity, SiLU, GELU, ..."""
+    return isinstance(activation, tuple(_ACTIVATION_CLASSES.values())) and not isinstance(activation, nn.ReLU)
+
+
 def decoder_activations(encoder_activations: nn.ModuleList) -> list[nn.Module]:
     """Return copies of the encoder's activations in reverse order, so that each layer has a module of its own."""
     return [copy.deepcopy(module) for module in reversed(encoder_activations)]

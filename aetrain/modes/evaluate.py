@@ -63,15 +63,17 @@ def separate_changed_data(request: RunRequest, source: RunDirectory, splits: Spl
     """
     data = digest_data(splits)
     is_unknown = chooses_data(request) and not has_digests(source.path)
-    changed = warn_of_changed_data(request, source, data) or is_unknown
+    changed = warn_of_changed_data(request, source, data) or is_unknown or "dataset" in own_keys(request)
     return separate_data(request, source, data) if changed else request
 
 
 def separate_data(request: RunRequest, source: RunDirectory, data: DataDigests) -> RunRequest:
     """Return the request, with a directory below eval/ that is named by a digest of the data in place of the run's."""
-    if not _is_same_directory(request, source):
-        return request
     name = f"data={digest(data.splits)[:DIGEST_LENGTH]}"
+    if not _is_same_directory(request, source):
+        if "dataset.path" not in own_keys(request):
+            return request
+        name = f"{request.run_dir.path.name},{name}"  # the path is not part of the directory's name
     return replace(request, run_dir=RunDirectory(source.path / "eval" / name))
 
 

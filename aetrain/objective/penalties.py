@@ -61,6 +61,11 @@ class Penalty(nn.Module, ABC):
         return False
 
     @property
+    def zeroes_hidden(self) -> bool:
+        """Tell whether the penalty is meant to make hidden units of the encoder exactly 0."""
+        return False
+
+    @property
     def target_activation(self) -> float | None:
         """The mean activation of the code that the penalty is meant to reach; None where it has no such target."""
         return None
@@ -154,6 +159,11 @@ class L1(Penalty):
     def zeroes_code(self) -> bool:
         """Tell whether it reads the code."""
         return self.layers == "code"
+
+    @property
+    def zeroes_hidden(self) -> bool:
+        """Tell whether it reads the hidden layers."""
+        return self.layers == "hidden"
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the sum [B]; without hidden layers it is that of the code."""

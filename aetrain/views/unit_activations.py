@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from aetrain.evaluation.unit_stats import SATURATED_SHARE, dead_units, share_near_bounds
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.layers import is_smooth
 from aetrain.model.records import Forward, Tap
 
 ASCENT_STEPS = 6  # of the gradient ascent
@@ -85,8 +86,9 @@ def by_unit(values: Tensor) -> Tensor:
 def record_activations(model: Autoencoder, x: Tensor) -> tuple[Forward, dict[str, UnitActivations]]:
     """Run the model on images x [N, C, H, W]; return the forward pass and the activations of each layer by name.
 
-    A unit fires where its activation is not zero. In a layer where no activation is ever zero, a unit fires where its
-    input is above zero (an activation above 1/2 for a logistic unit). In an argmax layer, a unit fires where it wins.
+    A unit fires where its activation is not zero. In a layer whose activation is smooth, or where no activation is
+    ever zero, a unit fires where its input is above zero (an activation above 1/2 for a logistic unit). In an argmax
+    layer, a unit fires where it wins.
     """
     activations: dict[str, UnitActivations] = {}
 
@@ -95,7 +97,7 @@ def record_activations(model: Autoencoder, x: Tensor) -> tuple[Forward, dict[str
             fired = values == values.amax(1, keepdim=True)
         else:
             fired = values != 0
-            if fired.all():
+            if is_smooth(module) or fired.all():  # a few activations of SiLU and GELU underflow to 0
                 fired = inputs[0] > 0
         activations[tap.name] = UnitActivations(tap, values, fired)
 

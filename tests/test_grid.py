@@ -57,9 +57,9 @@ def settings_of(overrides: Sequence[str]) -> Settings:
 
 
 @cache
-def noise_nodes() -> dict[str, Mapping[str, Any]]:
-    """Return the section of each kind of noise by its name: composing it once saves minutes."""
-    return {noise: settings_of([f"noise={noise}"]).noise for noise in AXES["noise"]}
+def sections(group: str) -> dict[str, Mapping[str, Any]]:
+    """Return the section of each option of a group by its name: composing it once saves minutes."""
+    return {option: settings_of([f"{group}={option}"]).select(group) for option in AXES[group]}
 
 
 def take_two_steps_of(settings: Settings) -> None:
@@ -88,17 +88,18 @@ def has_code_activation(model: str) -> bool:
 @pytest.mark.parametrize("model", AXES["model"])
 def test_model_with_every_noise_sparsity_and_likelihood(model: str) -> None:
     sparsities = [sparsity for sparsity in AXES["sparsity"] if sparsity != "kl" or has_code_activation(model)]
-    for sparsity, likelihood in itertools.product(sparsities, AXES["likelihood"]):
-        settings = settings_of([f"model={model}", f"sparsity={sparsity}", f"likelihood={likelihood}"])
-        for node in noise_nodes().values():
-            take_two_steps_of(replace(settings, noise=node))
+    for sparsity in sparsities:
+        settings = settings_of([f"model={model}", f"sparsity={sparsity}"])
+        for likelihood, noise in itertools.product(sections("likelihood").values(), sections("noise").values()):
+            take_two_steps_of(replace(settings, likelihood=likelihood, noise=noise))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", AXES["model"])
 def test_model_with_every_optimizer_and_schedule(model: str) -> None:
-    for optimizer, schedule in itertools.product(AXES["optimizer"], AXES["schedule"]):
-        take_two_steps([f"model={model}", f"optimizer={optimizer}", f"schedule={schedule}"])
+    settings = settings_of([f"model={model}"])
+    for optimizer, schedule in itertools.product(sections("optimizer").values(), sections("schedule").values()):
+        take_two_steps_of(replace(settings, optimizer=optimizer, schedule=schedule))
 
 
 @pytest.mark.parametrize(("group", "option"), options_of(AXES))

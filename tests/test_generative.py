@@ -159,7 +159,9 @@ def test_critic_learns_only_from_its_own_loss() -> None:
 
 
 def test_critic_separates_codes_from_the_prior_and_the_encoder_learns_to_prevent_it() -> None:
-    components = build_components("model=aae", "model.hidden=[16]", "model.code_dim=2")
+    components = build_components(
+        "model=aae", "model.hidden=[16]", "model.code_dim=2", "model.activation=relu", "model.init=default"
+    )
     critic: Any = components.objective.critics["critic"]
     model = components.model.train()
     x = torch.rand(64, 1, 8, 8)

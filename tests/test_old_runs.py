@@ -88,8 +88,9 @@ def test_old_sweep_continues(old_runs: Path) -> None:
     overrides = (OLD_RUNS / "sweep" / "seed=0" / ".hydra" / "overrides.yaml").read_text()
     words = [line.removeprefix("- ").strip("'") for line in overrides.splitlines()]
     words = [word for word in words if not word.startswith("seed=")]
-    # In 0.1.0 `subset` cut the test images, too: without this setting the command is of another config.
-    words.append("dataset.test_subset=128")
+    # In 0.1.0 `subset` cut the test images, too, and the network had other defaults: without these settings the command
+    # is of another config.
+    words += ["dataset.test_subset=128", "model.activation=relu", "model.init=default"]
     times = [(old_runs / "sweep" / f"seed={seed}" / "metrics.json").stat().st_mtime_ns for seed in (0, 1)]
     outcome = command(["-m", *words, "seed=0,1,2", "hydra.sweep.dir=sweep"], old_runs)
     assert outcome.code == 0, outcome.err

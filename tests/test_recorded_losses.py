@@ -93,7 +93,7 @@ def test_known_values_of_three_variances(run: Callable[..., Path]) -> None:
     for variance, known in ((0.01, -12.2), (0.05, -9.2), (0.5, 41.5)):
         directory = run(
             *("model=vae", "likelihood=gaussian", f"likelihood.variance={variance}", "dataset=digits", "epochs=20"),
-            *("views=none", "device=cpu"),
+            *("model.activation=relu", "model.init=default", "views=none", "device=cpu"),
             name=str(variance),
         )
         assert RunDirectory(directory).metrics()["test/neg_elbo"] == pytest.approx(known, abs=1.0)

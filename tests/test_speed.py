@@ -478,10 +478,12 @@ HEAVY_MODULES = ("torch._dynamo", "torch._inductor", "sympy", "torchmetrics", "t
 
 
 @pytest.mark.slow
-def test_training_imports_no_heavy_module_that_it_does_not_need(tmp_path: Path) -> None:
-    blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in HEAVY_MODULES)
+@pytest.mark.parametrize(("views", "needed"), [("none", set()), ("default", {"matplotlib"})])
+def test_training_imports_no_heavy_module_that_it_does_not_need(views: str, needed: set[str], tmp_path: Path) -> None:
+    """The figures of the views are drawn by matplotlib, at the end of a run."""
+    blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in HEAVY_MODULES if name not in needed)
     program = f"import sys; {blocked}; from aetrain.cli import main; main()"
-    overrides = [*TINY, "model=vae", "views=default", "hydra.run.dir=run"]
+    overrides = [*TINY, "model=vae", f"views={views}", "hydra.run.dir=run"]
     completed = subprocess.run(
         [sys.executable, "-c", program, *overrides], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

@@ -312,7 +312,9 @@ def test_few_labels_train_a_copy_and_do_not_change_the_global_generator() -> Non
 
 def test_networks_with_equal_weights_and_other_activations_differ() -> None:
     measure = FewLabels(labels=[40], steps=30, epochs=1)
-    rectified, saturating = (measure(eval_inputs(f"model.activation={name}")) for name in ("relu", "tanh"))
+    rectified, saturating = (
+        measure(eval_inputs(f"model.activation={name}", "model.init=default")) for name in ("relu", "tanh")
+    )
     assert rectified["finetuned_40_random"] != saturating["finetuned_40_random"]
 
 

@@ -482,7 +482,7 @@ def test_penalty_is_a_hyper_parameter(tiny: Callable[..., Path]) -> None:
     values = hparams(flatten(config), overrides)
     assert values["penalty"] == "[tc,l2]"
     assert (values["penalty.l2.weight"], values["penalty.tc.weight"]) == (3.0, 5.0)
-    assert hparams({}, [])["penalty"] == "none", "the default option"
+    assert hparams({"epochs": 1}, [])["penalty"] == "none", "the default option"
 
 
 def test_weights_may_differ_in_a_pack_and_penalties_may_not() -> None:

@@ -186,9 +186,9 @@ class Trained:
 
     def __repr__(self) -> str:
         """Return one line: the directory, the epochs and the main metrics."""
-        shown = [f"epochs={self.metrics.get('epochs', 0)}"]
-        shown += [f"{tag}={self.metrics[tag]:.4g}" for tag in REPR_METRICS if tag in self.metrics]
-        return f"<aetrain run {display_path(self.directory)}: {', '.join(shown)}>"
+        metrics = [f"epochs={self.metrics.get('epochs', 0)}"]
+        metrics += [f"{tag}={self.metrics[tag]:.4g}" for tag in REPR_METRICS if tag in self.metrics]
+        return f"<aetrain run {display_path(self.directory)}: {', '.join(metrics)}>"
 
     def _repr_html_(self) -> str:
         """Return the run for a notebook: its line, its metrics and some of its pictures."""

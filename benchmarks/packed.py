@@ -20,12 +20,11 @@ from pathlib import Path
 
 import torch
 from speed import pin_to_cores
+from trainers import RELU
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "packed.md", ROOT / "docs" / "packed.json"
 MARKER = "<!-- measured: python benchmarks/packed.py -->"  # the script replaces the rest of the page
-
-RELU = ("model.activation=relu", "model.init=default")  # of all sweeps
 
 # Overrides of each sweep, and its numbers of runs, which differ in their seeds.
 SWEEPS = {

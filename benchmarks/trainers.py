@@ -21,7 +21,7 @@ DENSE = {
     "vae": ([784, 400, 20], True),
     "deep": ([784, 1000, 500, 250, 30], False),
 }
-RELU = ["model.activation=relu", "model.init=default"]  # the networks of all programs
+RELU = ["model.activation=relu", "model.init=default"]  # the networks of all measurements of speed and of uses
 OVERRIDES = {
     "dense": ["model=deep", "model.hidden=[256]", "model.code_dim=128", *RELU],
     "vae": ["model=vae", "model.hidden=[400]", "model.code_dim=20", *RELU],

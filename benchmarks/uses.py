@@ -18,6 +18,7 @@ from pathlib import Path
 from experiments import DOCS, ROOT
 from measurements import dataset_of, noise_of
 from omegaconf import OmegaConf
+from trainers import RELU
 
 import aetrain
 from aetrain.evaluation.measures import probes
@@ -53,7 +54,6 @@ ALL_LABELS: dict[str, list[str]] = {
         *(*PROBED, "measures.few_labels.labels=[100,1000,10000,60000]"),
     ],
 }
-RELU = ["model.activation=relu", "model.init=default"]  # of all families
 FAMILIES: dict[str, list[str]] = {
     "linear": ["model=linear"],
     "deep": ["model=deep"],

@@ -9,8 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from aetrain import api
+from aetrain.config.settings import flatten
 from aetrain.evaluation.comparability import comparison_kind, ranking_obstacles
-from aetrain.storage.run_directory import flatten
 
 LIKELIHOOD = "likelihood"
 MEASURES = "measures=[likelihood,probes,robustness,retrieval]"

@@ -53,11 +53,11 @@ def test_line_of_an_epoch_has_no_figure_twice(
     for tag in expected:
         assert epoch[tag] == pytest.approx(epoch[equal[tag]], rel=1e-6)
     candidates = [*(f"train/{name}" for name in TRAINING_METRICS), *(f"test/{name}" for name in HELD_OUT_METRICS)]
-    shown = [tag for tag in candidates if tag in epoch and tag not in expected]
-    assert len({round(epoch[tag], 5) for tag in shown}) == len(shown), {tag: epoch[tag] for tag in shown}
+    tags = [tag for tag in candidates if tag in epoch and tag not in expected]
+    assert len({round(epoch[tag], 5) for tag in tags}) == len(tags), {tag: epoch[tag] for tag in tags}
     (line,) = (text for text in caplog.messages if text.startswith("epoch 1/1"))
     assert re.findall(r"([a-z_]+) -?\d+\.\d\d(?= )", line.rpartition(" | ")[0] + " ") == [
-        tag.partition("/")[2] for tag in shown
+        tag.partition("/")[2] for tag in tags
     ]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 import aetrain
 from aetrain import api
 from aetrain.config.errors import ConfigError
+from aetrain.config.settings import flatten
 from aetrain.data.digits import Digits
 from aetrain.data.images import Images, Prepare, in_order
 from aetrain.data.noise import NoNoise
@@ -28,7 +29,6 @@ from aetrain.objective.objective import Objective
 from aetrain.runs import entry
 from aetrain.runs.build import build
 from aetrain.runs.training_run import flatten_settings
-from aetrain.storage.run_directory import flatten
 from aetrain.storage.saved_config import saved_config
 
 DIGITS = ("dataset=digits", "views=none", "device=cpu", "batch_size=64")

@@ -213,10 +213,10 @@ def test_figures_are_the_same_at_every_drawing(figures: Path, context: ViewConte
 def test_class_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
     cloud = PointCloud(torch.rand(4, 2), torch.tensor([0, 1, 1, 0]), [name, "other"])
     save_figure(cloud, Annotations("names"), tmp_path / "points", FigureOptions("", ["svg", "png"]))
-    shown = " ".join(name.split())
-    if len(shown) > MAX_TEXT_LENGTH:
-        shown = f"{shown[: MAX_TEXT_LENGTH - 1]}…"
-    assert {shown, "other"} - {""} <= set(texts_of(tmp_path / "points.svg"))
+    text = " ".join(name.split())
+    if len(text) > MAX_TEXT_LENGTH:
+        text = f"{text[: MAX_TEXT_LENGTH - 1]}…"
+    assert {text, "other"} - {""} <= set(texts_of(tmp_path / "points.svg"))
 
 
 def test_texts_are_wrapped_and_shrunk_to_their_place() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from aetrain.config.hparams import hparams, trial_digest
 from aetrain.config.overrides import parse_assignments
+from aetrain.config.settings import flatten
 from aetrain.evaluation.metric_names import HPARAM_METRICS
-from aetrain.storage.run_directory import flatten
 from aetrain.utils.compat import hparams_plugin
 from aetrain.views.context import ViewContext
 from aetrain.views.tensorboard import TensorBoardWriter

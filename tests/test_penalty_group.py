@@ -475,7 +475,7 @@ def test_sweep_over_penalties_is_reported_with_a_column(tmp_path: Path) -> None:
 
 def test_penalty_is_a_hyper_parameter(tiny: Callable[..., Path]) -> None:
     from aetrain.config.hparams import hparams
-    from aetrain.storage.run_directory import flatten
+    from aetrain.config.settings import flatten
 
     overrides = ["model=vae", "penalty=[tc,l2]", "penalty.l2.weight=3"]
     config = saved_config(tiny(*overrides))

@@ -333,7 +333,7 @@ def test_page_fits_a_laptop_and_a_phone_and_filters_in_a_browser(mixed: Path, mo
     if not browser.find_browser():
         pytest.skip("Chromium is not installed")
     file, _ = write_report(mixed, mixed)
-    shown = "[...document.querySelectorAll('#glance tbody tr[data-group]:not(.off)')].map(r => r.dataset.model)"
+    models = "[...document.querySelectorAll('#glance tbody tr[data-group]:not(.off)')].map(r => r.dataset.model)"
     widest = (
         "[...document.querySelectorAll('section, header, .wide')].filter(e => e.getBoundingClientRect().right > "
         "innerWidth + 1).length"
@@ -348,11 +348,11 @@ def test_page_fits_a_laptop_and_a_phone_and_filters_in_a_browser(mixed: Path, mo
             assert page.run("document.documentElement.scrollWidth") <= width, "with all settings"
             assert page.run(widest) == 0
         page.run(f"{choose}(document.querySelector('[data-filter=model]'))")
-        assert page.run(shown) == ["tied", "tied"]
+        assert page.run(models) == ["tied", "tied"]
         assert page.run("location.hash") == "#model=tied"
         assert page.run("document.querySelectorAll('#curves [data-block]:not(.off)').length") == 1
         page.open(f"{file.as_uri()}#dataset=digits&group=model", 1366, 844)
-        assert page.run(shown) == ["deep", "vae", "vae", "vae"]
+        assert page.run(models) == ["deep", "vae", "vae", "vae"]
         assert page.run("[...document.querySelectorAll('#glance .title span')].map(s => s.textContent)") == [
             *("deep", "tied", "vae"),
         ]

@@ -1,15 +1,13 @@
 """The options that a saved run has, such as `model: vae`: from its overrides, its experiment, or its classes."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from aetrain.config.overrides import SAVED, parse_assignments
 from aetrain.config.paths import default_options, experiment_options, groups, option_settings
+from aetrain.config.settings import FlatSettings
 
-Settings = Mapping[str, Any]  # of a run, by dotted name
 
-
-def chosen_options(settings: Settings, overrides: Mapping[str, str]) -> dict[str, str]:
+def chosen_options(settings: FlatSettings, overrides: Mapping[str, str]) -> dict[str, str]:
     """Return the option of each group, by group.
 
     The command line's option comes first, then that of the experiment, then the default. An option whose class is not
@@ -33,7 +31,7 @@ def chosen_options(settings: Settings, overrides: Mapping[str, str]) -> dict[str
     return options
 
 
-def run_caption(settings: Settings, overrides: Iterable[str], epoch: int, seed: int) -> str:
+def run_caption(settings: FlatSettings, overrides: Iterable[str], epoch: int, seed: int) -> str:
     """Return the experiment, the model and the data set of a run as a line: `vae · fashion · epoch 10 · seed 0`."""
     chosen = parse_assignments(list(overrides))
     options = chosen_options(settings, chosen)
@@ -41,7 +39,7 @@ def run_caption(settings: Settings, overrides: Iterable[str], epoch: int, seed: 
     return " · ".join([*filter(None, names), f"epoch {epoch}", f"seed {seed}"])
 
 
-def _option_of_class(group: str, settings: Settings, option: str, is_named: bool) -> str:
+def _option_of_class(group: str, settings: FlatSettings, option: str, is_named: bool) -> str:
     """Return an option of a group that is one component, or the most similar one where it has another class."""
     if option not in groups()[group]:
         return option or _most_similar(group, settings)
@@ -50,12 +48,12 @@ def _option_of_class(group: str, settings: Settings, option: str, is_named: bool
     return option if fits else _most_similar(group, settings)
 
 
-def _has_classes(option: Settings, settings: Settings) -> bool:
+def _has_classes(option: FlatSettings, settings: FlatSettings) -> bool:
     """Return whether a run has all classes of an option."""
     return all(settings.get(key) == value for key, value in option.items() if key.endswith("._target_"))
 
 
-def _most_similar(group: str, settings: Settings) -> str:
+def _most_similar(group: str, settings: FlatSettings) -> str:
     """Return the option with the run's class and most of its settings, or else the name of the class."""
     target = str(settings[f"{group}._target_"])
     candidates: dict[str, tuple[int, int]] = {}

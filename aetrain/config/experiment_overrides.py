@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from aetrain.config.errors import ConfigError
 from aetrain.config.keywords import keyword_overrides
-from aetrain.config.overrides import parse_assignments
+from aetrain.config.overrides import key_of, parse_assignments
 from aetrain.config.paths import groups, option_config
 from aetrain.config.validate import (
     COMPONENT_LISTS,
@@ -33,7 +33,7 @@ def drop_void_settings(config: DictConfig, overrides: Sequence[str]) -> None:
     `penalty: {dip: {weight: 5}}`. Settings that the new option has as well are kept. Settings of the command line
     itself are left to validation.
     """
-    keys = {text.partition("=")[0].lstrip("+~") for text in overrides}
+    keys = {key_of(text) for text in overrides}
     for group in _chosen_groups(overrides):
         node = config[group]
         if not isinstance(node, DictConfig):
@@ -53,7 +53,7 @@ def refuse_void_parts(config: DictConfig, overrides: Sequence[str]) -> None:
     These are settings of parts that the option does not have (`experiment=beta_vae model=deep`) and values of another
     type than its own. The message has the overrides to add. Settings of the command line are left to validation.
     """
-    keys = {text.partition("=")[0].lstrip("+~") for text in overrides}
+    keys = {key_of(text) for text in overrides}
     problems = []
     for group, option in _chosen_groups(overrides).items():
         node = config[group]

@@ -4,11 +4,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
 from aetrain.config.errors import ConfigError
-from aetrain.config.overrides import literal
+from aetrain.config.overrides import is_read_as, literal
 
 
 def keyword_overrides(settings: Mapping[str, Any]) -> list[str]:
@@ -52,10 +49,4 @@ def _format(value: Any, key: str) -> str:
 
 def _format_text(text: str) -> str:
     """Return a text as it is where Hydra reads it as this very text, alone and in a list; else in quotes."""
-    parser = OverridesParser.create()
-    try:
-        is_plain = parser.parse_override(f"key=[{text}]").value() == [text]
-        is_plain = is_plain and parser.parse_override(f"key={text}").value() == text
-    except HydraException:
-        is_plain = False
-    return text if is_plain else literal(text)
+    return text if is_read_as(f"[{text}]", [text]) and is_read_as(text, text) else literal(text)

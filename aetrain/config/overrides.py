@@ -52,7 +52,7 @@ def _resolve_run_name(*, _root_: DictConfig) -> str:
         return run_name(overrides)
     # The runs of a sweep are named by all settings that are swept: views, measures and paths, too.
     constant = hydra.job.config.override_dirname.exclude_keys
-    return name_in(Path(hydra.sweep.dir), [text for text in overrides if _key_of(text) not in constant])
+    return name_in(Path(hydra.sweep.dir), [text for text in overrides if key_of(text) not in constant])
 
 
 def task_overrides(overrides: Sequence[str]) -> list[str]:
@@ -62,12 +62,12 @@ def task_overrides(overrides: Sequence[str]) -> list[str]:
 
 def run_name(overrides: Sequence[str]) -> str:
     """Return the name of a run's directory: those of the overrides that change the result of the training."""
-    return list_in_name([text for text in overrides if role_of(_key_of(text)).in_name])
+    return list_in_name([text for text in overrides if role_of(key_of(text)).in_name])
 
 
 def evaluation_name(run: Path, overrides: Sequence[str]) -> str:
     """Return the name of an evaluation's directory in `run`/eval: the overrides that change its result."""
-    return name_in(run / "eval", [text for text in overrides if role_of(_key_of(text)).in_evaluation_name])
+    return name_in(run / "eval", [text for text in overrides if role_of(key_of(text)).in_evaluation_name])
 
 
 def name_in(folder: Path, overrides: Sequence[str]) -> str:
@@ -83,7 +83,7 @@ def list_in_name(overrides: Sequence[str]) -> str:
     A key of three or more parts is its last two parts, unless two keys of the list would be equal, and a list `[a,b]`
     is `a+b`. A digest follows where the overrides do not fit into a name, so that no two of them share one.
     """
-    keys = [_key_of(text) for text in overrides]
+    keys = [key_of(text) for text in overrides]
     names = {key: _shorten_key(key) for key in keys}
     if len({*names.values()}) < len(names):
         names = {}
@@ -91,7 +91,8 @@ def list_in_name(overrides: Sequence[str]) -> str:
     return _as_file_name(",".join(parts), ",".join(overrides))
 
 
-def _key_of(text: str) -> str:
+def key_of(text: str) -> str:
+    """Return the key of an override, without the `+`, `++` or `~` before it."""
     return text.partition("=")[0].lstrip("+~")
 
 
@@ -127,7 +128,7 @@ def normalize(overrides: Sequence[str]) -> list[str]:
     chosen = parse_assignments(overrides)
     current = []
     for text in overrides:
-        key = text.partition("=")[0].lstrip("+~")
+        key = key_of(text)
         group = key.partition(".")[0]
         options = chosen.get(group, "").split(",")
         own_options = group not in chosen or all(option in GROUPS.get(group, ()) for option in options)
@@ -181,11 +182,16 @@ def _quote_value(value: str) -> str:
             return value
         if value[:1] in "'\"":
             return value[0] + os.path.expanduser(value[1:])
+    return path if is_read_as(path, path) else literal(path)
+
+
+def is_read_as(text: str, value: Any) -> bool:
+    """Return whether Hydra reads the text as this value of a setting."""
     try:
-        is_plain = OverridesParser.create().parse_override(f"path={path}").value() == path
+        read: Any = OverridesParser.create().parse_override(f"key={text}").value()
     except HydraException:
-        is_plain = False
-    return path if is_plain else literal(path)
+        return False
+    return bool(read == value)
 
 
 def expand_config_dir(flag: str) -> str:

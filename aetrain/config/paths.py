@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from aetrain.config.settings import flatten
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 CONFIG_DIR = next(d for d in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if (d / "config.yaml").is_file())
 
@@ -64,15 +66,7 @@ def _parent_config(group: str, name: str) -> dict[str, Any]:
 @cache
 def option_settings(group: str, option: str) -> dict[str, Any]:
     """Return the settings of an option by dotted name, the classes (`_target_`) among them: {"model.code_dim": 32}."""
-    settings: dict[str, Any] = {}
-    pending: list[tuple[str, Any]] = [(group, option_config(group, option))]
-    while pending:
-        key, node = pending.pop()
-        if isinstance(node, Mapping):
-            pending += [(f"{key}.{name}", child) for name, child in node.items()]
-        else:
-            settings[key] = node
-    return settings
+    return flatten(option_config(group, option), group)
 
 
 def default_options() -> dict[str, str]:

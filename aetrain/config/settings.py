@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 FIGURE_FORMATS = ("png", "svg", "pdf")
 
 Node = Mapping[str, Any]  # a section of a config as plain data: a component has `_target_` in it
+FlatSettings = Mapping[str, Any]  # the settings of a run by dotted name, as `flatten` returns them
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ class Settings:
         unknown = [name for name in self.figure_formats if name not in FIGURE_FORMATS]
         if unknown or not self.figure_formats:
             value = self.views["format"]
-            shown = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
+            text = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
             choices = ", ".join(FIGURE_FORMATS)
-            raise ValueError(f"views.format={shown} is not a format of figures: use {choices}, or a list of them")
+            raise ValueError(f"views.format={text} is not a format of figures: use {choices}, or a list of them")
 
     @property
     def figure_formats(self) -> list[Any]:
@@ -143,3 +144,13 @@ def role_of(key: str) -> Role:
 def root_settings() -> list[str]:
     """Return the names of all settings at the root."""
     return [item.name for item in fields(Settings)]
+
+
+def flatten(node: Any, key: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name: {"optimizer.lr": 0.001, ...}."""
+    if not isinstance(node, Mapping):
+        return {key: node}
+    flat: dict[str, Any] = {}
+    for name, child in node.items():
+        flat |= flatten(child, f"{key}.{name}" if key else str(name))
+    return flat

@@ -118,8 +118,8 @@ class ImageArray:
 
     def _describe_range(self) -> str:
         low, high = float(self.x.min()), float(self.x.max())
-        mend = "; divide by 255 if that is white" if low >= 0 and 1 < high <= 255 else ""
-        return f"x has values from {low:g} to {high:g}: {self._advice()}{mend}"
+        fix = "; divide by 255 if that is white" if low >= 0 and 1 < high <= 255 else ""
+        return f"x has values from {low:g} to {high:g}: {self._advice()}{fix}"
 
     def _advice(self) -> str:
         channels, height, width = self.image_shape

@@ -8,7 +8,7 @@ from typing import Any
 from aetrain.data.images import Images, Splits
 from aetrain.storage.hashing import digest
 
-MAX_FILES = 100_000  # of a folder; there are no digests of the files of a larger one
+MAX_FILES = 100_000  # a larger folder has no digest of each file
 MAX_NAMES_SHOWN = 3
 
 CONTENTS = {"pixels": "pixels", "labels": "classes", "names": "file names"}  # the digests of a split, and their words

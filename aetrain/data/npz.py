@@ -219,8 +219,8 @@ class Npz(UserDataset):
         if not (low >= 0 and high <= (np.finfo(np.float64).max if self.white else white)):
             number = int(high) if np.isfinite(high) else 255
             allowed = "values from 0" if self.white else "floats from 0 to 1, or uint8"
-            mend = f"; or dataset.white={number} where {number} is white" if not self.white and low >= 0 else ""
-            raise self._error(f"{name} has values from {low:g} to {high:g}: use {allowed}{mend}")
+            fix = f"; or dataset.white={number} where {number} is white" if not self.white and low >= 0 else ""
+            raise self._error(f"{name} has values from {low:g} to {high:g}: use {allowed}{fix}")
         self.values.add(array, white)
         if self.white or array.dtype.kind != "u":
             array = to_bytes(array, white)

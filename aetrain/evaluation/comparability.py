@@ -1,12 +1,13 @@
 """The settings in which two runs must be equal for the values of a metric to be ranked. Imports no torch."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from aetrain.config.settings import FlatSettings
 from aetrain.evaluation.metric_names import find_pattern, name_of
 
-# Settings of a data set that change neither the test images nor their pixels in [0, 1].
+# FlatSettings of a data set that change neither the test images nor their pixels in [0, 1].
 TRAINING_SETTINGS = ("dataset.subset", "dataset.validation", "dataset.train_classes", "dataset.scale")
 
 # Negative log-likelihoods are densities of pixels in [0, 1] (Gaussian) or probabilities of black and white pixels
@@ -28,11 +29,10 @@ MEASURES = {
 }
 NAMES_OF_METRICS = ("samples", "methods", "at", "labels", "levels", "kinds", "path")
 
-Settings = Mapping[str, Any]  # of a run, by dotted name
-SettingTest = Callable[[str], bool]  # of a dotted name
+SettingTest = Callable[[str], bool]  # whether the setting of a dotted name is decisive
 
 
-def comparison_kind(tag: str, settings: Settings) -> str:
+def comparison_kind(tag: str, settings: FlatSettings) -> str:
     """Return a text that is equal for two runs where the values of a metric, such as `test/nll`, may be ranked.
 
     All metrics need the same test images with the same pixels (`dataset.*`, binarisation among them), those of a
@@ -42,7 +42,7 @@ def comparison_kind(tag: str, settings: Settings) -> str:
     return json.dumps(_decisive_settings(tag, settings), sort_keys=True, default=str)
 
 
-def ranking_obstacles(tag: str, runs: Iterable[Settings]) -> list[str]:
+def ranking_obstacles(tag: str, runs: Iterable[FlatSettings]) -> list[str]:
     """Return the settings whose differences between runs forbid to rank a metric; empty if it may be ranked.
 
     A component stands for its class: `likelihood` for `likelihood._target_`.
@@ -56,7 +56,7 @@ def ranking_obstacles(tag: str, runs: Iterable[Settings]) -> list[str]:
     return list(dict.fromkeys(name.removesuffix("._target_") for name in names if differs(name)))
 
 
-def _decisive_settings(tag: str, settings: Settings) -> dict[str, Any]:
+def _decisive_settings(tag: str, settings: FlatSettings) -> dict[str, Any]:
     """Return the settings in which runs must be equal, by dotted name."""
     name = name_of(tag)
     if name in TIME_METRICS:

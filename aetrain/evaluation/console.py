@@ -108,8 +108,8 @@ def final_table(
     if verbose:
         return metrics_table(metrics, descriptions)
     repeated = repeated_metrics(components, "test")
-    shown = {tag: value for tag, value in metrics.items() if tag not in repeated}
-    return summary_table(shown, descriptions, components.model.code_dim)
+    own = {tag: value for tag, value in metrics.items() if tag not in repeated}
+    return summary_table(own, descriptions, components.model.code_dim)
 
 
 def summary_table(metrics: Mapping[str, float], descriptions: Mapping[str, str], code_dim: int) -> str:
@@ -133,7 +133,7 @@ def summary_table(metrics: Mapping[str, float], descriptions: Mapping[str, str],
 
 def _is_summarised(name: str, value: float, code_dim: int) -> bool:
     if name == "l0":
-        return value < code_dim  # of a sparse code
+        return value < code_dim  # a dense code has no zeros
     return name in SUMMARY_METRICS or name not in (*STANDARD_NAMES, "seconds_per_epoch")
 
 

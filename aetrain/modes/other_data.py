@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from aetrain.config.errors import error_context
-from aetrain.config.overrides import SAVED
+from aetrain.config.overrides import SAVED, key_of
 from aetrain.data.images import Images
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
@@ -42,4 +42,4 @@ def load_all(request: RunRequest, components: Components) -> Images:
 
 def own_keys(request: RunRequest) -> set[str]:
     """Return the keys of the overrides of the command line, without those that choose a section of the saved run."""
-    return {text.lstrip("+~").partition("=")[0] for text in request.overrides if not text.endswith(f"={SAVED}")}
+    return {key_of(text) for text in request.overrides if not text.endswith(f"={SAVED}")}

@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 480, 280
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 56, 14, 12, 40
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - MARGIN_LEFT - MARGIN_RIGHT, HEIGHT - MARGIN_TOP - MARGIN_BOTTOM
 CLIP_MARGIN = 4  # curves may leave the plot by this much above and below
-LETTER_WIDTH, LINE_HEIGHT = 7, 13  # of a label, approximately
+LETTER_WIDTH, LINE_HEIGHT = 7, 13  # approximate size of the text of a label, in units of the SVG
 
 NUM_COLOURS = 10  # colours in the page's style; group 10 has the colour of group 0 again
 

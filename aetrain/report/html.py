@@ -10,7 +10,7 @@ class Html(str):
     __slots__ = ()
 
 
-MAX_ROWS = 40  # of a table that is shown in its full height
+MAX_ROWS = 40  # a table with more rows scrolls inside its own container
 VOID_ELEMENTS = ("img", "meta", "input", "br")  # elements without content and without an end tag
 
 

@@ -18,7 +18,7 @@ TRAINING_IMAGES = ("dataset.subset", "dataset.train_classes")  # stand in a labe
 
 SHOWN_APART = ("dataset", "model")  # they have columns and filters of their own
 
-Differences = Mapping[str, str]  # of a run, the settings that vary between runs, and their values
+Differences = Mapping[str, str]  # the values of a run in the settings that vary between runs
 
 
 def short_name(key: str) -> str:

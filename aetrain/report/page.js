@@ -18,7 +18,7 @@ for (const table of all("table.sortable")) {
 
 function compareCells(a, b, down) {
   const [x, y] = [a, b].map((cell) => cell.dataset.v ?? cell.textContent.trim());
-  if (x === "" || y === "") return (x === "") - (y === "");  // what is missing stays last
+  if (x === "" || y === "") return (x === "") - (y === "");  // missing values stay last
   const [m, n] = [Number(x), Number(y)];
   const order = Number.isNaN(m) || Number.isNaN(n) ? x.localeCompare(y, "en", { numeric: true }) : m - n;
   return down ? -order : order;

@@ -11,12 +11,12 @@ from typing import Any
 from aetrain.config.chosen_options import chosen_options
 from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import parse_assignments
-from aetrain.config.settings import role_of
+from aetrain.config.settings import flatten, role_of
 from aetrain.evaluation.finding import Finding
 from aetrain.report.natural_order import natural_key
 from aetrain.storage.descriptions import read_descriptions
 from aetrain.storage.old_metrics import upgrade_lines
-from aetrain.storage.run_directory import RunDirectory, flatten
+from aetrain.storage.run_directory import RunDirectory
 from aetrain.storage.saved_config import resolve_config, saved_config
 
 MAX_FILE_BYTES = 50_000_000  # larger files are not read

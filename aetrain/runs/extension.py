@@ -12,8 +12,8 @@ from aetrain.storage.checkpoint_state import CheckpointState
 from aetrain.training.loop import TrainState
 
 LAST_PROGRESS = math.nextafter(1.0, 0.0)  # of training, which is below 1
-MAX_DECIMALS = 12  # of a number in the log, so that the end of a decay to 0 is 0
-MIN_CHANGE = 1e-6  # of a scheduled number, relative to the larger one
+MAX_DECIMALS = 12  # the log rounds to this many, so that the end of a decay to 0 is 0
+MIN_CHANGE = 1e-6  # a scheduled number jumps if it changes by more, relative to the larger value
 
 
 def describe_extension(components: Components, saved: CheckpointState, state: TrainState) -> str:

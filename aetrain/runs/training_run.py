@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.hparams import hparams, trial_digest
-from aetrain.config.settings import Settings
+from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
 from aetrain.data.images import Batches, Splits
 from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
@@ -35,7 +35,7 @@ from aetrain.storage import checkpoint
 from aetrain.storage.checkpoint_state import latest_state
 from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.old_metrics import NLL_CONSTANT
-from aetrain.storage.run_directory import METRICS_TABLE, TIMING_METRICS, RunDirectory, display_path, flatten
+from aetrain.storage.run_directory import METRICS_TABLE, TIMING_METRICS, RunDirectory, display_path
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
 from aetrain.views.annotations import FigureOptions
@@ -186,8 +186,8 @@ class TrainingRun:
         self.run_dir.append_history(line)
         self.tensorboard.add_scalars(state.epoch, metrics)
         self.tensorboard.add_pictures(state.epoch, last=state.is_last)
-        shown = {tag: value for tag, value in metrics.items() if tag not in self.repeated}
-        log.info("%s", epoch_line(state, shown, self.held_out_name, self.batches.num_images))
+        own = {tag: value for tag, value in metrics.items() if tag not in self.repeated}
+        log.info("%s", epoch_line(state, own, self.held_out_name, self.batches.num_images))
 
     def _evaluate_epoch(self, state: TrainState) -> Metrics:
         """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import SAVED
 from aetrain.config.renames import upgrade_overrides
-from aetrain.config.settings import role_of
+from aetrain.config.settings import flatten, role_of
 from aetrain.storage import atomic, locks, trust
 from aetrain.storage.checkpoint_state import latest_state
 from aetrain.storage.old_metrics import upgrade_lines
@@ -249,16 +249,6 @@ class RunDirectory:
         finally:
             root.handlers = before
             handler.close()
-
-
-def flatten(node: Any, key: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name: {"optimizer.lr": 0.001, ...}."""
-    if not isinstance(node, Mapping):
-        return {key: node}
-    flat: dict[str, Any] = {}
-    for name, child in node.items():
-        flat |= flatten(child, f"{key}.{name}" if key else str(name))
-    return flat
 
 
 def display_path(path: Path) -> str:

@@ -8,7 +8,7 @@ from aetrain.evaluation.metric_names import find_pattern
 from aetrain.views.annotations import Annotations, CurvePanel, Curves, FigureOptions
 from aetrain.views.view import save_content
 
-MIN_POINTS = 2  # of a curve
+MIN_POINTS = 2  # a curve with fewer points is not drawn
 SPLITS = {"train": "training images", "validation": "validation images", "test": "test images"}
 UNITS = ("nats", "dB", "degrees")  # units with which descriptions end
 NOTE = (

@@ -43,9 +43,9 @@ PANEL_GAP = 30  # between two panels
 MAX_PANEL_COLUMNS = 3
 MAX_KEY_ROWS = 28  # of the key of classes
 MAX_MARKERS = 40  # epochs of a curve that are marked
-BINS = 60  # of a histogram
+BINS = 60  # number of bars in a histogram
 MIN_LOG_RATIO = 30  # of the largest to the smallest value of a logarithmic axis
-DOT_AREA = 28  # of a point, in points^2
+DOT_AREA = 28  # area of a dot in a scatter plot, in square points
 LINE_WIDTH = 2.0  # in points
 
 

@@ -31,7 +31,7 @@ WHITE = 1.0  # of gaps where grey means zero
 TILE_WIDTH = 112  # largest width of a tile, in pixels: 4 x MNIST's 28, 14 x the 8 of the small digits
 SMALL_TILE_WIDTH = 84  # of a tile beside a long caption, which in a wide picture would be too small to read
 CLIPPED_SHARE = 0.005  # of the pixels of changes, which are white or black whatever their size
-MIN_LIMIT = 1 / 255  # of a grey scale of changes: one step of an 8-bit image
+MIN_LIMIT = 1 / 255  # the smallest change that can be white: one step of an 8-bit image
 CAPTION_SIZE = 32  # font size of captions, of which TensorBoard shows a third
 
 

@@ -61,8 +61,8 @@ class Picture:
     pixels: Tensor  # [1 or 3, H, W], floats in [0, 1] or uint8
     annotations: Annotations | None = None
     content: Content | None = None  # of the figure, which draws texts itself; None for `pixels`
-    selection: UnitSelection | None = None  # of a picture of units: their numbers, in the order of the tiles
-    limit: float | None = None  # of a picture of changes: white is `limit` or more, black is -`limit` or less
+    selection: UnitSelection | None = None  # the units of the tiles, where the picture shows units
+    limit: float | None = None  # the change that is white, where the picture shows changes; black is -`limit`
 
     @cached_property
     def png(self) -> bytes:

@@ -2,13 +2,13 @@
 
 from experiments import Outcome
 from measurements import curve
+from trainers import RELU
 
 from aetrain.api import Trained
 
 CLAIM = "784-1000-500-250-30 reaches the published SSE of 3.00 in a few epochs; plain Adam is far from it at that time."
 LESSON = "The recipe of `hinton`, on squared error and in bfloat16, reaches the published error in 12 epochs."
 RESULT = "SSE {test SSE}, plain Adam {plain: test SSE}, published 3.00"
-RELU = ["model.activation=relu", "model.init=default"]
 RUNS = {
     "fast": ["experiment=hinton_fast"],
     "plain": ["model=deep", "model.hidden=[1000,500,250]", "model.code_dim=30", *RELU, "epochs=12"],

@@ -7,12 +7,11 @@ from typing import Any, get_args
 
 import torch
 
-from aetrain.config.settings import Settings, role_of
+from aetrain.config.settings import Settings, flatten, role_of
 from aetrain.config.validate import locate, parameter_types
 from aetrain.runs.entry import check
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import already_done, train
-from aetrain.storage.run_directory import flatten
 
 log = logging.getLogger("aetrain")
 

@@ -23,7 +23,7 @@ from aetrain.config.paths import CONFIG_DIR
 from aetrain.data.arrays import ImageArray, code_rows
 from aetrain.data.dataset import Dataset
 from aetrain.data.digests import digest_data
-from aetrain.data.images import Splits
+from aetrain.data.examples import Splits
 from aetrain.evaluation.console import summary_table
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.report.embedded_images import image_url

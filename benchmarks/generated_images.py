@@ -8,7 +8,7 @@ from measurements import dataset_of, pixels
 from torch import Tensor
 
 from aetrain.api import Trained, compose_config
-from aetrain.data.images import Splits
+from aetrain.data.examples import Splits
 from aetrain.objective.adversaries import MMD
 
 NEIGHBOURS = 10

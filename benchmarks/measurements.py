@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from aetrain.api import Trained
 from aetrain.data.dataset import Dataset
-from aetrain.data.images import Images, Splits
+from aetrain.data.examples import Examples, Splits
 from aetrain.data.noise import Noise
 from aetrain.evaluation import evaluator
 from aetrain.model.pca import PCA
@@ -30,18 +30,18 @@ def splits_of(run: Trained) -> Splits:
     return dataset_of(run.config).load()
 
 
-def pixels(images: Images, count: int | None = None) -> Tensor:
+def pixels(images: Examples, count: int | None = None) -> Tensor:
     """Return the first `count` stored images, or all, as pixels [N, C, H, W] in [0, 1], without crops."""
-    return images.pixels[:count].to(torch.float32) / 255
+    return images.values[:count].to(torch.float32) / 255
 
 
 def unseen(run: Trained, count: int = NUM_IMAGES) -> Tensor:
     """Return the first test images as the run's model gets them, [N, C, H, W]; the same at every call."""
     dataset = dataset_of(run.config)
-    return dataset.prepare(dataset.load().test[:count].pixels, torch.Generator().manual_seed(1))
+    return dataset.prepare(dataset.load().test[:count].values, torch.Generator().manual_seed(1))
 
 
-def one_of_each_class(images: Images, count: int = 10) -> Tensor:
+def one_of_each_class(images: Examples, count: int = 10) -> Tensor:
     """Return the first image of each class, in the order of the classes, [count, C, H, W] in [0, 1]."""
     return pixels(images[interleave_classes(images.labels, len(images))[:count]])
 
@@ -71,7 +71,7 @@ def sse(a: Tensor, b: Tensor) -> float:
     return evaluator.sse(a, b).mean().item()
 
 
-def pca_of(images: Images, k: int) -> PCA:
+def pca_of(images: Examples, k: int) -> PCA:
     """Fit the first k principal directions of stored images."""
     return PCA.fit(pixels(images).split(8192), k)
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from aetrain.api import compose_config
-from aetrain.data.images import Batches
+from aetrain.data.examples import Batches
 from aetrain.evaluation.evaluator import Evaluator
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import check

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aetrain.data.digits import Digits
-from aetrain.data.images import Batches, Images, in_order
+from aetrain.data.examples import Batches, Examples, in_order
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.dense import dense
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def negative_elbo(model: Autoencoder, objective: Objective, images: Images) -> Tensor:
+def negative_elbo(model: Autoencoder, objective: Objective, images: Examples) -> Tensor:
     """Return the mean negative ELBO of images, [], with one sample of the code per image."""
     model.train()  # samples the code; there is no dropout or batch norm
     losses = [objective(model, model(x))["loss"] * len(x) for x in in_order(images, 1000, Digits().prepare)]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from aetrain import api
 from aetrain.config.paths import groups
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 from aetrain.data.mnist import FashionMnist
 from aetrain.data.noise import Replace
 from aetrain.evaluation.evaluator import sse
@@ -112,7 +112,7 @@ def test_the_activations_of_layers_equal_those_of_the_forward_pass(model: str) -
 
 
 def test_fewer_of_large_images_are_used() -> None:
-    large = Images(torch.zeros(1, 3, 150, 150, dtype=torch.uint8).expand(900, -1, -1, -1))
+    large = Examples(torch.zeros(1, 3, 150, 150, dtype=torch.uint8).expand(900, -1, -1, -1))
     assert len(context_of(make_model(dense), large).x) == 100
     assert len(context_of(make_model(dense), some_images(count=1200)).x) == 1000
 
@@ -453,7 +453,7 @@ def test_the_projector_has_codes_classes_and_thumbnails(labelled: bool, tmp_path
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
     images = some_images(count=7, labelled=labelled)
-    images = Images(images.pixels, images.labels, tuple("abcdefghij"))
+    images = Examples(images.values, images.labels, tuple("abcdefghij"))
     context = context_of(make_model(vae), images)
     output = Projector()(context)
     output.save(tmp_path / "figures" / "projector")
@@ -468,7 +468,7 @@ def test_the_projector_has_codes_classes_and_thumbnails(labelled: bool, tmp_path
     sprite = np.asarray(Image.open(tmp_path / config.sprite.image_path))
     assert sprite.shape == (3 * height, 3 * width), "7 thumbnails are in a square of 3 by 3"
     fourth = sprite[height : 2 * height, :width]  # the fourth is the first of the second row
-    assert np.array_equal(fourth[1::3, 1::3], images.pixels[3, 0].numpy())
+    assert np.array_equal(fourth[1::3, 1::3], images.values[3, 0].numpy())
 
 
 def test_thumbnails_fit_the_texture_of_a_browser() -> None:
@@ -486,7 +486,7 @@ def test_thumbnails_fit_the_texture_of_a_browser() -> None:
 
 def test_classes_have_names_if_the_data_has_them() -> None:
     assert len(FashionMnist.names) == 10
-    images = Images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), ("cat", "dog"))
+    images = Examples(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), ("cat", "dog"))
     assert images[:2].class_names == images.to(torch.device("cpu")).class_names == ("cat", "dog")
     context = context_of(make_model(vae), images)
     assert [context.class_name(label) for label in (0, 1, 2)] == ["cat", "dog", "2"]

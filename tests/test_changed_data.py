@@ -19,7 +19,7 @@ from test_packed import make_requests, train_packed
 from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.data.digests import DataDigests, digest_data
-from aetrain.data.images import Images, Splits
+from aetrain.data.examples import Examples, Splits
 from aetrain.runs import entry, run_data
 from aetrain.runs.build import build
 from aetrain.selfcheck.fingerprint import differences, fingerprint
@@ -164,7 +164,7 @@ def test_a_damaged_list_of_files_leaves_a_message_with_the_counts(run: Callable[
 def splits_of(count: int = 4, *, labels: bool = True, names: bool = True, value: int = 1) -> Splits:
     pixels = torch.full((count, 1, 2, 2), value, dtype=torch.uint8)
     files = tuple(f"{number}.png" for number in range(count)) if names else ()
-    images = Images(pixels, torch.zeros(count).long() if labels else None, rows=torch.arange(count), file_names=files)
+    images = Examples(pixels, torch.zeros(count).long() if labels else None, rows=torch.arange(count), file_names=files)
     return Splits(images[: count - 1], images[:0], images[count - 1 :])
 
 
@@ -181,7 +181,7 @@ def test_changes_are_described() -> None:
     assert describe(unnamed, splits_of(names=False, labels=False)).startswith("other classes of the 3 training images")
     held_out = replace(unnamed, validation=unnamed.test)
     assert describe(unnamed, held_out) == "0 validation images then, 1 now"
-    wide = replace(unnamed, test=Images(torch.ones(1, 1, 2, 3, dtype=torch.uint8), torch.zeros(1).long()))
+    wide = replace(unnamed, test=Examples(torch.ones(1, 1, 2, 3, dtype=torch.uint8), torch.zeros(1).long()))
     assert describe(unnamed, wide) == "test images of shape [1, 2, 2] then, [1, 2, 3] now"
 
 

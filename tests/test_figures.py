@@ -21,7 +21,7 @@ from test_views import VIEWS, context_of, make_model, some_images, vae
 from aetrain import api
 from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 from aetrain.data.noise import Gaussian as GaussianNoise
 from aetrain.runs import entry
 from aetrain.views.annotations import (
@@ -65,9 +65,9 @@ TEXTS = {
 }
 
 
-def named_images(count: int = 60) -> Images:
+def named_images(count: int = 60) -> Examples:
     images = some_images(count=count)
-    return Images(images.pixels, torch.arange(count) % 10, NAMES)
+    return Examples(images.values, torch.arange(count) % 10, NAMES)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions
 
-from aetrain.data.images import Prepare, random_crops
+from aetrain.data.examples import Prepare, random_crops
 from aetrain.data.noise import Gaussian as GaussianNoise
 from aetrain.data.noise import Replace
 from aetrain.evaluation import evaluator

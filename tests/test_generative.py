@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.data.images import Images, Prepare
+from aetrain.data.examples import Examples, Prepare
 from aetrain.data.noise import NoNoise
 from aetrain.evaluation.evaluator import Evaluator
 from aetrain.model.bottlenecks import DeterministicWithPrior, Quantized
@@ -303,7 +303,7 @@ def test_perplexity_and_used_codewords_equal_those_of_the_counts() -> None:
     torch.manual_seed(0)
     model = small_model(bottleneck=lambda i, d: Quantized(i, d, groups=2, num_codewords=5)).eval()
     pixels = (random_images(50) * 255).to(torch.uint8)
-    metrics = Evaluator(Images(pixels), Prepare(), NoNoise(), batch_size=20).evaluate_full(model, Objective({}))
+    metrics = Evaluator(Examples(pixels), Prepare(), NoNoise(), batch_size=20).evaluate_full(model, Objective({}))
     counts = model.encode(pixels / 255).index.flatten().bincount(minlength=5)
     share = counts[counts > 0] / counts.sum()
     assert metrics["used_codewords"] == (counts > 0).sum()

@@ -13,7 +13,7 @@ from torch import Tensor, distributions, nn
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.data.images import Images, Prepare, Splits
+from aetrain.data.examples import Examples, Prepare, Splits
 from aetrain.data.noise import NoNoise
 from aetrain.evaluation.measures.likelihood import ImportanceSampled, describe_pixels, importance_bound
 from aetrain.evaluation.measures.measure import EvalInputs
@@ -50,7 +50,7 @@ def binary_images(count: int, seed: int = 0) -> Tensor:
 
 
 def eval_inputs(model: Autoencoder, x: Tensor) -> EvalInputs:
-    stored = Images(x.mul(255).round().to(torch.uint8))
+    stored = Examples(x.mul(255).round().to(torch.uint8))
     return EvalInputs(
         model.eval(), Objective({}), NoNoise(), Splits(stored, stored[:0], stored), Prepare(), lambda: model, 0
     )

@@ -17,7 +17,7 @@ from torch import nn
 
 import aetrain
 from aetrain.config.errors import ConfigError
-from aetrain.data.images import Batches, Images, Prepare
+from aetrain.data.examples import Batches, Examples, Prepare
 from aetrain.data.noise import Gaussian, Noise, NoNoise, Replace
 from aetrain.model import bottlenecks
 from aetrain.model.dense import dense
@@ -46,7 +46,7 @@ def pretrain_context(
 ) -> PretrainContext:
     pixels = torch.randint(0, 256, (60, *SHAPE), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     return PretrainContext(
-        Batches(Images(pixels), 20, Prepare()),
+        Batches(Examples(pixels), 20, Prepare()),
         noise or NoNoise(),
         objective or Objective({}),
         lambda parameters: torch.optim.Adam(parameters, lr=0.01),

@@ -10,7 +10,7 @@ import torch
 
 import aetrain
 from aetrain.config.paths import groups
-from aetrain.data.images import in_order
+from aetrain.data.examples import in_order
 from aetrain.data.mnist import Mnist
 from aetrain.evaluation import evaluator
 from aetrain.model.pca import PCA
@@ -81,8 +81,8 @@ def test_deep_sigmoid_halves_the_error_of_pca_2_and_keeps_the_digits(full: Run) 
     trained = aetrain.load(directory)
     dataset = Mnist(path=trained.config.data_dir)
     splits = dataset.load()
-    train = dataset.prepare(splits.train.pixels[:20_000]).flatten(1)
-    x = dataset.prepare(splits.test.pixels[:1000])
+    train = dataset.prepare(splits.train.values[:20_000]).flatten(1)
+    x = dataset.prepare(splits.test.values[:1000])
     reconstructions = trained.reconstruct(x).flatten(1)
     nearest = torch.cdist(reconstructions, train).argmin(1)
     assert (splits.train.classes[nearest] == splits.test.classes[:1000]).float().mean() > 0.9

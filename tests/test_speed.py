@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from aetrain import api
 from aetrain.config.paths import groups
-from aetrain.data.images import Batches, Images, Prepare
+from aetrain.data.examples import Batches, Examples, Prepare
 from aetrain.evaluation import evaluator
 from aetrain.model.layers import Scheduled
 from aetrain.runs import entry
@@ -113,7 +113,7 @@ def test_precision_fast_trains_every_model_close_to_float32(model: str, monkeypa
 @needs_bfloat16
 def test_metrics_are_in_float32_after_training_in_bfloat16(tiny: Callable[..., Path]) -> None:
     run = api.load(tiny("model=deep", "precision=fast"))
-    x = build(entry.check(run.config, [])).dataset.load().test.pixels.to(torch.float32).div(255)
+    x = build(entry.check(run.config, [])).dataset.load().test.values.to(torch.float32).div(255)
     assert run.reconstruct(x).dtype == torch.float32
     assert run.metrics["test/sse"] == pytest.approx(evaluator.sse(run.reconstruct(x), x).mean().item(), rel=1e-5)
 
@@ -623,7 +623,7 @@ def ssim_by_pixel(y: Tensor, x: Tensor) -> list[float]:
 
 def test_epoch_makes_no_second_copy_of_the_images() -> None:
     """The data set stays in memory with one byte a pixel; one batch at a time is converted to floats."""
-    images = Images(torch.randint(0, 256, (512, 1, 8, 8), dtype=torch.uint8))
+    images = Examples(torch.randint(0, 256, (512, 1, 8, 8), dtype=torch.uint8))
     sizes: list[int] = []
 
     class RecordingPrepare(Prepare):
@@ -632,7 +632,7 @@ def test_epoch_makes_no_second_copy_of_the_images() -> None:
             return super().__call__(pixels, generator)
 
     batches = Batches(images, 32, RecordingPrepare())
-    assert batches.pixels.data_ptr() == images.pixels.data_ptr()
+    assert batches.values.data_ptr() == images.values.data_ptr()
     components = build_components("model=linear")
     fit(TrainState(components.model, 0, 1), components.optimizer_steps, batches)
     assert max(sizes) == 32 * 64

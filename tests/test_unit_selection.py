@@ -9,7 +9,7 @@ import torch
 from conftest import layers_of
 from torch import Tensor, nn
 
-from aetrain.data.images import Images, Prepare
+from aetrain.data.examples import Examples, Prepare
 from aetrain.data.noise import NoNoise
 from aetrain.evaluation.evaluator import ACTIVE_UNIT_VARIANCE, sse
 from aetrain.model.autoencoder import Autoencoder
@@ -43,7 +43,7 @@ def context_of(model: Autoencoder) -> ViewContext:
     generator = torch.Generator().manual_seed(3)
     pixels = torch.randint(256, (60, 1, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.randint(10, (60,), generator=generator)
-    return context_factory(model, Images(pixels, labels), Prepare(), NoNoise())(0)
+    return context_factory(model, Examples(pixels, labels), Prepare(), NoNoise())(0)
 
 
 def tap_of(context: ViewContext, name: str) -> Tap:
@@ -178,7 +178,7 @@ def test_only_the_figures_are_drawn_from_the_final_context(tmp_path: Path) -> No
             calls.append((self.name, context.epoch, context.is_final))
 
     views = {"units": Recorder("units", True), "images": Recorder("images", False)}
-    images = Images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), None)
+    images = Examples(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), None)
     writer = TensorBoardWriter(tmp_path, views, context_factory(make_model(deep), images, Prepare(), NoNoise()))
     writer.open("a: 1")
     writer.add_pictures(1)

@@ -16,7 +16,7 @@ from torch import Tensor
 import aetrain
 from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.data.images import Images, IndexBatches, Splits
+from aetrain.data.examples import Examples, IndexBatches, Splits
 from aetrain.evaluation.measures import probes
 from aetrain.evaluation.measures.baselines import feature_sets, nearest_rows
 from aetrain.evaluation.measures.few_labels import FewLabels, balanced_subset
@@ -138,7 +138,7 @@ def test_precision_computed_by_hand() -> None:
 def test_retrieval_equals_a_loop_over_queries() -> None:
     inputs = eval_inputs("dataset.subset=200", "dataset.test_subset=200")
     metrics = Retrieval(at=[3, 20], queries=None)(inputs)
-    x, y = (images.pixels.flatten(1).double() for images in (inputs.splits.train, inputs.splits.test))
+    x, y = (images.values.flatten(1).double() for images in (inputs.splits.train, inputs.splits.test))
     labels, test_labels = inputs.splits.train.classes, inputs.splits.test.classes
     for count in (3, 20):
         shares = []
@@ -233,7 +233,7 @@ def test_baselines_are_computed_once_in_a_process(monkeypatch: pytest.MonkeyPatc
 def test_feature_sets_are_mean_codes_pixels_and_principal_components() -> None:
     inputs = eval_inputs("model=vae")
     code, pixels, pca = feature_sets(inputs, inputs.splits.train, inputs.splits.test)
-    x = inputs.splits.test.pixels.float() / 255
+    x = inputs.splits.test.values.float() / 255
     with torch.no_grad():
         expected = inputs.model.encode(x)
     assert isinstance(expected, GaussianCode)
@@ -286,7 +286,7 @@ def test_labelled_images_are_balanced_nested_and_drawn_with_the_seed() -> None:
 
 
 def test_index_batches_have_every_image_once() -> None:
-    images = Images(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.arange(10))
+    images = Examples(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.arange(10))
     batches = IndexBatches(images, 4)
     assert [len(index) for index in batches] == [4, 4, 2]
     assert len(batches) == 3
@@ -330,7 +330,7 @@ def test_the_measured_code_is_the_decoded_one() -> None:
     inputs = eval_inputs("model=vae", "sparsity=topk", "sparsity.k=2")
     codes = encode_all(inputs.model, inputs.splits.test, inputs.prepare)
     assert (codes != 0).sum(1).unique().tolist() == [2]
-    assert torch.equal(codes, inputs.model.encode(inputs.prepare(inputs.splits.test.pixels)).z)
+    assert torch.equal(codes, inputs.model.encode(inputs.prepare(inputs.splits.test.values)).z)
 
 
 def test_the_random_start_has_the_initial_weights_of_training() -> None:
@@ -362,7 +362,7 @@ def test_pretraining_helps_with_few_labels(tiny: Callable[..., Path]) -> None:
 def test_search_finds_a_training_image_and_its_negative(tiny: Callable[..., Path], tmp_path: Path) -> None:
     directory = tiny()
     train = components_of().dataset.load().train  # the run has the same images
-    pixels = train.pixels[17, 0].numpy()
+    pixels = train.values[17, 0].numpy()
     for name, query in {"same": pixels, "negative": 255 - pixels}.items():
         Image.fromarray(query).save(tmp_path / f"{name}.png")
         outcome = command(["mode=search", f"run={directory}", f"query={tmp_path}/{name}.png"], tmp_path)
@@ -409,13 +409,13 @@ def test_a_query_is_inverted_only_where_the_borders_are_clear() -> None:
 
 def test_search_prints_the_names_of_classes() -> None:
     pixels, labels = torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([1, 0])
-    named = Images(pixels, labels, ("T-shirt/top", "Bag"))
+    named = Examples(pixels, labels, ("T-shirt/top", "Bag"))
     assert search.format_table(named, [1, 0], [0.5, 2]).split() == [
         *("index", "class", "distance", "1", "T-shirt/top", "0.500", "0", "Bag", "2.000")
     ]
     assert len({len(line) for line in search.format_table(named, [1, 0], [0.5, 2]).splitlines()}) == 1
     assert search.format_table(replace(named, class_names=()), [1], [0.5]).split()[-2:] == ["0", "0.500"]
-    assert "class" not in search.format_table(Images(pixels), [1], [0.5])
+    assert "class" not in search.format_table(Examples(pixels), [1], [0.5])
 
 
 def test_search_refuses_runs_without_square_images() -> None:
@@ -424,6 +424,6 @@ def test_search_refuses_runs_without_square_images() -> None:
 
 
 def test_splits_without_classes_are_refused() -> None:
-    images = Images(torch.zeros(2, 1, 2, 2, dtype=torch.uint8))
+    images = Examples(torch.zeros(2, 1, 2, 2, dtype=torch.uint8))
     with pytest.raises(ValueError, match="classes"):
         Probes().check_images(Splits(images, images, images))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from aetrain import api
 from aetrain.config.validate import locate
-from aetrain.data.images import Images, Prepare
+from aetrain.data.examples import Examples, Prepare
 from aetrain.data.noise import Gaussian as GaussianNoise
 from aetrain.data.noise import Noise, NoNoise, Replace
 from aetrain.model.autoencoder import Autoencoder
@@ -74,13 +74,13 @@ def make_model(build: Build, shape: Shape = (1, 8, 8), code_dim: int = 5) -> Aut
     return build(shape, likelihood=Bernoulli(), sparsifier=nn.Identity(), scale=(0.0, 1.0), code_dim=code_dim)
 
 
-def some_images(shape: Shape = (1, 8, 8), count: int = 60, labelled: bool = True) -> Images:
+def some_images(shape: Shape = (1, 8, 8), count: int = 60, labelled: bool = True) -> Examples:
     generator = torch.Generator().manual_seed(3)
     pixels = torch.randint(256, (count, *shape), generator=generator, dtype=torch.uint8)
-    return Images(pixels, torch.randint(10, (count,), generator=generator) if labelled else None)
+    return Examples(pixels, torch.randint(10, (count,), generator=generator) if labelled else None)
 
 
-def context_of(model: Autoencoder, images: Images, noise: Noise | None = None, epoch: int = 0) -> ViewContext:
+def context_of(model: Autoencoder, images: Examples, noise: Noise | None = None, epoch: int = 0) -> ViewContext:
     return context_factory(model, images, Prepare(), noise or NoNoise())(epoch)
 
 
@@ -206,7 +206,7 @@ def test_reconstructions_show_clean_and_noisy_images_and_reconstructions(noise: 
     images, model = some_images(), make_model(vae)
     context = context_of(model, images, noise)
     chosen = interleave_classes(images.labels, 60)[:10]
-    x = images.pixels[chosen] / 255
+    x = images.values[chosen] / 255
     x_in = context.x_in[chosen]
     with torch.no_grad():
         expected = [x, x_in, model.reconstruct(x_in)] if x_in.ne(x).any() else [x, model.reconstruct(x)]
@@ -268,7 +268,7 @@ def test_decoder_units_of_a_linear_model_are_its_weights_times_the_standard_devi
     context = context_of(model, images)
     sheet = picture(DecoderUnits(limit=0.4)(context))
     with torch.no_grad():
-        z = model.encode(images.pixels / 255).z
+        z = model.encode(images.values / 255).z
         moved = z.mean(0) + torch.tensor([0.0, 2 * float(z[:, 1].std(correction=0)), 0.0])
         change = model.decode_pixels(moved[None]) - model.decode_pixels(z.mean(0)[None])
     tiles = [sheet[0, GAP : GAP + 112, GAP + i * (112 + GAP) :][7:112:14, 7:112:14] for i in range(3)]

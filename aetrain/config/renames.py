@@ -20,6 +20,7 @@ MODULES = {
     "aetrain.experiment": "aetrain.runs.train",
     "aetrain.checks.table": "aetrain.selfcheck.runner",
     "aetrain.data.archives": "aetrain.data.mnist",
+    "aetrain.data.images": "aetrain.data.examples",
     "aetrain.model.convstack": "aetrain.model.conv_layers",
     "aetrain.evaluation.few_labels": "aetrain.evaluation.measures.few_labels",
     "aetrain.evaluation.frechet": "aetrain.evaluation.measures.frechet",

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 from aetrain.data.user_files import Array
 
 
@@ -31,7 +31,7 @@ def number_labels(parts: Sequence[Array]) -> tuple[list[Array], tuple[str, ...]]
     return numbered, tuple(str(value) for value in values)
 
 
-def number_classes(splits: Sequence[Images]) -> list[Images]:
+def number_classes(splits: Sequence[Examples]) -> list[Examples]:
     """Return images whose labels are 0..K-1 in all splits; images without labels, or with class names, are unchanged.
 
     The values of the labels become the names of the classes, unless they are 0..K-1 already.
@@ -45,7 +45,7 @@ def number_classes(splits: Sequence[Images]) -> list[Images]:
     ]
 
 
-def classes_without_training_images(splits: Sequence[Images]) -> list[str]:
+def classes_without_training_images(splits: Sequence[Examples]) -> list[str]:
     """Return the names of the classes that images of other splits have, but those of the first split have not."""
     train, *others = splits
     if any(images.labels is None for images in splits):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 
 Class = int | str  # its number in the data set, or its name
 
@@ -31,7 +31,7 @@ class ClassSelection:
         """Tell whether any class is left out or renumbered."""
         return bool(self._settings())
 
-    def check_labels(self, images: Images) -> None:
+    def check_labels(self, images: Examples) -> None:
         """Raise ValueError where classes are selected from images without labels."""
         for setting, classes in self._settings():
             if images.labels is None:
@@ -39,7 +39,7 @@ class ClassSelection:
                     f"{setting}={_format(classes)} needs images with classes, but these have none: use null"
                 )
 
-    def select(self, images: Sequence[Images]) -> list[Images]:
+    def select(self, images: Sequence[Examples]) -> list[Examples]:
         """Return the kept images of each split, with new class numbers.
 
         The splits are training, test and, where the source has it, validation, which keeps the classes of training.
@@ -81,7 +81,7 @@ class ClassSelection:
             )
 
 
-def known_classes(*splits: Images) -> dict[int, str]:
+def known_classes(*splits: Examples) -> dict[int, str]:
     """Return the names of a data set's classes by number; classes without names are those that have images."""
     if splits[0].class_names:
         return dict(enumerate(splits[0].class_names))
@@ -121,7 +121,7 @@ def integer_names(names: dict[int, str]) -> dict[int, int] | None:
     return values if len(values) == len(names) else None
 
 
-def renumber(images: Images, kept: Sequence[int], names: tuple[str, ...]) -> Images:
+def renumber(images: Examples, kept: Sequence[int], names: tuple[str, ...]) -> Examples:
     """Return images with the classes `kept` numbered 0..K-1 under `names`; images without labels are unchanged."""
     if images.labels is None:
         return images

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aetrain.data.class_numbers import classes_without_training_images, number_classes
 from aetrain.data.class_selection import ClassSelection
-from aetrain.data.images import Images, Prepare, Splits
+from aetrain.data.examples import Examples, Prepare, Splits
 from aetrain.data.pixel_values import MAX_DARK
 from aetrain.data.rows import join_splits, number_rows
 from aetrain.data.user_files import abbreviate
@@ -77,7 +77,7 @@ class Dataset(ABC):
         """(C, H, W) of a stored image, known without reading the images."""
 
     @abstractmethod
-    def read(self) -> tuple[Images, ...]:
+    def read(self) -> tuple[Examples, ...]:
         """Return all training and all test images in their original order; third, validation images of the source.
 
         Labels may be any integers; those of a source without class names are numbered 0..K-1 by `load`.
@@ -118,7 +118,7 @@ class Dataset(ABC):
         splits = self.split_images(*images)
         return Splits(*(self._binarized(images, number) for number, images in enumerate(splits)))
 
-    def load_all(self) -> Images:
+    def load_all(self) -> Examples:
         """Return all images in the order of their rows, without a split.
 
         `classes` selects among them, `subset` keeps that many, and they are binarised. Raise ValueError as `load`.
@@ -137,8 +137,8 @@ class Dataset(ABC):
         return f"the largest pixel is {largest} of 255: the images are nearly black; scale them to 0..255 in read()"
 
     def split_images(
-        self, train: Images, test: Images, validation: Images | None = None
-    ) -> tuple[Images, Images, Images]:
+        self, train: Examples, test: Examples, validation: Examples | None = None
+    ) -> tuple[Examples, Examples, Examples]:
         """Return training, validation and test images, after the settings that select classes and numbers of images.
 
         The arguments are the images of `read`. Raise ValueError where no training image would be left.
@@ -162,14 +162,14 @@ class Dataset(ABC):
                 f"validation={self.validation} holds training images out, but {source} has the validation images: use 0"
             )
 
-    def _read_numbered(self) -> list[Images]:
+    def _read_numbered(self) -> list[Examples]:
         """Return the images of `read` with classes 0..K-1, and warn if they are nearly black."""
         images = number_classes(self.read())
-        if len(images[0]) and (largest := int(images[0].pixels.max())) <= MAX_DARK:
+        if len(images[0]) and (largest := int(images[0].values.max())) <= MAX_DARK:
             self.add_warning(self.describe_dark(largest))
         return images
 
-    def _hold_out(self, train: Images) -> tuple[Images, Images]:
+    def _hold_out(self, train: Examples) -> tuple[Examples, Examples]:
         """Return the training images that are left after `validation`, and the validation images."""
         if self.validation and self.validation >= len(train):
             raise ValueError(
@@ -180,7 +180,7 @@ class Dataset(ABC):
             return train, train[order[:0]]
         return train[order[self.validation :].sort().values], train[order[: self.validation]]
 
-    def _cut(self, images: Images, count: int | None, split: str, setting: str) -> Images:
+    def _cut(self, images: Examples, count: int | None, split: str, setting: str) -> Examples:
         """Return at most `count` images, the same ones in every run."""
         if count is None or count >= len(images):
             return images
@@ -200,13 +200,13 @@ class Dataset(ABC):
     def _class_selection(self) -> ClassSelection:
         return ClassSelection(self.classes, self.train_classes)
 
-    def _binarized(self, images: Images, split_number: int) -> Images:
+    def _binarized(self, images: Examples, split_number: int) -> Examples:
         match self.binarize:
             case "threshold":
-                return replace(images, pixels=(images.pixels > 127).to(torch.uint8).mul_(255))
+                return replace(images, values=(images.values > 127).to(torch.uint8).mul_(255))
             case "static":
                 generator = torch.Generator().manual_seed(SPLIT_SEED + split_number)
-                drawn = torch.bernoulli(images.pixels.to(torch.float32).div_(255), generator=generator)
-                return replace(images, pixels=drawn.to(torch.uint8).mul_(255))
+                drawn = torch.bernoulli(images.values.to(torch.float32).div_(255), generator=generator)
+                return replace(images, values=drawn.to(torch.uint8).mul_(255))
             case _:
                 return images

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aetrain.data.images import Images, Splits
+from aetrain.data.examples import Examples, Splits
 from aetrain.storage.hashing import digest
 
 MAX_FILES = 100_000  # a larger folder has no digest of each file
@@ -49,19 +49,19 @@ def digest_data(splits: Splits) -> DataDigests:
     return DataDigests({name: _digest_images(images) for name, images in used.items()}, files)
 
 
-def _digest_images(images: Images) -> dict[str, Any]:
+def _digest_images(images: Examples) -> dict[str, Any]:
     return {
         "images": len(images),
-        "shape": list(images.pixels.shape[1:]),
-        "pixels": digest(images.pixels),
+        "shape": list(images.values.shape[1:]),
+        "pixels": digest(images.values),
         "labels": "" if images.labels is None else digest(images.labels),
         "names": digest(images.names) if images.file_names else "",
     }
 
 
-def _digest_files(images: Images) -> dict[str, str]:
+def _digest_files(images: Examples) -> dict[str, str]:
     """Return a digest of the pixels of each image by its file name; empty where the images have no names."""
-    rows = images.pixels.flatten(1).cpu().numpy()
+    rows = images.values.flatten(1).cpu().numpy()
     return {name: f"{zlib.crc32(rows[number].data):08x}" for number, name in enumerate(images.names)}
 
 

@@ -6,7 +6,7 @@ from typing import final
 import torch
 
 from aetrain.data.dataset import Dataset
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 
 
 @final
@@ -22,7 +22,7 @@ class Digits(Dataset):
         """(1, 8, 8)."""
         return 1, 8, 8
 
-    def read(self) -> tuple[Images, Images]:
+    def read(self) -> tuple[Examples, Examples]:
         """Return the training and test images in scikit-learn's order, which mixes the classes."""
         from sklearn.datasets import load_digits
 
@@ -30,7 +30,7 @@ class Digits(Dataset):
         grey = torch.from_numpy(digits.images)  # [1797, 8, 8] float64
         pixels = grey.mul(255 / 16).round().to(torch.uint8).unsqueeze(1)  # [1797, 1, 8, 8]
         labels = torch.from_numpy(digits.target).long()
-        images = Images(pixels, labels, rows=torch.arange(len(pixels)))
+        images = Examples(pixels, labels, rows=torch.arange(len(pixels)))
         is_test = torch.zeros(len(pixels), dtype=torch.bool)
         # Every fifth in the order of classes. In the stored order the classes have a period of about ten, so that every
         # fifth image would put 21 zeros and 52 threes into the test set.

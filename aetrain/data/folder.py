@@ -10,8 +10,8 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from aetrain.data.examples import Examples
 from aetrain.data.image_reader import ImageReader
-from aetrain.data.images import Images
 from aetrain.data.split_names import resembles_split, split_of
 from aetrain.data.user_dataset import UserDataset
 from aetrain.data.user_files import describe_error, describe_path, quote_names, test_count
@@ -53,14 +53,14 @@ class Folder(UserDataset):
         """(channels, size, size)."""
         return self.channels, self.size, self.size
 
-    def read(self) -> tuple[Images, ...]:
+    def read(self) -> tuple[Examples, ...]:
         """Return the images of the splits in a mixed order, the same in every run; a subset has all classes.
 
         Raise ValueError where `path` has too few images or an image cannot be read.
         """
         splits = self._splits()
         files = [file for split in splits for file in split]
-        images = Images(self._pixels(files), *class_labels(files))
+        images = Examples(self._pixels(files), *class_labels(files))
         parts = images_by_count(images, [len(split) for split in splits])
         return tuple(parts)
 
@@ -179,7 +179,7 @@ class Folder(UserDataset):
         return pixels
 
 
-def images_by_count(images: Images, counts: Sequence[int]) -> Iterator[Images]:
+def images_by_count(images: Examples, counts: Sequence[int]) -> Iterator[Examples]:
     """Yield consecutive parts of images, of `counts` images each."""
     start = 0
     for count in counts:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aetrain.data.class_numbers import number_labels
 from aetrain.data.dataset import fixed_order
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 from aetrain.data.pixel_values import StoredValues, to_bytes
 from aetrain.data.split_names import SPELLINGS, resembles_split
 from aetrain.data.user_dataset import UserDataset
@@ -78,7 +78,7 @@ class Npz(UserDataset):
             raise self._error(f"{both}: their images must be of one shape")
         return first
 
-    def read(self) -> tuple[Images, ...]:
+    def read(self) -> tuple[Examples, ...]:
         """Return the images of the splits in the order in which they are stored."""
         headers, stored_shape = self._headers(), self.stored_shape
         splits = self._splits(headers)
@@ -92,7 +92,7 @@ class Npz(UserDataset):
             train, test = self._cut_test_images(train, splits["train"])
         return (train, test, images["validation"]) if "validation" in images else (train, test)
 
-    def _cut_test_images(self, images: Images, arrays: Arrays) -> tuple[Images, Images]:
+    def _cut_test_images(self, images: Examples, arrays: Arrays) -> tuple[Examples, Examples]:
         """Return training and test images out of those of a file without test images."""
         images = replace(images, rows=torch.arange(len(images)))
         order = fixed_order(len(images))
@@ -228,17 +228,17 @@ class Npz(UserDataset):
             array = np.moveaxis(array, 3, 1)
         return torch.from_numpy(np.ascontiguousarray(array)).reshape(-1, *stored_shape)
 
-    def _images(self, pixels: list[Tensor], names: list[str | None]) -> list[Images]:
+    def _images(self, pixels: list[Tensor], names: list[str | None]) -> list[Examples]:
         """Return the images of each split, with their numbered classes where they have labels."""
         arrays = [self._array(name).reshape(-1) for name in names if name is not None]
         if not arrays:
-            return [Images(part) for part in pixels]
+            return [Examples(part) for part in pixels]
         try:
             labels, class_names = number_labels(arrays)
         except ValueError as error:
             raise self._error(f"{', '.join(filter(None, names))}: {error}") from None
         pairs = zip(pixels, labels, strict=True)
-        return [Images(part, torch.from_numpy(numbers), class_names) for part, numbers in pairs]
+        return [Examples(part, torch.from_numpy(numbers), class_names) for part, numbers in pairs]
 
 
 def read_header(stream: IO[bytes], name: str, num_bytes: int) -> Header:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from aetrain.data.dataset import Dataset
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 from aetrain.data.user_files import describe_error
 from aetrain.storage import atomic
 from aetrain.storage.locks import exclusive_work_folder
@@ -96,7 +96,7 @@ class PublishedDataset(Dataset):
         """The folder of the data set: `path/<name>`."""
         return Path(os.path.expanduser(self.path)).absolute() / self.name
 
-    def read(self) -> tuple[Images, Images]:
+    def read(self) -> tuple[Examples, Examples]:
         """Return the training and test images: from an up-to-date cache, else from the verified archives.
 
         Raise ValueError where an archive is missing or damaged and cannot be downloaded.
@@ -109,8 +109,8 @@ class PublishedDataset(Dataset):
         train_images, train_labels, test_images, test_labels = (arrays[name] for name in self.array_names)
         return self._images(train_images, train_labels), self._images(test_images, test_labels)
 
-    def _images(self, pixels: Tensor, labels: Tensor) -> Images:
-        return Images(pixels.view(-1, *self.stored_shape), labels.long(), self.class_names)
+    def _images(self, pixels: Tensor, labels: Tensor) -> Examples:
+        return Examples(pixels.view(-1, *self.stored_shape), labels.long(), self.class_names)
 
     def find_file(self, folder: Path, name: str) -> Path | None:
         """Return the file in `folder` to read a published file from, or None. Only files of its name are verified."""

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 
 
-def number_rows(splits: Sequence[Images], names: Sequence[Sequence[str]] | None) -> list[Images]:
+def number_rows(splits: Sequence[Examples], names: Sequence[Sequence[str]] | None) -> list[Examples]:
     """Return the images of all splits of a source with their row numbers, and with their file names if they have any.
 
     `names` are those of the images of each split, and rows are the places of the sorted names. Without names, rows
@@ -31,12 +31,12 @@ def number_rows(splits: Sequence[Images], names: Sequence[Sequence[str]] | None)
     ]
 
 
-def join_splits(splits: Sequence[Images]) -> Images:
+def join_splits(splits: Sequence[Examples]) -> Examples:
     """Return the images of all splits in the order of their rows."""
     first = splits[0]
     joined = replace(
         first,
-        pixels=torch.cat([images.pixels for images in splits]),
+        values=torch.cat([images.values for images in splits]),
         labels=None if first.labels is None else torch.cat([images.classes for images in splits]),
         factors=None if first.factors is None else torch.cat([_factors(images) for images in splits]),
         rows=torch.cat([_rows(images) for images in splits]),
@@ -44,11 +44,11 @@ def join_splits(splits: Sequence[Images]) -> Images:
     return joined[_rows(joined).argsort(stable=True)]
 
 
-def _rows(images: Images) -> torch.Tensor:
+def _rows(images: Examples) -> torch.Tensor:
     assert images.rows is not None
     return images.rows
 
 
-def _factors(images: Images) -> torch.Tensor:
+def _factors(images: Examples) -> torch.Tensor:
     assert images.factors is not None
     return images.factors

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aetrain.data.dataset import SPLIT_SEED, Dataset
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 
 SHAPE_NAMES = ("square", "ellipse", "heart")
 FACTOR_NAMES = ("shape", "scale", "orientation", "x", "y")
@@ -54,12 +54,12 @@ class Shapes(Dataset):
         """(1, size, size)."""
         return 1, self.size, self.size
 
-    def read(self) -> tuple[Images, Images]:
+    def read(self) -> tuple[Examples, Examples]:
         """Draw the training and the test images."""
         num_test = round(self.count * TEST_FRACTION)
         factors = draw_factors(self.count)
         pixels = torch.cat([draw_images(part, self.size, self.binary) for part in factors.split(CHUNK)])
-        images = Images(pixels, factors[:, 0].long(), SHAPE_NAMES, factors, FACTOR_NAMES, torch.arange(self.count))
+        images = Examples(pixels, factors[:, 0].long(), SHAPE_NAMES, factors, FACTOR_NAMES, torch.arange(self.count))
         return images[num_test:], images[:num_test]
 
 

@@ -6,7 +6,7 @@ from typing import final
 import torch
 
 from aetrain.data.dataset import SPLIT_SEED, Dataset
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 
 
 @final
@@ -30,7 +30,7 @@ class Toy(Dataset):
         """(1, 1, 3)."""
         return 1, 1, 3
 
-    def read(self) -> tuple[Images, Images]:
+    def read(self) -> tuple[Examples, Examples]:
         """Return the training and test points, rounded to 8 bits."""
         generator = torch.Generator().manual_seed(SPLIT_SEED)
         axes = torch.tensor([[1.0, 1, 1], [1, -1, 0], [1, 1, -2]])
@@ -38,4 +38,4 @@ class Toy(Dataset):
         deviations = torch.tensor([0.15, 0.08, self.off_plane])
         points = 0.5 + (torch.randn(5000, 3, generator=generator) * deviations) @ axes
         pixels = points.clamp(0, 1).mul(255).round().to(torch.uint8).view(-1, 1, 1, 3)
-        return Images(pixels[:4000]), Images(pixels[4000:])
+        return Examples(pixels[:4000]), Examples(pixels[4000:])

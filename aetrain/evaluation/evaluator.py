@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aetrain.data.images import Images, Prepare, in_order
+from aetrain.data.examples import Examples, Prepare, in_order
 from aetrain.data.noise import Noise
 from aetrain.evaluation.unit_stats import UNIT_METRICS, UnitStats
 from aetrain.model.autoencoder import Autoencoder
@@ -150,7 +150,7 @@ class Evaluator:
     from generators that start from the same seed at every call.
     """
 
-    images: Images
+    images: Examples
     prepare: Prepare
     noise: Noise
     batch_size: int = 1000
@@ -194,7 +194,7 @@ class Evaluator:
     @torch.no_grad()
     def _mean(self, metrics: Callable[[Tensor, torch.Generator], BatchMetrics]) -> Metrics:
         """Return means over all images. A value of a whole batch counts once for each of its images."""
-        generator = torch.Generator(self.images.pixels.device).manual_seed(1)
+        generator = torch.Generator(self.images.values.device).manual_seed(1)
         totals: dict[str, Tensor] = {}
         for x in self._batches():
             for name, value in metrics(x, generator).items():

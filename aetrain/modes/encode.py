@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aetrain.config.settings import Settings
 from aetrain.data.digests import digest_data
-from aetrain.data.images import Images, Splits
+from aetrain.data.examples import Examples, Splits
 from aetrain.evaluation.measures.measure import encode_all
 from aetrain.modes.evaluate import load_trained, output_directory, separate_changed_data, separate_data
 from aetrain.modes.other_data import chooses_data, load_all
@@ -61,7 +61,7 @@ def encode(request: RunRequest, settings: Settings) -> dict[str, Any]:
     return {"codes": str(file)}
 
 
-def encode_images(components: Components, images: Images, prefix: str) -> dict[str, Any]:
+def encode_images(components: Components, images: Examples, prefix: str) -> dict[str, Any]:
     """Return the codes of images, their rows, and their labels, factors and file names where known, by name."""
     with backend():
         codes = encode_all(components.model, images, components.dataset.prepare)  # [N, D]

@@ -11,7 +11,7 @@ from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import SAVED
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
-from aetrain.data.images import Splits
+from aetrain.data.examples import Splits
 from aetrain.evaluation.console import final_table, metrics_table
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.modes.other_data import chooses_data, own_keys

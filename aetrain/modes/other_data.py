@@ -6,7 +6,7 @@ from typing import Any
 
 from aetrain.config.errors import error_context
 from aetrain.config.overrides import SAVED, key_of
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import log_conversions
@@ -28,14 +28,14 @@ def chooses_data(request: RunRequest) -> bool:
     return not {"dataset", "dataset.path"}.isdisjoint(own_keys(request))
 
 
-def load_all(request: RunRequest, components: Components) -> Images:
+def load_all(request: RunRequest, components: Components) -> Examples:
     """Return all images of the data set on the device, in the order of their rows; only the command line selects."""
     keys = own_keys(request)
     unset = {name: value for name, value in SELECTIONS.items() if f"dataset.{name}" not in keys}
     with error_context("dataset"):
         dataset = replace(components.dataset, **unset)
         images = dataset.load_all()
-    log.info("data: %s images of %s", f"{len(images):,}", "x".join(map(str, images.pixels.shape[1:])))
+    log.info("data: %s images of %s", f"{len(images):,}", "x".join(map(str, images.values.shape[1:])))
     log_conversions(dataset)
     return images.to(components.device)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from aetrain.config.errors import ConfigError
 from aetrain.config.settings import Settings
 from aetrain.data.digests import digest_data
+from aetrain.data.examples import Examples
 from aetrain.data.folder import Folder
 from aetrain.data.image_reader import read_image
-from aetrain.data.images import Images
 from aetrain.data.user_files import describe_path
 from aetrain.evaluation.measures.baselines import flatten_pixels, nearest_rows
 from aetrain.evaluation.measures.measure import encode_all
@@ -51,16 +51,16 @@ def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
         log_data(components, splits)
         train = splits.train
     binary = dataset.binarize in ("threshold", "static")
-    query, description = match_polarity(query, train.pixels, binary)
+    query, description = match_polarity(query, train.values, binary)
     log.info("query: %s, %dx%d, %s", display_path(file), *query.shape[2:], description)
 
     results: dict[str, list[int]] = {}
-    for name, (row, rows) in feature_rows(components, Images(query), train).items():
+    for name, (row, rows) in feature_rows(components, Examples(query), train).items():
         index = nearest_rows(row, rows, min(NUM_RESULTS, len(train)))[0]
         distances = (rows[index] - row).norm(dim=1).tolist()
         results[name] = index.tolist()
         log.info("nearest by %s:\n%s", name, format_table(train, results[name], distances))
-    tiles = [torch.cat([query, train.pixels[index]]).float() / 255 for index in results.values()]
+    tiles = [torch.cat([query, train.values[index]]).float() / 255 for index in results.values()]
     path = source.path / "search" / f"{file.stem}.png"
     write_png(grid(torch.cat(tiles), len(tiles[0]), [f"by {name}" for name in results]), path)
     log.info("picture: %s", display_path(path))
@@ -108,7 +108,7 @@ def border_mean(images: Tensor) -> float:
     return float(images.to(torch.float32).mean((0, 1))[frame].mean()) / 255
 
 
-def feature_rows(components: Components, query: Images, train: Images) -> dict[str, tuple[Tensor, Tensor]]:
+def feature_rows(components: Components, query: Examples, train: Examples) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the query [1, D] and the training images [N, D], as codes and as pixels."""
     model, prepare = components.model, components.dataset.prepare
     return {
@@ -117,7 +117,7 @@ def feature_rows(components: Components, query: Images, train: Images) -> dict[s
     }
 
 
-def format_table(train: Images, indices: list[int], distances: list[float]) -> str:
+def format_table(train: Examples, indices: list[int], distances: list[float]) -> str:
     """Return a line for each image: its index, the name of its class and its file where known, its distance."""
     names = train.names
     rows = [["index", *(["class"] if train.labels is not None else []), "distance", *(["file"] if names else [])]]

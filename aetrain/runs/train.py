@@ -11,7 +11,7 @@ from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.settings import Settings
 from aetrain.data.dataset import Dataset
 from aetrain.data.digests import digest_data
-from aetrain.data.images import Splits, in_order
+from aetrain.data.examples import Splits, in_order
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA

@@ -19,7 +19,7 @@ from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.hparams import hparams, trial_digest
 from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
-from aetrain.data.images import Batches, Splits
+from aetrain.data.examples import Batches, Splits
 from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
 from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
@@ -240,7 +240,7 @@ class TrainingRun:
 
     def _diagnose(self, metrics: Metrics, settings: Mapping[str, Any]) -> list[Finding]:
         by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
-        largest_byte = int(self.batches.pixels.max())
+        largest_byte = int(self.batches.values.max())
         history = self.run_dir.history()
         model, penalties = self.components.model, self.components.objective.penalties
         return diagnose(diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte))

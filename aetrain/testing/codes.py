@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from aetrain.data.images import Prepare
+from aetrain.data.examples import Prepare
 from aetrain.data.noise import NoNoise
 from aetrain.evaluation.evaluator import Evaluator
 from aetrain.model.autoencoder import Autoencoder
@@ -159,7 +159,7 @@ def _check_metrics(make_model: MakeModel) -> None:
     name, images = type(model.bottleneck).__name__, labelled_images(40)
     penalty = KL(KL_WEIGHT)
     metrics = Evaluator(images, Prepare(), NoNoise()).evaluate_epoch(model, Objective({"kl": penalty}))
-    x = Prepare()(images.pixels)
+    x = Prepare()(images.values)
     code: Code = model.encode(x)
     sampled = replace(code, z=model.code_transform(code.sample(torch.Generator().manual_seed(1))))
     nll = model.likelihood.nll(model.decode(sampled), x).mean().item()

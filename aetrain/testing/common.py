@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.dense import MakeBottleneck, dense
@@ -35,11 +35,11 @@ def random_images(count: int, shape: tuple[int, int, int] = IMAGE_SHAPE, seed: i
     return (2 * x - 0.5).clamp(0, 1)
 
 
-def labelled_images(count: int, shape: tuple[int, int, int] = IMAGE_SHAPE, seed: int = 0) -> Images:
+def labelled_images(count: int, shape: tuple[int, int, int] = IMAGE_SHAPE, seed: int = 0) -> Examples:
     """Return uint8 images in three classes, which differ in brightness."""
     labels = torch.arange(count) % NUM_CLASSES
     pixels = random_images(count, shape, seed) * (labels[:, None, None, None] + 1) / NUM_CLASSES
-    return Images(pixels.mul(255).round().to(torch.uint8), labels)
+    return Examples(pixels.mul(255).round().to(torch.uint8), labels)
 
 
 def small_model(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from aetrain.data.dataset import Dataset
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 from aetrain.testing.common import expect
 
 
@@ -32,19 +32,19 @@ def check_dataset(dataset: Dataset) -> None:
         again = dataset.load()
     for split in ("train", "validation", "test"):
         first, second = getattr(splits, split), getattr(again, split)
-        expect(torch.equal(first.pixels, second.pixels), f"{split} of {name} differs between two loads")
+        expect(torch.equal(first.values, second.values), f"{split} of {name} differs between two loads")
         if first.labels is not None:
             expect(bool((first.labels >= 0).all()), f"a label of {name} is negative after load()")
             expect(torch.equal(first.labels, second.labels), f"labels of {name} differ between two loads")
-    x = dataset.prepare(splits.train.pixels[:4], torch.Generator().manual_seed(0))
+    x = dataset.prepare(splits.train.values[:4], torch.Generator().manual_seed(0))
     shape = dataset.image_shape
     expect(tuple(x.shape[1:]) == shape, f"{name} prepares {list(x.shape[1:])}, and image_shape is {list(shape)}")
     expect(x.dtype == torch.float32, f"{name} prepares {x.dtype}, not float32")
     expect(bool(((x >= 0) & (x <= 1)).all()), f"the prepared pixels of {name} leave [0, 1]")
 
 
-def _check_images(name: str, images: Images, stored_shape: tuple[int, int, int]) -> None:
-    pixels, labels = images.pixels, images.labels
+def _check_images(name: str, images: Examples, stored_shape: tuple[int, int, int]) -> None:
+    pixels, labels = images.values, images.labels
     expect(len(images) > 0, f"{name} is empty")
     expect(pixels.dtype == torch.uint8, f"{name} stores {pixels.dtype}, not uint8")
     expect(

@@ -5,7 +5,7 @@ import math
 import tempfile
 from pathlib import Path
 
-from aetrain.data.images import Prepare, Splits
+from aetrain.data.examples import Prepare, Splits
 from aetrain.data.noise import NoNoise, Replace
 from aetrain.evaluation.measures.baselines import BASELINE_DESCRIPTIONS
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
@@ -26,7 +26,7 @@ def check_measure(measure: Measure, model: Autoencoder | None = None) -> None:
     model = (model or small_model(Gaussian)).eval()
     splits = Splits(labelled_images(120), labelled_images(0), labelled_images(60, seed=1))
     prepare = Prepare()
-    pca = PCA.fit([prepare(splits.train.pixels)], model.code_dim)
+    pca = PCA.fit([prepare(splits.train.values)], model.code_dim)
     untrained = copy.deepcopy(model)
     measure.check(model)
     measure.check_images(splits)
@@ -52,7 +52,7 @@ def check_view(view: View, model: Autoencoder | None = None) -> None:
     name = type(view).__name__
     model = (model or small_model(Gaussian)).eval()
     images = labelled_images(60)
-    x = Prepare()(images.pixels)
+    x = Prepare()(images.values)
     for labels, noise in ((images.labels, Replace(0.3, 0.0)), (None, NoNoise())):
         files = []
         for _ in range(2):

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aetrain.data.images import Images, Prepare
+from aetrain.data.examples import Examples, Prepare
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward, Tap
@@ -230,12 +230,12 @@ class ViewContext:
 
 
 def context_factory(
-    model: Autoencoder, images: Images, prepare: Prepare, noise: Noise, count: int = 1000, split: str = "test"
+    model: Autoencoder, images: Examples, prepare: Prepare, noise: Noise, count: int = 1000, split: str = "test"
 ) -> Callable[[int], ViewContext]:
     """Return the function that makes the context of an epoch from a model and the first `count` images.
 
     The images are prepared once. Fewer of large images are used: `MAX_PIXELS` in all, but at least `MIN_IMAGES` images.
     """
-    selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // images.pixels[0].numel()))]
-    x = prepare(selected.pixels, torch.Generator(selected.pixels.device).manual_seed(SEED))
+    selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // images.values[0].numel()))]
+    x = prepare(selected.values, torch.Generator(selected.values.device).manual_seed(SEED))
     return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, selected.class_names, split)

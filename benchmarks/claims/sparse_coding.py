@@ -7,7 +7,7 @@ from pictures import beside, unit_sheet
 from torch import Tensor
 
 from aetrain.api import Trained
-from aetrain.data.images import Prepare, in_order
+from aetrain.data.examples import Prepare, in_order
 from aetrain.model.pca import PCA
 from aetrain.views.render import grid, signed_grey
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aetrain.data.images import Images, Prepare, in_order
+from aetrain.data.examples import Examples, Prepare, in_order
 from aetrain.evaluation.measures.measure import EvalInputs, encode_all
 
 BATCH_SIZE = 1000
@@ -27,7 +27,7 @@ class FeatureSet:
     test: Tensor  # [M, D]
 
 
-def feature_sets(inputs: EvalInputs, train: Images, test: Images) -> Iterator[FeatureSet]:
+def feature_sets(inputs: EvalInputs, train: Examples, test: Examples) -> Iterator[FeatureSet]:
     """Yield the features of images in the code, in raw pixels and in PCA with as many components.
 
     A generator, so that one feature set at a time is in memory. PCA is left out if the images are too large for it,
@@ -41,7 +41,7 @@ def feature_sets(inputs: EvalInputs, train: Images, test: Images) -> Iterator[Fe
         yield FeatureSet("_pca", *components)
 
 
-def flatten_pixels(images: Images, prepare: Prepare) -> Tensor:
+def flatten_pixels(images: Examples, prepare: Prepare) -> Tensor:
     """Return the prepared pixels of all images in order, [N, C * H * W]."""
     return torch.cat([x.flatten(1) for x in in_order(images, BATCH_SIZE, prepare)])
 

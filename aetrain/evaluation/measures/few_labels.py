@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 
-from aetrain.data.images import Images, IndexBatches, Prepare, Splits, in_order
+from aetrain.data.examples import Examples, IndexBatches, Prepare, Splits, in_order
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.measure import EvalInputs, LabelledMeasure, check_enough_images
 from aetrain.model.autoencoder import Autoencoder
@@ -74,7 +74,7 @@ class FewLabels(LabelledMeasure):
     def __call__(self, inputs: EvalInputs) -> Metrics:
         """Return `finetuned_100`, `finetuned_100_random` and so on."""
         train, metrics = inputs.splits.train, {}
-        device = train.pixels.device
+        device = train.values.device
         counts = [count for count in self.labels if count <= len(train)]
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for count in counts:
@@ -86,10 +86,10 @@ class FewLabels(LabelledMeasure):
                     metrics[f"finetuned_{count}{suffix}"] = percent
         return metrics
 
-    def fine_tune(self, model: Autoencoder, images: Images, prepare: Prepare, seed: int) -> "Classifier":
+    def fine_tune(self, model: Autoencoder, images: Examples, prepare: Prepare, seed: int) -> "Classifier":
         """Return a classifier trained on labelled images; the weights of `model` are changed."""
         torch.manual_seed(seed)
-        classifier = Classifier(model, int(images.classes.max()) + 1).to(images.pixels.device)
+        classifier = Classifier(model, int(images.classes.max()) + 1).to(images.values.device)
         batches = IndexBatches(images, self.batch_size)
         optimizer = Adam(classifier.parameters(), lr=self.lr, fused=True)
         losses = CrossEntropy(classifier, images, prepare)
@@ -117,13 +117,13 @@ class CrossEntropy:
     """The loss of a classifier on a batch of indices of labelled images."""
 
     classifier: Classifier
-    images: Images
+    images: Examples
     prepare: Prepare
 
     def __call__(self, index: Tensor) -> LossDict:
         """Return the mean cross-entropy of the images at index [B] as `loss`."""
         batch = self.images[index]
-        return {"loss": F.cross_entropy(self.classifier(self.prepare(batch.pixels)), batch.classes)}
+        return {"loss": F.cross_entropy(self.classifier(self.prepare(batch.values)), batch.classes)}
 
 
 def balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
@@ -141,7 +141,7 @@ def balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(classifier: Classifier, images: Images, prepare: Prepare) -> float:
+def accuracy(classifier: Classifier, images: Examples, prepare: Prepare) -> float:
     """Return the share of images that are classified correctly."""
     predicted = torch.cat([classifier(x).argmax(1) for x in in_order(images, BATCH_SIZE, prepare)])
     return float((predicted == images.classes).double().mean())

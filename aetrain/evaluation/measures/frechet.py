@@ -12,7 +12,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from aetrain.data.images import Splits, in_order
+from aetrain.data.examples import Splits, in_order
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.feature_classifier import load_or_train_classifier
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
@@ -61,7 +61,7 @@ class Frechet(Measure):
         """Return `frechet_floor`, `frechet_reconstructions` and, with a prior, `frechet_samples`."""
         model, splits, prepare = inputs.model, inputs.splits, inputs.prepare
         classifier = load_or_train_classifier(splits.train, prepare, Path(self.path).expanduser() / "classifiers")
-        generator = torch.Generator(splits.test.pixels.device).manual_seed(1)
+        generator = torch.Generator(splits.test.values.device).manual_seed(1)
         test = [*in_order(splits.test, BATCH_SIZE, prepare)]
         is_binary = isinstance(model.likelihood, Bernoulli) and all(bool(((x == 0) | (x == 1)).all()) for x in test)
 

@@ -9,7 +9,7 @@ from typing import ClassVar, cast, final
 import torch
 from torch import Tensor
 
-from aetrain.data.images import in_order
+from aetrain.data.examples import in_order
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
 from aetrain.model.autoencoder import Autoencoder
@@ -73,8 +73,8 @@ class ImportanceSampled(Measure):
     def __call__(self, inputs: EvalInputs) -> Metrics:
         """Return `is_nll_1`, `is_nll_5` and so on."""
         model, images = inputs.model, inputs.splits.test[: self.count]
-        generator = torch.Generator(images.pixels.device).manual_seed(1)
-        totals = torch.zeros(len(self.samples), dtype=torch.float64, device=images.pixels.device)
+        generator = torch.Generator(images.values.device).manual_seed(1)
+        totals = torch.zeros(len(self.samples), dtype=torch.float64, device=images.values.device)
         is_grey = False
         for x in in_order(images, BATCH_SIZE, inputs.prepare):
             code = model.encode(x)

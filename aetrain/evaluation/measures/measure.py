@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from aetrain.data.images import Images, Prepare, Splits, in_order
+from aetrain.data.examples import Examples, Prepare, Splits, in_order
 from aetrain.data.noise import Noise
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.model.autoencoder import Autoencoder
@@ -71,7 +71,7 @@ def check_enough_images(name: str, counts: Sequence[int], splits: Splits) -> Non
 
 
 @torch.no_grad()
-def encode_all(model: Autoencoder, images: Images, prepare: Prepare, batch_size: int = 1000) -> Tensor:
+def encode_all(model: Autoencoder, images: Examples, prepare: Prepare, batch_size: int = 1000) -> Tensor:
     """Return the codes of all images in order, [N, D]; the mean of a random code."""
     codes: Sequence[Tensor] = [model.mean_code(x) for x in in_order(images, batch_size, prepare)]
     return torch.cat([*codes])

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.data.dataset import fixed_order
-from aetrain.data.images import Images
+from aetrain.data.examples import Examples
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.baselines import BASELINE_DESCRIPTIONS, FeatureSet, feature_sets, nearest_rows
 from aetrain.evaluation.measures.linear_classifier import cross_entropy, linear_accuracy, squared_hinge
@@ -63,14 +63,14 @@ class Probes(LabelledMeasure):
     def __call__(self, inputs: EvalInputs) -> Metrics:
         """Return `probe_linear`, `probe_linear_pixels`, `probe_linear_pca` and so on."""
         train, test = inputs.splits.train, inputs.splits.test
-        train = train[fixed_order(len(train))[: self.images].to(train.pixels.device)]
+        train = train[fixed_order(len(train))[: self.images].to(train.values.device)]
         metrics = {}
         for features in feature_sets(inputs, train, test):
             for name, value in self.evaluate(features, train, test).items():
                 metrics[f"probe_{name}{features.suffix}"] = value
         return metrics
 
-    def evaluate(self, features: FeatureSet, train: Images, test: Images) -> Metrics:
+    def evaluate(self, features: FeatureSet, train: Examples, test: Examples) -> Metrics:
         """Return the metrics of one feature set by method; those of a baseline are computed once per process."""
         if not features.suffix:
             return self._evaluate(features, train, test)
@@ -79,7 +79,7 @@ class Probes(LabelledMeasure):
             _BASELINE_METRICS[key] = self._evaluate(features, train, test)
         return _BASELINE_METRICS[key]
 
-    def _evaluate(self, features: FeatureSet, train: Images, test: Images) -> Metrics:
+    def _evaluate(self, features: FeatureSet, train: Examples, test: Examples) -> Metrics:
         metrics: Metrics = {}
         for method in self.methods:
             match method:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aetrain.data.dataset import fixed_order
-from aetrain.data.images import Splits
+from aetrain.data.examples import Splits
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.baselines import BASELINE_DESCRIPTIONS, feature_sets, nearest_rows
 from aetrain.evaluation.measures.measure import EvalInputs, LabelledMeasure, check_enough_images
@@ -46,7 +46,7 @@ class Retrieval(LabelledMeasure):
     def __call__(self, inputs: EvalInputs) -> Metrics:
         """Return `precision_10`, `precision_10_pixels`, `precision_10_pca` and so on."""
         train, test = inputs.splits.train, inputs.splits.test
-        test = test[fixed_order(len(test))[: self.queries].to(test.pixels.device)]
+        test = test[fixed_order(len(test))[: self.queries].to(test.values.device)]
         metrics = {}
         ks = [k for k in self.at if k <= len(train)]
         for features in feature_sets(inputs, train, test):

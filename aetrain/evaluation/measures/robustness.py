@@ -9,7 +9,7 @@ import torch
 from aetrain.config.errors import list_choices
 from aetrain.config.paths import groups, option_config
 from aetrain.config.validate import locate
-from aetrain.data.images import in_order
+from aetrain.data.examples import in_order
 from aetrain.data.noise import LeveledNoise, Noise
 from aetrain.evaluation.evaluator import Metrics, sse
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
@@ -108,8 +108,8 @@ def noise_errors(inputs: EvalInputs, noise: Noise, count: int | None = None) -> 
     The same noise is drawn at every call.
     """
     model, images = inputs.model, inputs.splits.test[:count]
-    generator = torch.Generator(images.pixels.device).manual_seed(1)
-    totals = torch.zeros(2, dtype=torch.float64, device=images.pixels.device)
+    generator = torch.Generator(images.values.device).manual_seed(1)
+    totals = torch.zeros(2, dtype=torch.float64, device=images.values.device)
     for x in in_order(images, BATCH_SIZE, inputs.prepare):
         x_in = noise(x, generator)
         denoised = model.likelihood.mean(model(x_in).decoded)

@@ -12,7 +12,7 @@ import torch
 
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
-from aetrain.data.images import Splits
+from aetrain.data.examples import Splits
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
 from aetrain.runs.request import RunRequest

@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 from torch.optim import Optimizer
 
 from aetrain.data.augment import Augment
-from aetrain.data.images import Images, Prepare, num_batches
+from aetrain.data.examples import Examples, Prepare, num_batches
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Scheduled, is_stateful
@@ -189,26 +189,26 @@ class PerRunOptimizers:
 class VectorizedBatches:
     """An epoch of every run's own shuffled batches, [B, R, C, H, W], from one set of images."""
 
-    def __init__(self, pack: Pack, state: TrainState, images: Images, batch_size: int, prepare: Prepare) -> None:
+    def __init__(self, pack: Pack, state: TrainState, images: Examples, batch_size: int, prepare: Prepare) -> None:
         self.pack = pack
         self.state = state
-        self.pixels = images.pixels
+        self.values = images.values
         self.batch_size = batch_size
         self.prepare = prepare
 
     def __len__(self) -> int:
-        return num_batches(len(self.pixels), self.batch_size)
+        return num_batches(len(self.values), self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         self.pack.seed(self.state.epoch)
-        generators, device = self.pack.generators, self.pixels.device
-        orders = torch.stack([torch.randperm(len(self.pixels), generator=g, device=device) for g in generators])
+        generators, device = self.pack.generators, self.values.device
+        orders = torch.stack([torch.randperm(len(self.values), generator=g, device=device) for g in generators])
         for index in orders.split(self.batch_size, dim=1):  # [R, B]
             if self.prepare.random:
                 pairs = zip(index, generators, strict=True)
-                x = torch.stack([self.prepare(self.pixels[rows], generator) for rows, generator in pairs])
+                x = torch.stack([self.prepare(self.values[rows], generator) for rows, generator in pairs])
             else:
-                x = self.prepare(self.pixels[index])
+                x = self.prepare(self.values[index])
             yield x.transpose(0, 1)
 
 

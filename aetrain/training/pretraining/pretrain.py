@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from aetrain.data.images import Batches
+from aetrain.data.examples import Batches
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import are_linear
@@ -90,7 +90,7 @@ class ExactPCA:
     def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
         """Set the weights."""
         low, high = model.low, model.high
-        pixels = context.batches.pixels.split(MEAN_BATCH_SIZE)
+        pixels = context.batches.values.split(MEAN_BATCH_SIZE)
         pca = PCA.fit((low + (high - low) * context.batches.prepare(part) for part in pixels), model.code_dim)
         directions = torch.zeros_like(
             model.bottleneck.project.weight
@@ -107,5 +107,5 @@ class ExactPCA:
 
 def mean_image(batches: Batches) -> Tensor:
     """Return the mean of the prepared training images, [C, H, W] in [0, 1]."""
-    total = torch.stack([batches.prepare(part).sum(0) for part in batches.pixels.split(MEAN_BATCH_SIZE)]).sum(0)
-    return total / len(batches.pixels)
+    total = torch.stack([batches.prepare(part).sum(0) for part in batches.values.split(MEAN_BATCH_SIZE)]).sum(0)
+    return total / len(batches.values)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from aetrain.data.images import Batches, Images
+from aetrain.data.examples import Batches, Examples
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import LossDict
 from aetrain.training.pretraining.layer_pairs import (
@@ -124,7 +124,7 @@ class StackedRBMs:
 
     def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
         """Train the machines from the pixels to the code, and unroll each as soon as it is trained."""
-        batches = Batches(Images(context.batches.pixels), self.batch_size, context.batches.prepare)
+        batches = Batches(Examples(context.batches.values), self.batch_size, context.batches.prepare)
         for pair in layer_pairs(model):
             linear = pair.is_code and isinstance(model.code_activation, nn.Identity)
             rbm = RBM(pair.encoder_layer, cast(nn.Parameter, pair.decoder_layer.bias), linear, self.k)

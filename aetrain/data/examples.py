@@ -13,10 +13,10 @@ from aetrain.data.user_files import abbreviate
 
 
 @dataclass(frozen=True)
-class Images:
+class Examples:
     """Stored images, and their classes and generative factors where these are known."""
 
-    pixels: Tensor  # [N, C, H, W] uint8
+    values: Tensor  # [N, C, H, W] uint8
     labels: Tensor | None = None  # [N] int64
     class_names: tuple[str, ...] = ()  # of the classes 0, 1, ...; empty where the classes are numbers only
     factors: Tensor | None = None  # [N, F] float32: the values from which each image was generated
@@ -45,32 +45,32 @@ class Images:
         return self.class_names[label] if 0 <= label < len(self.class_names) else str(label)
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.values)
 
-    def __getitem__(self, index: Tensor | slice) -> "Images":
+    def __getitem__(self, index: Tensor | slice) -> "Examples":
         labels = None if self.labels is None else self.labels[index]
         factors = None if self.factors is None else self.factors[index]
         rows = None if self.rows is None else self.rows[index]
-        return replace(self, pixels=self.pixels[index], labels=labels, factors=factors, rows=rows)
+        return replace(self, values=self.values[index], labels=labels, factors=factors, rows=rows)
 
-    def to(self, device: torch.device) -> "Images":
+    def to(self, device: torch.device) -> "Examples":
         """Return the images on a device."""
         labels = None if self.labels is None else self.labels.to(device)
         factors = None if self.factors is None else self.factors.to(device)
         rows = None if self.rows is None else self.rows.to(device)  # an index on the device selects rows, too
-        return replace(self, pixels=self.pixels.to(device), labels=labels, factors=factors, rows=rows)
+        return replace(self, values=self.values.to(device), labels=labels, factors=factors, rows=rows)
 
 
 @dataclass(frozen=True)
 class Splits:
     """Disjoint sets of images: for training, for choices among runs (may be empty), for the final metrics."""
 
-    train: Images
-    validation: Images
-    test: Images
+    train: Examples
+    validation: Examples
+    test: Examples
 
     @property
-    def held_out(self) -> tuple[str, Images]:
+    def held_out(self) -> tuple[str, Examples]:
         """The name and the images of the set evaluated during training: validation where there is one, else test."""
         return ("validation", self.validation) if len(self.validation) else ("test", self.test)
 
@@ -83,7 +83,7 @@ class Splits:
         counts = [f"{len(self.train):,} training"]
         if len(self.validation):
             counts.append(f"{len(self.validation):,} validation")
-        shape = "x".join(map(str, self.train.pixels.shape[1:]))
+        shape = "x".join(map(str, self.train.values.shape[1:]))
         num_classes = max(self.train.num_classes, self.test.num_classes)
         classes = f"{num_classes:,} {'class' if num_classes == 1 else 'classes'}" if num_classes else "no classes"
         if self.train.class_names not in ((), tuple(map(str, range(num_classes)))):
@@ -132,35 +132,35 @@ class Batches:
     repeated. Raise ValueError where `batch_size` is below 1.
     """
 
-    def __init__(self, images: Images, batch_size: int, prepare: Prepare) -> None:
+    def __init__(self, images: Examples, batch_size: int, prepare: Prepare) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} is too small: use 1 or more")
-        self.pixels = images.pixels
+        self.values = images.values
         self.batch_size = batch_size
         self.prepare = prepare
 
     def __len__(self) -> int:
-        return num_batches(len(self.pixels), self.batch_size)
+        return num_batches(len(self.values), self.batch_size)
 
     @property
     def num_images(self) -> int:
         """The number of images in an epoch."""
-        return len(self.pixels)
+        return len(self.values)
 
     def __iter__(self) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.pixels), device=self.pixels.device)
+        order = torch.randperm(len(self.values), device=self.values.device)
         for index in order.split(self.batch_size):
             # index_select copies whole rows, and is faster than indexing.
-            yield self.prepare(self.pixels.index_select(0, index))
+            yield self.prepare(self.values.index_select(0, index))
 
 
-def in_order(images: Images, batch_size: int, prepare: Prepare, seed: int = 0) -> Iterator[Tensor]:
+def in_order(images: Examples, batch_size: int, prepare: Prepare, seed: int = 0) -> Iterator[Tensor]:
     """Yield the images once, in order, as batches [B, C, H, W] for evaluation.
 
     The random numbers of `prepare` come from a generator of their own with seed `seed`.
     """
-    generator = torch.Generator(images.pixels.device).manual_seed(seed)
-    for pixels in images.pixels.split(batch_size):
+    generator = torch.Generator(images.values.device).manual_seed(seed)
+    for pixels in images.values.split(batch_size):
         yield prepare(pixels, generator)
 
 
@@ -173,12 +173,12 @@ def num_batches(count: int, batch_size: int) -> int:
 class IndexBatches:
     """An epoch of shuffled indices [B], which select images and their classes together."""
 
-    images: Images
+    images: Examples
     batch_size: int
 
     def __len__(self) -> int:
         return num_batches(len(self.images), self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.images), device=self.images.pixels.device)
+        order = torch.randperm(len(self.images), device=self.images.values.device)
         return iter(order.split(self.batch_size))

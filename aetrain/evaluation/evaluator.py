@@ -4,6 +4,7 @@ A metric is a mean over images. Errors compare images in [0, 1] with the expecte
 `nll`, `bce`, `kl` and `neg_elbo` are in nats per image.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,9 +17,10 @@ from aetrain.data.noise import Noise
 from aetrain.evaluation.unit_stats import UNIT_METRICS, UnitStats
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import Code
+from aetrain.model.likelihoods import Likelihood
 from aetrain.model.pca import PCA
 from aetrain.model.records import Forward
-from aetrain.objective.objective import Objective, recorded_losses
+from aetrain.objective.objective import Objective, mean_data_constant, recorded_losses
 from aetrain.objective.penalties import KL
 
 Metrics = dict[str, float]
@@ -41,10 +43,14 @@ STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
         ),
         "nll": (
             "negative log-likelihood of the image given its code (the mean of a random code), as a density of pixels "
-            "in [0, 1] if the likelihood is Gaussian, nats"
+            "in [0, 1] if the likelihood is Gaussian or Laplace, nats"
         ),
         "kl": KL.description,
         "neg_elbo": "negative evidence lower bound: nll of a sampled code plus kl, nats",
+        "bits_per_dim": (
+            "neg_elbo (nll, if the code is not random) per pixel and channel, bits; "
+            "only with likelihood=discretized_logistic"
+        ),
     },
     "Errors": {
         "sse": "squared error of the reconstruction, summed over the pixels of an image",
@@ -154,6 +160,7 @@ class Evaluator:
     prepare: Prepare
     noise: Noise
     batch_size: int = 1000
+    data_constants: dict[Likelihood, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def evaluate_epoch(self, model: Autoencoder, objective: Objective) -> Metrics:
         """Return the metrics that are computed after every epoch."""
@@ -161,7 +168,7 @@ class Evaluator:
         def epoch_metrics(x: Tensor, generator: torch.Generator) -> BatchMetrics:
             return batch_metrics(model, objective, self.noise, model(x), generator)[0]
 
-        return recorded_losses(model, self._mean(epoch_metrics))
+        return self._recorded(model, self._mean(epoch_metrics))
 
     def evaluate_full(self, model: Autoencoder, objective: Objective, pca: PCA | None = None) -> Metrics:
         """Return all standard metrics, with statistics of the code; with `pca`, also the PCA baseline."""
@@ -184,11 +191,25 @@ class Evaluator:
                     reconstructions.append(expected)
             return metrics
 
-        metrics = recorded_losses(model, self._mean(full_metrics))
+        metrics = self._recorded(model, self._mean(full_metrics))
         metrics["shuffled_sse"] = self._shuffled_sse(model)
         metrics |= unit_stats.metrics() | code_stats.metrics()
         if pca is not None and reconstructions:
             metrics["pca_angle"] = pca.angle_to(PCA.fit(reconstructions, model.code_dim))
+        return metrics
+
+    def data_constant(self, model: Autoencoder) -> float:
+        """Return the mean over all images of the constant that the data decide, in nats; computed once."""
+        if model.likelihood not in self.data_constants:
+            self.data_constants[model.likelihood] = mean_data_constant(model, self._batches())
+        return self.data_constants[model.likelihood]
+
+    def _recorded(self, model: Autoencoder, means: Metrics) -> Metrics:
+        """Return the means with the constants of the likelihood, and `bits_per_dim` where the likelihood has it."""
+        metrics = recorded_losses(model, means, self.data_constant(model))
+        if model.likelihood.reports_bits_per_dim:
+            nats = metrics.get("neg_elbo", metrics["nll"])
+            metrics["bits_per_dim"] = nats / (math.prod(model.image_shape) * math.log(2))
         return metrics
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ GENERATIVE_METRICS = ("frechet_reconstructions", "frechet_samples", "is_nll_K")
 HIGHER_IS_BETTER = ("psnr", "ssim", "noisy_psnr", *CLASS_METRICS)
 LOWER_IS_BETTER = (
     *("loss", "sse", "code_sse", "noisy_sse", "mse", "nll", "neg_elbo", "bce", "bce_excess", "noisy_bce"),
-    "noisy_sse_NOISE_LEVEL",
+    *("bits_per_dim", "noisy_sse_NOISE_LEVEL"),
     *("seconds_per_epoch", *GENERATIVE_METRICS),
 )
 

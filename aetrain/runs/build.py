@@ -62,7 +62,7 @@ def build(settings: Settings) -> Components:
     """Build the components of a run. Raise ConfigError where they do not fit together."""
     device = _select_device(settings.device)
     dataset: Dataset = _make(settings, "dataset")
-    likelihood: Likelihood = _make(settings, "likelihood", scale=tuple(dataset.scale))
+    likelihood = _make_likelihood(settings, dataset)
     augment: Augment = _make(settings, "augment")
     noise: Noise = _make(settings, "noise")
     sparsity: Sparsity = _make(settings, "sparsity")
@@ -100,6 +100,20 @@ def build(settings: Settings) -> Components:
     )
 
 
+def _make_likelihood(settings: Settings, dataset: Dataset) -> Likelihood:
+    """Build the likelihood; one that asks for `image_shape` gets that of the examples."""
+    parameters = inspect.signature(locate(settings.likelihood["_target_"])).parameters
+    with error_context("dataset"):
+        shape = {"image_shape": dataset.image_shape} if "image_shape" in parameters else {}
+    likelihood = _make(settings, "likelihood", scale=tuple(dataset.scale), **shape)
+    if not isinstance(likelihood, Likelihood):
+        raise ConfigError(
+            f"likelihood={type(likelihood).__name__} is no likelihood: make it a subclass of "
+            "aetrain.model.likelihoods.Likelihood, and call super().__init__(reduction)"
+        )
+    return likelihood
+
+
 def _model_factory(
     settings: Settings, dataset: Dataset, likelihood: Likelihood, sparsity: Sparsity
 ) -> Callable[[], Autoencoder]:
@@ -122,7 +136,7 @@ def _model_factory(
             "model",
             node,
             image_shape=image_shape,
-            likelihood=likelihood,
+            likelihood=copy.deepcopy(likelihood),
             sparsifier=copy.deepcopy(sparsity.sparsifier),
             scale=tuple(dataset.scale),
             **activation,

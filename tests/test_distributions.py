@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY
+from generated_data import Categories, Counts, overrides_of
 from safetensors.torch import load_file
 from torch import Tensor, distributions
 
@@ -23,12 +24,13 @@ from aetrain.model.count_likelihoods import Categorical, Multinomial, Poisson
 from aetrain.model.dense import dense
 from aetrain.model.discretized_logistic import DiscretizedLogistic
 from aetrain.model.likelihoods import MIN_VARIANCE, Bernoulli, Gaussian, Laplace, Likelihood
-from aetrain.objective.objective import Objective, mean_data_constant, recorded_losses
+from aetrain.objective.objective import mean_data_constant, recorded_losses
 from aetrain.runs import entry
 from aetrain.runs.build import Components, build
 
 SHAPE = (2, 1, 3)
 GROUPS = [4, 2]
+CATEGORIES = overrides_of(Categories)
 
 
 def decoded_of(seed: int = 0) -> Tensor:
@@ -229,17 +231,11 @@ def test_weights_that_are_no_whole_numbers_have_no_constant() -> None:
         (DiscretizedLogistic(), (0, 1), (0, 255)),
     ],
 )
-def test_values_and_kinds_without_a_likelihood_are_refused(likelihood: Likelihood, fits: Any, does_not: Any) -> None:
+def test_values_without_a_likelihood_are_refused(likelihood: Likelihood, fits: Any, does_not: Any) -> None:
     likelihood.check_values(*fits)
     if does_not is not None:
         with pytest.raises(ValueError, match=f"from {does_not[0]:g} to {does_not[1]:g}: use likelihood=gaussian"):
             likelihood.check_values(*does_not)
-    for kind in ("image", "vector", "counts", "ratings"):
-        if kind in likelihood.kinds:
-            likelihood.check_kind(kind)
-        else:
-            with pytest.raises(ValueError, match=r"is no distribution of .*: use likelihood="):
-                likelihood.check_kind(kind)
 
 
 def test_a_learned_variance_is_that_of_the_errors_and_does_not_collapse() -> None:
@@ -254,6 +250,25 @@ def test_a_learned_variance_is_that_of_the_errors_and_does_not_collapse() -> Non
             likelihood.nll(decoded, errors).mean().backward()
             optimizer.step()
         torch.testing.assert_close(likelihood.variance.detach(), expected.clamp_min(MIN_VARIANCE), rtol=0.02, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", ["poisson", "multinomial"])
+def test_counts_have_probabilities_in_every_file(option: str, tiny: Callable[..., Path]) -> None:
+    """The recorded nll of a model is minus the log probability of its counts, for the training and the test split."""
+    shared = ("model=linear", f"likelihood={option}", *overrides_of(Counts), "dataset.subset=null")
+    run_dir = tiny(*shared, "pretrain=mean", "optimizer.lr=1e-30", "epochs=1")  # the weights stay as they are
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    line = json.loads((run_dir / "history.jsonl").read_text().splitlines()[-1])
+    model, splits = api.load(run_dir).model, components_of(*shared).dataset.load()
+    for split, value in (("train", line["train/nll"]), ("test", line["test/nll"]), ("test", metrics["test/nll"])):
+        x = getattr(splits, split).values.float()
+        decoded = model(x).decoded
+        if option == "poisson":
+            expected = -distributions.Poisson(decoded.exp()).log_prob(x).flatten(1).sum(1)
+        else:
+            rows = zip(decoded.flatten(1), x.flatten(1), strict=True)
+            expected = -torch.stack([multinomial_log_prob(*row) for row in rows])
+        assert value == pytest.approx(expected.mean().item(), rel=1e-4), split
 
 
 def small_model(likelihood: Likelihood) -> Any:
@@ -274,18 +289,6 @@ def test_recorded_losses_have_the_constant_of_their_own_split() -> None:
     model.likelihood.has_integers = False
     assert evaluator.data_constant(model) == 0
     assert mean_data_constant(model, x.split(3)) == 0
-
-
-def test_metrics_of_an_evaluation_have_the_constant_of_the_data() -> None:
-    model = small_model(Poisson()).eval()
-    x = counts(9, count=7).float()
-    plain = Evaluator(Examples(torch.zeros(7, *SHAPE, dtype=torch.uint8)), lambda values, generator: x, NoNoise())  # type: ignore[arg-type]  # a batch of counts in place of bytes
-    metrics = plain.evaluate_epoch(model, Objective({}))
-    rates = model(x).decoded.exp()
-    expected = -distributions.Poisson(rates).log_prob(x).flatten(1).sum(1).mean().item()
-    assert metrics["nll"] == pytest.approx(expected, rel=1e-5)
-    assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
-    assert list(plain.data_constants) == [model.likelihood]  # computed once
 
 
 def test_bits_per_dim_are_the_negative_elbo_of_a_value(tiny: Callable[..., Path]) -> None:
@@ -324,8 +327,8 @@ def test_untrained_models_have_a_likelihood_of_their_own() -> None:
 def test_mistakes_in_settings_have_one_message() -> None:
     for overrides, words in [
         (["likelihood=poisson", "dataset.scale=[-1,1]"], "likelihood=poisson needs values as they are"),
-        (["likelihood=categorical", "likelihood.groups=[3,2]"], "likelihood.groups=[3, 2] has 5 features"),
-        (["likelihood=categorical", "likelihood.groups=[0]"], "groups=[0]"),
+        (["likelihood=categorical", "likelihood.groups=[3,2]", *CATEGORIES], "likelihood.groups=[3, 2] has 5 features"),
+        (["likelihood=categorical", "likelihood.groups=[0]", *CATEGORIES], "groups=[0]"),
         (["likelihood=laplace", "likelihood.deviation=0"], "deviation=0 is not positive"),
         (["likelihood=gaussian", "likelihood.variance=learnt"], "learned_per_feature"),
     ]:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.model.likelihoods import Likelihood, Reduction, check_unit_scale, sum_observed
+from aetrain.model.records import Kind
 
 MIN_COUNT = (
     1e-6  # to which `inverse_mean` raises expected counts, so that a feature that is never counted has a finite log
@@ -55,7 +57,7 @@ class Multinomial(Likelihood):
     features.
     """
 
-    kinds = frozenset({"vector", "counts", "ratings"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"vector", "counts", "ratings"})
     support = "nonnegative"
 
     def __init__(self, reduction: Reduction = "sum", scale: tuple[float, float] = (0.0, 1.0)) -> None:
@@ -98,7 +100,7 @@ class Categorical(Likelihood):
     category, or missing, adds nothing.
     """
 
-    kinds = frozenset({"vector"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"vector"})
     support = "one-hot"
 
     def __init__(

@@ -1,12 +1,14 @@
 """The likelihood of 8-bit pixels: a logistic distribution whose mass is collected in 256 levels."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.model.likelihoods import SATURATION_MARGIN, Likelihood, Reduction
+from aetrain.model.records import Kind
 
 HALF_LEVEL = 1 / 510  # half the distance between two of the 256 levels in [0, 1]
 INITIAL_S = 0.05  # about the deviation of the pixels around a poor reconstruction, over 1.8
@@ -21,7 +23,7 @@ class DiscretizedLogistic(Likelihood):
     each channel. `nll` is minus the log of a probability, and `bits_per_dim` the nats of a pixel over log 2.
     """
 
-    kinds = frozenset({"image"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"image"})
     support = "8-bit"
     reports_bits_per_dim = True
 

@@ -7,18 +7,18 @@ and categories, `discretized_logistic.py` that of 8-bit pixels.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aetrain.model.records import Kind
+
 Reduction = Literal["sum", "mean"]
 Learned = Literal["learned", "learned_per_feature"]
 Output = Literal["identity", "sigmoid", "tanh"]
 Support = Literal["real", "unit interval", "nonnegative", "one-hot", "8-bit"]  # the values that have a likelihood
-
-KINDS = frozenset({"image", "vector", "counts", "ratings"})  # of the examples of a data set
 
 # `inverse_mean` clamps pixels to this distance from black and white, where the exact answer would be infinite.
 SATURATION_MARGIN = 1e-3
@@ -36,7 +36,7 @@ class Likelihood(nn.Module, ABC):
     """
 
     linear: bool = False  # True where the expected values are an affine function of the decoder's output
-    kinds: ClassVar[frozenset[str]] = KINDS  # the kinds of examples that it is a distribution of
+    kinds: ClassVar[frozenset[Kind]] = frozenset(get_args(Kind))  # of examples that it is a distribution of
     support: ClassVar[Support] = "real"
     is_density: ClassVar[bool] = False  # whether exp(-nll) is a density, not a probability of discrete values
     reports_bits_per_dim: ClassVar[bool] = False  # whether a metric has the nll in bits per value, as for 8-bit images
@@ -84,14 +84,6 @@ class Likelihood(nn.Module, ABC):
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Raise ValueError where the settings do not fit examples of this shape; called before data is read."""
 
-    def check_kind(self, kind: str) -> None:
-        """Raise ValueError where it is no distribution of this kind of examples; called before data is read."""
-        if kind not in self.kinds:
-            name = option_name(self)
-            raise ValueError(
-                f"likelihood={name} is no distribution of {_PLURALS.get(kind, kind)}: use {_ALTERNATIVES[kind]}"
-            )
-
     def check_values(self, low: float, high: float) -> None:
         """Raise ValueError where values from `low` to `high`, those of the training examples, have no likelihood."""
         bounds = {"unit interval": (0, 1), "one-hot": (0, 1), "8-bit": (0, 1), "nonnegative": (0, math.inf)}
@@ -109,15 +101,6 @@ class Likelihood(nn.Module, ABC):
             return x, None
         mask = ~x.isnan()
         return torch.where(mask, x, 0.0), mask
-
-
-_PLURALS = {"image": "images", "vector": "vectors"}
-_ALTERNATIVES = {
-    "image": "likelihood=bernoulli or gaussian",
-    "vector": "likelihood=gaussian or laplace",
-    "counts": "likelihood=multinomial or poisson",
-    "ratings": "likelihood=gaussian, or multinomial for implicit ratings",
-}
 
 
 def option_name(likelihood: Likelihood) -> str:

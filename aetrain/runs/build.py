@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -25,12 +26,15 @@ from aetrain.model.likelihoods import Likelihood
 from aetrain.objective.objective import MODEL_THAT_EMITS, Objective
 from aetrain.objective.penalties import Penalty
 from aetrain.objective.sparsity import Sparsity
+from aetrain.runs.data_kinds import check_augment, check_likelihood, check_network
+from aetrain.runs.preprocessing import restore_state
 from aetrain.training.backend.precision import forward_pass
 from aetrain.training.optimizers import LBFGS
 from aetrain.training.pretraining.pretrain import Pretrain
 from aetrain.training.step import MakeOptimizer, OptimizerStep, TrainingStep, optimizer_steps
 from aetrain.training.weight_average import WeightAverage
 from aetrain.utils.compat import without_compiler
+from aetrain.views.view import view_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +62,28 @@ class Components:
         return [step.optimizer for step in self.optimizer_steps]
 
 
-def build(settings: Settings) -> Components:
-    """Build the components of a run. Raise ConfigError where they do not fit together."""
+def build(settings: Settings, run: Path | None = None) -> Components:
+    """Build the components of a run. Raise ConfigError where they do not fit together.
+
+    `run` is the directory of a trained run, whose data set has learnt its conversions.
+    """
     device = _select_device(settings.device)
     dataset: Dataset = _make(settings, "dataset")
+    if run is not None:
+        restore_state(run, dataset)
     likelihood = _make_likelihood(settings, dataset)
     augment: Augment = _make(settings, "augment")
     noise: Noise = _make(settings, "noise")
     sparsity: Sparsity = _make(settings, "sparsity")
     pretrain: Pretrain = _make(settings, "pretrain")
     views = {name: _make(settings, f"views.{name}") for name in settings.view_names}
+    views = {name: view for name, view in views.items() if dataset.kind in view_kinds(view)}
     measures: dict[str, Measure] = {name: _make(settings, f"measures.{name}") for name in settings.measures}
-    _check_augment(augment, dataset)
+    check_augment(augment, dataset)
 
     make_model = _model_factory(settings, dataset, likelihood, sparsity)
     model = make_model()
+    check_network(model, dataset)
     objective = Objective(_make_penalties(settings, model, sparsity))
     _check_fit(model, objective, pretrain, measures)
 
@@ -101,7 +112,10 @@ def build(settings: Settings) -> Components:
 
 
 def _make_likelihood(settings: Settings, dataset: Dataset) -> Likelihood:
-    """Build the likelihood; one that asks for `image_shape` gets that of the examples."""
+    """Build the likelihood and tell it about the data; one that asks for `image_shape` gets that of the examples.
+
+    Raise ConfigError where it is no likelihood of this kind of data.
+    """
     parameters = inspect.signature(locate(settings.likelihood["_target_"])).parameters
     with error_context("dataset"):
         shape = {"image_shape": dataset.image_shape} if "image_shape" in parameters else {}
@@ -111,6 +125,9 @@ def _make_likelihood(settings: Settings, dataset: Dataset) -> Likelihood:
             f"likelihood={type(likelihood).__name__} is no likelihood: make it a subclass of "
             "aetrain.model.likelihoods.Likelihood, and call super().__init__(reduction)"
         )
+    check_likelihood(likelihood, dataset)
+    likelihood.has_missing = dataset.has_missing
+    likelihood.has_integers = dataset.has_integers
     return likelihood
 
 
@@ -141,6 +158,7 @@ def _model_factory(
             scale=tuple(dataset.scale),
             **activation,
         )
+        model.kind, model.has_missing = dataset.kind, dataset.has_missing
         return model
 
     return make_model
@@ -221,14 +239,6 @@ def _check_penalty(name: str, penalty: Penalty, model: Autoencoder) -> None:
         Objective({name: penalty}).check(model)
     except ValueError as error:
         raise ConfigError(f"{add_context(str(error), f'penalty.{name}', {})}, or {drop}") from error
-
-
-def _check_augment(augment: Augment, dataset: Dataset) -> None:
-    if augment.blends and dataset.binarize != "none":
-        raise ConfigError(
-            f"augment={type(augment).__name__.lower()} would turn black and white pixels grey: use augment=none, or "
-            f"dataset.binarize=none (it is {dataset.binarize})"
-        )
 
 
 def _check_fit(model: Autoencoder, objective: Objective, pretrain: Pretrain, measures: Mapping[str, Measure]) -> None:

@@ -37,7 +37,7 @@ PATHS = (*INPUT_PATHS, *OUTPUT_PATHS)
 READERS = ("board", "report")
 
 # Overrides with these keys may refer to a saved run.
-RUN_KEYS = ("mode", "run", "resume", "query")
+RUN_KEYS = ("mode", "run", "resume", "query", "user")
 
 
 def register_resolvers() -> None:

@@ -73,6 +73,7 @@ class Settings:
     data_dir: Annotated[str, SHARED_LOCATION]
     run: Annotated[str | None, RUN_LOCATION]
     query: Annotated[str | None, RUN_LOCATION]
+    user: Annotated[str | int | None, RUN_LOCATION]
     resume: Annotated[str | None, RUN_LOCATION]
     verbose: Annotated[bool, replace(OUTPUT, in_evaluation_name=False)]
     retry: Annotated[bool, LOCATION]

@@ -120,6 +120,10 @@ class Dataset(ABC):
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027, most data sets learn nothing
         """Take the `fitted_state` of a saved run, so that shapes and conversions are known without its data."""
 
+    def baseline_metrics(self, test: Examples) -> Mapping[str, float]:
+        """Return metrics of predictions without a model on loaded test examples, by name; {} for none."""
+        return {}
+
     def load(self) -> Splits:
         """Read the examples, number their classes, split them, and make the conversions that are made once.
 

@@ -129,6 +129,7 @@ def evaluate_components(components: Components, splits: Splits, pca: PCA | None 
     evaluator = Evaluator(splits.test, prepare, components.noise)
     pca = pca or fit_pca_baseline(components, splits)
     metrics = evaluator.evaluate_full(components.model.eval(), components.objective, pca)
+    metrics |= components.dataset.baseline_metrics(splits.test)
     inputs = EvalInputs(
         components.model,
         components.objective,

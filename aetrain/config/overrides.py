@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -136,7 +136,13 @@ def normalize(overrides: Sequence[str]) -> list[str]:
         old = key in renames.SETTINGS or "norm=" in text or "_target_=aetrain." in text
         # An option of the user's own may have settings of the old names.
         current += renames.upgrade_overrides([text]) if old and own_options else [text]
-    return [_name_sequences(_quote_path(text)) for text in current]
+    return [_name_sequences(_quote_path(text)) for text in [*current, *_imply_likelihood(chosen)]]
+
+
+def _imply_likelihood(chosen: Mapping[str, str]) -> list[str]:
+    """Return the likelihood of counts for `dataset.implicit=true`, unless the command line says where it comes from."""
+    decided = {"likelihood", "experiment", *RUN_KEYS} & chosen.keys()
+    return ["likelihood=multinomial"] if chosen.get("dataset.implicit") == "true" and not decided else []
 
 
 def _quote_path(text: str) -> str:

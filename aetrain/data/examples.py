@@ -105,18 +105,16 @@ class Splits:
         counts = [f"{len(self.train):,} training"]
         if len(self.validation):
             counts.append(f"{len(self.validation):,} validation")
+        examples = self.train
+        shape = "x".join(map(str, examples.values.shape[1:]))
+        noun = (
+            f"images of {shape}" if examples.kind == "image" else f"examples of {examples.values.shape[-1]:,} features"
+        )
         num_classes = max(self.train.num_classes, self.test.num_classes)
         classes = f"{num_classes:,} {'class' if num_classes == 1 else 'classes'}" if num_classes else "no classes"
         if self.train.class_names not in ((), tuple(map(str, range(num_classes)))):
             classes += f" ({abbreviate(self.train.class_names)})"
-        return f"{', '.join(counts)} and {len(self.test):,} test {describe_shape(self.train)}, {classes}"
-
-
-def describe_shape(examples: Examples) -> str:
-    """Return the kind and the shape of examples: `images of 1x28x28`, `examples of 2,000 features`."""
-    if examples.kind == "image":
-        return f"images of {'x'.join(map(str, examples.values.shape[1:]))}"
-    return f"examples of {examples.values.shape[-1]:,} features"
+        return f"{', '.join(counts)} and {len(self.test):,} test {noun}, {classes}"
 
 
 @dataclass(frozen=True)

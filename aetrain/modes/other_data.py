@@ -6,7 +6,7 @@ from typing import Any
 
 from aetrain.config.errors import error_context
 from aetrain.config.overrides import SAVED, key_of
-from aetrain.data.examples import Examples, describe_shape
+from aetrain.data.examples import Examples
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import log_conversions
@@ -37,7 +37,7 @@ def load_all(request: RunRequest, components: Components) -> Examples:
         if state := components.dataset.fitted_state():
             dataset.restore(state)
         images = dataset.load_all()
-    log.info("data: %s %s", f"{len(images):,}", describe_shape(images))
+    log.info("data: %s images of %s", f"{len(images):,}", "x".join(map(str, images.values.shape[1:])))
     log_conversions(dataset)
     return images.to(components.device)
 

@@ -106,6 +106,11 @@ class Dataset(ABC):
         """Tell whether values may be missing (NaN)."""
         return self.missing > 0
 
+    @property
+    def has_integers(self) -> bool:
+        """Tell whether values are whole numbers, so that counts have a probability: not weights such as tf-idf."""
+        return self.kind == "counts"
+
     def files(self) -> tuple[Sequence[str], ...] | None:
         """Return the names of the examples of each split in the order of `read`; None where they have no names."""
         return None

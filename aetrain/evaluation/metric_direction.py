@@ -12,7 +12,7 @@ GENERATIVE_METRICS = ("frechet_reconstructions", "frechet_samples", "is_nll_K")
 HIGHER_IS_BETTER = ("psnr", "ssim", "noisy_psnr", "explained_variance", *CLASS_METRICS, *ITEM_METRICS)
 LOWER_IS_BETTER = (
     *("loss", "sse", "code_sse", "noisy_sse", "mse", "nll", "neg_elbo", "bce", "bce_excess", "noisy_bce"),
-    *("rmse", "mae", "token_perplexity"),
+    *("rmse", "mae", "token_perplexity", "bits_per_dim"),
     "noisy_sse_NOISE_LEVEL",
     *("seconds_per_epoch", *GENERATIVE_METRICS),
 )

@@ -131,9 +131,11 @@ class TextTable:
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise self._error(f"row {number} is no JSON ({describe_error(error)}): write one object a line") from None
+                raise self._error(
+                    f"row {number} is no JSON ({describe_error(error)}): write one object a line"
+                ) from None
             if not isinstance(record, dict):
-                raise self._error(f"row {number} is no object: write one object a line, such as {{\"text\": \"...\"}}")
+                raise self._error(f'row {number} is no object: write one object a line, such as {{"text": "..."}}')
             yield number, record
 
     def _check_columns(self, names: Sequence[str]) -> None:

@@ -188,7 +188,9 @@ class TextDataset(Dataset):
                 f"{self.words:,}: all are used"
             )
         if empty:
-            self.add_conversion(f"{empty:,} of {total:,} documents have no word of the vocabulary: all their counts are 0")
+            self.add_conversion(
+                f"{empty:,} of {total:,} documents have no word of the vocabulary: all their counts are 0"
+            )
 
     def convert(self, examples: Examples, split_number: int) -> Examples:
         """Return the documents of a split as the weights of the words of the vocabulary."""

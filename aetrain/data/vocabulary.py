@@ -85,5 +85,5 @@ class Vocabulary:
                 if weighting == "log_tfidf":
                     weights.data = 1 + np.log(weights.data)
                 weights.data *= np.array(self.idf)[weights.indices]
-                weights = normalize(weights)
+                weights = normalize(weights) if weights.shape[0] else weights  # it refuses 0 rows
         return csr_array(weights.astype(np.float32))

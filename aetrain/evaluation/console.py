@@ -28,8 +28,15 @@ WHOLE_NUMBERS = ("dead_units", "active_units", "used_codewords")
 
 # Baselines of a metric, by the title of their column: the beginning or the end that their names have in its place.
 BASELINE_PREFIXES = {"PCA": ("sse", "pca_sse"), "mean image": ("sse", "mean_sse"), "noisy image": ("noisy_", "input_")}
-BASELINE_SUFFIXES = {"PCA": "_pca", "pixels": "_pixels", "untrained": "_random"}
-OWN_TITLES = {"pixels": "code", "untrained": "trained"}  # the title of the metric's own column beside such a baseline
+BASELINE_SUFFIXES = {
+    "PCA": "_pca",
+    "LSA": "_lsa",
+    "LSA-128": "_lsa_128",
+    "pixels": "_pixels",
+    "input": "_input",
+    "untrained": "_random",
+}
+OWN_TITLES = {"pixels": "code", "input": "code", "untrained": "trained"}  # the title of the metric's own column beside such a baseline
 
 # Short descriptions, by name or pattern, of metrics whose names say little.
 NOTES = {
@@ -41,6 +48,7 @@ NOTES = {
     "probe_kmeans": "% by k-means",
     "probe_nmi": "mutual information with k-means",
     "precision_K": "% of the nearest images",
+    "precision_K_binary": "% of the nearest images by bits",
     "finetuned_N": "%",
 }
 

@@ -122,6 +122,11 @@ class Dataset(ABC):
         """
         return {}
 
+    @property
+    def state_format(self) -> str:
+        """The name of the format of `fitted_state`: data sets of one format can restore the state of each other."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027, most data sets learn nothing
         """Take the `fitted_state` of a saved run, so that shapes and conversions are known without its data."""
 

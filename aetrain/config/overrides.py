@@ -15,9 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aetrain.config import renames
-from aetrain.config.default_likelihood import default_likelihood
 from aetrain.config.errors import ConfigError, list_choices
-from aetrain.config.paths import GROUPS
+from aetrain.config.paths import GROUPS, default_likelihood
 from aetrain.config.settings import role_of
 
 SAVED = "saved"  # the option under which a group offers the section of a saved run

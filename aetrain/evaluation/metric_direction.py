@@ -8,9 +8,10 @@ from aetrain.evaluation.metric_names import find_pattern, name_of
 CLASS_METRICS = ("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi", "precision_K", "finetuned_N")
 GENERATIVE_METRICS = ("frechet_reconstructions", "frechet_samples", "is_nll_K")
 
-HIGHER_IS_BETTER = ("psnr", "ssim", "noisy_psnr", *CLASS_METRICS)
+HIGHER_IS_BETTER = ("psnr", "ssim", "noisy_psnr", "explained_variance", *CLASS_METRICS)
 LOWER_IS_BETTER = (
     *("loss", "sse", "code_sse", "noisy_sse", "mse", "nll", "neg_elbo", "bce", "bce_excess", "noisy_bce"),
+    *("rmse", "mae", "token_perplexity"),
     "noisy_sse_NOISE_LEVEL",
     *("seconds_per_epoch", *GENERATIVE_METRICS),
 )

@@ -64,7 +64,7 @@ def run(overrides: str | Sequence[str] = (), *, directory: str | Path | None = N
         entry.run(config, run_dir, full_overrides)
         if mode == "train":
             config["device"] = "cpu"
-            return _load(RunDirectory(run_dir), build(entry.check(config, [])))
+            return _load(RunDirectory(run_dir), build(entry.check(config, []), Path(run_dir)))
         return load(config.run or run_dir, trust=True)  # an untrusted config has been refused above
 
 
@@ -220,7 +220,7 @@ def load(run: str | Path, trust: bool = False) -> Trained:
     permission = ["trust=true"] if trust else []
     with separate_global_state():
         config, _, overrides = compose_config([f"run={run_dir.path}", "device=cpu", "mode=eval", *permission])
-        return _load(run_dir, build(entry.check(config, overrides)))
+        return _load(run_dir, build(entry.check(config, overrides), run_dir.path))
 
 
 def _load(run_dir: RunDirectory, components: Components) -> Trained:

@@ -32,13 +32,13 @@ def splits_of(run: Trained) -> Splits:
 
 def pixels(images: Examples, count: int | None = None) -> Tensor:
     """Return the first `count` stored images, or all, as pixels [N, C, H, W] in [0, 1], without crops."""
-    return images.values[:count].to(torch.float32) / 255
+    return images.pixels[:count].to(torch.float32) / 255
 
 
 def unseen(run: Trained, count: int = NUM_IMAGES) -> Tensor:
     """Return the first test images as the run's model gets them, [N, C, H, W]; the same at every call."""
     dataset = dataset_of(run.config)
-    return dataset.prepare(dataset.load().test[:count].values, torch.Generator().manual_seed(1))
+    return dataset.prepare(dataset.load().test[:count].pixels, torch.Generator().manual_seed(1))
 
 
 def one_of_each_class(images: Examples, count: int = 10) -> Tensor:

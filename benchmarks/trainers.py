@@ -58,7 +58,7 @@ def read_images(data: str) -> Iterator[Any]:
     """Yield training and test pixels, uint8 [N, 784]."""
     from aetrain.data.mnist import Mnist
 
-    return (part.values.flatten(1) for part in Mnist(path=data).read())
+    return (part.pixels.flatten(1) for part in Mnist(path=data).read())
 
 
 # --- aetrain ----------------------------------------------------------------------------------------------------------

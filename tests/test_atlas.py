@@ -453,7 +453,7 @@ def test_the_projector_has_codes_classes_and_thumbnails(labelled: bool, tmp_path
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
     images = some_images(count=7, labelled=labelled)
-    images = Examples(images.values, images.labels, tuple("abcdefghij"))
+    images = Examples(images.pixels, images.labels, tuple("abcdefghij"))
     context = context_of(make_model(vae), images)
     output = Projector()(context)
     output.save(tmp_path / "figures" / "projector")
@@ -468,7 +468,7 @@ def test_the_projector_has_codes_classes_and_thumbnails(labelled: bool, tmp_path
     sprite = np.asarray(Image.open(tmp_path / config.sprite.image_path))
     assert sprite.shape == (3 * height, 3 * width), "7 thumbnails are in a square of 3 by 3"
     fourth = sprite[height : 2 * height, :width]  # the fourth is the first of the second row
-    assert np.array_equal(fourth[1::3, 1::3], images.values[3, 0].numpy())
+    assert np.array_equal(fourth[1::3, 1::3], images.pixels[3, 0].numpy())
 
 
 def test_thumbnails_fit_the_texture_of_a_browser() -> None:

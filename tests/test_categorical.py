@@ -110,11 +110,11 @@ def test_loss_of_a_random_code_is_of_samples() -> None:
     components = components_of("model.penalties.kl.weight=0.3", "optimizer.lr=0.02")
     model, objective = components.model, components.objective
     for _ in range(200):
-        components.optimizer_steps[0](components.dataset.prepare(components.dataset.load().train[:128].values))
+        components.optimizer_steps[0](components.dataset.prepare(components.dataset.load().train[:128].pixels))
     model.eval()
     images = components.dataset.load().test[:50]
     metrics = Evaluator(images, Prepare(), NoNoise()).evaluate_epoch(model, objective)
-    x = Prepare()(images.values)
+    x = Prepare()(images.pixels)
     code = model.encode(x)
 
     def nll(z: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def test_loss_of_a_random_code_is_of_samples() -> None:
 def test_more_importance_draws_are_a_tighter_bound() -> None:
     components = components_of()
     model = components.model.eval()
-    x = Prepare()(components.dataset.load().test[:30].values)
+    x = Prepare()(components.dataset.load().test[:30].pixels)
     code = model.encode(x)
     assert isinstance(code, CategoricalCode)
     weights = log_weights(model, x, code, 64 * 50, generator()).detach().double()

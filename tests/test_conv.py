@@ -158,7 +158,7 @@ def test_pool_indices_are_kept_and_measured_only_where_the_decoder_reads_them() 
     for name in ("conv_unpool", "conv_upsample"):
         components = build_components(f"model={name}", "dataset=digits", "dataset.subset=40")
         model, test = components.model.eval(), components.dataset.load().test
-        x = test.values.to(torch.float32) / 255
+        x = test.pixels.to(torch.float32) / 255
         code = model.encode(x)
         metrics = Evaluator(test, components.dataset.prepare, components.noise).evaluate_full(
             model, components.objective, None

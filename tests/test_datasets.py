@@ -32,10 +32,10 @@ from aetrain import api, testing
 from aetrain.config.paths import groups
 from aetrain.data import shapes
 from aetrain.data.cifar import ArrayUnpickler, Cifar10, Cifar100, load_arrays
-from aetrain.data.dataset import Dataset
 from aetrain.data.digits import Digits
 from aetrain.data.examples import Examples
 from aetrain.data.folder import Folder
+from aetrain.data.image_dataset import ImageDataset
 from aetrain.data.mnist import parse_idx
 from aetrain.data.npz import Npz
 from aetrain.data.published_dataset import CACHE, PublishedDataset
@@ -255,10 +255,10 @@ def test_archives_are_read_as_written(
     for _ in range(2):  # from the archives, and from the cache
         for split, images in zip(SPLITS, dataset.read(), strict=True):
             pixels, labels = content[f"{split}_images"], content[f"{split}_labels"]
-            assert images.values.dtype == torch.uint8
-            assert images.values.shape == (COUNTS[split], *dataset.stored_shape)
+            assert images.pixels.dtype == torch.uint8
+            assert images.pixels.shape == (COUNTS[split], *dataset.stored_shape)
             tolerance = 1 if source is Usps else 0  # it rounds down
-            assert np.abs(images.values.numpy().astype(int) - pixels).max() <= tolerance
+            assert np.abs(images.pixels.numpy().astype(int) - pixels).max() <= tolerance
             assert images.classes.dtype == torch.int64
             assert images.classes.tolist() == labels.tolist()
             assert images.class_names == dataset.class_names
@@ -310,7 +310,7 @@ def test_archives_equal_those_that_torchvision_reads(
             expected = expected.transpose(0, 3, 1, 2)
         if source is Qmnist:
             labels = labels[:, 0]
-        assert np.array_equal(images.values.numpy().reshape(expected.shape), expected)
+        assert np.array_equal(images.pixels.numpy().reshape(expected.shape), expected)
         assert images.classes.tolist() == labels.tolist()
 
 
@@ -433,7 +433,7 @@ import torchvision.datasets
 from aetrain.data.cifar import Cifar10
 torchvision.datasets.CIFAR10.tgz_md5 = sys.argv[1]
 train, test = Cifar10(path=sys.argv[2]).read()
-print(len(train), len(test), int(train.values.sum()))
+print(len(train), len(test), int(train.pixels.sum()))
 """
 
 
@@ -490,7 +490,7 @@ def test_idx_arrays_are_read_as_written_and_never_in_part(shape: list[int], dtyp
 # --- The selection of classes -----------------------------------------------------------------------------------------
 
 
-class Labelled(Dataset):
+class Labelled(ImageDataset):
     """A data set of given labels; the pixel of an image is its number."""
 
     def __init__(
@@ -538,7 +538,7 @@ def test_selected_classes_are_numbered_in_the_given_order(data: st.DataObject) -
     train_order = train_kept if is_train_selected else order
     for images, all_labels, allowed in ((splits.train, train, train_order), (splits.test, test, order)):
         rows = [row for row, label in enumerate(all_labels) if label in allowed]
-        assert images.values.flatten().tolist() == rows
+        assert images.pixels.flatten().tolist() == rows
         assert images.classes.tolist() == [order.index(all_labels[row]) for row in rows]
         if is_selected:
             assert images.class_names == tuple(names[number] if names else str(number) for number in order)
@@ -547,7 +547,7 @@ def test_selected_classes_are_numbered_in_the_given_order(data: st.DataObject) -
     # The pixels are the rows of each split; the test images are counted after the training images.
     for images, start in ((splits.train, 0), (splits.validation, 0), (splits.test, len(train))):
         assert images.rows is not None
-        assert images.rows.tolist() == [start + row for row in images.values.flatten().tolist()]
+        assert images.rows.tolist() == [start + row for row in images.pixels.flatten().tolist()]
 
 
 def test_validation_and_subset_are_taken_from_the_kept_classes() -> None:
@@ -558,8 +558,8 @@ def test_validation_and_subset_are_taken_from_the_kept_classes() -> None:
         assert images.classes.unique().tolist() == [0, 1]
         assert images.class_names == ("3", "5")
     everything = Digits().load()
-    expected = everything.test.values[torch.isin(everything.test.classes, torch.tensor([3, 5]))]
-    assert torch.equal(Digits(classes=["5", "3"]).load().test.values, expected)
+    expected = everything.test.pixels[torch.isin(everything.test.classes, torch.tensor([3, 5]))]
+    assert torch.equal(Digits(classes=["5", "3"]).load().test.pixels, expected)
 
 
 @pytest.mark.parametrize(
@@ -646,7 +646,7 @@ def test_shapes_are_balanced_deterministic_and_disjoint() -> None:
     assert (len(train), len(test)) == (12000, 2000)
     assert train.classes.bincount().tolist() == [4000] * 3
     assert sorted(test.classes.bincount().tolist()) == [666, 667, 667]
-    assert torch.equal(train.values, again.values)
+    assert torch.equal(train.pixels, again.pixels)
     assert train.class_names == ("square", "ellipse", "heart")
     assert train.factors is not None
     assert test.factors is not None
@@ -679,11 +679,11 @@ def test_factors_reproduce_the_image(size: int, count: int, binary: bool, row: i
         index = row % len(images)
         assert images.factors is not None
         drawn = shapes.draw_images(images.factors[index : index + 1], size, binary)
-        assert torch.equal(drawn[0], images.values[index])
+        assert torch.equal(drawn[0], images.pixels[index])
         counts = images.classes.bincount(minlength=3)
         assert int(counts.max() - counts.min()) <= 1
     if binary:
-        assert set(train.values.unique().tolist()) <= {0, 255}
+        assert set(train.pixels.unique().tolist()) <= {0, 255}
 
 
 def covered_area(number: int, size: int, supersampling: int) -> Tensor:
@@ -736,7 +736,7 @@ def test_no_shape_leaves_the_image() -> None:
     """The area of a shape depends on its kind and scale alone."""
     train, _ = Shapes().read()
     assert train.factors is not None
-    areas = train.values.flatten(1).sum(1, dtype=torch.float32) / 255
+    areas = train.pixels.flatten(1).sum(1, dtype=torch.float32) / 255
     _, group = train.factors[:, :2].unique(dim=0, return_inverse=True)
     assert int(group.max()) == 17
     for number in range(18):

@@ -94,7 +94,7 @@ def findings(directory: Path) -> list[dict[str, str]]:
 def test_a_problem_is_found(
     what: str, run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    np.savez(tmp_path / "dark.npz", x=(Digits().read()[0].values[:100, 0] // 15).clamp_max(16).numpy())
+    np.savez(tmp_path / "dark.npz", x=(Digits().read()[0].pixels[:100, 0] // 15).clamp_max(16).numpy())
     monkeypatch.chdir(tmp_path)
     evidence, *overrides = CAUSES[what]
     dataset = DIGITS[1:] if "dataset=npz" in overrides else DIGITS
@@ -221,7 +221,7 @@ def test_recurrent_units_with_a_closed_gate_are_dead(run: Callable[..., Path]) -
         layer.bias_ih_l0.view(4, 16)[3, :12] = -100  # the bias of the output gate
         layer.weight_ih_l0.view(4, 16, -1)[3, :12] = 0
         layer.weight_hh_l0.view(4, 16, -1)[3, :12] = 0
-    images = Examples(Digits().load().test.values)
+    images = Examples(Digits().load().test.pixels)
     metrics = Evaluator(images, Prepare(), NoNoise()).evaluate_full(model, Objective({}))
     assert metrics["dead_hidden"] == 12 / 16
 
@@ -273,7 +273,7 @@ def test_findings_are_in_the_log_and_in_tensorboard(run: Callable[..., Path]) ->
 def evaluated(run: Callable[..., Path]) -> tuple[Autoencoder, Tensor, Metrics]:
     """Return a trained model with sigmoid units, the test images [N, 1, 8, 8], and the model's metrics."""
     loaded = aetrain.load(run(*DIGITS, "model.activation=sigmoid", "optimizer.lr=0.3", "epochs=1"))
-    pixels = Digits().load().test.values
+    pixels = Digits().load().test.pixels
     images = Examples(pixels)
     pca = PCA.fit(in_order(images, 100, Prepare()), 8)
     metrics = Evaluator(images, Prepare(), NoNoise(), batch_size=100).evaluate_full(loaded.model, Objective({}), pca)

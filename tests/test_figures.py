@@ -67,7 +67,7 @@ TEXTS = {
 
 def named_images(count: int = 60) -> Examples:
     images = some_images(count=count)
-    return Examples(images.values, torch.arange(count) % 10, NAMES)
+    return Examples(images.pixels, torch.arange(count) % 10, NAMES)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from torch import distributions
 from aetrain.data.examples import Prepare, random_crops
 from aetrain.data.noise import Gaussian as GaussianNoise
 from aetrain.data.noise import Replace
-from aetrain.evaluation import evaluator
+from aetrain.evaluation import evaluator, image_errors
 from aetrain.model.bottlenecks import Deterministic, Gaussian
 from aetrain.model.codes import GaussianCode
 from aetrain.model.conv import Up, conv
@@ -180,18 +180,18 @@ def test_pca_with_more_units_than_pixels_is_exact() -> None:
 
 def test_entropy_equals_torch_distributions_and_bounds_the_cross_entropy() -> None:
     x = random_images(4)
-    torch.testing.assert_close(evaluator.entropy(x), distributions.Bernoulli(x).entropy().sum((1, 2, 3)))
-    assert (evaluator.entropy(torch.zeros(1, *SHAPE)) == 0).all()
-    assert (evaluator.bce(random_images(4, seed=1), x) > evaluator.entropy(x)).all()
-    torch.testing.assert_close(evaluator.bce(x, x), evaluator.entropy(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(image_errors.entropy(x), distributions.Bernoulli(x).entropy().sum((1, 2, 3)))
+    assert (image_errors.entropy(torch.zeros(1, *SHAPE)) == 0).all()
+    assert (image_errors.bce(random_images(4, seed=1), x) > image_errors.entropy(x)).all()
+    torch.testing.assert_close(image_errors.bce(x, x), image_errors.entropy(x), atol=1e-4, rtol=1e-4)
 
 
 def test_psnr_and_ssim_of_known_images() -> None:
     x = random_images(3, (1, 28, 28))
-    torch.testing.assert_close(evaluator.psnr(x + 0.1, x), torch.full((3,), 20.0), atol=1e-3, rtol=0)
-    torch.testing.assert_close(evaluator.ssim(x, x), torch.ones(3))
+    torch.testing.assert_close(image_errors.psnr(x + 0.1, x), torch.full((3,), 20.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(image_errors.ssim(x, x), torch.ones(3))
     for side in (2, 5, 8, 10, 28):  # crops and small images get a smaller window
-        value = evaluator.ssim(random_images(2, (1, side, side), 1), random_images(2, (1, side, side), 2))
+        value = image_errors.ssim(random_images(2, (1, side, side), 1), random_images(2, (1, side, side), 2))
         assert value.shape == (2,)
         assert (value < 0.99).all()
 

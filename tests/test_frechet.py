@@ -54,7 +54,7 @@ def test_the_distance_of_covariances_that_commute_and_of_a_set_to_itself() -> No
 def test_blurred_images_are_nearer_than_the_mean_image_and_noise(tmp_path: Path) -> None:
     train, test = Digits().read()
     classifier = load_or_train_classifier(train, Prepare(), tmp_path)
-    x, train_x = (images.values.float() / 255 for images in (test, train[: len(test)]))
+    x, train_x = (images.pixels.float() / 255 for images in (test, train[: len(test)]))
     with torch.no_grad():
         real = classifier.features(x)
         floor = frechet_distance(real, classifier.features(train_x))
@@ -98,7 +98,7 @@ def test_other_images_have_another_classifier() -> None:
         feature_classifier.classifier_digest(train, Prepare()),
         feature_classifier.classifier_digest(train, Prepare(dynamic=True)),
         feature_classifier.classifier_digest(train[1:], Prepare()),
-        feature_classifier.classifier_digest(Examples(train.values, train.labels.flip(0)), Prepare()),
+        feature_classifier.classifier_digest(Examples(train.pixels, train.labels.flip(0)), Prepare()),
     }
     assert len(digests) == 4
 

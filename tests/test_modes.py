@@ -130,7 +130,7 @@ def test_encode_gives_the_codes_of_load_in_the_order_of_the_data_set(tiny: Calla
     suffixes = ("", "_labels", "_rows")
     assert set(saved) == {f"{name}{suffix}" for name in ("train", "validation", "test") for suffix in suffixes}
     for name, images in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
-        z = aetrain.load(directory).encode(images.values.float() / 255)
+        z = aetrain.load(directory).encode(images.pixels.float() / 255)
         np.testing.assert_allclose(saved[name], z.numpy(), rtol=1e-5, atol=1e-6)
         assert images.labels is not None
         np.testing.assert_array_equal(saved[f"{name}_labels"], images.labels.numpy())

@@ -61,7 +61,7 @@ def build_option(option: str) -> Noise:
 
 @cache
 def digits() -> Tensor:
-    return Digits().read()[1].values.float() / 255
+    return Digits().read()[1].pixels.float() / 255
 
 
 # --- Formulas ---
@@ -344,7 +344,7 @@ def test_a_config_of_version_0_1_has_the_same_metrics_of_its_four_kinds(tiny: Ca
     components = build(entry.check(*api.compose_config([f"run={directory}", "mode=eval"])[::2]))
     assert components.measures["robustness"] == Robustness(levels=[0.3, 1])
     checkpoint.load(directory, components.model)
-    model, x = components.model.eval(), load_data(components).test.values.float() / 255
+    model, x = components.model.eval(), load_data(components).test.pixels.float() / 255
     kinds: dict[str, Callable[[float], Noise]] = {
         "gaussian": Gaussian,
         "masking": partial(Replace, white=0.0),

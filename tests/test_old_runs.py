@@ -69,7 +69,7 @@ def test_old_run_is_resumed(name: str, old_runs: Path) -> None:
 def test_old_run_is_loaded(name: str, old_runs: Path) -> None:
     run = aetrain.load(old_runs / name)
     data = build(check(run.config, [])).dataset
-    x = data.prepare(data.load().test.values, torch.Generator().manual_seed(0))
+    x = data.prepare(data.load().test.pixels, torch.Generator().manual_seed(0))
     sse = (run.reconstruct(x) - x).square().flatten(1).sum(1).mean().item()
     assert sse == pytest.approx(run.metrics["test/sse"], rel=0.05 if data.prepare.random else TOLERANCE)
 

@@ -81,7 +81,7 @@ def test_error_of_more_components_than_images(subset: int, code_dim: int, run: C
         *("views=none", "device=cpu"),
     )
     splits = Digits(subset=subset).load()
-    train, test = (images.values.float() / 255 for images in (splits.train, splits.test))
+    train, test = (images.pixels.float() / 255 for images in (splits.train, splits.test))
     expected = reference_reconstruction(train, test, code_dim)
     error = np.square(expected - test.flatten(1).numpy()).sum(1).mean()
     assert RunDirectory(directory).metrics()["test/pca_sse"] == pytest.approx(error, rel=1e-4)

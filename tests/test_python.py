@@ -194,12 +194,12 @@ def test_history_is_the_file(vae: aetrain.Trained, monkeypatch: pytest.MonkeyPat
 
 def test_data_are_the_images_of_the_run(vae: aetrain.Trained) -> None:
     before = torch.get_rng_state()
-    assert vae.data.train.values.shape == (64, 1, 8, 8)
-    assert vae.data.test.values.dtype == torch.uint8
+    assert vae.data.train.pixels.shape == (64, 1, 8, 8)
+    assert vae.data.test.pixels.dtype == torch.uint8
     assert vae.data.test.classes.shape == (64,)
     assert vae.data is vae.data
     assert torch.equal(torch.get_rng_state(), before)
-    error = (vae.reconstruct(vae.data.test.values) - vae.data.test.values / 255).square().sum() / 64
+    error = (vae.reconstruct(vae.data.test.pixels) - vae.data.test.pixels / 255).square().sum() / 64
     assert float(error) == pytest.approx(vae.metrics["test/sse"], rel=1e-4)
 
 

@@ -12,7 +12,7 @@ import aetrain
 from aetrain.config.paths import groups
 from aetrain.data.examples import in_order
 from aetrain.data.mnist import Mnist
-from aetrain.evaluation import evaluator
+from aetrain.evaluation import evaluator, image_errors
 from aetrain.model.pca import PCA
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
@@ -49,8 +49,8 @@ def test_known_answers_on_mnist(data_dir: Path) -> None:
     assert abs(evaluator.sse(pca.reconstruct(x), x).mean() - 13.866) < 0.01
     mean = pca.mean.view(1, 1, 28, 28).expand_as(x)
     assert abs(evaluator.sse(mean, x).mean() - 52.897) < 0.01
-    assert abs(evaluator.bce(mean, x).mean() - 205.80) < 0.05
-    assert abs(evaluator.entropy(x).mean() - 45.535) < 0.01
+    assert abs(image_errors.bce(mean, x).mean() - 205.80) < 0.05
+    assert abs(image_errors.entropy(x).mean() - 45.535) < 0.01
 
 
 def test_linear_autoencoder_reaches_the_error_of_pca(full: Run) -> None:
@@ -81,8 +81,8 @@ def test_deep_sigmoid_halves_the_error_of_pca_2_and_keeps_the_digits(full: Run) 
     trained = aetrain.load(directory)
     dataset = Mnist(path=trained.config.data_dir)
     splits = dataset.load()
-    train = dataset.prepare(splits.train.values[:20_000]).flatten(1)
-    x = dataset.prepare(splits.test.values[:1000])
+    train = dataset.prepare(splits.train.pixels[:20_000]).flatten(1)
+    x = dataset.prepare(splits.test.pixels[:1000])
     reconstructions = trained.reconstruct(x).flatten(1)
     nearest = torch.cdist(reconstructions, train).argmin(1)
     assert (splits.train.classes[nearest] == splits.test.classes[:1000]).float().mean() > 0.9

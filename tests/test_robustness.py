@@ -33,7 +33,7 @@ def test_the_error_at_a_level_is_the_standard_metric_under_that_noise(tiny: Call
 def test_more_noise_has_a_larger_error_and_masking_removes_its_pixels(tiny: Callable[..., Path]) -> None:
     overrides = ("measures=robustness", "measures.robustness.levels=[0,0.3,1]", "dataset.test_subset=null", "epochs=0")
     metrics = json.loads((tiny(*overrides) / "metrics.json").read_text())
-    x = Digits().read()[1].values.numpy().astype(np.float64) / 255
+    x = Digits().read()[1].pixels.numpy().astype(np.float64) / 255
     energy = float(np.square(x).sum() / len(x))
     for kind in noise_kinds():
         errors = [metrics[f"test/input_sse_{kind}_{level}"] for level in ("0", "0.3", "1")]

@@ -145,10 +145,10 @@ def test_archives_have_the_published_means_and_labels(
     dataset = source(path=str(read_archives))
     train, test = dataset.read()
     assert dataset.stored_shape == dataset.image_shape == (1, 28, 28)
-    assert train.values.shape == (60000, 1, 28, 28)
-    assert test.values.shape == (10000, 1, 28, 28)
-    assert train.values.dtype == test.values.dtype == torch.uint8
-    assert train.values.double().mean().item() / 255 == pytest.approx(mean, abs=5e-5)
+    assert train.pixels.shape == (60000, 1, 28, 28)
+    assert test.pixels.shape == (10000, 1, 28, 28)
+    assert train.pixels.dtype == test.pixels.dtype == torch.uint8
+    assert train.pixels.double().mean().item() / 255 == pytest.approx(mean, abs=5e-5)
     assert train.labels is not None
     assert test.labels is not None
     assert train.labels[:3].tolist() == labels
@@ -167,7 +167,7 @@ def test_images_equal_those_of_torchvision(read_archives: Path, originals: Path,
     reference = FashionMNIST(str(tmp_path), train=False, download=True)  # unpacks the archives
     _, test = FashionMnist(path=str(read_archives)).read()
     assert test.labels is not None
-    assert torch.equal(test.values[:, 0], reference.data)
+    assert torch.equal(test.pixels[:, 0], reference.data)
     assert torch.equal(test.labels, reference.targets)
 
 
@@ -180,7 +180,7 @@ def test_unpacked_files_are_read(originals: Path, read_archives: Path, tmp_path:
     for name in SHAPES:
         (raw / name).write_bytes(gzip.decompress((originals / "MNIST" / "raw" / f"{name}.gz").read_bytes()))
     train, _ = Mnist(path=str(tmp_path)).read()
-    assert torch.equal(train.values, Mnist(path=str(read_archives)).read()[0].values)
+    assert torch.equal(train.pixels, Mnist(path=str(read_archives)).read()[0].pixels)
 
     labels = raw / "t10k-labels-idx1-ubyte"
     good = labels.read_bytes()
@@ -215,10 +215,10 @@ def test_images_do_not_depend_on_the_cache_file_once_read(originals: Path, tmp_p
     link_archives(originals, tmp_path)
     Mnist(path=str(tmp_path)).read()
     train, _ = Mnist(path=str(tmp_path)).read()
-    before = train.values.sum()
+    before = train.pixels.sum()
     with open(tmp_path / "MNIST" / CACHE, "r+b") as cache:
         cache.truncate(100)
-    assert train.values.sum() == before
+    assert train.pixels.sum() == before
 
 
 @pytest.mark.data
@@ -479,18 +479,18 @@ def test_digits_equal_those_of_sklearn() -> None:
     dataset = Digits()
     train, test = dataset.read()
     assert dataset.stored_shape == (1, 8, 8)
-    assert train.values.shape == (1438, 1, 8, 8)
-    assert test.values.shape == (359, 1, 8, 8)
-    assert train.values.dtype == torch.uint8
+    assert train.pixels.shape == (1438, 1, 8, 8)
+    assert test.pixels.shape == (359, 1, 8, 8)
+    assert train.pixels.dtype == torch.uint8
     assert train.labels is not None
     assert test.labels is not None
     assert max(test.labels.bincount()) - min(test.labels.bincount()) <= 2, "not stratified"
     # All images are there, and the values 0..16 are recovered by rounding.
-    pixels = torch.cat([train.values, test.values]).flatten(1).double().mul(16 / 255).round()
+    pixels = torch.cat([train.pixels, test.pixels]).flatten(1).double().mul(16 / 255).round()
     rows = np.column_stack([pixels.numpy(), torch.cat([train.labels, test.labels]).numpy()])
     expected = np.column_stack([reference.data, reference.target])
     assert sorted(map(tuple, rows)) == sorted(map(tuple, expected))
-    assert torch.equal(Digits().read()[1].values, test.values)
+    assert torch.equal(Digits().read()[1].pixels, test.pixels)
 
 
 # --- A folder of images -----------------------------------------------------------------------------------------------
@@ -519,14 +519,14 @@ def test_folder_splits_by_fraction(tmp_path: Path) -> None:
     train, test = dataset.read()
     assert (len(train), len(test)) == (15, 5)
     assert train.labels is None
-    assert sorted(train.values[:, 0, 0, 0].tolist() + test.values[:, 0, 0, 0].tolist()) == list(range(20))
+    assert sorted(train.pixels[:, 0, 0, 0].tolist() + test.pixels[:, 0, 0, 0].tolist()) == list(range(20))
     repeated, _ = Folder(path=f"{tmp_path}/", test_fraction=0.25).read()
-    assert torch.equal(train.values, repeated.values)
+    assert torch.equal(train.pixels, repeated.pixels)
     # A new image does not change the order of the others.
     write_image(tmp_path / "new.png", 200)
-    order = [*test.values[:, 0, 0, 0].tolist(), *train.values[:, 0, 0, 0].tolist()]
+    order = [*test.pixels[:, 0, 0, 0].tolist(), *train.pixels[:, 0, 0, 0].tolist()]
     train, test = dataset.read()
-    new_order = [*test.values[:, 0, 0, 0].tolist(), *train.values[:, 0, 0, 0].tolist()]
+    new_order = [*test.pixels[:, 0, 0, 0].tolist(), *train.pixels[:, 0, 0, 0].tolist()]
     assert [value for value in new_order if value != 200] == order
 
 
@@ -553,7 +553,7 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
     for images in (train, test):
         assert images.labels is not None
         assert images.labels.dtype == torch.int64
-        assert torch.equal(images.values[:, 0, 0, 0].long(), 10 * (images.labels + 1))
+        assert torch.equal(images.pixels[:, 0, 0, 0].long(), 10 * (images.labels + 1))
     # Files are not in the order of their classes: a few of them have all classes.
     small = Folder(path=str(tmp_path), subset=9).load().train
     assert small.labels is not None
@@ -568,8 +568,8 @@ def test_folders_train_and_test_are_splits(tmp_path: Path) -> None:
     train, test = Folder(path=str(tmp_path)).read()
     assert train.labels is not None
     assert test.labels is not None
-    assert dict(zip(train.values[:, 0, 0, 0].tolist(), train.labels.tolist(), strict=True)) == {1: 1, 2: 2}
-    assert (test.values[:, 0, 0, 0].tolist(), test.labels.tolist()) == ([3], [0])
+    assert dict(zip(train.pixels[:, 0, 0, 0].tolist(), train.labels.tolist(), strict=True)) == {1: 1, 2: 2}
+    assert (test.pixels[:, 0, 0, 0].tolist(), test.labels.tolist()) == ([3], [0])
 
 
 @pytest.mark.parametrize("names", [("a/1.png", "2.png"), ("a/1.png", "a/2.png")])
@@ -584,8 +584,8 @@ def test_folder_without_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
 def test_folder_reads_every_format(tmp_path: Path, suffix: str, channels: int) -> None:
     path = folder_of_two(tmp_path, Image.new("RGB", (50, 40), (200, 200, 200)), f"x.{suffix}")
     train, _ = Folder(path=path, size=16, channels=channels).read()
-    assert train.values.shape == (1, channels, 16, 16)
-    assert (train.values.int() - 200).abs().max() <= 3  # JPEG and WebP are not exact
+    assert train.pixels.shape == (1, channels, 16, 16)
+    assert (train.pixels.int() - 200).abs().max() <= 3  # JPEG and WebP are not exact
 
 
 @settings(max_examples=25, deadline=None)
@@ -596,7 +596,7 @@ def test_folder_returns_the_saved_pixels(pixels: np.ndarray, suffix: str) -> Non
     with tempfile.TemporaryDirectory() as folder:
         path = folder_of_two(Path(folder), Image.fromarray(pixels), f"x.{suffix}")
         train, _ = Folder(path=path, size=6, channels=channels).read()
-    assert np.array_equal(train.values[0].permute(1, 2, 0).numpy(), pixels.reshape(6, 6, channels))
+    assert np.array_equal(train.pixels[0].permute(1, 2, 0).numpy(), pixels.reshape(6, 6, channels))
 
 
 @settings(max_examples=25, deadline=None)
@@ -606,15 +606,15 @@ def test_folder_resizes_images_of_any_size(width: int, height: int, size: int) -
     with tempfile.TemporaryDirectory() as folder:
         path = folder_of_two(Path(folder), Image.new("L", (width, height), 50))
         train, _ = Folder(path=path, size=size).read()
-    assert train.values.shape == (1, 1, size, size)
-    assert (train.values == 50).all()
+    assert train.pixels.shape == (1, 1, size, size)
+    assert (train.pixels == 50).all()
 
 
 def test_folder_crops_the_centre(tmp_path: Path) -> None:
     wide = np.zeros((20, 60), dtype=np.uint8)
     wide[:, 20:40] = 200
-    assert (Folder(path=folder_of_two(tmp_path / "a", Image.fromarray(wide)), size=20).read()[0].values == 200).all()
-    assert (Folder(path=folder_of_two(tmp_path / "b", Image.fromarray(wide.T)), size=20).read()[0].values == 200).all()
+    assert (Folder(path=folder_of_two(tmp_path / "a", Image.fromarray(wide)), size=20).read()[0].pixels == 200).all()
+    assert (Folder(path=folder_of_two(tmp_path / "b", Image.fromarray(wide.T)), size=20).read()[0].pixels == 200).all()
 
 
 def test_folder_applies_the_exif_orientation(tmp_path: Path) -> None:
@@ -623,8 +623,8 @@ def test_folder_applies_the_exif_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     train, _ = Folder(path=folder_of_two(tmp_path, Image.fromarray(pixels), exif=exif)).read()
-    assert (train.values[0, 0, :, 14:] == 255).all()
-    assert (train.values[0, 0, :, :14] == 0).all()
+    assert (train.pixels[0, 0, :, 14:] == 255).all()
+    assert (train.pixels[0, 0, :, :14] == 0).all()
 
 
 def test_folder_scales_16_bits_to_8(tmp_path: Path) -> None:
@@ -633,7 +633,7 @@ def test_folder_scales_16_bits_to_8(tmp_path: Path) -> None:
         train, _ = Folder(
             path=folder_of_two(tmp_path / str(index), Image.fromarray(deep), f"x.{suffix}"), size=16
         ).read()
-        assert train.values.flatten().tolist() == list(range(256))
+        assert train.pixels.flatten().tolist() == list(range(256))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -647,8 +647,8 @@ def test_transparent_pixels_become_white(tmp_path: Path, mode: str) -> None:
         image.paste(0, (0, 0, 4, 8))
         options["transparency"] = bytes([255, 0])  # PIL warns about these unless it converts to RGBA
     train, _ = Folder(path=folder_of_two(tmp_path, image.convert(mode), **options), size=8).read()
-    assert (train.values[0, 0, :, :4] == 0).all()
-    assert (train.values[0, 0, :, 4:] == 255).all()
+    assert (train.pixels[0, 0, :, :4] == 0).all()
+    assert (train.pixels[0, 0, :, 4:] == 255).all()
 
 
 def test_folder_reads_the_first_frame_of_an_animation(tmp_path: Path) -> None:
@@ -656,7 +656,7 @@ def test_folder_reads_the_first_frame_of_an_animation(tmp_path: Path) -> None:
     train, _ = Folder(
         path=folder_of_two(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:]), size=8
     ).read()
-    assert (train.values == 40).all()
+    assert (train.pixels == 40).all()
 
 
 def test_folder_follows_links_without_cycles(tmp_path: Path) -> None:
@@ -797,20 +797,20 @@ def test_npz_returns_the_saved_pixels(data: st.DataObject) -> None:
         assert dataset.stored_shape == (channels, height, width)
         for images, original in zip(dataset.read(), originals, strict=True):
             assert images.labels is None
-            assert images.values.dtype == torch.uint8
-            assert np.array_equal(images.values.numpy(), original)
+            assert images.pixels.dtype == torch.uint8
+            assert np.array_equal(images.pixels.numpy(), original)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays.arrays(np.uint8, (3, 4, 5)), st.sampled_from(["<f2", "<f4", "<f8", ">f4", ">f8"]))
 def test_npz_floats_are_rounded_to_8_bits(tmp_path: Path, pixels: np.ndarray, dtype: str) -> None:
     path = save_npz(tmp_path, train=(pixels / 255).astype(dtype), test=pixels)
-    assert np.array_equal(Npz(path=path).read()[0].values[:, 0].numpy(), pixels)
+    assert np.array_equal(Npz(path=path).read()[0].pixels[:, 0].numpy(), pixels)
 
 
 def test_npz_bool_becomes_black_and_white(tmp_path: Path) -> None:
     path = save_npz(tmp_path, x_train=grey_images() > 50, x_test=grey_images() > 50)
-    assert np.array_equal(Npz(path=path).read()[0].values[:, 0].numpy(), (grey_images() > 50) * 255)
+    assert np.array_equal(Npz(path=path).read()[0].pixels[:, 0].numpy(), (grey_images() > 50) * 255)
 
 
 @pytest.mark.parametrize(
@@ -826,7 +826,7 @@ def test_npz_bool_becomes_black_and_white(tmp_path: Path) -> None:
 def test_npz_layouts_are_recognised(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     path = save_npz(tmp_path, images=np.zeros(shape, dtype=np.uint8))
     assert Npz(path=path).stored_shape == expected
-    assert Npz(path=path).read()[0].values.shape[1:] == expected
+    assert Npz(path=path).read()[0].pixels.shape[1:] == expected
 
 
 def test_npz_shape_is_known_without_reading_the_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -858,11 +858,11 @@ def test_npz_splits_by_fraction(tmp_path: Path, images: str, labels: str) -> Non
     assert (len(train), len(test)) == (40, 10)
     for part in (train, test):
         assert part.labels is not None
-        assert part.values[:, 0, 0, 0].tolist() == part.labels.tolist() == sorted(part.labels.tolist())
+        assert part.pixels[:, 0, 0, 0].tolist() == part.labels.tolist() == sorted(part.labels.tolist())
     assert train.labels is not None
     assert test.labels is not None
     assert sorted(train.labels.tolist() + test.labels.tolist()) == list(range(50))
-    assert torch.equal(Npz(path=path, test_fraction=0.2).read()[1].values, test.values)
+    assert torch.equal(Npz(path=path, test_fraction=0.2).read()[1].pixels, test.pixels)
     assert len(Npz(path=path, test_fraction=0.001).read()[1]) == 1
 
 
@@ -946,8 +946,8 @@ def test_damaged_npz_gives_its_images_or_one_message(data: st.DataObject) -> Non
         except ValueError as error:
             assert str(error).startswith(f"path='{path}': ")  # noqa: PT017
         else:
-            assert np.array_equal(train.values[:, 0].numpy(), original)
-            assert np.array_equal(test.values[:, 0].numpy(), original)
+            assert np.array_equal(train.pixels[:, 0].numpy(), original)
+            assert np.array_equal(test.pixels[:, 0].numpy(), original)
 
 
 def test_npz_with_a_huge_header_is_refused(tmp_path: Path) -> None:

@@ -358,7 +358,7 @@ def test_sgd_has_momentum() -> None:
 
 def test_toy_points_lie_near_a_plane() -> None:
     train, test = Toy().read()
-    points = train.values.flatten(1).double() / 255
+    points = train.pixels.flatten(1).double() / 255
     deviations = torch.linalg.svdvals(points - points.mean(0)) / math.sqrt(len(points))
     np.testing.assert_allclose(deviations.numpy(), [0.15, 0.08, 0.02], rtol=0.05)
     assert len(test) == 1000

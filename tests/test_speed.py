@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from aetrain import api
 from aetrain.config.paths import groups
-from aetrain.data.examples import Batches, Examples, Prepare
-from aetrain.evaluation import evaluator
+from aetrain.data.examples import Batches, Examples, Prepare, Values
+from aetrain.evaluation import evaluator, image_errors
 from aetrain.model.layers import Scheduled
 from aetrain.runs import entry
 from aetrain.runs.build import Components, build
@@ -113,7 +113,7 @@ def test_precision_fast_trains_every_model_close_to_float32(model: str, monkeypa
 @needs_bfloat16
 def test_metrics_are_in_float32_after_training_in_bfloat16(tiny: Callable[..., Path]) -> None:
     run = api.load(tiny("model=deep", "precision=fast"))
-    x = build(entry.check(run.config, [])).dataset.load().test.values.to(torch.float32).div(255)
+    x = build(entry.check(run.config, [])).dataset.load().test.pixels.to(torch.float32).div(255)
     assert run.reconstruct(x).dtype == torch.float32
     assert run.metrics["test/sse"] == pytest.approx(evaluator.sse(run.reconstruct(x), x).mean().item(), rel=1e-5)
 
@@ -587,7 +587,7 @@ def test_ssim_equals_its_equations(shape: tuple[int, int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(4, *shape, generator=generator)
     y = (x + 0.2 * torch.randn(4, *shape, generator=generator)).clamp(0, 1)
-    assert evaluator.ssim(y, x) == pytest.approx(ssim_by_pixel(y, x), abs=1e-5)
+    assert image_errors.ssim(y, x) == pytest.approx(ssim_by_pixel(y, x), abs=1e-5)
 
 
 def ssim_by_pixel(y: Tensor, x: Tensor) -> list[float]:
@@ -627,12 +627,12 @@ def test_epoch_makes_no_second_copy_of_the_images() -> None:
     sizes: list[int] = []
 
     class RecordingPrepare(Prepare):
-        def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-            sizes.append(pixels.numel())
-            return super().__call__(pixels, generator)
+        def __call__(self, values: Values, generator: torch.Generator | None = None) -> Tensor:
+            sizes.append(values.shape.numel())
+            return super().__call__(values, generator)
 
     batches = Batches(images, 32, RecordingPrepare())
-    assert batches.values.data_ptr() == images.values.data_ptr()
+    assert batches.values is images.values
     components = build_components("model=linear")
     fit(TrainState(components.model, 0, 1), components.optimizer_steps, batches)
     assert max(sizes) == 32 * 64

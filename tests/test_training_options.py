@@ -324,7 +324,7 @@ def test_decay_outside_of_0_and_1_is_refused(decay: str) -> None:
 def train(*overrides: str, batch_size: int, accumulate: int, drop: int = 0) -> list[Tensor]:
     """Return the weights after two epochs of batches in the order of the data."""
     components = build_components(*overrides)
-    pixels = components.dataset.load().train.values
+    pixels = components.dataset.load().train.pixels
     x = pixels[: len(pixels) - drop].to(torch.float32) / 255
     state = TrainState(components.model, 0, 2)
     fit(state, components.optimizer_steps, x.split(batch_size), accumulate=accumulate)

@@ -21,6 +21,7 @@ from aetrain.data.dataset import Dataset
 from aetrain.data.digits import Digits
 from aetrain.data.examples import Examples
 from aetrain.data.folder import Folder
+from aetrain.data.image_dataset import ImageDataset
 from aetrain.data.mnist import FashionMnist, Mnist
 from aetrain.data.npz import Npz
 from aetrain.data.shapes import Shapes
@@ -123,7 +124,7 @@ def test_classes_are_selected_by_their_values(threes_and_eights: str, tmp_path: 
     assert splits.train.class_names == ("8", "3")
     alone = Npz(path=threes_and_eights, classes=[8]).load()
     assert len(alone.train) + len(alone.test) == 174
-    assert torch.equal(alone.test.values, splits.test.values[splits.test.classes == 0])
+    assert torch.equal(alone.test.pixels, splits.test.pixels[splits.test.classes == 0])
     with pytest.raises(ValueError, match=r"classes=\[0\]: no class 0 in this data set: use 3, 8"):
         Npz(path=threes_and_eights, classes=[0]).load()
     # The folder 10 is the second in alphabetical order.
@@ -132,10 +133,10 @@ def test_classes_are_selected_by_their_values(threes_and_eights: str, tmp_path: 
             write_image(tmp_path / name / f"{number}.png", int(name))
     ones = Folder(path=str(tmp_path), size=8, classes=[1]).load()
     assert ones.train.class_names == ("1",)
-    assert ones.train.values.unique().tolist() == [1]
+    assert ones.train.pixels.unique().tolist() == [1]
 
 
-class Signs(Dataset):
+class Signs(ImageDataset):
     """A data set whose labels are -1 and 1, and 5 in one test image."""
 
     @property
@@ -200,7 +201,7 @@ def test_known_spellings_of_folders_are_splits(train: str, test: str, validation
     splits = dataset.load()
     for value, split in enumerate(folders, start=100):
         images = getattr(splits, split)
-        assert images.values.unique().tolist() == [value]
+        assert images.pixels.unique().tolist() == [value]
         assert sorted(images.classes.tolist()) == [0, 1]
         assert images.class_names == ("cat", "dog")
     assert len(splits.validation) == (2 if validation else 0)
@@ -238,7 +239,7 @@ def test_training_folder_without_test_images_is_cut(tmp_path: Path) -> None:
     dataset = Folder(path=str(tmp_path), size=8, test_fraction=0.2)
     splits = dataset.load()
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (16, 5, 4)
-    assert int(splits.test.values.max()) < 200
+    assert int(splits.test.pixels.max()) < 200
     assert f"{tmp_path} has no folder 'test': 4 of the 20 images in 'train' are for test" in dataset.conversions[0]
 
 
@@ -303,7 +304,7 @@ def test_known_names_of_arrays_are_splits(images: str, labels: str, validation: 
     dataset = Npz(path=save(tmp_path, **arrays))
     splits = dataset.load()
     for part, numbers in ((splits.train, [0, 1, 2, 3]), (splits.validation, [4, 5]), (splits.test, [6, 7, 8])):
-        assert part.classes.tolist() == part.values[:, 0, 0, 1].tolist() == numbers
+        assert part.classes.tolist() == part.pixels[:, 0, 0, 1].tolist() == numbers
     with pytest.raises(ValueError, match=rf"validation=1 .*array '{images.format(validation)}'"):
         _ = Npz(path=dataset.path, validation=1).stored_shape  # before the arrays are read
     del arrays[labels.format(validation)]
@@ -338,7 +339,7 @@ def test_white_of_arrays(dtype: str, largest: int, white: int, tmp_path: Path) -
     expected = sorted(np.rint(values / white * 255).astype(int).flatten().tolist())
     dataset = Npz(path=path, white=white)
     splits = dataset.load()
-    pixels = torch.cat([splits.train.values, splits.test.values])
+    pixels = torch.cat([splits.train.pixels, splits.test.pixels])
     assert sorted(pixels.flatten().tolist()) == expected
     assert int(pixels.max()) == {16: 255, 1: 255, 3824: 238}[largest]
     assert dataset.warnings == []
@@ -353,7 +354,7 @@ def test_white_of_files(dtype: str, largest: int, white: int, channels: int, tmp
     for name in ("a", "b"):
         write_image(tmp_path / f"{name}.{suffix}", values.astype(dtype))
     dataset = Folder(path=str(tmp_path), size=8, channels=channels, white=white)
-    pixels = dataset.load().train.values[0]
+    pixels = dataset.load().train.pixels[0]
     for plane in pixels:
         assert np.array_equal(plane.numpy(), np.rint(values / white * 255))
     assert int(pixels.max()) == {16: 255, 1: 255, 3824: 238}[largest]
@@ -366,7 +367,7 @@ def test_values_are_rounded_once_also_where_images_are_resized(tmp_path: Path) -
     colour = np.stack([ramp[None].repeat(64, 0)] * 3, 2)
     for name in ("a", "b"):
         write_image(tmp_path / f"{name}.png", colour)
-    pixels = Folder(path=str(tmp_path), size=16, white=16).load().train.values[0, 0].double()
+    pixels = Folder(path=str(tmp_path), size=16, white=16).load().train.pixels[0, 0].double()
     assert len(pixels.unique()) == 16
     assert (pixels.mean() - ramp.mean() / 16 * 255).abs() < 0.5
 
@@ -377,7 +378,7 @@ def test_transparent_parts_are_white_whatever_white_is(tmp_path: Path) -> None:
         image.paste((8, 8, 8, 255), (0, 0, 4, 8))
         for name in ("a", "b"):
             image.convert(mode).save(tmp_path / f"{name}.png")
-        pixels = Folder(path=str(tmp_path), size=8, white=16).load().train.values[0, 0]
+        pixels = Folder(path=str(tmp_path), size=8, white=16).load().train.pixels[0, 0]
         assert pixels[:, :4].unique().tolist() == [128]
         assert pixels[:, 4:].unique().tolist() == [255]
 
@@ -439,7 +440,7 @@ def test_largest_value_of_floats_is_named(tmp_path: Path) -> None:
     dataset = Npz(path=save(tmp_path, x=images))
     dataset.load()
     assert "the largest stored value is 0.0625 of 1: " in dataset.warnings[0]
-    assert Npz(path=dataset.path, white=0.0625).load().train.values.unique().tolist() == [255]
+    assert Npz(path=dataset.path, white=0.0625).load().train.pixels.unique().tolist() == [255]
     black = Npz(path=save(tmp_path, x=images * 0))
     black.load()
     assert black.warnings == ["every stored value is 0: all images are black"]
@@ -456,7 +457,7 @@ def test_values_above_white_are_clipped_and_said_once(kind: str, tmp_path: Path)
             write_image(tmp_path / "own" / f"{number}.png", image)
         dataset = Folder(path=str(tmp_path / "own"), size=8, white=200)
     splits = dataset.load()
-    pixels = torch.cat([splits.train.values, splits.test.values])
+    pixels = torch.cat([splits.train.pixels, splits.test.pixels])
     assert int((pixels == 255).sum()) == 4
     assert int((pixels == 128).sum()) == 252
     (warning,) = dataset.warnings
@@ -488,7 +489,7 @@ def test_files_with_impossible_values_are_refused(tmp_path: Path) -> None:
         write_image(tmp_path / f"{name}.tif", np.full((8, 8), 0.5, np.float32))
     with pytest.raises(ValueError, match=r"neither 8 nor 16 bits: name the value that is white with dataset\.white"):
         Folder(path=str(tmp_path), size=8).load()
-    assert Folder(path=str(tmp_path), size=8, white=1.0).load().train.values.unique().tolist() == [128]
+    assert Folder(path=str(tmp_path), size=8, white=1.0).load().train.pixels.unique().tolist() == [128]
 
 
 def test_ordinary_images_are_not_called_dark(tmp_path: Path) -> None:
@@ -517,12 +518,12 @@ def test_subset_cuts_training_images_alone() -> None:
     dataset = Digits(subset=100)
     splits = dataset.load()
     whole = Digits().load()
-    assert torch.equal(splits.test.values, whole.test.values)
+    assert torch.equal(splits.test.pixels, whole.test.pixels)
     assert len(splits.train) == 100
     assert dataset.conversions == ["dataset.subset keeps 100 of 1,438 training images"]
     both = Digits(subset=100, test_subset=7)
     small = both.load()
-    assert torch.equal(small.train.values, splits.train.values)
+    assert torch.equal(small.train.pixels, splits.train.pixels)
     assert len(small.test) == 7
     assert both.conversions[1] == "dataset.test_subset keeps 7 of 359 test images"
     assert len(Digits(test_subset=1000).load().test) == 359

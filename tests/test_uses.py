@@ -138,7 +138,7 @@ def test_precision_computed_by_hand() -> None:
 def test_retrieval_equals_a_loop_over_queries() -> None:
     inputs = eval_inputs("dataset.subset=200", "dataset.test_subset=200")
     metrics = Retrieval(at=[3, 20], queries=None)(inputs)
-    x, y = (images.values.flatten(1).double() for images in (inputs.splits.train, inputs.splits.test))
+    x, y = (images.pixels.flatten(1).double() for images in (inputs.splits.train, inputs.splits.test))
     labels, test_labels = inputs.splits.train.classes, inputs.splits.test.classes
     for count in (3, 20):
         shares = []
@@ -233,7 +233,7 @@ def test_baselines_are_computed_once_in_a_process(monkeypatch: pytest.MonkeyPatc
 def test_feature_sets_are_mean_codes_pixels_and_principal_components() -> None:
     inputs = eval_inputs("model=vae")
     code, pixels, pca = feature_sets(inputs, inputs.splits.train, inputs.splits.test)
-    x = inputs.splits.test.values.float() / 255
+    x = inputs.splits.test.pixels.float() / 255
     with torch.no_grad():
         expected = inputs.model.encode(x)
     assert isinstance(expected, GaussianCode)
@@ -330,7 +330,7 @@ def test_the_measured_code_is_the_decoded_one() -> None:
     inputs = eval_inputs("model=vae", "sparsity=topk", "sparsity.k=2")
     codes = encode_all(inputs.model, inputs.splits.test, inputs.prepare)
     assert (codes != 0).sum(1).unique().tolist() == [2]
-    assert torch.equal(codes, inputs.model.encode(inputs.prepare(inputs.splits.test.values)).z)
+    assert torch.equal(codes, inputs.model.encode(inputs.prepare(inputs.splits.test.pixels)).z)
 
 
 def test_the_random_start_has_the_initial_weights_of_training() -> None:
@@ -362,7 +362,7 @@ def test_pretraining_helps_with_few_labels(tiny: Callable[..., Path]) -> None:
 def test_search_finds_a_training_image_and_its_negative(tiny: Callable[..., Path], tmp_path: Path) -> None:
     directory = tiny()
     train = components_of().dataset.load().train  # the run has the same images
-    pixels = train.values[17, 0].numpy()
+    pixels = train.pixels[17, 0].numpy()
     for name, query in {"same": pixels, "negative": 255 - pixels}.items():
         Image.fromarray(query).save(tmp_path / f"{name}.png")
         outcome = command(["mode=search", f"run={directory}", f"query={tmp_path}/{name}.png"], tmp_path)

@@ -206,7 +206,7 @@ def test_reconstructions_show_clean_and_noisy_images_and_reconstructions(noise: 
     images, model = some_images(), make_model(vae)
     context = context_of(model, images, noise)
     chosen = interleave_classes(images.labels, 60)[:10]
-    x = images.values[chosen] / 255
+    x = images.pixels[chosen] / 255
     x_in = context.x_in[chosen]
     with torch.no_grad():
         expected = [x, x_in, model.reconstruct(x_in)] if x_in.ne(x).any() else [x, model.reconstruct(x)]
@@ -268,7 +268,7 @@ def test_decoder_units_of_a_linear_model_are_its_weights_times_the_standard_devi
     context = context_of(model, images)
     sheet = picture(DecoderUnits(limit=0.4)(context))
     with torch.no_grad():
-        z = model.encode(images.values / 255).z
+        z = model.encode(images.pixels / 255).z
         moved = z.mean(0) + torch.tensor([0.0, 2 * float(z[:, 1].std(correction=0)), 0.0])
         change = model.decode_pixels(moved[None]) - model.decode_pixels(z.mean(0)[None])
     tiles = [sheet[0, GAP : GAP + 112, GAP + i * (112 + GAP) :][7:112:14, 7:112:14] for i in range(3)]

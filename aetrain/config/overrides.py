@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aetrain.config import renames
+from aetrain.config.default_likelihood import default_likelihood
 from aetrain.config.errors import ConfigError, list_choices
 from aetrain.config.paths import GROUPS
 from aetrain.config.settings import role_of
@@ -41,8 +42,9 @@ RUN_KEYS = ("mode", "run", "resume", "query")
 
 
 def register_resolvers() -> None:
-    """Make `${run_name:}` known to configs; it is used below `hydra:` alone."""
+    """Make `${run_name:}`, used below `hydra:` alone, and `${default_likelihood:}` known to configs."""
     OmegaConf.register_new_resolver("run_name", _resolve_run_name, replace=True)
+    OmegaConf.register_new_resolver("default_likelihood", default_likelihood, replace=True)
 
 
 def _resolve_run_name(*, _root_: DictConfig) -> str:

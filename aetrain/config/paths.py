@@ -70,7 +70,10 @@ def option_settings(group: str, option: str) -> dict[str, Any]:
 
 
 def default_options() -> dict[str, str]:
-    """Return the option that each group has by default, such as {"model": "deep", ...}, as a new dict."""
+    """Return the option that each group has by default, such as {"model": "deep", ...}, as a new dict.
+
+    A group whose default depends on another group, as that of `likelihood`, is left out.
+    """
     return dict(_default_options())
 
 
@@ -79,11 +82,11 @@ def _default_options() -> dict[str, str]:
     from omegaconf import OmegaConf
 
     defaults = _as_dict(OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "config.yaml")))["defaults"]
-    chosen: dict[str, str | None] = {}
+    chosen: dict[str, str] = {}
     for entry in defaults:
         if isinstance(entry, dict):
             chosen |= entry
-    return {group: option for group, option in chosen.items() if option is not None and group in groups()}
+    return {group: option for group, option in chosen.items() if option in groups().get(group, ())}
 
 
 @cache

@@ -5,13 +5,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aetrain.data.examples import Examples, Splits
+import torch
+from torch import Tensor
+
+from aetrain.data.examples import Examples, Splits, Values
+from aetrain.data.sparse_rows import SparseRows
 from aetrain.storage.hashing import digest
 
 MAX_FILES = 100_000  # a larger folder has no digest of each file
 MAX_NAMES_SHOWN = 3
 
-CONTENTS = {"pixels": "pixels", "labels": "classes", "names": "file names"}  # the digests of a split, and their words
+# The digests of a split, and their words.
+CONTENTS = {
+    "pixels": "pixels",
+    "labels": "classes",
+    "names": "file names",
+    "targets": "held-out values",
+    "features": "names of features",
+}
 
 
 @dataclass(frozen=True)
@@ -50,17 +61,30 @@ def digest_data(splits: Splits) -> DataDigests:
 
 
 def _digest_images(images: Examples) -> dict[str, Any]:
-    return {
+    content: dict[str, Any] = {
         "images": len(images),
         "shape": list(images.values.shape[1:]),
-        "pixels": digest(images.values),
+        "pixels": _digest_values(images.values),
         "labels": "" if images.labels is None else digest(images.labels),
         "names": digest(images.names) if images.file_names else "",
     }
+    if images.targets is not None:
+        content["targets"] = _digest_values(images.targets)
+    if images.feature_names:
+        content["features"] = digest(images.feature_names)
+    return content
+
+
+def _digest_values(values: Values) -> str:
+    if isinstance(values, Tensor):
+        return digest(values)
+    return digest(str(values.shape), *map(torch.from_numpy, values.arrays()))
 
 
 def _digest_files(images: Examples) -> dict[str, str]:
     """Return a digest of the pixels of each image by its file name; empty where the images have no names."""
+    if isinstance(images.values, SparseRows):
+        return {}
     rows = images.values.flatten(1).cpu().numpy()
     return {name: f"{zlib.crc32(rows[number].data):08x}" for number, name in enumerate(images.names)}
 
@@ -91,5 +115,5 @@ def _describe_split(name: str, before: Mapping[str, Any] | None, now: Mapping[st
         return f"{count_before:,} {name} images then, {count_now:,} now"
     if before["shape"] != now["shape"]:
         return f"{name} images of shape {before['shape']} then, {now['shape']} now"
-    differing = [word for key, word in CONTENTS.items() if before[key] != now[key]]
+    differing = [word for key, word in CONTENTS.items() if before.get(key) != now.get(key)]
     return f"other {' and '.join(differing)} of the {count_now:,} {name} images"

@@ -5,13 +5,13 @@ from typing import final
 
 import torch
 
-from aetrain.data.dataset import Dataset
 from aetrain.data.examples import Examples
+from aetrain.data.image_dataset import ImageDataset
 
 
 @final
 @dataclass(kw_only=True)
-class Digits(Dataset):
+class Digits(ImageDataset):
     """Handwritten digits of the UCI repository (Alpaydin & Kaynak 1998), as scikit-learn ships them: 1797 of 8x8.
 
     Grey values 0..16 become 0..255. Every fifth image of a class is for testing: 1438 to train on, 359 to test with.

@@ -1,6 +1,7 @@
-"""Images in memory: stored as bytes, on the device as a whole, prepared for a model one batch at a time.
+"""Examples in memory: stored as they are, on the device as a whole, prepared for a model one batch at a time.
 
-Shapes: N images, B batch, C channels, H height, W width.
+An example is an image [C, H, W], or a vector of D features [1, 1, D], in which NaN stands for a missing value.
+Shapes: N examples, B batch, C channels, H height, W width, D features.
 """
 
 from collections.abc import Iterator
@@ -9,20 +10,33 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.user_files import abbreviate
+from aetrain.model.records import Kind
+
+Values = Tensor | SparseRows  # [N, C, H, W]: uint8 of images, float32 of vectors
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Stored images, and their classes and generative factors where these are known."""
+    """Stored examples, and their classes, generative factors and names of features where these are known."""
 
-    values: Tensor  # [N, C, H, W] uint8
+    values: Values  # [N, C, H, W]
     labels: Tensor | None = None  # [N] int64
     class_names: tuple[str, ...] = ()  # of the classes 0, 1, ...; empty where the classes are numbers only
     factors: Tensor | None = None  # [N, F] float32: the values from which each image was generated
     factor_names: tuple[str, ...] = ()  # of the F factors
     rows: Tensor | None = None  # [N] int64: the place of each image in the order of its data set (data/rows.py)
-    file_names: tuple[str, ...] = ()  # of all rows of the data set; empty where the images have no names
+    file_names: tuple[str, ...] = ()  # of all rows of the data set; empty where the examples have no names
+    kind: Kind = "image"
+    feature_names: tuple[str, ...] = ()  # of the D features of a vector, such as words; empty for images
+    targets: Values | None = None  # [N, C, H, W] what reconstructions are compared with; None for the values themselves
+
+    @property
+    def pixels(self) -> Tensor:
+        """The values of images, uint8 [N, C, H, W], and of other examples that are dense, float32 [N, 1, 1, D]."""
+        assert isinstance(self.values, Tensor)
+        return self.values
 
     @property
     def classes(self) -> Tensor:
@@ -47,18 +61,26 @@ class Examples:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the values."""
+        return self.values.device
+
     def __getitem__(self, index: Tensor | slice) -> "Examples":
         labels = None if self.labels is None else self.labels[index]
         factors = None if self.factors is None else self.factors[index]
         rows = None if self.rows is None else self.rows[index]
-        return replace(self, values=self.values[index], labels=labels, factors=factors, rows=rows)
+        targets = None if self.targets is None else self.targets[index]
+        return replace(self, values=self.values[index], labels=labels, factors=factors, rows=rows, targets=targets)
 
     def to(self, device: torch.device) -> "Examples":
         """Return the images on a device."""
         labels = None if self.labels is None else self.labels.to(device)
         factors = None if self.factors is None else self.factors.to(device)
         rows = None if self.rows is None else self.rows.to(device)  # an index on the device selects rows, too
-        return replace(self, values=self.values.to(device), labels=labels, factors=factors, rows=rows)
+        targets = None if self.targets is None else self.targets.to(device)
+        values = self.values.to(device)
+        return replace(self, values=values, labels=labels, factors=factors, rows=rows, targets=targets)
 
 
 @dataclass(frozen=True)
@@ -83,17 +105,21 @@ class Splits:
         counts = [f"{len(self.train):,} training"]
         if len(self.validation):
             counts.append(f"{len(self.validation):,} validation")
-        shape = "x".join(map(str, self.train.values.shape[1:]))
+        examples = self.train
+        shape = "x".join(map(str, examples.values.shape[1:]))
+        noun = (
+            f"images of {shape}" if examples.kind == "image" else f"examples of {examples.values.shape[-1]:,} features"
+        )
         num_classes = max(self.train.num_classes, self.test.num_classes)
         classes = f"{num_classes:,} {'class' if num_classes == 1 else 'classes'}" if num_classes else "no classes"
         if self.train.class_names not in ((), tuple(map(str, range(num_classes)))):
             classes += f" ({abbreviate(self.train.class_names)})"
-        return f"{', '.join(counts)} and {len(self.test):,} test images of {shape}, {classes}"
+        return f"{', '.join(counts)} and {len(self.test):,} test {noun}, {classes}"
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Convert stored images to a model's input: pixels in [0, 1], cropped and binarised where these are set.
+    """Convert stored examples to a model's input: floats; pixels in [0, 1], cropped and binarised where these are set.
 
     `dynamic` draws every pixel from its grey value at each call (Salakhutdinov & Murray 2008).
     """
@@ -106,11 +132,15 @@ class Prepare:
         """Tell whether a call draws random numbers."""
         return self.random_crop is not None or self.dynamic
 
-    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return floats [B, C, h, w] for `pixels` uint8 [B, C, H, W]; draw from the global generator by default."""
+    def __call__(self, values: Values, generator: torch.Generator | None = None) -> Tensor:
+        """Return floats [B, C, h, w] for `values` [B, C, H, W]; draw from the global generator by default."""
+        if isinstance(values, SparseRows):
+            return values.dense()
         if self.random_crop is not None:
-            pixels = random_crops(pixels, self.random_crop, generator)
-        x = pixels.to(torch.float32).div_(255)
+            values = random_crops(values, self.random_crop, generator)
+        x = values.to(torch.float32)
+        if values.dtype == torch.uint8:
+            x.div_(255)
         return torch.bernoulli(x, generator=generator) if self.dynamic else x
 
 
@@ -126,7 +156,7 @@ def random_crops(images: Tensor, size: int, generator: torch.Generator | None = 
 
 
 class Batches:
-    """An epoch of shuffled batches of pixels in [0, 1], [B, C, H, W]; the last one may be smaller.
+    """An epoch of shuffled batches of prepared examples [B, C, H, W]; the last one may be smaller.
 
     The order comes from the global generator, which the training loop seeds from (seed, epoch), so that an epoch can be
     repeated. Raise ValueError where `batch_size` is below 1.
@@ -159,9 +189,18 @@ def in_order(images: Examples, batch_size: int, prepare: Prepare, seed: int = 0)
 
     The random numbers of `prepare` come from a generator of their own with seed `seed`.
     """
-    generator = torch.Generator(images.values.device).manual_seed(seed)
-    for pixels in images.values.split(batch_size):
-        yield prepare(pixels, generator)
+    generator = torch.Generator(images.device).manual_seed(seed)
+    for values in images.values.split(batch_size):
+        yield prepare(values, generator)
+
+
+def with_targets(images: Examples, batch_size: int, prepare: Prepare) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the examples once, in order, as inputs and targets [B, C, H, W]; both are one tensor without `targets`."""
+    inputs = in_order(images, batch_size, prepare)
+    if images.targets is None:
+        yield from ((x, x) for x in inputs)
+    else:
+        yield from zip(inputs, map(prepare, images.targets.split(batch_size)), strict=True)
 
 
 def num_batches(count: int, batch_size: int) -> int:
@@ -180,5 +219,5 @@ class IndexBatches:
         return num_batches(len(self.images), self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.images), device=self.images.values.device)
+        order = torch.randperm(len(self.images), device=self.images.device)
         return iter(order.split(self.batch_size))

@@ -24,8 +24,8 @@ from typing import IO, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from aetrain.data.dataset import Dataset
 from aetrain.data.examples import Examples
+from aetrain.data.image_dataset import ImageDataset
 from aetrain.data.user_files import describe_error
 from aetrain.storage import atomic
 from aetrain.storage.locks import exclusive_work_folder
@@ -51,7 +51,7 @@ class PublishedFile(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class PublishedDataset(Dataset):
+class PublishedDataset(ImageDataset):
     """A data set published as archives of uint8 images and their classes.
 
     A subclass names its files and parses them; `array_names` are those of the training images, training labels, test

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from aetrain.data.examples import Examples
+from aetrain.data.sparse_rows import concatenate
 
 
 def number_rows(splits: Sequence[Examples], names: Sequence[Sequence[str]] | None) -> list[Examples]:
@@ -36,7 +37,7 @@ def join_splits(splits: Sequence[Examples]) -> Examples:
     first = splits[0]
     joined = replace(
         first,
-        values=torch.cat([images.values for images in splits]),
+        values=concatenate([images.values for images in splits]),
         labels=None if first.labels is None else torch.cat([images.classes for images in splits]),
         factors=None if first.factors is None else torch.cat([_factors(images) for images in splits]),
         rows=torch.cat([_rows(images) for images in splits]),

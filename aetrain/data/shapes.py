@@ -7,8 +7,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from aetrain.data.dataset import SPLIT_SEED, Dataset
+from aetrain.data.dataset import SPLIT_SEED
 from aetrain.data.examples import Examples
+from aetrain.data.image_dataset import ImageDataset
 
 SHAPE_NAMES = ("square", "ellipse", "heart")
 FACTOR_NAMES = ("shape", "scale", "orientation", "x", "y")
@@ -23,7 +24,7 @@ CHUNK = 1024  # images drawn at a time, which fit into the cache of a processor
 
 @final
 @dataclass(kw_only=True)
-class Shapes(Dataset):
+class Shapes(ImageDataset):
     """White squares, ellipses and hearts on black after dSprites (Matthey et al. 2017), with their factors.
 
     The factors are shape (0, 1, 2), scale (0.5 to 1), orientation (0 to 2 pi, counted clockwise), x and y (0 to 1, left

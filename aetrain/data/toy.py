@@ -5,13 +5,14 @@ from typing import final
 
 import torch
 
-from aetrain.data.dataset import SPLIT_SEED, Dataset
+from aetrain.data.dataset import SPLIT_SEED
 from aetrain.data.examples import Examples
+from aetrain.data.image_dataset import ImageDataset
 
 
 @final
 @dataclass(kw_only=True)
-class Toy(Dataset):
+class Toy(ImageDataset):
     """Points on a tilted plane through the middle of the unit cube, as images of three pixels.
 
     Normal with deviations 0.15 and 0.08 along the plane and `off_plane` across it, so that its first two principal

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from aetrain.data.dataset import Dataset
+from aetrain.data.image_dataset import ImageDataset
 from aetrain.data.pixel_values import StoredValues, check_white
 from aetrain.data.user_files import check_fraction
 
 
 @dataclass(kw_only=True)
-class UserDataset(Dataset):
+class UserDataset(ImageDataset):
     """Images of a user's own files at `path`.
 
     `test_fraction` of the training images are for testing where the source has no test images. `white` is the stored

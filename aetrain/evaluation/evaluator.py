@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from aetrain.data.examples import Examples, Prepare, in_order
+from aetrain.data.examples import Examples, Prepare, with_targets
 from aetrain.data.noise import Noise
+from aetrain.evaluation.entry_errors import ENTRY_METRICS, EntryErrors
+from aetrain.evaluation.image_errors import bce, entropy, psnr, ssim
 from aetrain.evaluation.unit_stats import UNIT_METRICS, UnitStats
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import Code
@@ -24,10 +25,6 @@ from aetrain.objective.penalties import KL
 Metrics = dict[str, float]
 BatchMetrics = dict[str, Tensor]  # per-image values [B], or one value [] that holds for the whole batch
 
-PIXEL_EPS = 1e-6  # distance from 0 and 1 that keeps the cross-entropy of a black or white reconstruction finite
-MIN_MSE = (0.5 / 255) ** 2  # half a grey level squared, which bounds the PSNR of an exact reconstruction
-SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
-SSIM_LUMINANCE, SSIM_CONTRAST = 0.01**2, 0.03**2  # C_1 and C_2 of Wang et al. (2004) for pixels in [0, 1]
 MAX_ANGLE_IMAGES = 5000  # reconstructions from which `pca_angle` is computed
 DEAD_CODE_STD = 1e-3  # below this standard deviation over images, a unit of the code is dead
 ACTIVE_UNIT_VARIANCE = 0.01  # above this variance of its mean, a unit of a random code is active
@@ -54,6 +51,10 @@ STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
         ),
         "code_sse": "squared error summed over pixels, if the decoder gets the code without the max-pool indices",
         "mse": "squared error of the reconstruction per pixel",
+        "explained_variance": (
+            "share of the variance of the features that reconstructions explain: 1 - sse / mean_sse; 1 if equal"
+        ),
+        **ENTRY_METRICS,
         "bce": "cross-entropy between image and reconstruction, summed over pixels, nats",
         "bce_excess": "bce minus the entropy of the grey pixels, which is the lowest possible bce, nats",
         "psnr": "peak signal-to-noise ratio of the reconstruction, dB",
@@ -95,51 +96,14 @@ def sse(expected: Tensor, x: Tensor) -> Tensor:
     return (expected - x).square().flatten(1).sum(1)
 
 
-def bce(expected: Tensor, x: Tensor) -> Tensor:
-    """Return the cross-entropy of pixels in [0, 1] summed over each image, [B], in nats."""
-    p = expected.clamp(PIXEL_EPS, 1 - PIXEL_EPS)
-    # -x log p - (1 - x) log(1 - p). F.binary_cross_entropy does not vectorise its logarithms and takes 6 times as long.
-    return -torch.lerp((1 - p).log(), p.log(), x).flatten(1).sum(1)
+def known_sse(expected: Tensor, x: Tensor) -> Tensor:
+    """Return the squared error summed over the known values of each example, [B]; a missing value is NaN."""
+    return (expected - x).square().nan_to_num(0.0).flatten(1).sum(1)
 
 
-def entropy(x: Tensor) -> Tensor:
-    """Return the entropy of pixels as Bernoulli rates, summed over each image, [B], in nats: the lower bound of bce."""
-    return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)
-
-
-def psnr(expected: Tensor, x: Tensor) -> Tensor:
-    """Return 10 log10(1 / MSE) of each image, [B], in dB; the MSE is at least half a grey level squared."""
-    mse = (expected - x).square().flatten(1).mean(1)
-    return -10 * mse.clamp_min(MIN_MSE).log10()
-
-
-def ssim(reconstruction: Tensor, x: Tensor) -> Tensor:
-    """Return the structural similarity of each image, [B].
-
-    Wang et al. (2004), "Image quality assessment", eq. 13, with the constants and the window of section III.C (a
-    Gaussian of standard deviation 1.5 on 11 x 11 pixels), for pixels in [0, 1]. Images are mirrored at their edges. On
-    images below 11 pixels the window is the largest that fits, and below 4 pixels it is uniform. The values are those
-    of torchmetrics, whose import takes longer than all other imports together.
-    """
-    line = _ssim_window(min(x.shape[2:]), x.device)
-    window = len(line)
-    weights = torch.outer(line, line).to(x.dtype).expand(5, 1, -1, -1)
-    a, b = reconstruction.flatten(0, 1), x.flatten(0, 1)  # [B * C, H, W]
-    padded = F.pad(torch.stack([a, b, a * a, b * b, a * b], 1), 4 * [window // 2], "reflect")
-    mean_a, mean_b, aa, bb, ab = F.conv2d(padded, weights, groups=5).unbind(1)  # each [B * C, h, w]
-    luminance = (2 * mean_a * mean_b + SSIM_LUMINANCE) / (mean_a**2 + mean_b**2 + SSIM_LUMINANCE)
-    variances = (aa - mean_a**2).clamp_min(0) + (bb - mean_b**2).clamp_min(0)
-    structure = (2 * (ab - mean_a * mean_b) + SSIM_CONTRAST) / (variances + SSIM_CONTRAST)
-    return (luminance * structure).unflatten(0, x.shape[:2]).flatten(1).mean(1)
-
-
-def _ssim_window(side: int, device: torch.device) -> Tensor:
-    """Return the weights [K] of one axis of the window, for images whose shorter side has `side` pixels."""
-    window = min(SSIM_WINDOW, side - 1 + side % 2)
-    sigma = SSIM_SIGMA if window == SSIM_WINDOW else max(window - 1, 1) / 7
-    offsets = torch.arange(window, device=device) - window // 2
-    line = torch.exp(-0.5 * (offsets / sigma).square()) if window > 3 else torch.ones_like(offsets)
-    return line / line.sum()
+def squared_error(model: Autoencoder) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return `sse`, or `known_sse` for a model of data with missing values."""
+    return known_sse if model.has_missing else sse
 
 
 @dataclass(frozen=True)
@@ -158,46 +122,59 @@ class Evaluator:
     def evaluate_epoch(self, model: Autoencoder, objective: Objective) -> Metrics:
         """Return the metrics that are computed after every epoch."""
 
-        def epoch_metrics(x: Tensor, generator: torch.Generator) -> BatchMetrics:
-            return batch_metrics(model, objective, self.noise, model(x), generator)[0]
+        entry_errors = EntryErrors(model.kind)
 
-        return recorded_losses(model, self._mean(epoch_metrics))
+        def epoch_metrics(x_in: Tensor, x: Tensor, generator: torch.Generator) -> BatchMetrics:
+            out = model(x_in, x)
+            entry_errors.update(model.likelihood.mean(out.decoded), out)
+            return batch_metrics(model, objective, self.noise, out, generator)[0]
+
+        return recorded_losses(model, self._mean(epoch_metrics)) | entry_errors.metrics()
 
     def evaluate_full(self, model: Autoencoder, objective: Objective, pca: PCA | None = None) -> Metrics:
         """Return all standard metrics, with statistics of the code; with `pca`, also the PCA baseline."""
-        unit_stats, code_stats = UnitStats(model), CodeStats()
+        unit_stats, code_stats, entry_errors = UnitStats(model), CodeStats(), EntryErrors(model.kind)
+        error = squared_error(model)
         reconstructions: list[Tensor] = []  # [B, C, H, W] each, of a linear model
         num_angle_batches = max(1, MAX_ANGLE_IMAGES // self.batch_size)
 
-        def full_metrics(x: Tensor, generator: torch.Generator) -> BatchMetrics:
-            out = model(x)
+        def full_metrics(x_in: Tensor, x: Tensor, generator: torch.Generator) -> BatchMetrics:
+            out = model(x_in, x)
             unit_stats.update(out)
             code_stats.update(out.code)
             metrics, noisy = batch_metrics(model, objective, self.noise, out, generator)
             expected = model.likelihood.mean(out.decoded)
-            metrics |= reconstruction_metrics(model, out, expected, metrics["bce"])
+            entry_errors.update(expected, out)
+            metrics |= reconstruction_metrics(model, out, expected, metrics.get("bce"))
             if noisy is not out:
                 metrics |= denoising_metrics(model, noisy)
             if pca is not None:
-                metrics |= {"pca_sse": sse(pca.reconstruct(x), x), "mean_sse": sse(pca.mean.view_as(x[:1]), x)}
+                known = x_in.nan_to_num(0.0) if model.has_missing else x_in
+                metrics |= {"pca_sse": error(pca.reconstruct(known), x), "mean_sse": error(pca.mean.view_as(x[:1]), x)}
                 if model.linear and len(reconstructions) < num_angle_batches:
                     reconstructions.append(expected)
             return metrics
 
         metrics = recorded_losses(model, self._mean(full_metrics))
-        metrics["shuffled_sse"] = self._shuffled_sse(model)
-        metrics |= unit_stats.metrics() | code_stats.metrics()
+        if not model.has_missing:
+            metrics["shuffled_sse"] = self._shuffled_sse(model)
+        if model.kind == "vector" and metrics.get("mean_sse"):
+            metrics["explained_variance"] = 1 - metrics["sse"] / metrics["mean_sse"]
+        metrics |= unit_stats.metrics() | code_stats.metrics() | entry_errors.metrics()
         if pca is not None and reconstructions:
             metrics["pca_angle"] = pca.angle_to(PCA.fit(reconstructions, model.code_dim))
         return metrics
 
     @torch.no_grad()
-    def _mean(self, metrics: Callable[[Tensor, torch.Generator], BatchMetrics]) -> Metrics:
-        """Return means over all images. A value of a whole batch counts once for each of its images."""
+    def _mean(self, metrics: Callable[[Tensor, Tensor, torch.Generator], BatchMetrics]) -> Metrics:
+        """Return means over all images of the metrics of inputs and targets, [B, C, H, W] each.
+
+        A value of a whole batch counts once for each of its images.
+        """
         generator = torch.Generator(self.images.values.device).manual_seed(1)
         totals: dict[str, Tensor] = {}
-        for x in self._batches():
-            for name, value in metrics(x, generator).items():
+        for x_in, x in self._batches():
+            for name, value in metrics(x_in, x, generator).items():
                 total = value.to(torch.float64).sum() if value.dim() else value.to(torch.float64) * len(x)
                 totals[name] = totals[name] + total if name in totals else total
         means = torch.stack(list(totals.values())) / len(self.images)
@@ -209,13 +186,13 @@ class Evaluator:
 
         The decoder gets the code alone, without pool indices, because the question is how much the code can copy.
         """
-        x = next(self._batches())
+        x, _ = next(self._batches())
         order = torch.randperm(x[0].numel(), generator=torch.Generator().manual_seed(1)).to(x.device)
         shuffled = x.flatten(1)[:, order].view_as(x)
         return float(sse(model.likelihood.mean(model.decode(model.encode(shuffled).z)), shuffled).mean())
 
-    def _batches(self) -> Iterator[Tensor]:
-        return in_order(self.images, self.batch_size, self.prepare)
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return with_targets(self.images, self.batch_size, self.prepare)
 
 
 def batch_metrics(
@@ -226,14 +203,16 @@ def batch_metrics(
     `out` is the forward pass of the clean images. It is returned as the noisy pass if there is no noise. The loss is
     the training loss: of noisy images if there is noise, with a sample of the code if the code is random.
     """
-    likelihood, x = model.likelihood, out.x
+    likelihood, x, error = model.likelihood, out.x, squared_error(model)
     expected = likelihood.mean(out.decoded)
     losses = objective.losses(model, out)
-    metrics = {"nll": losses["nll"], "sse": sse(expected, x), "bce": bce(expected, x)}
+    metrics = {"nll": losses["nll"], "sse": error(expected, x)}
+    if model.kind == "image" and not model.has_missing:
+        metrics["bce"] = bce(expected, x)
     metrics["mse"] = metrics["sse"] / x[0].numel()
     sampled = sample_code(model, out, generator)
-    x_in = noise(x, generator)
-    is_noisy = x_in is not x
+    x_in = noise(out.x_in, generator)
+    is_noisy = x_in is not out.x_in
     training_losses = losses if sampled is out or is_noisy else objective.losses(model, sampled)
     if out.code.is_random:
         metrics["kl"] = out.code.kl().sum(1)
@@ -243,7 +222,7 @@ def batch_metrics(
     noisy = out
     if is_noisy:
         noisy = model(x_in, x)
-        metrics["noisy_sse"] = sse(likelihood.mean(noisy.decoded), x)
+        metrics["noisy_sse"] = error(likelihood.mean(noisy.decoded), x)
         training_losses = objective.losses(model, sample_code(model, noisy, generator))
     metrics["loss"] = objective.reduce(model, training_losses)["loss"]
     return metrics, noisy
@@ -257,32 +236,35 @@ def sample_code(model: Autoencoder, out: Forward, generator: torch.Generator) ->
     return replace(out, code=code, decoded=model.decode(code))
 
 
-def reconstruction_metrics(model: Autoencoder, out: Forward, expected: Tensor, cross_entropy: Tensor) -> BatchMetrics:
+def reconstruction_metrics(
+    model: Autoencoder, out: Forward, expected: Tensor, cross_entropy: Tensor | None
+) -> BatchMetrics:
     """Return the metrics of clean images and their codes that are computed at the end of a run.
 
-    `expected` are the reconstructions [B, C, H, W] and `cross_entropy` is their `bce` [B].
+    `expected` are the reconstructions [B, C, H, W] and `cross_entropy` is their `bce` [B], None where it is undefined.
     """
     x, z = out.x, out.code.z
-    metrics = {
-        "bce_excess": cross_entropy - entropy(x),
-        "psnr": psnr(expected, x),
-        "ssim": ssim(expected.clamp(0, 1), x),
-        "code_mean": z.mean(1),
-        "l0": (z != 0).sum(1),
-    }
+    metrics = {}
+    if cross_entropy is not None:
+        metrics["bce_excess"] = cross_entropy - entropy(x)
+    if model.kind == "image":
+        metrics |= {"psnr": psnr(expected, x), "ssim": ssim(expected.clamp(0, 1), x)}
+    metrics |= {"code_mean": z.mean(1), "l0": (z != 0).sum(1)}
     if out.code.pool_indices:
-        metrics["code_sse"] = sse(model.likelihood.mean(model.decode(z)), x)
+        metrics["code_sse"] = squared_error(model)(model.likelihood.mean(model.decode(z)), x)
     return metrics
 
 
 def denoising_metrics(model: Autoencoder, noisy: Forward) -> BatchMetrics:
     """Return the metrics of noisy images, compared with the clean ones."""
     denoised = model.likelihood.mean(noisy.decoded)
-    return {
-        "noisy_bce": bce(denoised, noisy.x),
-        "noisy_psnr": psnr(denoised, noisy.x),
-        "input_sse": sse(noisy.x_in, noisy.x),
-    }
+    metrics = {}
+    if model.kind == "image" and not model.has_missing:
+        metrics["noisy_bce"] = bce(denoised, noisy.x)
+    if model.kind == "image":
+        metrics["noisy_psnr"] = psnr(denoised, noisy.x)
+    metrics["input_sse"] = squared_error(model)(noisy.x_in, noisy.x)
+    return metrics
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The autoencoder: one class for every family, made of an encoder, a bottleneck, a decoder and a likelihood.
 
-Shapes: B images in a batch, C channels, H height, W width, D units of the code.
+An example is an image [C, H, W] or a vector [1, 1, W] of W features.
+Shapes: B examples in a batch, C channels, H height, W width, D units of the code.
 """
 
 from dataclasses import replace
@@ -13,12 +14,13 @@ from aetrain.model.codes import Code
 from aetrain.model.layers import are_linear
 from aetrain.model.likelihoods import Likelihood
 from aetrain.model.networks import Decoder, Encoder, check_networks
-from aetrain.model.records import Encoded, Forward, Tap
+from aetrain.model.records import Encoded, Forward, Kind, Tap
 
 
 class Autoencoder(nn.Module):
-    """Map pixels to a code and back; pixels are in [0, 1] on both sides.
+    """Map examples to a code and back; pixels of images are in [0, 1] on both sides.
 
+    A missing value (NaN) of an example is 0 for the encoder, where `has_missing` is True.
     The code is `sparsifier(code_activation(z))` of the bottleneck's z. A random code is drawn in training mode. In
     evaluation mode it is its mean, so that two passes give the same result.
     """
@@ -42,6 +44,8 @@ class Autoencoder(nn.Module):
         self.likelihood = likelihood
         self.code_transform = nn.Sequential(code_activation, sparsifier)
         self.low, self.high = scale
+        self.kind: Kind = "image"
+        self.has_missing = False
 
     @property
     def code_activation(self) -> nn.Module:
@@ -80,6 +84,8 @@ class Autoencoder(nn.Module):
         return self.code_transform(code.mean_z) if code.is_random else code.z
 
     def _encode(self, x: Tensor) -> tuple[Encoded, Code]:
+        if self.has_missing and not self.encoder.reads_missing:
+            x = x.nan_to_num(0.0)
         if (self.low, self.high) != (0, 1):
             x = self.low + (self.high - self.low) * x
         encoded = self.encoder(x)
@@ -91,11 +97,12 @@ class Autoencoder(nn.Module):
         return self.decoder(Code(z=code) if isinstance(code, Tensor) else code)
 
     def decode_pixels(self, code: Code | Tensor) -> Tensor:
-        """Return the images of a code, or of its units [B, D] alone: pixels in [0, 1], [B, C, H, W]."""
-        return self.likelihood.mean(self.decode(code)).clamp(0, 1)
+        """Return the expected examples [B, C, H, W] of a code, or of its units [B, D] alone: pixels in [0, 1]."""
+        mean = self.likelihood.mean(self.decode(code))
+        return mean.clamp(0, 1) if self.kind == "image" else mean
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the reconstructions of images x [B, C, H, W]: pixels in [0, 1], [B, C, H, W]."""
+        """Return the reconstructions of examples x [B, C, H, W], [B, C, H, W]: pixels of images in [0, 1]."""
         return self.decode_pixels(self.encode(x))
 
     def sample(self, code: Code, generator: torch.Generator | None = None) -> Code:

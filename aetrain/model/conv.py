@@ -38,6 +38,8 @@ class ConvEncoder(Encoder):
     With `return_pool_indices`, max-pooling also returns the position of each maximum, for a decoder that unpools.
     """
 
+    needs_images = True
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],

@@ -114,6 +114,8 @@ class StackEncoder(Encoder):
     After a pooling it has the same effect as before: an activation that never falls keeps the maximum where it is.
     """
 
+    needs_images = True
+
     def __init__(
         self, layers: Sequence[nn.Module], activation: Activation, maps: Maps, features_are_code: bool
     ) -> None:

@@ -45,6 +45,8 @@ class LSTMEncoder(Encoder):
     2000): i, f, o = sigmoid(W x_t + U h + b), g = tanh(W x_t + U h + b), c <- f c + i g, h <- o tanh(c).
     """
 
+    needs_images = True
+
     def __init__(self, image_shape: tuple[int, int, int], hidden: Sequence[int]) -> None:
         super().__init__()
         self.image_shape = image_shape

@@ -12,11 +12,13 @@ from aetrain.model.records import Encoded, Tap
 
 
 class Encoder(nn.Module):
-    """A module that maps images [B, C, H, W] to features. A subclass sets `num_features` and defines `forward`."""
+    """A module that maps examples [B, C, H, W] to features. A subclass sets `num_features` and defines `forward`."""
 
     num_features: int  # F
     passes_pixels: bool = False  # whether the features are the pixels themselves, so that the code is the first layer
     linear: bool = False  # whether the features are an affine function of the pixels
+    needs_images: bool = False  # whether neighbouring pixels have a meaning to it, as for convolutions
+    reads_missing: bool = False  # whether it takes missing values (NaN); others get zeros in their place
 
     def forward(self, x: Tensor) -> Encoded:
         """Return the features [B, F] of images x, and the hidden activations in the shapes of the taps."""

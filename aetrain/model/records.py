@@ -4,10 +4,15 @@ Shapes: B images in a batch, C channels, H height, W width, D units of the code.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
 from aetrain.model.codes import Code
+
+# The kind of the examples of a data set. All but images are vectors of D features, [1, 1, D]: any numbers, counts such
+# as those of words, or ratings, most of which are missing (NaN).
+Kind = Literal["image", "vector", "counts", "ratings"]
 
 # The terms of a loss by name: per image [B], or [] for the batch as a whole. "loss" is the sum that training minimises.
 LossDict = dict[str, Tensor]

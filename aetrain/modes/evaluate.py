@@ -123,7 +123,7 @@ def load_trained(request: RunRequest, settings: Settings, mode: str) -> tuple[Ru
     if settings.run is None:
         raise ConfigError(f"mode={mode} needs a run: run=outputs/...")
     source = RunDirectory(Path(settings.run))
-    components = build(settings)
+    components = build(settings, source.path)
     try:
         # A critic's weights are in the objective; most objectives have none.
         objective = components.objective if components.objective.state_dict() else None

@@ -51,7 +51,7 @@ def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
         log_data(components, splits)
         train = splits.train
     binary = dataset.binarize in ("threshold", "static")
-    query, description = match_polarity(query, train.values, binary)
+    query, description = match_polarity(query, train.pixels, binary)
     log.info("query: %s, %dx%d, %s", display_path(file), *query.shape[2:], description)
 
     results: dict[str, list[int]] = {}
@@ -60,7 +60,7 @@ def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
         distances = (rows[index] - row).norm(dim=1).tolist()
         results[name] = index.tolist()
         log.info("nearest by %s:\n%s", name, format_table(train, results[name], distances))
-    tiles = [torch.cat([query, train.values[index]]).float() / 255 for index in results.values()]
+    tiles = [torch.cat([query, train.pixels[index]]).float() / 255 for index in results.values()]
     path = source.path / "search" / f"{file.stem}.png"
     write_png(grid(torch.cat(tiles), len(tiles[0]), [f"by {name}" for name in results]), path)
     log.info("picture: %s", display_path(path))

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, cast, get_args
 
 import torch
 from hydra.utils import instantiate
@@ -16,21 +17,39 @@ from torch.optim import Optimizer
 from aetrain.config.errors import ConfigError, add_context, error_context
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate
-from aetrain.data.augment import Augment
+from aetrain.data.augment import Augment, NoAugmentation
 from aetrain.data.dataset import Dataset
 from aetrain.data.noise import Noise
 from aetrain.evaluation.measures.measure import Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Likelihood
+from aetrain.model.records import Kind
 from aetrain.objective.objective import MODEL_THAT_EMITS, Objective
 from aetrain.objective.penalties import Penalty
 from aetrain.objective.sparsity import Sparsity
+from aetrain.runs.preprocessing import restore_state
 from aetrain.training.backend.precision import forward_pass
 from aetrain.training.optimizers import LBFGS
 from aetrain.training.pretraining.pretrain import Pretrain
 from aetrain.training.step import MakeOptimizer, OptimizerStep, TrainingStep, optimizer_steps
 from aetrain.training.weight_average import WeightAverage
 from aetrain.utils.compat import without_compiler
+from aetrain.views.view import view_kinds
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DATA_WORDS: Mapping[Kind, str] = {
+    "image": "images",
+    "vector": "vectors",
+    "counts": "counts",
+    "ratings": "ratings",
+}
+# The likelihoods of each kind of data, in messages; the first one is the default.
+LIKELIHOODS: Mapping[Kind, str] = {
+    "image": "bernoulli or gaussian",
+    "vector": "gaussian",
+    "counts": "multinomial, poisson or gaussian",
+    "ratings": "gaussian",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +77,29 @@ class Components:
         return [step.optimizer for step in self.optimizer_steps]
 
 
-def build(settings: Settings) -> Components:
-    """Build the components of a run. Raise ConfigError where they do not fit together."""
+def build(settings: Settings, run: Path | None = None) -> Components:
+    """Build the components of a run. Raise ConfigError where they do not fit together.
+
+    `run` is the directory of a trained run, whose data set has learnt its conversions.
+    """
     device = _select_device(settings.device)
     dataset: Dataset = _make(settings, "dataset")
+    if run is not None:
+        restore_state(run, dataset)
     likelihood: Likelihood = _make(settings, "likelihood", scale=tuple(dataset.scale))
     augment: Augment = _make(settings, "augment")
     noise: Noise = _make(settings, "noise")
     sparsity: Sparsity = _make(settings, "sparsity")
     pretrain: Pretrain = _make(settings, "pretrain")
     views = {name: _make(settings, f"views.{name}") for name in settings.view_names}
+    views = {name: view for name, view in views.items() if dataset.kind in view_kinds(view)}
     measures: dict[str, Measure] = {name: _make(settings, f"measures.{name}") for name in settings.measures}
     _check_augment(augment, dataset)
+    _check_likelihood(settings, likelihood, dataset)
 
     make_model = _model_factory(settings, dataset, likelihood, sparsity)
     model = make_model()
+    _check_network(model, dataset)
     objective = Objective(_make_penalties(settings, model, sparsity))
     _check_fit(model, objective, pretrain, measures)
 
@@ -127,6 +154,7 @@ def _model_factory(
             scale=tuple(dataset.scale),
             **activation,
         )
+        model.kind, model.has_missing = dataset.kind, dataset.has_missing
         return model
 
     return make_model
@@ -210,10 +238,37 @@ def _check_penalty(name: str, penalty: Penalty, model: Autoencoder) -> None:
 
 
 def _check_augment(augment: Augment, dataset: Dataset) -> None:
+    if dataset.kind != "image" and not isinstance(augment, NoAugmentation):
+        raise ConfigError(
+            f"augment={type(augment).__name__.lower()} changes images, but the data set has "
+            f"{DATA_WORDS[dataset.kind]}: use augment=none"
+        )
     if augment.blends and dataset.binarize != "none":
         raise ConfigError(
             f"augment={type(augment).__name__.lower()} would turn black and white pixels grey: use augment=none, or "
             f"dataset.binarize=none (it is {dataset.binarize})"
+        )
+
+
+def _check_likelihood(settings: Settings, likelihood: Likelihood, dataset: Dataset) -> None:
+    """Raise ConfigError where the likelihood is not of this kind of data, and tell it about missing values."""
+    kinds = getattr(likelihood, "kinds", KINDS)
+    if dataset.kind not in kinds:
+        name = type(likelihood).__name__.lower()
+        fitting = LIKELIHOODS[dataset.kind]
+        raise ConfigError(
+            f"likelihood={name} is not a distribution of {DATA_WORDS[dataset.kind]}: use likelihood={fitting}"
+        )
+    if dataset.has_missing:
+        setattr(likelihood, "has_missing", True)  # noqa: B010, an option of the protocol
+
+
+def _check_network(model: Autoencoder, dataset: Dataset) -> None:
+    """Raise ConfigError where the encoder reads images and the data are none."""
+    if model.encoder.needs_images and dataset.kind != "image":
+        raise ConfigError(
+            f"this model reads images, but the data set has {DATA_WORDS[dataset.kind]}: use model=deep, vae or another "
+            "model of dense layers"
         )
 
 

@@ -12,7 +12,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError, error_context
@@ -29,6 +31,7 @@ from aetrain.evaluation.sparsity_goal import sparsity_goal
 from aetrain.objective.objective import loss_constants, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.extension import describe_extension
+from aetrain.runs.preprocessing import write_state
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import write_files
 from aetrain.storage import checkpoint
@@ -90,6 +93,7 @@ class TrainingRun:
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.start_time = time.perf_counter()
         write_files(self.run_dir.path, data)
+        write_state(self.run_dir.path, components.dataset)
         self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
         self.repeated = repeated_metrics(components, self.held_out_name)
         log.info("%s: %s weights, %s", self.run_dir, f"{self.num_parameters:,}", components.device)
@@ -217,7 +221,8 @@ class TrainingRun:
             metrics["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
         if self.components.views:
             figures = run_dir.path / "figures"
-            write_thumbnail_strip(self.tensorboard.make_context(state.epoch), figures / "strip")
+            if self.components.dataset.kind == "image":
+                write_thumbnail_strip(self.tensorboard.make_context(state.epoch), figures / "strip")
             options = self._figure_options(state.epoch)
             save_learning_curves(run_dir.history(), self.descriptions, figures / "curves", options)
         self._close_event_file(metrics, findings, settings)
@@ -240,7 +245,8 @@ class TrainingRun:
 
     def _diagnose(self, metrics: Metrics, settings: Mapping[str, Any]) -> list[Finding]:
         by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
-        largest_byte = int(self.batches.values.max())
+        values = self.batches.values
+        largest_byte = int(values.max()) if isinstance(values, Tensor) and values.dtype == torch.uint8 else 255
         history = self.run_dir.history()
         model, penalties = self.components.model, self.components.objective.penalties
         return diagnose(diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte))

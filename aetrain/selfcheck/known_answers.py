@@ -56,7 +56,7 @@ def components_of(*overrides: str) -> Components:
 
 def digits(count: int, device: str = "cpu") -> Tensor:
     """Return the first of the embedded digits, [count, 1, 8, 8] in [0, 1]."""
-    return Digits().read()[0].values[:count].to(torch.float32).div(255).to(device)
+    return Digits().read()[0].pixels[:count].to(torch.float32).div(255).to(device)
 
 
 def expect_close(name: str, value: float, known: float, tolerance: float) -> str:
@@ -217,7 +217,7 @@ def loading_gives_the_same(context: CheckContext) -> str:
     run_dir = context.folder / "load"
     api.run([*DIGITS, *overrides, f"hydra.run.dir='{run_dir}'"])
     run = api.load(run_dir)
-    x = components_of(*overrides).dataset.load().test.values.to(torch.float32).div(255)
+    x = components_of(*overrides).dataset.load().test.pixels.to(torch.float32).div(255)
     sse = (run.reconstruct(x) - x).square().flatten(1).sum(1).mean().item()
     return expect_close("SSE", sse, run.metrics["test/sse"], 1e-3)
 
@@ -226,7 +226,7 @@ def data_is_as_published(context: CheckContext) -> str:
     """Check the MD5 of the downloaded archives against the published ones, and the SHA-256 of the embedded digits."""
     import torchvision.datasets
 
-    digest = sha256(b"".join(images.values.numpy().tobytes() for images in Digits().read()))
+    digest = sha256(b"".join(images.pixels.numpy().tobytes() for images in Digits().read()))
     expect(digest == DIGITS_SHA256, f"the digits have SHA-256 {digest}")
     checked = ["digits"]
     for name in ("MNIST", "FashionMNIST"):

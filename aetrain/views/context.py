@@ -4,6 +4,7 @@ Shapes: N images, C channels, H height, W width, D units of the code, U units of
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,6 +51,7 @@ class ViewContext:
     epoch: int
     class_names: tuple[str, ...] = ()
     split: str = "test"  # of the images: test or validation
+    feature_names: tuple[str, ...] = ()  # of vectors, such as words
     is_final: bool = False  # whether the pictures are the figures of a finished run, which have no earlier ones
     # Tensors of some units of a layer, with the numbers of the units.
     _cache: dict[tuple[str, ...], tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False, repr=False)
@@ -236,6 +238,7 @@ def context_factory(
 
     The images are prepared once. Fewer of large images are used: `MAX_PIXELS` in all, but at least `MIN_IMAGES` images.
     """
-    selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // images.values[0].numel()))]
-    x = prepare(selected.values, torch.Generator(selected.values.device).manual_seed(SEED))
-    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, selected.class_names, split)
+    selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // math.prod(images.values.shape[1:])))]
+    x = prepare(selected.values, torch.Generator(selected.device).manual_seed(SEED))
+    names = selected.class_names, split, selected.feature_names
+    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names)

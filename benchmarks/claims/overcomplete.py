@@ -76,7 +76,7 @@ def nearest_code_accuracy(run: Trained, count: int = 10_000) -> float:
     assert splits.train.labels is not None
     assert splits.test.labels is not None
     train_codes, test_codes = (
-        torch.nn.functional.normalize(run.encode(part.values[:n].float() / 255))
+        torch.nn.functional.normalize(run.encode(part.pixels[:n].float() / 255))
         for part, n in ((splits.train, count), (splits.test, len(splits.test)))
     )
     nearest = splits.train.labels[:count][(test_codes @ train_codes.t()).argmax(1)]

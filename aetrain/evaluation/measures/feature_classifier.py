@@ -66,28 +66,28 @@ def load_or_train_classifier(images: Examples, prepare: Prepare, folder: Path) -
             # Another process may have saved it while this one waited for the lock.
             if work_folder is None or not load_weights(classifier, file):
                 log.info("measures.frechet: training a classifier of this data set, once, to compare images by")
-                train_classifier(classifier.to(images.values.device), Examples(images.values, labels), prepare)
+                train_classifier(classifier.to(images.pixels.device), Examples(images.pixels, labels), prepare)
                 if work_folder is not None:
                     save_weights(classifier, work_folder, file)
-    return classifier.to(images.values.device).eval()
+    return classifier.to(images.pixels.device).eval()
 
 
 def classifier_digest(images: Examples, prepare: Prepare) -> str:
     """Return a digest of everything that determines the classifier: its recipe, the images and their preparation."""
     recipe = (RECIPE_VERSION, NUM_STEPS, BATCH_SIZE, LEARNING_RATE, SEED)
-    return digest(recipe, prepare, images.values, images.classes)[:24]
+    return digest(recipe, prepare, images.pixels, images.classes)[:24]
 
 
 def train_classifier(classifier: FeatureClassifier, images: Examples, prepare: Prepare) -> None:
     """Train with Adam on the cross-entropy for NUM_STEPS random batches, with a generator of its own."""
-    generator = torch.Generator(images.values.device).manual_seed(SEED)
+    generator = torch.Generator(images.pixels.device).manual_seed(SEED)
     optimizer = torch.optim.Adam(classifier.parameters(), LEARNING_RATE)
     for step in range(NUM_STEPS):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - step / NUM_STEPS)
-        index = torch.randint(len(images), (BATCH_SIZE,), generator=generator, device=images.values.device)
+        index = torch.randint(len(images), (BATCH_SIZE,), generator=generator, device=images.pixels.device)
         with torch.enable_grad():
-            loss = F.cross_entropy(classifier(prepare(images.values[index], generator)), images.classes[index])
+            loss = F.cross_entropy(classifier(prepare(images.pixels[index], generator)), images.classes[index])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
         optimizer.step()

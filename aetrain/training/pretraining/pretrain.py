@@ -106,6 +106,8 @@ class ExactPCA:
 
 
 def mean_image(batches: Batches) -> Tensor:
-    """Return the mean of the prepared training images, [C, H, W] in [0, 1]."""
-    total = torch.stack([batches.prepare(part).sum(0) for part in batches.values.split(MEAN_BATCH_SIZE)]).sum(0)
-    return total / len(batches.values)
+    """Return the mean of the known values of the prepared training examples, [C, H, W]; 0 where none is known."""
+    parts = [batches.prepare(part) for part in batches.values.split(MEAN_BATCH_SIZE)]
+    total = torch.stack([part.nan_to_num(0.0).sum(0) for part in parts]).sum(0)
+    count = torch.stack([part.isnan().logical_not_().sum(0) for part in parts]).sum(0)
+    return total / count.clamp_min(1)

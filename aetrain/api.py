@@ -81,7 +81,9 @@ def run(
         if mode == "train":
             config["device"] = "cpu"
             return _load(RunDirectory(run_dir), build(entry.check(config, []), Path(run_dir)))
-        return load(config.run or run_dir, trust=True, data=data, labels=labels)  # an untrusted config has been refused above
+        return load(
+            config.run or run_dir, trust=True, data=data, labels=labels
+        )  # an untrusted config has been refused above
 
 
 def _data_overrides(data: Any, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:

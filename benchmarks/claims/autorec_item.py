@@ -21,5 +21,10 @@ def check(runs: dict[str, Trained]) -> Outcome:
 
 def rating_errors(run: Trained) -> dict[str, float]:
     """Return the errors of a run and of its baselines on the held-out ratings, by their names in the table."""
-    names = {"rmse": "RMSE", "mae": "MAE", "bias_rmse": "RMSE of user + item offsets", "mean_rmse": "RMSE of the mean rating"}
+    names = {
+        "rmse": "RMSE",
+        "mae": "MAE",
+        "bias_rmse": "RMSE of user + item offsets",
+        "mean_rmse": "RMSE of the mean rating",
+    }
     return {title: run.metrics[f"test/{name}"] for name, title in names.items()}

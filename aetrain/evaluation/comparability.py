@@ -25,10 +25,12 @@ MEASURES = {
     "precision_NAME": "retrieval",
     "finetuned_NAME": "few_labels",
     "frechet_NAME": "frechet",
+    "recall_NAME": "recommendation",
+    "ndcg_NAME": "recommendation",
     "noisy_sse_NOISE_LEVEL": "robustness",
     "input_sse_NOISE_LEVEL": "robustness",
 }
-NAMES_OF_METRICS = ("samples", "methods", "at", "labels", "levels", "kinds", "path")
+NAMES_OF_METRICS = ("samples", "methods", "at", "labels", "levels", "kinds", "path", "recall_at", "ndcg_at")
 
 SettingTest = Callable[[str], bool]  # whether the setting of a dotted name is decisive
 

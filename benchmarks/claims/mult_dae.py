@@ -6,8 +6,8 @@ from measurements import recommendation_metrics
 from aetrain.api import Trained
 
 CLAIM = (
-    "A denoising autoencoder with a multinomial likelihood recommends films of MovieLens latest-small to held-out users with a "
-    "higher recall at 20 and a higher NDCG at 100 than popularity and than a truncated SVD of the same size."
+    "A denoising autoencoder with a multinomial likelihood recommends films of MovieLens latest-small to "
+    "held-out users with a higher recall at 20 and NDCG at 100 than popularity and a truncated SVD of the same size."
 )
 LESSON = "A denoising autoencoder with a multinomial likelihood recommends items to users it has not seen."
 RESULT = "NDCG@100 {NDCG at 100}, SVD {NDCG at 100, SVD}, popularity {NDCG at 100, popularity}"

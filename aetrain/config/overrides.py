@@ -1,6 +1,7 @@
 """The overrides of the command line: quote paths, name sequences of noise, parse, name runs by them."""
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -266,6 +267,15 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 def constant_keys(overrides: Sequence[Override]) -> list[str]:
     """Return the keys that are the same in every job of a sweep."""
     return [override.key_or_group for override in overrides if not override.is_sweep_override()]
+
+
+def count_combinations(overrides: Sequence[Override]) -> int | None:
+    """Return the number of runs of a sweep; None where a pattern or a sampled interval decides it."""
+    try:
+        sweeps = [[*override.sweep_iterator()] for override in overrides if override.is_sweep_override()]
+    except HydraException:
+        return None
+    return math.prod(map(len, sweeps))
 
 
 def forget_saved_options() -> None:

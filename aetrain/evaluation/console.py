@@ -36,12 +36,15 @@ BASELINE_PREFIXES = {
 }
 BASELINE_SUFFIXES = {
     "PCA": "_pca",
+    "LSA": "_lsa",
+    "LSA-128": "_lsa_128",
     "pixels": "_pixels",
+    "input": "_input",
     "untrained": "_random",
     "popularity": "_popularity",
     "SVD": "_svd",
 }
-OWN_TITLES = {"pixels": "code", "untrained": "trained"}  # the title of the metric's own column beside such a baseline
+OWN_TITLES = {"pixels": "code", "input": "code", "untrained": "trained"}  # of the metric's column beside a baseline
 
 # Short descriptions, by name or pattern, of metrics whose names say little.
 NOTES = {
@@ -53,6 +56,7 @@ NOTES = {
     "probe_kmeans": "% by k-means",
     "probe_nmi": "mutual information with k-means",
     "precision_K": "% of the nearest images",
+    "precision_K_binary": "% of the nearest images by bits",
     "finetuned_N": "%",
 }
 

@@ -80,7 +80,9 @@ def run(
         if mode == "train":
             config["device"] = "cpu"
             return _load(RunDirectory(run_dir), build(entry.check(config, []), Path(run_dir)))
-        return load(config.run or run_dir, trust=True, data=data, labels=labels)  # an untrusted config has been refused above
+        return load(
+            config.run or run_dir, trust=True, data=data, labels=labels
+        )  # an untrusted config has been refused above
 
 
 def _data_overrides(data: Any, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
@@ -245,7 +247,9 @@ class Trained:
         """Return the run for a notebook: its line, its metrics and some of its pictures."""
         descriptions = read_descriptions(self.directory)
         numbers = {tag: value for tag, value in self.metrics.items() if tag.startswith("test/")}
-        table = summary_table(numbers, descriptions, self.model.code_dim) if numbers else "no metrics yet"
+        table = (
+            summary_table(numbers, descriptions, self.model.code_dim, self.model.kind) if numbers else "no metrics yet"
+        )
         pictures = []
         for name, file in self._main_figures().items():
             image = el("img", src=image_url(file), alt=name, style="max-width: 100%")

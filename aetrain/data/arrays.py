@@ -58,7 +58,6 @@ class ArrayRows:
         whole = result[0] if self.single else result
         return whole if isinstance(self.values, Tensor) else whole.numpy()
 
-
     def chunks(self) -> Iterator[Any]:
         """Yield the values, BATCH_SIZE examples at a time; sparse ones become dense."""
         for start in range(0, self.values.shape[0], BATCH_SIZE):

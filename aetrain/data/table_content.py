@@ -75,14 +75,20 @@ def _number(column: "Series", warnings: list[str]) -> tuple[Array, tuple[str, ..
     name = column.name
     if column.isna().any():
         row = int(np.flatnonzero(column.isna().to_numpy())[0]) + 1
-        raise ValueError(f"column {name!r} (dataset.label) is empty in data row {row}: add the label, or remove the row")
+        raise ValueError(
+            f"column {name!r} (dataset.label) is empty in data row {row}: add the label, or remove the row"
+        )
     values: Any = column.to_numpy() if is_number(column) else column.astype(str).str.strip().to_numpy(dtype=np.str_)
     try:
         labels, class_names = number_table_labels(values)
     except ValueError as error:
-        raise ValueError(f"column {name!r} (dataset.label): {error}, or dataset.label=null for a table without") from None
+        raise ValueError(
+            f"column {name!r} (dataset.label): {error}, or dataset.label=null for a table without"
+        ) from None
     if (count := int(labels.max()) + 1) > max(2, MAX_CLASS_SHARE * len(labels)):
-        warnings.append(f"column {name!r} (dataset.label) has {count:,} classes in {len(labels):,} rows: is it a label?")
+        warnings.append(
+            f"column {name!r} (dataset.label) has {count:,} classes in {len(labels):,} rows: is it a label?"
+        )
     return labels, class_names
 
 

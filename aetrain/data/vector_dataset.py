@@ -214,7 +214,9 @@ class ColumnsDataset(VectorDataset):
         names = [*map(str, self.categorical)]
         for name in names:
             if name not in content.frame.columns:
-                raise ValueError(f"no column {name!r} for dataset.categorical among {abbreviate(content.frame.columns)}")
+                raise ValueError(
+                    f"no column {name!r} for dataset.categorical among {abbreviate(content.frame.columns)}"
+                )
         return Columns.of(content.frame, names)
 
     def separate(self, frame: Any, splits: Any = None) -> TableContent:

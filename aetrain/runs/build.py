@@ -19,11 +19,11 @@ from aetrain.config.settings import Settings
 from aetrain.config.validate import locate
 from aetrain.data.augment import Augment, NoAugmentation
 from aetrain.data.dataset import Dataset
-from aetrain.data.noise import Noise
+from aetrain.data.noise import Noise, noise_for
 from aetrain.evaluation.measures.measure import Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Kind
+from aetrain.model.records import DATA_WORDS, Kind
 from aetrain.objective.objective import MODEL_THAT_EMITS, Objective
 from aetrain.objective.penalties import Penalty
 from aetrain.objective.sparsity import Sparsity
@@ -37,12 +37,6 @@ from aetrain.utils.compat import without_compiler
 from aetrain.views.view import view_kinds
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-DATA_WORDS: Mapping[Kind, str] = {
-    "image": "images",
-    "vector": "vectors",
-    "counts": "counts",
-    "ratings": "ratings",
-}
 # The likelihoods of each kind of data, in messages; the first one is the default.
 LIKELIHOODS: Mapping[Kind, str] = {
     "image": "bernoulli or gaussian",
@@ -88,7 +82,8 @@ def build(settings: Settings, run: Path | None = None) -> Components:
         restore_state(run, dataset)
     likelihood: Likelihood = _make(settings, "likelihood", scale=tuple(dataset.scale))
     augment: Augment = _make(settings, "augment")
-    noise: Noise = _make(settings, "noise")
+    with error_context("noise"):
+        noise = noise_for(_make(settings, "noise"), dataset.kind)
     sparsity: Sparsity = _make(settings, "sparsity")
     pretrain: Pretrain = _make(settings, "pretrain")
     views = {name: _make(settings, f"views.{name}") for name in settings.view_names}

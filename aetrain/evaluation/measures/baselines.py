@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aetrain.data.examples import Examples, Prepare, in_order
+from aetrain.data.examples import Examples, Prepare, fill_missing, in_order
 from aetrain.evaluation.measures.measure import EvalInputs, encode_all
+from aetrain.model.pca import PCA
 
 BATCH_SIZE = 1000
 
 # The descriptions of the metrics of the baselines, for measures that compute all feature sets.
 BASELINE_DESCRIPTIONS: Mapping[str, str] = {
-    "MEASURE_pixels": "baseline of MEASURE: computed from raw pixels instead of the code",
+    "MEASURE_pixels": "baseline of MEASURE: computed from raw pixels, or the features of vectors, instead of the code",
     "MEASURE_pca": "baseline of MEASURE: computed from as many principal components as the code has units",
 }
 
@@ -37,13 +38,17 @@ def feature_sets(inputs: EvalInputs, train: Examples, test: Examples) -> Iterato
     yield FeatureSet("", encode_all(model, train, prepare), encode_all(model, test, prepare))
     yield FeatureSet("_pixels", flatten_pixels(train, prepare), flatten_pixels(test, prepare))
     if pca is not None and len(pca.components):
-        components = [torch.cat([*map(pca.encode, in_order(part, BATCH_SIZE, prepare))]) for part in (train, test)]
-        yield FeatureSet("_pca", *components)
+        yield FeatureSet("_pca", encode_by_pca(pca, train, prepare), encode_by_pca(pca, test, prepare))
+
+
+def encode_by_pca(pca: PCA, images: Examples, prepare: Prepare) -> Tensor:
+    """Return the principal components of all examples in order, [N, K]; a missing value is the mean."""
+    return torch.cat([pca.encode(fill_missing(x, pca.mean)) for x in in_order(images, BATCH_SIZE, prepare)])
 
 
 def flatten_pixels(images: Examples, prepare: Prepare) -> Tensor:
-    """Return the prepared pixels of all images in order, [N, C * H * W]."""
-    return torch.cat([x.flatten(1) for x in in_order(images, BATCH_SIZE, prepare)])
+    """Return the prepared values of all examples in order, [N, C * H * W]; a missing one is 0, as for an encoder."""
+    return torch.cat([x.flatten(1).nan_to_num(0.0) for x in in_order(images, BATCH_SIZE, prepare)])
 
 
 def nearest_rows(queries: Tensor, rows: Tensor, count: int, batch_size: int = 500) -> Tensor:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from aetrain.config import overrides as command_line
+from aetrain.config.composition import reuse_compositions
 from aetrain.config.error_messages import translate_hydra_errors
 from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.keywords import keyword_overrides
@@ -101,7 +102,11 @@ def compose_config(overrides: Sequence[str]) -> tuple[DictConfig, Path, list[str
     command_line.register_resolvers()
     command_line.forget_saved_options()
     GlobalHydra.instance().clear()
-    with translate_hydra_errors(), initialize_config_dir(str(CONFIG_DIR), job_name="aetrain", version_base="1.3"):
+    with (
+        translate_hydra_errors(),
+        reuse_compositions(),
+        initialize_config_dir(str(CONFIG_DIR), job_name="aetrain", version_base="1.3"),
+    ):
         normalized = command_line.normalize(overrides)
         full_overrides = start_from_run(normalized, command_line.parse(normalized))
         config = compose("config", full_overrides, return_hydra_config=True)

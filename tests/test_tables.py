@@ -205,7 +205,9 @@ def test_bad_files_are_one_message(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"it does not exist \(looked for .*gone.csv\)"):
         Table(path=str(tmp_path / "gone.csv")).load()
     np.save(tmp_path / "images.npy", np.zeros((5, 4, 4)))
-    with pytest.raises(ValueError, match=r"it is float64 \[5, 4, 4\]: use numbers \[N, D\]; for images use dataset=npz"):
+    with pytest.raises(
+        ValueError, match=r"it is float64 \[5, 4, 4\]: use numbers \[N, D\]; for images use dataset=npz"
+    ):
         Table(path=str(tmp_path / "images.npy")).load()
 
 
@@ -240,9 +242,7 @@ def test_tables_of_scikit_learn(dataset: Any, counts: Any, classes: Any, feature
         assert splits.test.classes.tolist() == load().target[splits.test.rows].tolist()
 
 
-def test_a_saved_run_converts_another_file_as_its_own(
-    run: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_saved_run_converts_another_file_as_its_own(run: Callable[..., Path], tmp_path: Path) -> None:
     path = Path(write(tmp_path, "x,colour\n" + "\n".join(f"{n},{'ab'[n % 2]}" for n in range(20))))
     directory = run(*LINEAR, "dataset=table", f"dataset.path='{path}'")
     state = json.loads((directory / "preprocessing.json").read_text())["state"]
@@ -257,6 +257,9 @@ def test_a_saved_run_converts_another_file_as_its_own(
     assert list(trained.reconstruct(frame).index) == ["p", "q"]
     with pytest.raises(ConfigError, match=r"dataset.path='.*t.csv': it does not exist"):
         _ = trained.data
-    for content, message in [("x\n1\n", "column 'colour' is missing"), ("x,colour\n,a\n", "it has missing values, but")]:
+    for content, message in [
+        ("x\n1\n", "column 'colour' is missing"),
+        ("x,colour\n,a\n", "it has missing values, but"),
+    ]:
         with pytest.raises(ConfigError, match=message):
             aetrain.run([f"run={directory}", "mode=eval", f"dataset.path={write(tmp_path, content, 'o.csv')}"])

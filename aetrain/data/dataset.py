@@ -109,6 +109,11 @@ class Dataset(ABC):
         return self.missing > 0
 
     @property
+    def has_integers(self) -> bool:
+        """Tell whether values are whole numbers, so that counts have a probability: not weights such as tf-idf."""
+        return self.kind == "counts"
+
+    @property
     def hidden_together(self) -> Tensor | None:
         """The group [D] of each value of an example: `missing` hides a group as a whole; None for each by itself."""
         return None
@@ -129,8 +134,17 @@ class Dataset(ABC):
         """
         return {}
 
+    @property
+    def state_format(self) -> str:
+        """The name of the format of `fitted_state`: data sets of one format can restore the state of each other."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027, most data sets learn nothing
         """Take the `fitted_state` of a saved run, so that shapes and conversions are known without its data."""
+
+    def baseline_metrics(self, test: Examples) -> Mapping[str, float]:
+        """Return metrics of predictions without a model on loaded test examples, by name; {} for none."""
+        return {}
 
     def load(self) -> Splits:
         """Read the examples, number their classes, split them, and make the conversions that are made once.

@@ -94,13 +94,19 @@ def diagnostic_inputs(
     settings: Mapping[str, Any],
     penalties: Mapping[str, Penalty],
     largest_byte: int = 255,
+    data_constant: float = 0.0,
 ) -> DiagnosticInputs:
     """Return the inputs of the rules for a trained model and its penalties by name.
 
-    For the other arguments see `DiagnosticInputs`.
+    `data_constant` is that of `loss_constants`. For the other arguments see `DiagnosticInputs`.
     """
-    is_image = model.kind == "image"
-    extremes = model.likelihood.mean(torch.tensor([-1e6, 1e6])).tolist() if is_image else (-math.inf, math.inf)
+    darkest, brightest = -math.inf, math.inf
+    if model.kind == "image":
+        decoded = torch.zeros(2, *model.image_shape)
+        decoded[:, 0, 0, 0] = torch.tensor([-1e6, 1e6])
+        with torch.no_grad():
+            extremes = model.likelihood.mean(decoded.to(next(model.parameters()).device))[:, 0, 0, 0]
+        darkest, brightest = extremes.tolist()
     goal = sparsity_goal(model, penalties, settings)
     return DiagnosticInputs(
         metrics,
@@ -108,9 +114,9 @@ def diagnostic_inputs(
         code_dim=model.code_dim,
         num_codewords=model.bottleneck.num_codewords,
         sparse=goal.is_sparse or "sparsity" in penalties,
-        output_range=(extremes[0], extremes[1]),
+        output_range=(darkest, brightest),
         settings=settings,
-        loss_constant=loss_constants(model)["loss"],
+        loss_constant=loss_constants(model, data_constant)["loss"],
         nll_weight=1 / math.prod(model.image_shape) if model.likelihood.reduction == "mean" else 1.0,
         sparsity_goal=goal,
         largest_byte=largest_byte,

@@ -117,10 +117,10 @@ class StackedRBMs:
             )
         if model.kind != "image":
             raise ValueError(
-                f"pretrain=rbm needs binary units, such as pixels in [0, 1], and the data set has "
+                "pretrain=rbm needs binary units, such as pixels in [0, 1], and the data set has "
                 f"{DATA_WORDS[model.kind]}: use pretrain=layerwise"
             )
-        probe = torch.linspace(-3, 3, 7)
+        probe = torch.linspace(-3, 3, 7)[:, None, None, None].expand(-1, *model.image_shape)
         if not torch.allclose(model.likelihood.mean(probe), torch.sigmoid(probe)):
             raise ValueError(
                 "pretrain=rbm needs a sigmoid output, but likelihood.output is another: "

@@ -19,7 +19,7 @@ from aetrain.config.settings import Settings
 from aetrain.config.validate import locate
 from aetrain.data.augment import Augment
 from aetrain.data.dataset import Dataset
-from aetrain.data.noise import Noise
+from aetrain.data.noise import Noise, noise_for
 from aetrain.evaluation.measures.measure import Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Likelihood
@@ -73,7 +73,8 @@ def build(settings: Settings, run: Path | None = None) -> Components:
         restore_state(run, dataset)
     likelihood = _make_likelihood(settings, dataset)
     augment: Augment = _make(settings, "augment")
-    noise: Noise = _make(settings, "noise")
+    with error_context("noise"):
+        noise = noise_for(_make(settings, "noise"), dataset.kind)
     sparsity: Sparsity = _make(settings, "sparsity")
     pretrain: Pretrain = _make(settings, "pretrain")
     views = {name: _make(settings, f"views.{name}") for name in settings.view_names}
@@ -126,8 +127,8 @@ def _make_likelihood(settings: Settings, dataset: Dataset) -> Likelihood:
             "aetrain.model.likelihoods.Likelihood, and call super().__init__(reduction)"
         )
     check_likelihood(likelihood, dataset)
-    likelihood.has_missing = dataset.has_missing
-    likelihood.has_integers = dataset.has_integers
+    with error_context("dataset"):
+        likelihood.has_missing, likelihood.has_integers = dataset.has_missing, dataset.has_integers
     return likelihood
 
 

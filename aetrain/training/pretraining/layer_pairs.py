@@ -67,7 +67,8 @@ def units_below(model: Autoencoder, number: int) -> Callable[[Tensor], Tensor]:
     def units(x: Tensor) -> Tensor:
         if not below:
             return x
-        h = (model.low + (model.high - model.low) * x).flatten(1)  # [B, C * H * W]
+        known = x.nan_to_num(0.0) if model.has_missing else x
+        h = (model.low + (model.high - model.low) * known).flatten(1)  # [B, C * H * W]
         for layer, activation in below:
             h = activation(layer(h))  # [B, units]
         return h[:, :, None, None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from aetrain.data.examples import Batches
+from aetrain.data.examples import Batches, known_mean
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import are_linear
@@ -87,6 +87,8 @@ class ExactPCA:
             raise ValueError("pca needs the squared error of a linear output: use likelihood=gaussian")
         if not are_linear(model.code_transform):
             raise ValueError("pca needs a linear code: use sparsity=none and model.code_activation=null")
+        if model.has_missing:
+            raise ValueError("pca needs complete data, and these have missing values: use pretrain=mean or none")
 
     @torch.no_grad()
     def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
@@ -109,7 +111,4 @@ class ExactPCA:
 
 def mean_image(batches: Batches) -> Tensor:
     """Return the mean of the known values of the prepared training examples, [C, H, W]; 0 where none is known."""
-    parts = [batches.prepare(part) for part in batches.values.split(MEAN_BATCH_SIZE)]
-    total = torch.stack([part.nan_to_num(0.0).sum(0) for part in parts]).sum(0)
-    count = torch.stack([part.isnan().logical_not_().sum(0) for part in parts]).sum(0)
-    return total / count.clamp_min(1)
+    return known_mean(batches.prepare(part) for part in batches.values.split(MEAN_BATCH_SIZE))

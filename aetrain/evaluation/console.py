@@ -36,7 +36,11 @@ BASELINE_SUFFIXES = {
     "input": "_input",
     "untrained": "_random",
 }
-OWN_TITLES = {"pixels": "code", "input": "code", "untrained": "trained"}  # the title of the metric's own column beside such a baseline
+OWN_TITLES = {
+    "pixels": "code",
+    "input": "code",
+    "untrained": "trained",
+}  # the title of the metric's own column beside such a baseline
 
 # Short descriptions, by name or pattern, of metrics whose names say little.
 NOTES = {

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aetrain.data.examples import Examples, Prepare, in_order
 from aetrain.evaluation.measures.measure import EvalInputs, encode_all
+from aetrain.model.pca import PCA
 
 BATCH_SIZE = 1000
 
@@ -39,7 +40,9 @@ def feature_sets(inputs: EvalInputs, train: Examples, test: Examples) -> Iterato
     """
     model, prepare, pca = inputs.model, inputs.prepare, inputs.pca
     yield FeatureSet("", encode_all(model, train, prepare), encode_all(model, test, prepare))
-    yield FeatureSet("_pixels" if train.kind == "image" else "_input", flatten_pixels(train, prepare), flatten_pixels(test, prepare))
+    yield FeatureSet(
+        "_pixels" if train.kind == "image" else "_input", flatten_pixels(train, prepare), flatten_pixels(test, prepare)
+    )
     if pca is not None and len(pca.components):
         yield FeatureSet("_pca", encode_pca(pca, train, prepare), encode_pca(pca, test, prepare))
 

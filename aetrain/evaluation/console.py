@@ -15,11 +15,11 @@ from aetrain.training.loop import TrainState
 
 # The metrics in the line of an epoch, where they are measured.
 TRAINING_METRICS = ("loss", "nll", "kl", "sparsity")
-HELD_OUT_METRICS = ("loss", "neg_elbo", "sse", "noisy_sse")
+HELD_OUT_METRICS = ("loss", "neg_elbo", "sse", "noisy_sse", "rmse")
 
 # The standard metrics in the short table. Those of penalties and measures are all in it.
 SUMMARY_METRICS = (
-    *("loss", "kl", "neg_elbo", "sse", "noisy_sse", "psnr", "ssim"),
+    *("loss", "kl", "neg_elbo", "sse", "noisy_sse", "psnr", "ssim", "rmse", "mae"),
     *("l0", "dead_units", "active_units", "dead_hidden", "used_codewords", "perplexity"),
 )
 STANDARD_NAMES = {name for by_name in STANDARD_METRICS.values() for name in by_name}
@@ -27,7 +27,13 @@ UNIT_COUNTS = ("l0", "dead_units", "active_units")  # out of the units of the co
 WHOLE_NUMBERS = ("dead_units", "active_units", "used_codewords")
 
 # Baselines of a metric, by the title of their column: the beginning or the end that their names have in its place.
-BASELINE_PREFIXES = {"PCA": ("sse", "pca_sse"), "mean image": ("sse", "mean_sse"), "noisy image": ("noisy_", "input_")}
+BASELINE_PREFIXES = {
+    "PCA": ("sse", "pca_sse"),
+    "mean image": ("sse", "mean_sse"),
+    "noisy image": ("noisy_", "input_"),
+    "offsets": ("rmse", "bias_rmse"),
+    "mean rating": ("rmse", "mean_rmse"),
+}
 BASELINE_SUFFIXES = {
     "PCA": "_pca",
     "LSA": "_lsa",
@@ -35,12 +41,10 @@ BASELINE_SUFFIXES = {
     "pixels": "_pixels",
     "input": "_input",
     "untrained": "_random",
+    "popularity": "_popularity",
+    "SVD": "_svd",
 }
-OWN_TITLES = {
-    "pixels": "code",
-    "input": "code",
-    "untrained": "trained",
-}  # the title of the metric's own column beside such a baseline
+OWN_TITLES = {"pixels": "code", "input": "code", "untrained": "trained"}  # of the metric's column beside a baseline
 
 # Short descriptions, by name or pattern, of metrics whose names say little.
 NOTES = {

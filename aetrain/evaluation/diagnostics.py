@@ -82,12 +82,16 @@ def diagnostic_inputs(
     settings: Mapping[str, Any],
     penalties: Mapping[str, Penalty],
     largest_byte: int = 255,
+    data_constant: float = 0.0,
 ) -> DiagnosticInputs:
     """Return the inputs of the rules for a trained model and its penalties by name.
 
-    For the other arguments see `DiagnosticInputs`.
+    `data_constant` is that of `loss_constants`. For the other arguments see `DiagnosticInputs`.
     """
-    darkest, brightest = model.likelihood.mean(torch.tensor([-1e6, 1e6])).tolist()
+    decoded = torch.zeros(2, *model.image_shape)
+    decoded[:, 0, 0, 0] = torch.tensor([-1e6, 1e6])
+    with torch.no_grad():
+        darkest, brightest = model.likelihood.mean(decoded.to(next(model.parameters()).device))[:, 0, 0, 0].tolist()
     goal = sparsity_goal(model, penalties, settings)
     return DiagnosticInputs(
         metrics,
@@ -97,7 +101,7 @@ def diagnostic_inputs(
         sparse=goal.is_sparse or "sparsity" in penalties,
         output_range=(darkest, brightest),
         settings=settings,
-        loss_constant=loss_constants(model)["loss"],
+        loss_constant=loss_constants(model, data_constant)["loss"],
         nll_weight=1 / math.prod(model.image_shape) if model.likelihood.reduction == "mean" else 1.0,
         sparsity_goal=goal,
         largest_byte=largest_byte,

@@ -133,7 +133,11 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def check(self) -> None:
-        """Run one pass over two blank images. Raise ValueError where the encoder or decoder breaks its contract."""
+        """Run one pass over two blank images. Raise ValueError where the encoder or decoder breaks its contract.
+
+        So it is where the settings of the likelihood do not fit the shape of the examples.
+        """
+        self.likelihood.check(self.image_shape)
         blank = torch.zeros(2, *self.image_shape)
         encoded, code = self._encode(blank)
         check_networks(self.encoder, self.decoder, encoded, self.decode(code), self.image_shape)

@@ -20,8 +20,10 @@ from aetrain.runs.entry import with_original_overrides
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
+from aetrain.storage.checkpoint_state import latest_state
 from aetrain.training.backend.compile import compile_steps
 from aetrain.training.backend.setup import backend
+from aetrain.training.backend.threads import choose_threads
 from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
 
 log = logging.getLogger("aetrain")
@@ -43,7 +45,8 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     check_same_data(request.run_dir, data)
     request = claim_directory(request)
     run_dir = request.run_dir
-    with run_dir.logging(), reporting_disk_errors(run_dir), backend():
+    threads = choose_threads(settings, components.model, latest_state(run_dir.path))
+    with run_dir.logging(), reporting_disk_errors(run_dir), backend(threads):
         log_data(components, splits)
         training_run = TrainingRun(request, settings, components, splits, data)
         with training_run.event_file():
@@ -129,6 +132,7 @@ def evaluate_components(components: Components, splits: Splits, pca: PCA | None 
     evaluator = Evaluator(splits.test, prepare, components.noise)
     pca = pca or fit_pca_baseline(components, splits)
     metrics = evaluator.evaluate_full(components.model.eval(), components.objective, pca)
+    metrics |= components.dataset.baseline_metrics(splits.test)
     inputs = EvalInputs(
         components.model,
         components.objective,

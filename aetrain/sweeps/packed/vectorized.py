@@ -48,7 +48,7 @@ class PackedRun:
         """The objects whose attributes may be numbers from the run's config."""
         steps = getattr(self.noise, "steps", {}).values()  # of a sequence of noises
         modules = [*self.model.modules(), *self.objective.modules()]
-        return [self.augment, self.noise, *steps, self.model.likelihood, *modules]
+        return [self.augment, self.noise, *steps, *modules]
 
 
 class Pack:

@@ -68,9 +68,9 @@ class MeanImage:
         """Set the bias of each pixel, or of each channel to the channel's mean where there is one bias a channel."""
         bias = model.decoder.output_bias
         assert bias is not None  # checked before
-        mean = mean_image(context.batches).flatten(1)  # [C, H * W]
-        per_bias = mean.flatten() if bias.numel() == mean.numel() else mean.mean(1)
-        bias.copy_(model.likelihood.inverse_mean(per_bias))
+        mean = mean_image(context.batches)  # [C, H, W]
+        per_bias = mean if bias.numel() == mean.numel() else mean.flatten(1).mean(1)[:, None, None]
+        bias.copy_(model.likelihood.inverse_mean(per_bias[None]).flatten())
 
 
 @dataclass(frozen=True)

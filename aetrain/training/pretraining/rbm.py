@@ -115,7 +115,7 @@ class StackedRBMs:
                 f"pretrain=rbm needs pixels in [0, 1], but dataset.scale=[{model.low:g}, {model.high:g}]: "
                 "use dataset.scale=[0,1], or pretrain=layerwise"
             )
-        probe = torch.linspace(-3, 3, 7)
+        probe = torch.linspace(-3, 3, 7)[:, None, None, None].expand(-1, *model.image_shape)
         if not torch.allclose(model.likelihood.mean(probe), torch.sigmoid(probe)):
             raise ValueError(
                 "pretrain=rbm needs a sigmoid output, but likelihood.output is another: "

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from aetrain.data.dataset import fixed_order
@@ -12,6 +11,7 @@ from aetrain.data.examples import Splits
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.baselines import BASELINE_DESCRIPTIONS, feature_sets, nearest_rows
 from aetrain.evaluation.measures.measure import EvalInputs, LabelledMeasure, check_enough_images
+from aetrain.utils.devices import to_float64
 
 
 @final
@@ -58,4 +58,4 @@ class Retrieval(LabelledMeasure):
 
 def precision_at_k(retrieved: Tensor, relevant: Tensor, k: int) -> float:
     """Return the share of the first k retrieved classes [M, K] that equal the query's class [M], mean over queries."""
-    return float((retrieved[:, :k] == relevant[:, None]).to(torch.float64).mean())
+    return float(to_float64(retrieved[:, :k] == relevant[:, None]).mean())

@@ -13,6 +13,7 @@ from aetrain.data.examples import in_order
 from aetrain.data.noise import LeveledNoise, Noise
 from aetrain.evaluation.evaluator import Metrics, sse
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
+from aetrain.utils.devices import to_float64
 
 BATCH_SIZE = 1000
 
@@ -109,10 +110,10 @@ def noise_errors(inputs: EvalInputs, noise: Noise, count: int | None = None) -> 
     """
     model, images = inputs.model, inputs.splits.test[:count]
     generator = torch.Generator(images.values.device).manual_seed(1)
-    totals = torch.zeros(2, dtype=torch.float64, device=images.values.device)
+    totals = to_float64(torch.zeros(2, device=images.values.device))
     for x in in_order(images, BATCH_SIZE, inputs.prepare):
         x_in = noise(x, generator)
         denoised = model.likelihood.mean(model(x_in).decoded)
-        totals += torch.stack([sse(denoised, x).double().sum(), sse(x_in, x).double().sum()])
+        totals += torch.stack([to_float64(sse(denoised, x)).sum(), to_float64(sse(x_in, x)).sum()])
     denoised_sse, noisy_sse = (totals / len(images)).tolist()
     return denoised_sse, noisy_sse

@@ -12,6 +12,7 @@ from aetrain.config.validate import locate, parameter_types
 from aetrain.runs.entry import check
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import already_done, train
+from aetrain.utils.devices import accelerator
 
 log = logging.getLogger("aetrain")
 
@@ -114,7 +115,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _uses_gpu(request: PackRequest) -> bool:
-    return request.settings.device != "cpu" and torch.cuda.is_available()
+    return request.settings.device != "cpu" and accelerator() is not None
 
 
 def _describe_difference(i: int, requests: Mapping[int, PackRequest]) -> str:

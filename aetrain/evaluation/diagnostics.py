@@ -17,6 +17,7 @@ from aetrain.data.pixel_values import MAX_DARK
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.sparsity_goal import SparsityGoal, sparsity_goal
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import Kind, noun_of
 from aetrain.objective.objective import loss_constants
 from aetrain.objective.penalties import Penalty
 
@@ -56,11 +57,22 @@ class DiagnosticInputs:
     has_targets: bool = False  # whether held-out examples have targets of their own, such as held-out ratings
     weights_rise: bool = False  # whether the weight of a penalty, and with it the training loss, rises by a schedule
     is_pca_comparable: bool = False  # whether the code has as much freedom as that of PCA
+    kind: Kind = "image"  # of the examples
 
     @property
     def lr(self) -> float | None:
         """The learning rate, if the optimizer has one."""
         return self.settings.get("optimizer.lr")
+
+    @property
+    def noun(self) -> str:
+        """The word for an example."""
+        return noun_of(self.kind)
+
+    @property
+    def mean_noun(self) -> str:
+        """The words for the reconstruction that is the same for all examples."""
+        return "mean image" if self.kind == "image" else "mean"
 
     def advice(self, *ideas: str) -> str:
         """Return `try a, b or c` with the ideas whose settings exist in this run."""
@@ -90,10 +102,13 @@ def diagnostic_inputs(
 
     `data_constant` is that of `loss_constants`. For the other arguments see `DiagnosticInputs`.
     """
-    decoded = torch.zeros(2, *model.image_shape)
-    decoded[:, 0, 0, 0] = torch.tensor([-1e6, 1e6])
-    with torch.no_grad():
-        darkest, brightest = model.likelihood.mean(decoded.to(next(model.parameters()).device))[:, 0, 0, 0].tolist()
+    darkest, brightest = -math.inf, math.inf
+    if model.kind == "image":
+        decoded = torch.zeros(2, *model.image_shape)
+        decoded[:, 0, 0, 0] = torch.tensor([-1e6, 1e6])
+        with torch.no_grad():
+            extremes = model.likelihood.mean(decoded.to(next(model.parameters()).device))[:, 0, 0, 0]
+        darkest, brightest = extremes.tolist()
     goal = sparsity_goal(model, penalties, settings)
     return DiagnosticInputs(
         metrics,
@@ -110,6 +125,7 @@ def diagnostic_inputs(
         has_targets=has_targets,
         weights_rise=any(penalty.schedule is not None for penalty in penalties.values()),
         is_pca_comparable=_is_pca_comparable(model, goal),
+        kind=model.kind,
     )
 
 
@@ -172,7 +188,7 @@ def posterior_collapse(inputs: DiagnosticInputs) -> Finding | None:
         return None
     return Finding(
         "posterior collapse",
-        f"the code carries {kl:.3g} nats, and {active:.0f} of its {inputs.code_dim} units depend on the image",
+        f"the code carries {kl:.3g} nats, and {active:.0f} of its {inputs.code_dim} units depend on the {inputs.noun}",
         inputs.advice(
             "a smaller model.penalties.kl.weight",
             "model.penalties.kl.warmup=1",
@@ -266,7 +282,7 @@ def many_dead_units(inputs: DiagnosticInputs) -> Finding | None:
         return None
     return Finding(
         "dead units",
-        f"{' and '.join(groups)} are constant over images",
+        f"{' and '.join(groups)} are constant over {inputs.noun}s",
         inputs.advice(
             "a smaller optimizer.lr", "a smaller sparsity.weight", "model.activation=leaky_relu", "fewer units"
         ),
@@ -280,7 +296,7 @@ def many_saturated_units(inputs: DiagnosticInputs) -> Finding | None:
         return None
     return Finding(
         "saturated units",
-        f"{share:.0%} of the sigmoid and tanh units stay at an end of their range for nearly all images",
+        f"{share:.0%} of the sigmoid and tanh units stay at an end of their range for nearly all {inputs.noun}s",
         inputs.advice("a smaller optimizer.lr", "model.init=xavier", "model.activation=relu"),
     )
 
@@ -290,9 +306,11 @@ def code_copies(inputs: DiagnosticInputs) -> Finding | None:
     share = inputs.share_of_mean_image_error("shuffled_sse")
     if share is None or share >= MAX_COPIED_SHARE:
         return None
+    values = "pixels" if inputs.kind == "image" else "values"
     return Finding(
         "the code copies",
-        f"images with shuffled pixels are reconstructed, too, with {share:.1%} of the mean image's squared error",
+        f"{inputs.noun}s with shuffled {values} are reconstructed, too, with {share:.1%} of the squared error of the "
+        f"{inputs.mean_noun}",
         inputs.advice(f"a smaller model.code_dim (it is {inputs.code_dim})", "noise=masking", "sparsity=topk"),
     )
 
@@ -303,8 +321,8 @@ def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
     if share is None or share < MAX_MEAN_IMAGE_SHARE:
         return None
     return Finding(
-        "no better than the mean image",
-        f"the squared error is {share:.0%} of the error of the mean image",
+        f"no better than the {inputs.mean_noun}",
+        f"the squared error is {share:.0%} of the error of the {inputs.mean_noun}",
         inputs.advice("another optimizer.lr", "more epochs", "a larger model.code_dim", "less weight on the penalties"),
     )
 

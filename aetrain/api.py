@@ -252,7 +252,9 @@ class Trained:
         """Return the run for a notebook: its line, its metrics and some of its pictures."""
         descriptions = read_descriptions(self.directory)
         numbers = {tag: value for tag, value in self.metrics.items() if tag.startswith("test/")}
-        table = summary_table(numbers, descriptions, self.model.code_dim) if numbers else "no metrics yet"
+        table = (
+            summary_table(numbers, descriptions, self.model.code_dim, self.model.kind) if numbers else "no metrics yet"
+        )
         pictures = []
         for name, file in self._main_figures().items():
             image = el("img", src=image_url(file), alt=name, style="max-width: 100%")

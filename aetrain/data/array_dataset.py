@@ -110,8 +110,8 @@ class ImagesOfArray(ImageDataset):
             if shape is None or others or 0 in shape:
                 shapes_in_words = " and ".join(str(list(part.shape)) for part in _require(self.data).splits.values())
                 raise ValueError(
-                    f"data has the shape {shapes_in_words}: use images [N, H, W], [N, C, H, W] or [N, H, W, C] of one size with "
-                    "1 or 3 channels, or vectors [N, D]"
+                    f"data has the shape {shapes_in_words}: use images [N, H, W], [N, C, H, W] or [N, H, W, C] of one "
+                    "size with 1 or 3 channels, or vectors [N, D]"
                 )
             self._shape = shape
         return self._shape

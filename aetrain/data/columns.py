@@ -106,9 +106,9 @@ class Columns:
         """Return the categories of a frame that its columns here do not have, by column."""
         unknown = {}
         for column in self.columns:
-            if column.categories is not None:
-                if values := sorted(set(_texts(frame[column.name]).dropna()) - set(column.categories)):
-                    unknown[column.name] = values
+            known = set(column.categories or ())
+            if known and (values := sorted(set(_texts(frame[column.name]).dropna()) - known)):
+                unknown[column.name] = values
         return unknown
 
     def state(self) -> list[Mapping[str, Any]]:
@@ -155,9 +155,8 @@ def numbered_names(count: int) -> list[str]:
 
 def _numbers(column: "Series") -> Array:
     """Return the numbers of a column, float64 [N]; ValueError for texts and infinite values."""
-    if not is_number(column):
-        if (row := _first_text(column)) is not None:
-            raise ValueError(describe_text_among_numbers(column, row))
+    if not is_number(column) and (row := _first_text(column)) is not None:
+        raise ValueError(describe_text_among_numbers(column, row))
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
     if np.isinf(numbers).any():
         row = int(np.flatnonzero(np.isinf(numbers))[0])
@@ -194,7 +193,8 @@ def _categories(column: "Series", is_categorical: bool) -> tuple[str, ...]:
     is_text = isinstance(column.dtype, pd.CategoricalDtype) or is_string_dtype(column) or is_object_dtype(column)
     if is_datetime64_any_dtype(column) or not (is_text or is_categorical):
         raise ValueError(
-            f"column {name!r} has entries of the type {column.dtype}: turn it into numbers, or use dataset.drop=[{name}]"
+            f"column {name!r} has entries of the type {column.dtype}: turn it into numbers, or use "
+            f"dataset.drop=[{name}]"
         )
     categories = tuple(sorted(_texts(known).unique()))
     if not categories:

@@ -19,7 +19,7 @@ from aetrain.data.hidden_values import check_share, hide_values
 from aetrain.data.rows import join_splits, number_rows
 from aetrain.data.user_files import abbreviate
 from aetrain.data.vector_format import VectorFormat
-from aetrain.model.records import Kind
+from aetrain.model.records import Kind, noun_of
 
 # Seeds all that must be equal in every run: the examples held out, the static binarisation, the hidden values.
 SPLIT_SEED = 20061107
@@ -69,7 +69,7 @@ class Dataset(ABC):
     @property
     def noun(self) -> str:
         """The word for an example in messages."""
-        return "image" if self.kind == "image" else "example"
+        return noun_of(self.kind)
 
     @property
     @abstractmethod

@@ -21,7 +21,9 @@ def hide_values(
     """Return examples of which a random `share` of the values is NaN, the same ones for the same `seed`.
 
     `groups` [D] numbers the values of an example: those of one group are hidden together, as the features of a
-    category, each of which would tell the others. The values become floats, those of images in [0, 1]. All values of test and validation examples are their targets;
+    category, each of which would tell the others. The values become floats, those of images in [0, 1].
+
+    All known values of test and validation examples are their targets;
     training examples have no targets but the values that are left.
     """
     if isinstance(examples.values, SparseRows):

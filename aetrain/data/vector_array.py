@@ -6,7 +6,6 @@ Shapes: N examples, B batch, D features.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 

@@ -32,7 +32,7 @@ class VectorFormat:
         return features if self.scaling is None else self.scaling.apply(features)
 
     def unscale(self, values: Any) -> Any:
-        """Return values of the model, [N, D] of NumPy or torch, in original units; a category is its share, about 0..1."""
+        """Return values of the model, [N, D] of NumPy or torch, in original units; a category is about 0 to 1."""
         return values if self.scaling is None else self.scaling.invert(values)
 
     def to_features(self, frame: "DataFrame") -> Array:

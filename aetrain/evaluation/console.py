@@ -9,6 +9,7 @@ from aetrain.data.noise import Noise, NoNoise
 from aetrain.evaluation.evaluator import STANDARD_METRICS
 from aetrain.evaluation.metric_names import find_pattern, name_of
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import Kind
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import KL
 from aetrain.training.loop import TrainState
@@ -44,6 +45,7 @@ BASELINE_SUFFIXES = {
     "popularity": "_popularity",
     "SVD": "_svd",
 }
+TITLES_OF_VECTORS = {"mean image": "mean", "noisy image": "noisy input"}  # in place of those of images
 OWN_TITLES = {"pixels": "code", "input": "code", "untrained": "trained"}  # of the metric's column beside a baseline
 
 # Short descriptions, by name or pattern, of metrics whose names say little.
@@ -55,8 +57,8 @@ NOTES = {
     "probe_knn": "% by nearest neighbours",
     "probe_kmeans": "% by k-means",
     "probe_nmi": "mutual information with k-means",
-    "precision_K": "% of the nearest images",
-    "precision_K_binary": "% of the nearest images by bits",
+    "precision_K": "% of the nearest training examples",
+    "precision_K_binary": "% of the nearest training examples by bits",
     "finetuned_N": "%",
 }
 
@@ -88,11 +90,13 @@ def repeated_metrics(components: LossComponents, split: str) -> set[str]:
     return {f"{split}/loss"} if is_elbo and type(components.noise) is NoNoise else set()
 
 
-def epoch_line(state: TrainState, metrics: Mapping[str, float], split: str, num_images: int) -> str:
+def epoch_line(
+    state: TrainState, metrics: Mapping[str, float], split: str, num_images: int, noun: str = "image"
+) -> str:
     """Return `epoch 3/10 | train loss 104.3 kl ... | test loss 80.1 sse ... | 1.52 s, 39,000 images/s`.
 
     `metrics` have names such as `train/loss`; `split` is the held-out split, `validation` or `test`; `num_images` is
-    the number of training images per epoch.
+    the number of training images per epoch, and `noun` the word for an example.
     """
     parts = [f"epoch {state.epoch:{len(str(state.epochs))}}/{state.epochs}"]
     for prefix, names in (("train", TRAINING_METRICS), (split, HELD_OUT_METRICS)):
@@ -100,7 +104,7 @@ def epoch_line(state: TrainState, metrics: Mapping[str, float], split: str, num_
         if values:
             parts.append(" ".join([prefix, *values]))
     if state.seconds:
-        parts.append(f"{state.seconds:.2f} s, {num_images / state.seconds:,.0f} images/s")
+        parts.append(f"{state.seconds:.2f} s, {num_images / state.seconds:,.0f} {noun}s/s")
     return " | ".join(parts)
 
 
@@ -125,14 +129,16 @@ def final_table(
         return metrics_table(metrics, descriptions)
     repeated = repeated_metrics(components, "test")
     own = {tag: value for tag, value in metrics.items() if tag not in repeated}
-    return summary_table(own, descriptions, components.model.code_dim)
+    return summary_table(own, descriptions, components.model.code_dim, components.model.kind)
 
 
-def summary_table(metrics: Mapping[str, float], descriptions: Mapping[str, str], code_dim: int) -> str:
+def summary_table(
+    metrics: Mapping[str, float], descriptions: Mapping[str, str], code_dim: int, kind: Kind = "image"
+) -> str:
     """Return the metrics that matter most as text, with their baselines beside them.
 
-    Rows with the same baselines share a head, so that probes, for example, are a matrix. `descriptions` give the
-    order, and `code_dim` is the number of units of the code.
+    `kind` is that of the examples. Rows with the same baselines share a head, so that probes, for example, are a
+    matrix. `descriptions` give the order, and `code_dim` is the number of units of the code.
     """
     tags = {name_of(tag): tag for tag in _in_order(metrics, descriptions)}
     baselines = {name: _baselines(name, tags) for name in tags}
@@ -144,7 +150,7 @@ def summary_table(metrics: Mapping[str, float], descriptions: Mapping[str, str],
         values = {title: metrics[tags[baseline]] for title, baseline in baselines[name].items()}
         titles = () if name in STANDARD_NAMES else tuple(values)
         blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, _note(name, code_dim)))
-    return _format_blocks(list(blocks.values()))
+    return _format_blocks(list(blocks.values()), {} if kind == "image" else TITLES_OF_VECTORS)
 
 
 def _is_summarised(name: str, value: float, code_dim: int) -> bool:
@@ -167,12 +173,16 @@ def _note(name: str, code_dim: int) -> str:
     return f"of {code_dim}" if name in UNIT_COUNTS else NOTES.get(find_pattern(name, NOTES), "")
 
 
-def _format_blocks(blocks: Iterable[Sequence[Row]]) -> str:
-    """Return the rows of all blocks as lines, under the head of each block, in columns of equal width."""
+def _format_blocks(blocks: Iterable[Sequence[Row]], other_titles: Mapping[str, str]) -> str:
+    """Return the rows of all blocks as lines, under the head of each block, in columns of equal width.
+
+    `other_titles` replace titles of columns.
+    """
     lines: list[tuple[str, list[str], str]] = []  # tag, cells and note
     for rows in blocks:
         titles = list(dict.fromkeys(title for row in rows for title in row.baselines))
-        lines.append(("", [next((OWN_TITLES[title] for title in titles if title in OWN_TITLES), "model"), *titles], ""))
+        own_title = next((OWN_TITLES[title] for title in titles if title in OWN_TITLES), "model")
+        lines.append(("", [own_title, *(other_titles.get(title, title) for title in titles)], ""))
         for row in rows:
             values = [row.value, *(row.baselines.get(title) for title in titles)]
             lines.append((row.tag, [_format_value(value, name_of(row.tag)) for value in values], row.note))

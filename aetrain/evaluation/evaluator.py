@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from aetrain.data.examples import Examples, Prepare, with_targets
+from aetrain.data.examples import Examples, Prepare, fill_missing, with_targets
 from aetrain.data.noise import Noise
 from aetrain.evaluation.entry_errors import ENTRY_METRICS, EntryErrors
 from aetrain.evaluation.image_errors import bce, entropy, psnr, ssim
@@ -24,6 +24,7 @@ from aetrain.model.pca import PCA
 from aetrain.model.records import Forward
 from aetrain.objective.objective import Objective, mean_data_constant, recorded_losses
 from aetrain.objective.penalties import KL
+from aetrain.utils.devices import to_float64
 
 Metrics = dict[str, float]
 BatchMetrics = dict[str, Tensor]  # per-image values [B], or one value [] that holds for the whole batch
@@ -36,12 +37,12 @@ ACTIVE_UNIT_VARIANCE = 0.01  # above this variance of its mean, a unit of a rand
 STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
     "Losses": {
         "loss": (
-            "training loss (noise on, random codes sampled, penalties weighted) of images without augmentation, "
+            "training loss (noise on, random codes sampled, penalties weighted) of examples without augmentation, "
             "with the constant of the likelihood, nats"
         ),
         "nll": (
-            "negative log-likelihood of the image given its code (the mean of a random code), as a density of pixels "
-            "in [0, 1] if the likelihood is Gaussian or Laplace, nats"
+            "negative log-likelihood of the example given its code (the mean of a random code), as a density of its "
+            "values (pixels in [0, 1]) if the likelihood is continuous, nats"
         ),
         "kl": KL.description,
         "neg_elbo": "negative evidence lower bound: nll of a sampled code plus kl, nats",
@@ -51,13 +52,13 @@ STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
         ),
     },
     "Errors": {
-        "sse": "squared error of the reconstruction, summed over the pixels of an image",
+        "sse": "squared error of the reconstruction, summed over the values (pixels) of an example",
         "shuffled_sse": (
-            "squared error summed over pixels, of images whose pixels are shuffled in one random order; "
+            "squared error summed over values, of examples whose values are shuffled in one random order; "
             "low only if the network copies its input"
         ),
-        "code_sse": "squared error summed over pixels, if the decoder gets the code without the max-pool indices",
-        "mse": "squared error of the reconstruction per pixel",
+        "code_sse": "squared error summed over values, if the decoder gets the code without the max-pool indices",
+        "mse": "squared error of the reconstruction per value (pixel)",
         "explained_variance": (
             "share of the variance of the features that reconstructions explain: 1 - sse / mean_sse; 1 if equal"
         ),
@@ -66,33 +67,33 @@ STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
         "bce_excess": "bce minus the entropy of the grey pixels, which is the lowest possible bce, nats",
         "psnr": "peak signal-to-noise ratio of the reconstruction, dB",
         "ssim": "structural similarity of image and reconstruction, 1 if equal",
-        "noisy_sse": "squared error summed over pixels, from the reconstruction of a noisy image to the clean image",
+        "noisy_sse": "squared error summed over values, from the reconstruction of a noisy example to the clean one",
         "noisy_bce": (
             "cross-entropy summed over pixels, between the clean image and the reconstruction of a noisy image, nats"
         ),
         "noisy_psnr": "peak signal-to-noise ratio of the reconstruction of a noisy image, against the clean image, dB",
-        "input_sse": "squared error summed over pixels, from the noisy image itself to the clean image",
+        "input_sse": "squared error summed over values, from the noisy example itself to the clean one",
     },
     "Code and units": {
         "code_mean": "mean activation of the units of the code",
-        "l0": "number of units of an image's code that are not 0",
-        "dead_units": "number of units of the code that are constant over images (standard deviation below 0.001)",
+        "l0": "number of units of an example's code that are not 0",
+        "dead_units": "number of units of the code that are constant over examples (standard deviation below 0.001)",
         "active_units": (
-            "number of units of the code whose mean varies with the image (variance above 0.01; Burda et al. 2016)"
+            "number of units of the code whose mean varies with the example (variance above 0.01; Burda et al. 2016)"
         ),
         **UNIT_METRICS,
-        "used_codewords": "number of codewords that some image uses",
+        "used_codewords": "number of codewords that some example uses",
         "perplexity": "effective number of codewords in use: exp of the entropy of their frequencies",
     },
     "PCA": {
-        "mean_sse": "squared error summed over pixels, if every reconstruction is the mean training image",
+        "mean_sse": "squared error summed over values, if every reconstruction is the mean training example",
         "pca_sse": (
-            "squared error summed over pixels, of PCA with as many components as the code has units, or with all "
+            "squared error summed over values, of PCA with as many components as the code has units, or with all "
             "components if there are fewer"
         ),
         "pca_angle": (
             "largest principal angle between the components of PCA and those of the reconstructions, degrees; "
-            "only if reconstructions are a linear function of the image (model=linear with likelihood=gaussian)"
+            "only if reconstructions are a linear function of the example (model=linear with likelihood=gaussian)"
         ),
     },
 }
@@ -157,7 +158,7 @@ class Evaluator:
             if noisy is not out:
                 metrics |= denoising_metrics(model, noisy)
             if pca is not None:
-                known = x_in.nan_to_num(0.0) if model.has_missing else x_in
+                known = fill_missing(x_in, pca.mean) if model.has_missing else x_in
                 metrics |= {"pca_sse": error(pca.reconstruct(known), x), "mean_sse": error(pca.mean.view_as(x[:1]), x)}
                 if model.linear and len(reconstructions) < num_angle_batches:
                     reconstructions.append(expected)
@@ -197,7 +198,7 @@ class Evaluator:
         totals: dict[str, Tensor] = {}
         for x_in, x in self._batches():
             for name, value in metrics(x_in, x, generator).items():
-                total = value.to(torch.float64).sum() if value.dim() else value.to(torch.float64) * len(x)
+                total = to_float64(value).sum() if value.dim() else to_float64(value) * len(x)
                 totals[name] = totals[name] + total if name in totals else total
         means = torch.stack(list(totals.values())) / len(self.images)
         return dict(zip(totals, means.tolist(), strict=True))

@@ -37,7 +37,8 @@ def load_all(request: RunRequest, components: Components) -> Examples:
         if state := components.dataset.fitted_state():
             dataset.restore(state)
         images = dataset.load_all()
-    log.info("data: %s images of %s", f"{len(images):,}", "x".join(map(str, images.values.shape[1:])))
+    noun, shape = dataset.noun, "x".join(map(str, images.values.shape[1:]))
+    log.info("data: %s %ss of %s", f"{len(images):,}", noun, shape)
     log_conversions(dataset)
     return images.to(components.device)
 

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from aetrain.config.settings import Settings
 from aetrain.config.validate import locate
 from aetrain.data.augment import Augment
 from aetrain.data.dataset import Dataset
-from aetrain.data.noise import Noise
+from aetrain.data.noise import Noise, noise_for
 from aetrain.evaluation.measures.measure import Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Likelihood
@@ -28,6 +27,7 @@ from aetrain.objective.penalties import Penalty
 from aetrain.objective.sparsity import Sparsity
 from aetrain.runs.data_kinds import check_augment, check_likelihood, check_network
 from aetrain.runs.preprocessing import restore_state
+from aetrain.training.backend.device import select_device
 from aetrain.training.backend.precision import forward_pass
 from aetrain.training.optimizers import LBFGS
 from aetrain.training.pretraining.pretrain import Pretrain
@@ -67,13 +67,14 @@ def build(settings: Settings, run: Path | None = None) -> Components:
 
     `run` is the directory of a trained run, whose data set has learnt its conversions.
     """
-    device = _select_device(settings.device)
+    device = select_device(settings.device)
     dataset: Dataset = _make(settings, "dataset")
     if run is not None:
         restore_state(run, dataset)
     likelihood = _make_likelihood(settings, dataset)
     augment: Augment = _make(settings, "augment")
-    noise: Noise = _make(settings, "noise")
+    with error_context("noise"):
+        noise = noise_for(_make(settings, "noise"), dataset.kind)
     sparsity: Sparsity = _make(settings, "sparsity")
     pretrain: Pretrain = _make(settings, "pretrain")
     views = {name: _make(settings, f"views.{name}") for name in settings.view_names}
@@ -126,8 +127,8 @@ def _make_likelihood(settings: Settings, dataset: Dataset) -> Likelihood:
             "aetrain.model.likelihoods.Likelihood, and call super().__init__(reduction)"
         )
     check_likelihood(likelihood, dataset)
-    likelihood.has_missing = dataset.has_missing
-    likelihood.has_integers = dataset.has_integers
+    with error_context("dataset"):
+        likelihood.has_missing, likelihood.has_integers = dataset.has_missing, dataset.has_integers
     return likelihood
 
 
@@ -300,13 +301,3 @@ def _instantiate(
             raise cause from None
         inner = re.search(r"full_key: ([\w.]+)", str(error))  # of a component inside the node
         raise ConfigError(add_context(str(cause), f"{key}.{inner[1]}" if inner else key, node)) from cause
-
-
-def _select_device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no CUDA device: use device=auto or device=cpu")
-    device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
-    if device.type == "cuda":  # sums in the same order each time, or no run could be resumed exactly
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.deterministic = True
-    return device

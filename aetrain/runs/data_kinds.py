@@ -7,14 +7,8 @@ from aetrain.data.augment import Augment, NoAugmentation
 from aetrain.data.dataset import Dataset
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Likelihood, option_name
-from aetrain.model.records import Kind
+from aetrain.model.records import DATA_WORDS, Kind
 
-DATA_WORDS: Mapping[Kind, str] = {
-    "image": "images",
-    "vector": "vectors",
-    "counts": "counts",
-    "ratings": "ratings",
-}
 # The likelihoods of each kind of data, in messages; the first one is the default.
 LIKELIHOODS: Mapping[Kind, str] = {
     "image": "bernoulli or gaussian",

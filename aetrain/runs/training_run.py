@@ -192,7 +192,8 @@ class TrainingRun:
         self.tensorboard.add_scalars(state.epoch, metrics)
         self.tensorboard.add_pictures(state.epoch, last=state.is_last)
         own = {tag: value for tag, value in metrics.items() if tag not in self.repeated}
-        log.info("%s", epoch_line(state, own, self.held_out_name, self.batches.num_images))
+        noun = self.components.dataset.noun
+        log.info("%s", epoch_line(state, own, self.held_out_name, self.batches.num_images, noun))
 
     def _evaluate_epoch(self, state: TrainState) -> Metrics:
         """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""
@@ -226,7 +227,8 @@ class TrainingRun:
             if self.components.dataset.kind == "image":
                 write_thumbnail_strip(self.tensorboard.make_context(state.epoch), figures / "strip")
             options = self._figure_options(state.epoch)
-            save_learning_curves(run_dir.history(), self.descriptions, figures / "curves", options)
+            noun = self.components.dataset.noun
+            save_learning_curves(run_dir.history(), self.descriptions, figures / "curves", options, noun)
         self._close_event_file(metrics, findings, settings)
         run_dir.write_findings([asdict(finding) for finding in findings])
         tags = [tag for line in run_dir.history() for tag in line if "/" in tag]
@@ -252,7 +254,10 @@ class TrainingRun:
         history = self.run_dir.history()
         model, penalties = self.components.model, self.components.objective.penalties
         constant = self.evaluator.data_constant(model)
-        return diagnose(diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte, constant))
+        has_targets = self.evaluator.images.targets is not None
+        return diagnose(
+            diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte, constant, has_targets)
+        )
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aetrain.data.examples import Examples, Prepare, in_order
+from aetrain.data.examples import Examples, Prepare, fill_missing, in_order
 from aetrain.evaluation.measures.measure import EvalInputs, encode_all
 from aetrain.model.pca import PCA
 
@@ -48,12 +48,12 @@ def feature_sets(inputs: EvalInputs, train: Examples, test: Examples) -> Iterato
 
 
 def encode_pca(pca: PCA, examples: Examples, prepare: Prepare) -> Tensor:
-    """Return the coordinates [N, K] of all examples in order."""
-    return torch.cat([pca.encode(x.nan_to_num(0.0)) for x in in_order(examples, BATCH_SIZE, prepare)])
+    """Return the coordinates [N, K] of all examples in order; a missing value is the mean."""
+    return torch.cat([pca.encode(fill_missing(x, pca.mean)) for x in in_order(examples, BATCH_SIZE, prepare)])
 
 
 def flatten_pixels(images: Examples, prepare: Prepare) -> Tensor:
-    """Return the prepared pixels of all images in order, [N, C * H * W]; a missing value is 0."""
+    """Return the prepared values of all examples in order, [N, C * H * W]; a missing one is 0, as for an encoder."""
     return torch.cat([x.flatten(1).nan_to_num(0.0) for x in in_order(images, BATCH_SIZE, prepare)])
 
 

@@ -1,20 +1,19 @@
 """Runs on ratings: exact resume, packs, evaluation, codes, export, and the options of other groups."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY
+from test_grid import sections, settings_of
 from test_packed import assert_same_run, make_requests, path, train_individually, train_packed
 from test_ratings import random_table, write
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
-from aetrain.config.paths import groups
-from aetrain.config.settings import Settings
 from aetrain.runs import entry
 from aetrain.runs.build import build
 from aetrain.selfcheck.fingerprint import differences, fingerprint
@@ -55,6 +54,7 @@ def test_packed_runs_equal_individual_runs(settings: tuple[str, ...], data: tupl
         assert_same_run(path(one), path(other))
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_encoded_and_exported(data: tuple[str, str], run: Callable[..., Path]) -> None:
     directory = run(*data, *MODEL, "epochs=1")
     metrics = read_metrics(directory)
@@ -103,7 +103,6 @@ def test_implicit_ratings_have_the_likelihood_of_counts_unless_another_is_named(
     assert likelihood("dataset.implicit=true", "likelihood=gaussian") == "Gaussian"
 
 
-OPTIONS = {group: groups()[group] for group in ("noise", "sparsity", "optimizer", "model", "penalty")}
 REFUSED = {  # they are of images, or need another model
     *("noise=block", "noise=blur", "model=conv", "model=conv_layers", "model=conv_unpool", "model=conv_upsample"),
     *("model=conv_vae", "model=lstm", "penalty=dip", "penalty=mmd", "penalty=tc"),
@@ -115,19 +114,15 @@ REFUSED = {  # they are of images, or need another model
 def test_options_of_other_groups_train_on_ratings(settings: tuple[str, ...], data: tuple[str, str]) -> None:
     """Every noise, sparsity, optimizer, penalty and dense model takes steps, or is refused with one message."""
     refused = REFUSED | ({"noise=poisson"} if settings != IMPLICIT else set())
-    overrides = [f"{group}={option}" for group, options in OPTIONS.items() for option in options]
-    for override in [*overrides, "noise=[masking,gaussian]"]:
-        words = [*TINY, *data, *settings, "dataset.subset=20", override]
-        if override in refused:
-            with pytest.raises(ConfigError):
-                build(settings_of(words))
-            continue
-        components = build(settings_of(words))
-        x = components.dataset.prepare(components.dataset.load().train.values)
-        losses = [loss.detach() for _ in range(2) for loss in components.optimizer_steps[0](x).values()]
-        assert all(loss.isfinite() for loss in losses), override
-
-
-def settings_of(overrides: Sequence[str]) -> Settings:
-    config, _, full_overrides = api.compose_config(overrides)
-    return entry.check(config, full_overrides)
+    base = settings_of([*data, *settings, "dataset.subset=20"])
+    for group in ("noise", "sparsity", "optimizer", "penalty", "model"):
+        for option, section in sections(group).items():
+            own = replace(base, **{group: section})
+            if f"{group}={option}" in refused:
+                with pytest.raises(ConfigError):
+                    build(own)
+                continue
+            components = build(own)
+            x = components.dataset.prepare(components.dataset.load().train.values)
+            losses = [loss.detach() for _ in range(2) for loss in components.optimizer_steps[0](x).values()]
+            assert all(loss.isfinite() for loss in losses), (group, option)

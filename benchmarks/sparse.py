@@ -45,7 +45,9 @@ def plain_epoch(rows: Tensor, batch_size: int) -> Callable[[], None]:
     widths = [features, 256, 128, 10]
     encoder = nn.Sequential(*(layer for pair in zip(widths, widths[1:], strict=False) for layer in dense(*pair)))[:-1]
     mirrored = widths[::-1]
-    decoder = nn.Sequential(*(layer for pair in zip(mirrored, mirrored[1:], strict=False) for layer in dense(*pair)))[:-1]
+    decoder = nn.Sequential(*(layer for pair in zip(mirrored, mirrored[1:], strict=False) for layer in dense(*pair)))[
+        :-1
+    ]
     model = nn.Sequential(encoder, decoder)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 

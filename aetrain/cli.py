@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aetrain import __version__
 from aetrain.config import overrides as command_line
+from aetrain.config.composition import reuse_compositions
 from aetrain.config.errors import ConfigError, SigTerm
 from aetrain.config.paths import CONFIG_DIR, groups
 from aetrain.runs import process
@@ -41,7 +42,7 @@ def main() -> None:
     full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     logging.raiseExceptions = False  # a closed pipe, as in `| head`, is no reason for a traceback
     try:
-        with _errors_as_exceptions(), _no_empty_folders(), _signal_handlers():
+        with _errors_as_exceptions(), _no_empty_folders(), _signal_handlers(), reuse_compositions():
             run_command()
         sys.stdout.flush()
     except SigTerm:

@@ -57,6 +57,10 @@ CASES = {
         ["model=conv_vae", "model.channels=[4,8]", "likelihood=gaussian", "noise=salt_and_pepper"],
         ["likelihood.variance=0.5", "likelihood.variance=0.1 seed=1"],
     ),
+    "learned": (
+        ["model=vae", "model.hidden=[32]", "likelihood=gaussian", "likelihood.variance=learned_per_feature"],
+        ["seed=1", "seed=2 optimizer.lr=1e-2"],
+    ),
     "wae": (
         ["model=wae", "model.hidden=[32]", "dataset.validation=20", "sparsity=topk", "optimizer=adamw"],
         ["seed=1", "seed=2 optimizer.weight_decay=0.1"],

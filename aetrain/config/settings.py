@@ -67,13 +67,14 @@ class Settings:
     clip_grad_norm: float | None
     ema: float | None
     accumulate_grad_batches: int
-    device: Annotated[Literal["auto", "cpu", "cuda"], SHARED_LOCATION]
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps", "xpu"], SHARED_LOCATION]
     threads: Annotated[int | Literal["auto"], SHARED_LOCATION]
     precision: Literal["float32", "fast"]
     compile: bool
     data_dir: Annotated[str, SHARED_LOCATION]
     run: Annotated[str | None, RUN_LOCATION]
     query: Annotated[str | None, RUN_LOCATION]
+    user: Annotated[str | int | None, RUN_LOCATION]
     resume: Annotated[str | None, RUN_LOCATION]
     verbose: Annotated[bool, replace(OUTPUT, in_evaluation_name=False)]
     retry: Annotated[bool, LOCATION]

@@ -135,7 +135,10 @@ def load_trained(request: RunRequest, settings: Settings, mode: str) -> tuple[Ru
         text = str(error)
         if any(word.startswith("dataset=") and not word.endswith(f"={SAVED}") for word in request.overrides):
             shape = "x".join(map(str, components.model.image_shape))
-            text += f"\n  these images are {shape}: use dataset.size= or dataset.random_crop= to match the run's"
+            mend = "use dataset.size= or dataset.random_crop= to match the run's"
+            if components.dataset.kind != "image":
+                mend = "use data with the features of the run's"
+            text += f"\n  these {components.dataset.noun}s are {shape}: {mend}"
         raise ConfigError(text) from error
     components.model.eval()
     return source, components, epoch

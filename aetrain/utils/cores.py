@@ -45,7 +45,7 @@ def _quotas(root: Path) -> Iterator[float]:
     Linux documents the files in admin-guide/cgroup-v2.rst (`cpu.max`) and scheduler/sched-bwc.rst (version 1).
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
+        controllers, _, path = line.partition(":")[2].partition(":")
         if not controllers:  # version 2
             files, mounts = ["cpu.max"], ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
         elif "cpu" in controllers.split(","):

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-import torch
-
 from aetrain.config.settings import Settings, flatten, role_of
 from aetrain.config.validate import locate, parameter_types
 from aetrain.runs.entry import check
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import already_done, train
 from aetrain.training.backend.threads import available_threads
+from aetrain.utils.devices import accelerator
 
 log = logging.getLogger("aetrain")
 
@@ -123,7 +122,7 @@ def _count_threads(request: PackRequest) -> int:
 
 
 def _uses_gpu(request: PackRequest) -> bool:
-    return request.settings.device != "cpu" and torch.cuda.is_available()
+    return request.settings.device != "cpu" and accelerator() is not None
 
 
 def _describe_difference(i: int, requests: Mapping[int, PackRequest]) -> str:

@@ -208,7 +208,7 @@ class VectorizedBatches:
                 pairs = zip(index, generators, strict=True)
                 x = torch.stack([self.prepare(self.values[rows], generator) for rows, generator in pairs])
             else:
-                x = self.prepare(self.values[index])
+                x = self.prepare(self.values[index.flatten()]).unflatten(0, index.shape)
             yield x.transpose(0, 1)
 
 

@@ -73,6 +73,7 @@ ADDED: dict[str, Any] = {
     "ema": None,
     "accumulate_grad_batches": 1,
     "verbose": False,
+    "user": None,
 }
 
 

@@ -31,7 +31,7 @@ def separate_global_state() -> Iterator[None]:
             stack.enter_context(_setting(get, set_, value))
         for mode in (torch.inference_mode(False), torch.enable_grad()):
             stack.enter_context(mode)
-        for device in ("cpu", "cuda"):
+        for device in ("cpu", "cuda", "mps", "xpu"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         if torch.get_default_device().type != "cpu":  # a torch.device() context slows every operation

@@ -219,7 +219,7 @@ class ViewContext:
         Each unit is clamped to its range over the images; then the model projects the code (sparse, or of codewords).
         """
         low, high = self.z.min(0).values, self.z.max(0).values
-        return self.model.project_to_code_space(z.to(self.z.dtype).clamp(low, high))
+        return self.model.project_to_code_space(z.to(self.z).clamp(low, high))
 
     @torch.no_grad()
     def sample_prior(self, count: int) -> Tensor | None:

@@ -31,6 +31,7 @@ from aetrain.data import published_dataset
 from aetrain.data.dataset import Dataset
 from aetrain.data.digits import Digits
 from aetrain.data.folder import Folder
+from aetrain.data.image_dataset import ImageDataset
 from aetrain.data.mnist import SHAPES, Archives, FashionMnist, Mnist
 from aetrain.data.npz import Npz
 from aetrain.data.published_dataset import CACHE
@@ -991,7 +992,7 @@ def test_npz_path_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_signature_has_all_settings_annotated(source: type[Dataset], own_settings: dict[str, object]) -> None:
-    shared = inspect.signature(Dataset).parameters
+    shared = inspect.signature(ImageDataset).parameters
     parameters = inspect.signature(source).parameters
     assert {name: parameter.default for name, parameter in parameters.items() if name not in shared} == own_settings
     assert all(name in parameters for name in shared)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from aetrain.config.overrides import SAVED, parse_assignments
-from aetrain.config.paths import default_options, experiment_options, groups, option_settings
+from aetrain.config.paths import default_likelihood, default_options, experiment_options, groups, option_settings
 from aetrain.config.settings import FlatSettings
 
 
@@ -18,11 +18,13 @@ def chosen_options(settings: FlatSettings, overrides: Mapping[str, str]) -> dict
     is_known = experiment in groups()["experiment"]
     of_experiment = experiment_options(experiment)
     defaults = default_options() if settings and (is_known or not experiment) else {}
-    options = {}
+    options: dict[str, str] = {}
     for group in groups():
         named = overrides.get(group, SAVED)
         if named == SAVED:
             named = of_experiment.get(group, "")
+        if defaults and group == "likelihood":
+            defaults["likelihood"] = default_likelihood(options.get("dataset", ""))
         option = named or defaults.get(group, "")
         if f"{group}._target_" in settings:
             option = _option_of_class(group, settings, option, is_named=bool(named))

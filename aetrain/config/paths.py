@@ -26,6 +26,15 @@ def _list_options() -> dict[str, list[str]]:
 # from which options inherit settings, is a file outside of the groups' folders.
 GROUPS = _list_options()
 
+# The default likelihood of the data sets that inherit from a base, and of others, such as those of a user.
+LIKELIHOOD_OF_BASES = {
+    "/base_images@_here_": "bernoulli",
+    "/base_vectors@_here_": "gaussian",
+    "/base_counts@_here_": "multinomial",
+    "/base_ratings@_here_": "gaussian",
+}
+LIKELIHOOD_OF_OTHERS = "bernoulli"
+
 
 def groups() -> dict[str, list[str]]:
     """Return `GROUPS`."""
@@ -69,12 +78,33 @@ def option_settings(group: str, option: str) -> dict[str, Any]:
     return flatten(option_config(group, option), group)
 
 
-def default_options() -> dict[str, str]:
+def default_options(dataset: str | None = None) -> dict[str, str]:
     """Return the option that each group has by default, such as {"model": "deep", ...}, as a new dict.
 
-    A group whose default depends on another group, as that of `likelihood`, is left out.
+    The default of `likelihood` is that of the option `dataset`; None for the default data set.
     """
-    return dict(_default_options())
+    options = dict(_default_options())
+    return {**options, "likelihood": default_likelihood(dataset or options["dataset"])}
+
+
+@cache
+def default_likelihood(dataset: str) -> str:
+    """Return the likelihood that an option of the group `dataset` has by default: `${default_likelihood:OPTION}`.
+
+    It follows from the base that the option's `defaults` name, or from that of the option from which it inherits.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    if dataset not in groups()["dataset"]:
+        return LIKELIHOOD_OF_OTHERS
+    config = OmegaConf.load(CONFIG_DIR / "dataset" / f"{dataset}.yaml")
+    assert isinstance(config, DictConfig)
+    for entry in config.get("defaults", []):
+        if entry in LIKELIHOOD_OF_BASES:
+            return LIKELIHOOD_OF_BASES[entry]
+        if entry in groups()["dataset"]:
+            return default_likelihood(entry)
+    return LIKELIHOOD_OF_OTHERS
 
 
 @cache

@@ -19,6 +19,8 @@ ENTRY_METRICS: Mapping[str, str] = {
         "such as a rating"
     ),
     "mae": "mean absolute error per held-out value",
+    "mean_rmse": "rmse if every held-out rating is predicted by the mean training rating",
+    "bias_rmse": "rmse if a rating is the mean and an offset of its user and of its item, fitted to training ratings",
     "token_perplexity": (
         "exp of the mean negative log probability of a counted item, such as a word, under the reconstruction"
     ),

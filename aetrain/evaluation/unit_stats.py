@@ -22,7 +22,7 @@ SATURATED_SHARE = 0.95  # of a unit's activations near a bound: from here on the
 # The description of each metric of `UnitStats`.
 UNIT_METRICS: Mapping[str, str] = {
     "dead_hidden": (
-        "fraction of the encoder's hidden units that are constant over images "
+        "fraction of the encoder's hidden units that are constant over examples "
         "(standard deviation at most 0.001 of the largest in the layer)"
     ),
     "saturated": "fraction of sigmoid and tanh units within 1 % of a bound on 95 % of their activations",

@@ -149,7 +149,8 @@ def _setting_texts(row: Differences, keys: Sequence[str], has_model: bool) -> li
     A default option is left out where the label has another part: `vae, gaussian` is beside `vae`.
     """
     pairs = [(key, row[key]) for key in keys if row[key]]
-    own = [pair for pair in pairs if default_options().get(pair[0]) != pair[1]]
+    defaults = default_options(dict(pairs).get("dataset"))
+    own = [pair for pair in pairs if defaults.get(pair[0]) != pair[1]]
     texts = []
     for key, value in own if own or has_model else pairs:
         texts.append(value if key in groups() and value != "none" else f"{short_name(key)}={value}")

@@ -16,7 +16,9 @@ from aetrain.data.examples import Splits, in_order
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.feature_classifier import load_or_train_classifier
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
+from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Bernoulli
+from aetrain.model.records import DATA_WORDS
 from aetrain.utils.devices import to_float64
 
 BATCH_SIZE = 1000
@@ -47,6 +49,13 @@ class Frechet(Measure):
     }
 
     path: str
+
+    def check(self, model: Autoencoder) -> None:
+        """Raise ValueError for a model of other data than images."""
+        if model.kind != "image":
+            raise ValueError(
+                f"this measure compares images, and the data set has {DATA_WORDS[model.kind]}: leave it out"
+            )
 
     def check_images(self, splits: Splits) -> None:
         """Raise ValueError for images with fewer than two classes."""

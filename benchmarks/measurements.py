@@ -82,13 +82,18 @@ def pca_sse(data: Splits, k: int) -> float:
     return sse(pca_of(data.train, k).reconstruct(x), x)
 
 
-def knn_accuracy(encode: Callable[[Tensor], Tensor], data: Splits, k: int = 10) -> float:
-    """Return the fraction of test images that the k nearest training codes (Euclidean) classify correctly."""
+def knn_accuracy(
+    encode: Callable[[Tensor], Tensor], data: Splits, k: int = 10, read: Callable[[Examples], Tensor] = pixels
+) -> float:
+    """Return the fraction of test examples that the k nearest training codes (Euclidean) classify correctly.
+
+    `read` returns the values of stored examples that are encoded.
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
     assert data.train.labels is not None
     assert data.test.labels is not None
-    code, test_code = (encode(pixels(images)).numpy() for images in (data.train, data.test))
+    code, test_code = (encode(read(examples)).numpy() for examples in (data.train, data.test))
     classifier = KNeighborsClassifier(min(k, len(code))).fit(code, data.train.labels.numpy())
     return float(classifier.score(test_code, data.test.labels.numpy()))
 

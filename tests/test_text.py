@@ -304,7 +304,7 @@ def test_a_damaged_vocabulary_has_one_message(run: Callable[..., Path], table: P
 def test_search_prints_the_documents_nearest_to_words_and_to_a_row(
     run: Callable[..., Path], table: Path, tmp_path: Path
 ) -> None:
-    run_dir = run(*SMALL, f"dataset.path={table}", "dataset.stop_words=english", "epochs=1")
+    run_dir = run(*SMALL, f"dataset.path={table}", "dataset.words=60", "dataset.stop_words=english", "epochs=1")
     outcome = command([f"run={run_dir}", "mode=search", "query=The soup, the Unheardof bread"], tmp_path)
     assert outcome.code == 0, outcome.err
     assert "query: soup, bread; not in the vocabulary: unheardof" in outcome.out
@@ -319,7 +319,7 @@ def test_search_prints_the_documents_nearest_to_words_and_to_a_row(
         assert rows[int(row)]["split"] == "train"
         cosines.append(float(cosine))
     assert cosines == sorted(cosines, reverse=True)
-    assert "soup" in rows[int(lines[2].split()[3])]["text"]
+    assert {"soup", "bread"} & {*rows[int(lines[2].split()[3])]["text"].split()}
 
     training_row = int(lines[2].split()[3])
     outcome = command([f"run={run_dir}", "mode=search", f"query=row:{training_row}"], tmp_path)
@@ -342,22 +342,23 @@ def test_a_run_on_documents_is_resumed_exactly(run: Callable[..., Path], table: 
     run(*overrides, "epochs=3", name="part")
     weights = [(directory / "checkpoint" / "model.safetensors").read_bytes() for directory in (whole, part)]
     assert weights[0] == weights[1]
-    assert (whole / "history.jsonl").read_text() == (part / "history.jsonl").read_text()
+    histories = [
+        [{**json.loads(line), "seconds": 0} for line in (directory / "history.jsonl").read_text().splitlines()]
+        for directory in (whole, part)
+    ]
+    assert histories[0] == histories[1]
 
 
-def test_runs_on_documents_are_packed(table: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_runs_on_documents_are_packed(run: Callable[..., Path], table: Path, tmp_path: Path) -> None:
     words = ["-m", *SMALL, f"dataset.path={table}", "epochs=1", "seed=0,1", "hydra.sweep.dir=sweep"]
     outcome = command([*words, "hydra/launcher=packed"], tmp_path)
     assert outcome.code == 0, outcome.err
-    assert "2 runs" in outcome.out + outcome.err
-    losses = [json.loads(file.read_text())["test/loss"] for file in sorted(tmp_path.glob("sweep/*/metrics.json"))]
-    assert len(set(losses)) == 2
-
-
-def test_the_encoder_of_a_run_on_documents_is_exported(run: Callable[..., Path], table: Path) -> None:
-    run_dir = run(*SMALL, f"dataset.path={table}", "epochs=0")
-    run("mode=export", f"run={run_dir}", name="export")
-    assert [*run_dir.rglob("encoder*")]
+    assert "continue individually" not in outcome.out + outcome.err
+    alone = run(*SMALL, f"dataset.path={table}", "epochs=1", "seed=1", name="alone")
+    files = [tmp_path / "sweep" / "seed=1" / "metrics.json", alone / "metrics.json"]
+    losses = [json.loads(file.read_text())["test/loss"] for file in files]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_perplexity_is_that_of_the_words_of_all_documents(run: Callable[..., Path], table: Path) -> None:

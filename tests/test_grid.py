@@ -27,7 +27,7 @@ GROUPS = groups()
 
 # Data sets that need files of the user or archives; once loaded, they do not differ from the others.
 ARCHIVES = {"mnist", "fashion", "kmnist", "qmnist", "emnist", "usps", "cifar10", "cifar100", "svhn", "stl10"}
-NEED_FILES = {"dataset": {*ARCHIVES, "folder", "npz", "ratings", "movielens"}}
+NEED_FILES = {"dataset": {*ARCHIVES, "folder", "npz", "ratings", "movielens", "text", "newsgroups"}}
 
 AXES = {
     name: [option for option in options if option not in NEED_FILES.get(name, ())]

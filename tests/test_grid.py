@@ -27,7 +27,8 @@ GROUPS = groups()
 
 # Data sets that need files of the user or archives; once loaded, they do not differ from the others.
 ARCHIVES = {"mnist", "fashion", "kmnist", "qmnist", "emnist", "usps", "cifar10", "cifar100", "svhn", "stl10"}
-NEED_FILES = {"dataset": {*ARCHIVES, "folder", "npz", "ratings", "movielens", "text", "newsgroups"}}
+OWN_FILES = {"folder", "npz", "table", "array", "image_array", "text", "newsgroups", "ratings", "movielens"}
+NEED_FILES = {"dataset": ARCHIVES | OWN_FILES}
 
 AXES = {
     name: [option for option in options if option not in NEED_FILES.get(name, ())]
@@ -60,7 +61,7 @@ def settings_of(overrides: Sequence[str]) -> Settings:
 def image_likelihoods() -> list[Mapping[str, Any]]:
     """Return the sections of the likelihoods that are distributions of images."""
     nodes = [option_config("likelihood", option) for option in AXES["likelihood"]]
-    return [node for node in nodes if "image" in locate(node["_target_"]).kinds]
+    return [node for node in nodes if "image" in getattr(locate(node["_target_"]), "kinds")]  # noqa: B009, of a class
 
 
 @cache

@@ -101,6 +101,11 @@ class TextDataset(Dataset):
         return "document"
 
     @property
+    def has_integers(self) -> bool:
+        """Tell whether values are whole numbers: not weights."""
+        return self.weighting in ("counts", "binary")
+
+    @property
     def state_format(self) -> str:
         """The name of the vocabulary's format, which all data sets of documents share."""
         return "vocabulary"

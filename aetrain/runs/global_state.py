@@ -18,8 +18,8 @@ def separate_global_state() -> Iterator[None]:
     """Give torch and Hydra the settings of a new process inside, and restore those of the calling program afterwards.
 
     A result inside does not depend on the calling program, which continues with its own random numbers, settings of
-    torch, environment variables, warning filters and state of Hydra, also after an error. The number of threads is the
-    calling program's.
+    torch, environment variables, warning filters and state of Hydra, also after an error. The number of threads is at
+    most the calling program's.
     """
     environment = dict(os.environ)
     with ExitStack() as stack:

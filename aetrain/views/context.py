@@ -102,8 +102,8 @@ class ViewContext:
 
     @cached_property
     def mean_image(self) -> Tensor:
-        """The mean of the images, [C, H, W]."""
-        return self.x.mean(0)
+        """The mean of the images, [C, H, W]: of the known values, where some are missing, and 0 where all are."""
+        return self.x.nanmean(0).nan_to_num(0.0) if self.model.has_missing else self.x.mean(0)
 
     def select_units(self, tap: Tap, count: int) -> UnitSelection:
         """Return the units of a layer that a picture shows, at most `count`.

@@ -84,11 +84,11 @@ class Robustness(Measure):
 
     descriptions: ClassVar[Mapping[str, str]] = {
         "noisy_sse_NOISE_LEVEL": (
-            "squared error summed over pixels, from the reconstruction of an image with this kind and level of noise "
-            "to the clean image"
+            "squared error summed over values, from the reconstruction of an example with this kind and level of "
+            "noise to the clean one"
         ),
         "input_sse_NOISE_LEVEL": (
-            "squared error summed over pixels, from an image with this kind and level of noise to the clean image"
+            "squared error summed over values, from an example with this kind and level of noise to the clean one"
         ),
     }
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
@@ -140,6 +141,8 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     data = digest_data(splits)
     log_data(runs[0].components, splits)
     for run in runs:
+        # The settings of the data are those of the pack, and this data set has learnt its conversions.
+        run.components = replace(run.components, dataset=runs[0].components.dataset)
         with run.isolated():
             run.begin(splits, data)
             log_data(runs[0].components, splits)  # once more, in the run's own file

@@ -271,6 +271,22 @@ def test_counts_have_probabilities_in_every_file(option: str, tiny: Callable[...
         assert value == pytest.approx(expected.mean().item(), rel=1e-4), split
 
 
+def test_values_without_a_likelihood_are_refused_before_training(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"likelihood=bernoulli needs values from 0 to 1, but training examples have"):
+        tiny("model=linear", "likelihood=bernoulli", *overrides_of(Counts))
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_words_are_no_counts(tmp_path: Path) -> None:
+    file = tmp_path / "texts.csv"
+    file.write_text("text,label\nsea and land,x\nsea and sky and sky,y\nland and sky,x\nsea,y\n")
+    for weighting, has_integers in (("counts", True), ("binary", True), ("tfidf", False), ("log", False)):
+        components = components_of(
+            *("dataset=text", f"dataset.path='{file}'", f"dataset.weighting={weighting}", "likelihood=multinomial")
+        )
+        assert components.model.likelihood.has_integers == has_integers
+
+
 def small_model(likelihood: Likelihood) -> Any:
     torch.manual_seed(0)
     return dense(SHAPE, likelihood, torch.nn.Identity(), (0.0, 1.0), code_dim=2, hidden=[4])

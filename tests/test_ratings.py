@@ -276,7 +276,7 @@ def test_implicit_ratings_hold_users_out(ratings_file: Path) -> None:
         ({"implicit": True, "threshold": 9}, "threshold=9 and min_ratings=5 leave 0 of 20 users"),
         ({"validation": 270}, "validation=270 leaves nothing to train on: 270 ratings are not for the test"),
         ({"implicit": True, "min_ratings": 1, "validation": 18}, "validation=18 leaves nothing to train on"),
-        ({"classes": ["1"]}, r"classes=\[1\] needs images with classes"),
+        ({"classes": ["1"]}, r"classes=\[1\] needs examples with classes"),
         ({"missing": 0.5}, "missing=0.5 needs dense values"),
     ],
 )

@@ -1,8 +1,8 @@
 """Documents as counts of words: files that are read, the vocabulary, its weights, and runs on them."""
 
-import csv
 import gzip
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from command import command
+from documents import read_rows, write_documents
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
 import aetrain
@@ -18,37 +21,6 @@ from aetrain.data.examples import Examples
 from aetrain.data.newsgroups import Newsgroups
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.text import Text
-
-# Topics of the documents, and the words that each document draws from.
-TOPICS = {
-    "space": "orbit launch shuttle moon rocket the a nasa to mission",
-    "cars": "engine wheel brake road driver the a of speed dealer",
-    "food": "bread cheese soup the and cook oven salt spice tomato",
-}
-
-
-def write_documents(file: Path, count: int = 60, with_splits: bool = True) -> list[dict[str, str]]:
-    """Write a .csv file of documents of three topics, a quarter of them for test; return the rows."""
-    generator = np.random.default_rng(0)
-    rows = []
-    for number in range(count):
-        topic = list(TOPICS)[number % 3]
-        text = " ".join(generator.choice(TOPICS[topic].split(), 12)) + f" only{number}"
-        rows.append({"split": "test" if number % 4 == 0 else "train", "label": topic, "text": text})
-    generator.shuffle(rows)
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(
-            stream, ["split", "label", "text"] if with_splits else ["label", "text"], extrasaction="ignore"
-        )
-        writer.writeheader()
-        writer.writerows(rows)
-    return rows
-
-
-def read_rows(table: Path) -> list[dict[str, str]]:
-    """Return the rows of a .csv file."""
-    with table.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.fixture
@@ -225,7 +197,7 @@ def test_a_bad_line_of_json_has_one_message(tmp_path: Path, content: str) -> Non
 def test_another_encoding_is_read_where_it_is_named(tmp_path: Path) -> None:
     file = tmp_path / "latin.csv"
     file.write_bytes("text,label\nHallo Welt,x\nGrüße aus Köln,y\n".encode("latin-1"))
-    with pytest.raises(ValueError, match="row 2 is not in utf-8: byte 0xfc follows 'Gr'; set dataset.encoding"):
+    with pytest.raises(ValueError, match=r"row 2 is not in utf-8: byte 0xfc follows 'Gr'; set dataset\.encoding"):
         Text(path=str(file)).load()
     dataset = Text(path=str(file), encoding="latin-1", test_fraction=0.4)
     assert set(dataset.vocabulary.words) <= {"hallo", "welt", "grüße", "aus", "köln"}
@@ -235,20 +207,20 @@ def test_another_encoding_is_read_where_it_is_named(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "one.txt").write_bytes("Köln".encode("latin-1"))
     (folder / "two.txt").write_text("Berlin")
-    with pytest.raises(ValueError, match="one.txt is not in utf-8: byte 0xf6 follows 'K'"):
+    with pytest.raises(ValueError, match=r"one\.txt is not in utf-8: byte 0xf6 follows 'K'"):
         Text(path=str(folder)).load()
 
 
 def test_wrong_settings_and_paths_have_one_message(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="words=0 is too small"):
         Text(path="x.csv", words=0)
-    with pytest.raises(ValueError, match="does not exist .*: use a file .csv"):
+    with pytest.raises(ValueError, match=r"does not exist .*: use a file \.csv"):
         Text(path=str(tmp_path / "none.csv")).load()
     (tmp_path / "documents.pdf").touch()
-    with pytest.raises(ValueError, match="is of another kind: use a file .csv"):
+    with pytest.raises(ValueError, match=r"is of another kind: use a file \.csv"):
         Text(path=str(tmp_path / "documents.pdf")).load()
     (tmp_path / "broken.csv.gz").write_bytes(b"text,label")
-    with pytest.raises(ValueError, match="cannot be read .*gzip"):
+    with pytest.raises(ValueError, match=r"cannot be read .*gzip"):
         Text(path=str(tmp_path / "broken.csv.gz")).load()
 
 
@@ -276,7 +248,7 @@ def test_newsgroups_without_a_network_have_one_message(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("sklearn.datasets._base.urlretrieve", refuse)
     with pytest.raises(
-        ValueError, match="could not be downloaded .*name resolution.*set dataset.path to a local"
+        ValueError, match=r"could not be downloaded .*name resolution.*set dataset\.path to a local"
     ) as error:
         Newsgroups(data_dir=str(tmp_path / "data")).load()
     assert "\n" not in str(error.value)
@@ -319,12 +291,84 @@ def test_a_saved_run_converts_documents_with_its_own_vocabulary(
     assert rows.tolist() == [0, 1, 2]
     expected = loaded.model.mean_code(dataset.prepare(documents.values))
     np.testing.assert_allclose(codes, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
-    assert dataset.unknown_words("A new rocket, new words") == ["new", "words"]
 
 
 def test_a_damaged_vocabulary_has_one_message(run: Callable[..., Path], table: Path) -> None:
     run_dir = run(*SMALL, f"dataset.path={table}", "epochs=0")
     file = run_dir / "preprocessing.json"
     file.write_text(file.read_text().replace('"idf": [', '"idf": [1.0, '))
-    with pytest.raises(ConfigError, match="preprocessing.json is damaged"):
+    with pytest.raises(ConfigError, match=r"preprocessing\.json is damaged"):
         run("mode=eval", f"run={run_dir}", name="eval")
+
+
+def test_search_prints_the_documents_nearest_to_words_and_to_a_row(
+    run: Callable[..., Path], table: Path, tmp_path: Path
+) -> None:
+    run_dir = run(*SMALL, f"dataset.path={table}", "dataset.words=60", "dataset.stop_words=english", "epochs=1")
+    outcome = command([f"run={run_dir}", "mode=search", "query=The soup, the Unheardof bread"], tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "query: soup, bread; not in the vocabulary: unheardof" in outcome.out
+    rows = read_rows(table)
+    lines = outcome.out.split("nearest by input:")[1].splitlines()
+    assert lines[1].split() == ["index", "class", "cosine", "row", "text"]
+    cosines = []
+    for line in lines[2:12]:
+        _, label, cosine, row, *text = line.split()
+        assert rows[int(row)]["label"] == label
+        assert rows[int(row)]["text"].startswith(" ".join(text).removesuffix("..."))
+        assert rows[int(row)]["split"] == "train"
+        cosines.append(float(cosine))
+    assert cosines == sorted(cosines, reverse=True)
+    assert {"soup", "bread"} & {*rows[int(lines[2].split()[3])]["text"].split()}
+
+    training_row = int(lines[2].split()[3])
+    outcome = command([f"run={run_dir}", "mode=search", f"query=row:{training_row}"], tmp_path)
+    assert f"query: row {training_row}, class {rows[training_row]['label']}" in outcome.out
+    found = [line.split()[3] for line in outcome.out.split("nearest by code:")[1].splitlines()[2:12]]
+    assert len(set(found)) == 10
+    assert str(training_row) not in found, "the query is not its own neighbour"
+    for query, expected in {
+        "query=row:60": "query=row:60 is none of the 60 examples: their rows are 0 to 59",
+        "query=Unheardof": "query='Unheardof' has no word of the vocabulary: use words such as",
+    }.items():
+        outcome = command([f"run={run_dir}", "mode=search", query], tmp_path)
+        assert outcome.code == 1
+        assert expected in outcome.err
+
+
+def test_a_run_on_documents_is_resumed_exactly(run: Callable[..., Path], table: Path) -> None:
+    overrides = (*SMALL, f"dataset.path={table}", "dataset.weighting=log_tfidf", "noise=masking")
+    whole, part = run(*overrides, "epochs=3", name="whole"), run(*overrides, "epochs=2", name="part")
+    run(*overrides, "epochs=3", name="part")
+    weights = [(directory / "checkpoint" / "model.safetensors").read_bytes() for directory in (whole, part)]
+    assert weights[0] == weights[1]
+    histories = [
+        [{**json.loads(line), "seconds": 0} for line in (directory / "history.jsonl").read_text().splitlines()]
+        for directory in (whole, part)
+    ]
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.slow
+def test_runs_on_documents_are_packed(run: Callable[..., Path], table: Path, tmp_path: Path) -> None:
+    words = ["-m", *SMALL, f"dataset.path={table}", "epochs=1", "seed=0,1", "hydra.sweep.dir=sweep"]
+    outcome = command([*words, "hydra/launcher=packed"], tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "continue individually" not in outcome.out + outcome.err
+    alone = run(*SMALL, f"dataset.path={table}", "epochs=1", "seed=1", name="alone")
+    files = [tmp_path / "sweep" / "seed=1" / "metrics.json", alone / "metrics.json"]
+    losses = [json.loads(file.read_text())["test/loss"] for file in files]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_perplexity_is_that_of_the_words_of_all_documents(run: Callable[..., Path], table: Path) -> None:
+    """Computed word by word: exp of the mean of -log p over all words of the test documents."""
+    run_dir = run(*SMALL, f"dataset.path={table}", "epochs=1")
+    perplexity = json.loads((run_dir / "metrics.json").read_text())["test/token_perplexity"]
+    model, test = aetrain.load(run_dir).model, Text(path=str(table), words=20).load().test
+    counts = torch.from_numpy(dense(test))
+    with torch.no_grad():
+        p = model.decode(model.mean_code(counts.view(-1, 1, 1, 20))).flatten(1).double().softmax(1)
+    log_p = [math.log(p[row, word]) for row, word in counts.nonzero().tolist() for _ in range(int(counts[row, word]))]
+    assert len(log_p) == counts.sum()
+    assert perplexity == pytest.approx(math.exp(-sum(log_p) / len(log_p)), rel=1e-5)

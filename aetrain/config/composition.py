@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 from typing import Any, cast
 
 from hydra._internal import defaults_list
@@ -22,6 +23,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
+
+HYDRA = "hydra/config"  # the schema of Hydra's own settings
 
 MAX_MERGED = 64  # choices of options, each some 100 kB
 MAX_OVERRIDES = 1024
@@ -109,9 +112,19 @@ def _merge(loader: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConf
         return MERGE(loader, defaults, cast(Any, _Copies(repo)))
     parts = zip(defaults, results, strict=True)
     key = tuple((one.config_path, one.package, one.primary, one.is_self, id(result)) for one, result in parts)
-    merged = _merged.pop(key, None) or _Merged(MERGE(loader, defaults, cast(Any, _Copies(repo))), results)
+    merged = _merged.pop(key, None) or _Merged(_merge_anew(loader, defaults, repo), results)
     _keep(_merged, key, merged, MAX_MERGED)
     return copy.deepcopy(merged.config)
+
+
+def _merge_anew(loader: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
+    """Merge options; Hydra's own, which come first and take half of the time, are merged once for all choices."""
+    others = list(dropwhile(lambda default: default.config_path.startswith("hydra/"), defaults))
+    own = defaults[: len(defaults) - len(others)]
+    stand_in = next((replace(default, package="") for default in own if default.config_path == HYDRA), None)
+    if stand_in is None or not others:
+        return MERGE(loader, defaults, cast(Any, _Copies(repo)))
+    return MERGE(loader, [stand_in, *others], cast(Any, _Copies(repo, _merge(loader, own, repo))))
 
 
 def _are_reusable(results: Sequence[ConfigResult], defaults: Sequence[Any], repo: Any) -> bool:
@@ -126,13 +139,18 @@ def _are_reusable(results: Sequence[ConfigResult], defaults: Sequence[Any], repo
 
 @dataclass
 class _Copies:
-    """The configs of a repository, each as a copy, because merging changes them."""
+    """The configs of a repository, each as a copy, because merging changes them; `merged` stands for all of Hydra's."""
 
     repository: Any
+    merged: DictConfig | None = None
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        result = self.repository.load_config(config_path)
-        return None if result is None else replace(result, config=copy.deepcopy(result.config))
+        result: ConfigResult | None = self.repository.load_config(config_path)
+        if result is None:
+            return None
+        if config_path == HYDRA and self.merged is not None:
+            return replace(result, config=self.merged, header={"package": None})
+        return replace(result, config=copy.deepcopy(result.config))
 
     def get_schema_source(self) -> ConfigSource:
         return cast(ConfigSource, self.repository.get_schema_source())

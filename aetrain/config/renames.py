@@ -72,6 +72,7 @@ ADDED: dict[str, Any] = {
     "clip_grad_norm": None,
     "ema": None,
     "accumulate_grad_batches": 1,
+    "threads": "auto",
     "verbose": False,
     "user": None,
 }

@@ -67,7 +67,7 @@ class Settings:
     clip_grad_norm: float | None
     ema: float | None
     accumulate_grad_batches: int
-    device: Annotated[Literal["auto", "cpu", "cuda"], SHARED_LOCATION]
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps", "xpu"], SHARED_LOCATION]
     threads: Annotated[int | Literal["auto"], SHARED_LOCATION]
     precision: Literal["float32", "fast"]
     compile: bool

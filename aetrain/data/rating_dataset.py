@@ -155,7 +155,7 @@ class RatingDataset(Dataset):
         """Return the rows of all users or items with all their ratings, without a split."""
         self.conversions.clear()
         self.warnings.clear()
-        ClassSelection(self.classes).check_labels(Examples(torch.empty(0)))
+        ClassSelection(self.classes).check_labels(Examples(torch.empty(0), kind=self.kind))
         table = self._aligned_table()
         fitted = self._extend(self.fitted, table, table) if self._is_restored else self.fitted
         if self.implicit:

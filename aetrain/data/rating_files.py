@@ -126,6 +126,7 @@ def find_columns(file: Path, first: Row, columns: Columns) -> tuple[dict[str, in
     has_header = not (rating_place < len(names) and _is_number(names[rating_place]))
     places = {}
     for column, setting in columns._asdict().items():
+        place: int | None = by_place[column]
         if isinstance(setting, int):
             place = _check_place(file, column, setting, names)
         elif has_header:
@@ -135,9 +136,7 @@ def find_columns(file: Path, first: Row, columns: Columns) -> tuple[dict[str, in
                 f"{file} has no header ({abbreviate(names)} is a rating), but dataset.{column}={setting}: use the "
                 f"place of the column, such as dataset.{column}={by_place[column] + 1}"
             )
-        else:
-            place = by_place[column] if by_place[column] < len(names) else None
-        if place is not None:
+        if place is not None and place < len(names):
             places[column] = place
         elif column != "time":
             raise ValueError(f"{file} line {first[0]} has {len(names)} columns: {column} is missing")

@@ -101,6 +101,11 @@ class TextDataset(Dataset):
         return "document"
 
     @property
+    def has_integers(self) -> bool:
+        """Tell whether values are whole numbers: not weights."""
+        return self.weighting in ("counts", "binary")
+
+    @property
     def state_format(self) -> str:
         """The name of the vocabulary's format, which all data sets of documents share."""
         return "vocabulary"
@@ -206,10 +211,9 @@ class TextDataset(Dataset):
         counts = csr_array(make_vectorizer(None, words).transform(texts))
         return self._weighted(Examples(SparseRows(counts), kind=self.kind), counts)
 
-    def unknown_words(self, text: str) -> list[str]:
-        """Return the words of a text that are not in the vocabulary, without stop words."""
-        analyze, known = make_vectorizer(self.stop_words).build_analyzer(), set(self.vocabulary.words)
-        return [word for word in dict.fromkeys(analyze(text)) if word not in known]
+    def split_words(self, text: str) -> list[str]:
+        """Return the different words of a text in their order, without stop words."""
+        return [*dict.fromkeys(make_vectorizer(self.stop_words).build_analyzer()(text))]
 
     def texts(self) -> Sequence[str]:
         """Return the texts of all documents, in the order of their rows."""

@@ -32,6 +32,7 @@ class DiagnosticInputs:
     nll_weight: float = 1.0  # of the nll in the loss: 1 / pixels with likelihood.reduction=mean
     sparsity_goal: SparsityGoal = field(default_factory=SparsityGoal)
     largest_byte: int = 255  # of the stored training images
+    has_targets: bool = False  # whether held-out examples have targets of their own, such as held-out ratings
     weights_rise: bool = False  # whether the weight of a penalty, and with it the training loss, rises by a schedule
     is_pca_comparable: bool = False  # whether the code has as much freedom as that of PCA
     kind: Kind = "image"  # of the examples
@@ -73,6 +74,7 @@ def diagnostic_inputs(
     penalties: Mapping[str, Penalty],
     largest_byte: int = 255,
     data_constant: float = 0.0,
+    has_targets: bool = False,
 ) -> DiagnosticInputs:
     """Return the inputs of the rules for a trained model and its penalties by name.
 
@@ -98,6 +100,7 @@ def diagnostic_inputs(
         nll_weight=1 / math.prod(model.image_shape) if model.likelihood.reduction == "mean" else 1.0,
         sparsity_goal=goal,
         largest_byte=largest_byte,
+        has_targets=has_targets,
         weights_rise=any(penalty.schedule is not None for penalty in penalties.values()),
         is_pca_comparable=_is_pca_comparable(model, goal, settings),
         kind=model.kind,

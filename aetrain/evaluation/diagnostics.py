@@ -53,7 +53,8 @@ def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
     """Find a loss that ends far above its lowest value, or above its value before training."""
     initial_metrics = inputs.history[0] if inputs.history else {}
     held_out = "test/loss" if "test/loss" in initial_metrics else "validation/loss"
-    tag = held_out if inputs.weights_rise else "train/loss"  # the held-out loss has the full weights
+    # The held-out loss has the full weights, and is of the same values as its value before training.
+    tag = held_out if inputs.weights_rise or inputs.has_targets else "train/loss"
     losses = [metrics[tag] for metrics in inputs.history[1:] if tag in metrics]
     initial = initial_metrics.get(held_out)
     if initial is None or not losses:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aetrain.model.records import Forward, Kind
+from aetrain.utils.devices import to_float64
 
 # The description of each metric of `EntryErrors`.
 ENTRY_METRICS: Mapping[str, str] = {
@@ -41,9 +42,9 @@ class EntryErrors:
             weights = expected / expected.flatten(1).sum(1).clamp_min(MIN_PROBABILITY).view(-1, 1, 1, 1)
             log_probability = weights.clamp_min(MIN_PROBABILITY).log()
             errors, counts = -(out.x * log_probability).sum(), out.x.sum()
-            self._totals.append(torch.stack([errors, errors, counts]).double())
+            self._totals.append(to_float64(torch.stack([errors, errors, counts])))
         elif out.x is not out.x_in:
-            error = (expected - out.x)[out.x_in.isnan() & ~out.x.isnan()].double()
+            error = to_float64((expected - out.x)[out.x_in.isnan() & ~out.x.isnan()])
             self._totals.append(torch.stack([error.square().sum(), error.abs().sum(), error.new_tensor(len(error))]))
 
     def metrics(self) -> dict[str, float]:

@@ -24,6 +24,7 @@ from aetrain.model.pca import PCA
 from aetrain.model.records import Forward
 from aetrain.objective.objective import Objective, mean_data_constant, recorded_losses
 from aetrain.objective.penalties import KL
+from aetrain.utils.devices import to_float64
 
 Metrics = dict[str, float]
 BatchMetrics = dict[str, Tensor]  # per-image values [B], or one value [] that holds for the whole batch
@@ -197,7 +198,7 @@ class Evaluator:
         totals: dict[str, Tensor] = {}
         for x_in, x in self._batches():
             for name, value in metrics(x_in, x, generator).items():
-                total = value.to(torch.float64).sum() if value.dim() else value.to(torch.float64) * len(x)
+                total = to_float64(value).sum() if value.dim() else to_float64(value) * len(x)
                 totals[name] = totals[name] + total if name in totals else total
         means = torch.stack(list(totals.values())) / len(self.images)
         return dict(zip(totals, means.tolist(), strict=True))

@@ -57,7 +57,7 @@ class Multinomial(Likelihood):
     features.
     """
 
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"vector", "counts", "ratings"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"vector", "counts"})
     support = "nonnegative"
 
     def __init__(self, reduction: Reduction = "sum", scale: tuple[float, float] = (0.0, 1.0)) -> None:

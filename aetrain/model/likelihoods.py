@@ -85,14 +85,14 @@ class Likelihood(nn.Module, ABC):
         """Raise ValueError where the settings do not fit examples of this shape; called before data is read."""
 
     def check_values(self, low: float, high: float) -> None:
-        """Raise ValueError where values from `low` to `high`, those of the training examples, have no likelihood."""
+        """Raise ValueError where values from `low` to `high`, of training examples, have no likelihood."""
         bounds = {"unit interval": (0, 1), "one-hot": (0, 1), "8-bit": (0, 1), "nonnegative": (0, math.inf)}
         smallest, largest = bounds.get(self.support, (-math.inf, math.inf))
         if low < smallest or high > largest:
             needed = "values of 0 or more" if largest == math.inf else "values from 0 to 1"
             raise ValueError(
-                f"likelihood={option_name(self)} needs {needed}, but those of the training examples are from {low:g} "
-                f"to {high:g}: use likelihood=gaussian"
+                f"likelihood={option_name(self)} needs {needed}, but training examples have values from {low:g} to "
+                f"{high:g}: use likelihood=gaussian"
             )
 
     def observed(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

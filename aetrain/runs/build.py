@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from aetrain.objective.penalties import Penalty
 from aetrain.objective.sparsity import Sparsity
 from aetrain.runs.data_kinds import check_augment, check_likelihood, check_network
 from aetrain.runs.preprocessing import restore_state
+from aetrain.training.backend.device import select_device
 from aetrain.training.backend.precision import forward_pass
 from aetrain.training.optimizers import LBFGS
 from aetrain.training.pretraining.pretrain import Pretrain
@@ -67,7 +67,7 @@ def build(settings: Settings, run: Path | None = None) -> Components:
 
     `run` is the directory of a trained run, whose data set has learnt its conversions.
     """
-    device = _select_device(settings.device)
+    device = select_device(settings.device)
     dataset: Dataset = _make(settings, "dataset")
     if run is not None:
         restore_state(run, dataset)
@@ -301,13 +301,3 @@ def _instantiate(
             raise cause from None
         inner = re.search(r"full_key: ([\w.]+)", str(error))  # of a component inside the node
         raise ConfigError(add_context(str(cause), f"{key}.{inner[1]}" if inner else key, node)) from cause
-
-
-def _select_device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no CUDA device: use device=auto or device=cpu")
-    device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
-    if device.type == "cuda":  # sums in the same order each time, or no run could be resumed exactly
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.deterministic = True
-    return device

@@ -14,7 +14,7 @@ LIKELIHOODS: Mapping[Kind, str] = {
     "image": "bernoulli or gaussian",
     "vector": "gaussian or laplace",
     "counts": "multinomial, poisson or gaussian",
-    "ratings": "gaussian, or multinomial for implicit ratings",
+    "ratings": "gaussian or laplace",
 }
 
 

@@ -97,12 +97,23 @@ def load_data(components: Components) -> Splits:
 
 
 def check_training_images(components: Components, splits: Splits) -> None:
-    """Raise ConfigError where there are no images to train on: a single image is for testing."""
+    """Raise ConfigError where there are no images to train on, or values that have no likelihood.
+
+    A single image is for testing.
+    """
     if not len(splits.train):
         path, noun = getattr(components.dataset, "path", None), components.dataset.noun
         if path is None:
             raise ConfigError(f"the data set has no training {noun}s: return some from its read()")
         raise ConfigError(f"dataset.path={path!r}: only 1 {noun} there, 2 are needed to train and to test: add {noun}s")
+    likelihood = components.model.likelihood
+    if components.dataset.kind == "image" or likelihood.support == "real":
+        return
+    for x in in_order(splits.train, PCA_BATCH_SIZE, components.dataset.prepare):
+        known = x[~x.isnan()]
+        if len(known):
+            with error_context("likelihood"):
+                likelihood.check_values(float(known.min()), float(known.max()))
 
 
 def log_data(components: Components, splits: Splits) -> None:

@@ -255,7 +255,10 @@ class TrainingRun:
         history = self.run_dir.history()
         model, penalties = self.components.model, self.components.objective.penalties
         constant = self.evaluator.data_constant(model)
-        return diagnose(diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte, constant))
+        has_targets = self.evaluator.images.targets is not None
+        return diagnose(
+            diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte, constant, has_targets)
+        )
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""

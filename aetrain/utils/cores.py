@@ -13,22 +13,22 @@ THREAD_VARIABLES = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 class Limit(NamedTuple):
-    """A number of cores or threads, and the reason for it."""
+    """A number of cores or threads, and its reason."""
 
-    count: int
+    number: int
     reason: str
 
 
 def usable_cores(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Limit:
     """Return the number of cores that this process may use, at least 1. `root` is the folder of `proc` and `sys`.
 
-    The processes that a launcher runs side by side share the cores of the machine.
+    The processes that a launcher runs side by side share the cores of the machine, or of the job of Slurm.
     """
-    machine = min(_machine_limits(root), key=lambda limit: limit.count)
+    limits = [*_machine_limits(root), *_job_limits(environment)]
+    limit = min(limits, key=lambda limit: limit.number)
     if workers := _workers(environment):
-        machine = Limit(machine.count // workers.count, f"{machine.count} cores for {workers.reason}")
-    limit = min([machine, *_job_limits(environment)], key=lambda limit: limit.count)
-    return limit._replace(count=max(1, limit.count))
+        limit = Limit(limit.number // workers.number, f"{limit.number} cores for {workers.reason}")
+    return limit._replace(number=max(1, limit.number))
 
 
 def _machine_limits(root: Path) -> Iterator[Limit]:
@@ -45,22 +45,21 @@ def _quotas(root: Path) -> Iterator[float]:
     Linux documents the files in admin-guide/cgroup-v2.rst (`cpu.max`) and scheduler/sched-bwc.rst (version 1).
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
-        number, _, names_and_path = line.partition(":")
-        names, _, path = names_and_path.partition(":")
-        if number == "0":
-            files, mounts = ("cpu.max",), ("sys/fs/cgroup", "sys/fs/cgroup/unified")
-        elif "cpu" in names.split(","):
-            files, mounts = ("cpu.cfs_quota_us", "cpu.cfs_period_us"), ("sys/fs/cgroup/cpu", f"sys/fs/cgroup/{names}")
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not controllers:  # version 2
+            files, mounts = ["cpu.max"], ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
+        elif "cpu" in controllers.split(","):
+            files, mounts = (
+                ["cpu.cfs_quota_us", "cpu.cfs_period_us"],
+                ["sys/fs/cgroup/cpu", f"sys/fs/cgroup/{controllers}"],
+            )
         else:
             continue
         for mount in mounts:
-            group = root / mount / path.strip("/")
-            for folder in (group, *group.parents):
-                numbers = " ".join(_read(folder / name) for name in files).split()
+            for group in (Path(path.strip("/")), *Path(path.strip("/")).parents):
+                numbers = " ".join(_read(root / mount / group / name) for name in files).split()
                 if len(numbers) == 2 and all(number.isdigit() for number in numbers) and int(numbers[1]):
                     yield int(numbers[0]) / int(numbers[1])
-                if folder == root / mount:
-                    break
 
 
 def _read(file: Path) -> str:

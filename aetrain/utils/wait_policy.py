@@ -8,7 +8,8 @@ import sys
 SPIN_COUNT = 30_000
 BLOCK_TIME_MS = 1  # of LLVM's and Intel's OpenMP, in torch for macOS and of conda; the default is 200
 
-USER_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+OWN_POLICY = {"GOMP_SPINCOUNT": str(SPIN_COUNT), "KMP_BLOCKTIME": str(BLOCK_TIME_MS)}
+USER_VARIABLES = ("OMP_WAIT_POLICY", "KMP_LIBRARY", *OWN_POLICY)
 
 
 def set_wait_policy() -> bool:
@@ -20,6 +21,10 @@ def set_wait_policy() -> bool:
     """
     if "torch" in sys.modules or any(name in os.environ for name in USER_VARIABLES):
         return False
-    os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
-    os.environ["KMP_BLOCKTIME"] = str(BLOCK_TIME_MS)
+    os.environ.update(OWN_POLICY)
     return True
+
+
+def is_set_by_user() -> bool:
+    """Return whether the environment has a wait policy that is not the one of `set_wait_policy`."""
+    return any(name in os.environ and os.environ[name] != OWN_POLICY.get(name) for name in USER_VARIABLES)

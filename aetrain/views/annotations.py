@@ -54,10 +54,14 @@ class PlacedText:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A picture without texts, and its texts."""
+    """A picture without texts, and its texts.
+
+    `drawn` is the same with its texts, for PNG files: a sheet of hundreds of texts takes matplotlib seconds.
+    """
 
     pixels: Tensor  # [1 or 3, H, W], floats in [0, 1] or uint8
     texts: Sequence[PlacedText] = ()
+    drawn: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aetrain.utils.devices import to_float64
 from aetrain.views.annotations import Annotations, PointCloud, pixel_key
 from aetrain.views.context import SEED, ViewContext
 from aetrain.views.render import TILE_WIDTH
@@ -49,7 +50,7 @@ class CodeMap:
             pixels = scatter(points, labels, y_ticks=False, class_name=context.class_name)
         else:
             origin, axes = code_plane(context, self.count)
-            points = (z.to(torch.float64) - origin) @ axes
+            points = (to_float64(z) - origin) @ axes
             pixels = scatter(points, labels, class_name=context.class_name)
         classes = [] if labels is None else labels.unique().tolist()
         cloud = PointCloud(points, labels, [*map(context.class_name, classes)], has_y_ticks=z.shape[1] > 1)
@@ -117,7 +118,7 @@ class CodeGrid:
     def codes_in_plane(self, context: ViewContext) -> Tensor:
         """Return the codes [side * side, D] of the grid in the plane of `CodeMap`."""
         origin, axes = code_plane(context)
-        std = ((context.z.to(torch.float64).nan_to_num(0, 0, 0) - origin) @ axes).std(0, correction=0)  # [2]
+        std = ((to_float64(context.z).nan_to_num(0, 0, 0) - origin) @ axes).std(0, correction=0)  # [2]
         return context.project_to_data_range(origin + (self.coordinates().to(axes) * std) @ axes.t())
 
     def coordinates(self) -> Tensor:
@@ -139,7 +140,7 @@ def code_plane(context: ViewContext, count: int | None = None) -> tuple[Tensor, 
     For two units, the origin is 0 and the axes are the units. For more, they are the mean code and the first two
     principal directions of the first `count` codes, rotated to match the pixels (see `CodeMap`).
     """
-    z = context.z[:count].to(torch.float64).nan_to_num(0, 0, 0)
+    z = to_float64(context.z[:count]).nan_to_num(0, 0, 0)
     if z.shape[1] == 2:
         return torch.zeros_like(z[0]), torch.eye(2, dtype=z.dtype, device=z.device)
     axes = principal_directions(z)
@@ -152,7 +153,7 @@ def principal_directions(rows: Tensor) -> Tensor:
 
     The largest entry of each direction is positive, because eigenvectors have no sign of their own.
     """
-    rows = rows.to(torch.float64)  # float32 overflows in the squares of a diverged code
+    rows = to_float64(rows)  # float32 overflows in the squares of a diverged code
     centred = rows - rows.mean(0)
     eigenvectors = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -2:]
     largest = eigenvectors.gather(0, eigenvectors.abs().argmax(0, keepdim=True))  # [1, 2]
@@ -161,7 +162,7 @@ def principal_directions(rows: Tensor) -> Tensor:
 
 def principal_coordinates(rows: Tensor) -> Tensor:
     """Return the coordinates [N, 2] of rows [N, P] along their `principal_directions`."""
-    return (rows.to(torch.float64) - rows.to(torch.float64).mean(0)) @ principal_directions(rows)
+    return (to_float64(rows) - to_float64(rows).mean(0)) @ principal_directions(rows)
 
 
 def procrustes_rotation(points: Tensor, reference: Tensor) -> Tensor:

@@ -102,8 +102,8 @@ class ViewContext:
 
     @cached_property
     def mean_image(self) -> Tensor:
-        """The mean of the images, [C, H, W]."""
-        return self.x.mean(0)
+        """The mean of the images, [C, H, W]: of the known values, where some are missing, and 0 where all are."""
+        return self.x.nanmean(0).nan_to_num(0.0) if self.model.has_missing else self.x.mean(0)
 
     def select_units(self, tap: Tap, count: int) -> UnitSelection:
         """Return the units of a layer that a picture shows, at most `count`.
@@ -219,7 +219,7 @@ class ViewContext:
         Each unit is clamped to its range over the images; then the model projects the code (sparse, or of codewords).
         """
         low, high = self.z.min(0).values, self.z.max(0).values
-        return self.model.project_to_code_space(z.to(self.z.dtype).clamp(low, high))
+        return self.model.project_to_code_space(z.to(self.z).clamp(low, high))
 
     @torch.no_grad()
     def sample_prior(self, count: int) -> Tensor | None:

@@ -35,9 +35,12 @@ LABEL_GAP = 0.3  # between a tile and its label, in font sizes
 def save_figure(content: Content, annotations: Annotations, path: Path, options: FigureOptions) -> None:
     """Write a figure to `path`.png and so on, in the formats of `options`, each file as a whole."""
     with drawing_parameters():
-        page = draw_figure(content, annotations, options)
         for kind in options.formats:
-            data = page.encode_png() if kind == "png" else page.encode_vectors(kind)
+            if kind == "png":
+                is_drawn = isinstance(content, Sheet) and content.drawn is not None
+                data = draw_figure(Sheet(content.drawn) if is_drawn else content, annotations, options).encode_png()
+            else:
+                data = draw_figure(content, annotations, options).encode_vectors(kind)
             atomic.replace(path.with_name(f"{path.name}.{kind}"), data)
 
 

@@ -3,9 +3,12 @@
 Shapes: N images, C channels, h, w pixels of one image.
 """
 
+import bisect
+import importlib.util
 import io
 import math
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,7 @@ from aetrain.storage import atomic
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
 
 RGB = tuple[int, int, int]
 
@@ -146,6 +150,38 @@ def bytes_to_picture(data: bytes, shape: tuple[int, int, int]) -> Tensor:
 def bytes_to_float_picture(data: bytes, shape: tuple[int, int, int]) -> Tensor:
     """Return bytes in the order of `shape` (height, width, channels) as floats in [0, 1], [channels, height, width]."""
     return bytes_to_picture(data, shape).to(torch.float32).div(255)
+
+
+@cache
+def load_font(size: int) -> "FreeTypeFont":
+    """Return the font of the figures, which matplotlib brings along; it has the letters of most alphabets.
+
+    The import of matplotlib would take 0.4 s; only its file is read.
+    """
+    from PIL import ImageFont
+
+    package = importlib.util.find_spec("matplotlib")
+    assert package is not None
+    assert package.origin is not None
+    return ImageFont.truetype(str(Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def fit_text(text: str, font: "FreeTypeFont", width: float) -> str:
+    """Return a text in one line of at most `width` pixels; a longer one has an ellipsis in place of its middle.
+
+    The end stays, because it may tell similar names apart, such as the year of a film.
+    """
+    line = " ".join(text.split())
+    if font.getlength(line) <= width:
+        return line
+    kept = bisect.bisect_right(range(len(line)), width, key=lambda count: font.getlength(cut_middle(line, count)))
+    return cut_middle(line, max(0, kept - 1))
+
+
+def cut_middle(text: str, count: int) -> str:
+    """Return the first two thirds and the last third of `count` letters of a text, with an ellipsis between them."""
+    last = count // 3
+    return f"{text[: count - last].rstrip()}…{text[len(text) - last :].lstrip()}"
 
 
 def to_pil_images(pictures: Tensor, side: int) -> list["Image"]:

@@ -4,6 +4,7 @@ Shapes: N images, U units of a layer, C channels, H height, W width, `...` place
 map, the steps of a recurrent unit).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -108,20 +109,31 @@ def unit_importance(model: Autoencoder, activations: UnitActivations, code: Code
 def squared_effect(model: Autoencoder, tap: Tap, values: Tensor, mean_image: Tensor) -> Tensor:
     """Return the squared change [U] of the decoded image as each unit rises by a standard deviation from its mean.
 
-    Means and standard deviations are those of the activations `values` [N, U, ...] over images, at each place. The
-    other units of the layer have their means. Where the rest of the model is linear, it is the variance of the decoded
-    image that the unit causes, var(h_j) |w_j|^2: to set the unit to its mean for all images raises the squared error of
-    a least-squares model by this value. The layers before it see the mean image [C, H, W], which matters only where the
-    decoder reads pool indices of the encoder.
+    Where the rest of the model is linear, it is the variance of the decoded image that the unit causes,
+    var(h_j) |w_j|^2: to set the unit to its mean for all images raises the squared error of a least-squares model by
+    this value.
+    """
+    units = torch.arange(values.shape[1], device=values.device)
+    changes = raised_unit_changes(model, tap, values, mean_image, units)
+    return torch.cat([change.flatten(1).square().sum(1) for change in changes]).nan_to_num(0, 0, 0)
+
+
+@torch.no_grad()
+def raised_unit_changes(
+    model: Autoencoder, tap: Tap, values: Tensor, mean_image: Tensor, units: Tensor
+) -> Iterator[Tensor]:
+    """Yield the change of the decoded image as each of `units` [U'] rises by a standard deviation from its mean.
+
+    The changes are [at most `UNITS_PER_PASS`, C, H, W]. Means and standard deviations are those of the activations
+    `values` [N, U, ...] over images, at each place. The other units of the layer have their means. The layers before it
+    see the mean image [C, H, W], which matters only where the decoder reads pool indices of the encoder.
     """
     values = values.nan_to_num(0, 0, 0)
     mean, std = values.mean(0), values.std(0, correction=0)  # [U, ...]
-    results = []
-    for units in torch.arange(len(mean), device=values.device).split(UNITS_PER_PASS):
-        raised = mean.repeat(len(units) + 1, *[1] * mean.dim())  # the last row stays at the mean
-        rows = torch.arange(len(units), device=values.device)
-        raised[rows, units] += std[units]
+    for block in units.split(UNITS_PER_PASS):
+        raised = mean.repeat(len(block) + 1, *[1] * mean.dim())  # the last row stays at the mean
+        rows = torch.arange(len(block), device=values.device)
+        raised[rows, block] += std[block]
         with hooks_installed(tap.module.register_forward_hook(lambda module, inputs, output, raised=raised: raised)):
             images = model.reconstruct(mean_image.expand(len(raised), *mean_image.shape))
-        results.append((images[:-1] - images[-1:]).flatten(1).square().sum(1))
-    return torch.cat(results).nan_to_num(0, 0, 0)
+        yield images[:-1] - images[-1:]

@@ -1,6 +1,7 @@
 """Sedhain et al. (2015): an autoencoder of the rows of items predicts ratings better than user + item offsets."""
 
 from experiments import Outcome
+from measurements import rating_errors
 
 from aetrain.api import Trained
 
@@ -8,7 +9,7 @@ CLAIM = (
     "With a loss on observed ratings only, an autoencoder whose examples are films predicts the held-out tenth of the "
     "ratings of MovieLens latest-small better than the mean with an offset of each user and each film."
 )
-LESSON = "An autoencoder of items, trained on observed ratings only, predicts the missing ones."
+LESSON = "An autoencoder of items, trained on observed ratings only, predicts missing ratings."
 RESULT = "RMSE {RMSE}, user + item offsets {RMSE of user + item offsets}, mean rating {RMSE of the mean rating}"
 RUNS = {"item": ["experiment=autorec_item"]}
 
@@ -17,14 +18,3 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the error is below that of the offsets."""
     metrics = rating_errors(runs["item"])
     return Outcome(metrics, metrics["RMSE"] < metrics["RMSE of user + item offsets"])
-
-
-def rating_errors(run: Trained) -> dict[str, float]:
-    """Return the errors of a run and of its baselines on the held-out ratings, by their names in the table."""
-    names = {
-        "rmse": "RMSE",
-        "mae": "MAE",
-        "bias_rmse": "RMSE of user + item offsets",
-        "mean_rmse": "RMSE of the mean rating",
-    }
-    return {title: run.metrics[f"test/{name}"] for name, title in names.items()}

@@ -19,6 +19,7 @@ from aetrain.evaluation.measures.measure import EvalInputs, Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.records import DATA_WORDS
+from aetrain.utils.devices import to_float64
 
 BATCH_SIZE = 1000
 
@@ -104,7 +105,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2): Dowson & Landau (1982), eq. 4. Computed in float64. The trace of
     the root is that of (C_a^1/2 C_b C_a^1/2)^1/2, which is symmetric, so its eigenvalues are real and not negative.
     """
-    a, b = a.to(torch.float64), b.to(torch.float64)
+    a, b = to_float64(a), to_float64(b)
     mean_a, mean_b = a.mean(0), b.mean(0)
     cov_a, cov_b = torch.atleast_2d(a.t().cov()), torch.atleast_2d(b.t().cov())
     eigenvalues, eigenvectors = torch.linalg.eigh(cov_a)

@@ -17,6 +17,7 @@ from aetrain.model.codes import RandomCode
 from aetrain.model.likelihoods import Bernoulli, Likelihood
 from aetrain.objective.importance import log_weights
 from aetrain.objective.objective import loss_constants, mean_data_constant
+from aetrain.utils.devices import to_float64
 
 log = logging.getLogger("aetrain")
 
@@ -74,13 +75,11 @@ class ImportanceSampled(Measure):
         """Return `is_nll_1`, `is_nll_5` and so on."""
         model, images = inputs.model, inputs.splits.test[: self.count]
         generator = torch.Generator(images.values.device).manual_seed(1)
-        totals = torch.zeros(len(self.samples), dtype=torch.float64, device=images.values.device)
+        totals = to_float64(torch.zeros(len(self.samples), device=images.values.device))
         is_grey = False
         for x in in_order(images, BATCH_SIZE, inputs.prepare):
             code = model.encode(x)
-            weights = log_weights(model, x, cast(RandomCode, code), max(self.samples), generator).to(
-                torch.float64
-            )  # [K, B]
+            weights = to_float64(log_weights(model, x, cast(RandomCode, code), max(self.samples), generator))  # [K, B]
             totals += torch.stack([importance_bound(weights, samples).sum() for samples in self.samples])
             is_grey = is_grey or not bool(((x == 0) | (x == 1)).all())
         batches = in_order(images, BATCH_SIZE, inputs.prepare)

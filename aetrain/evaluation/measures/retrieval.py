@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +20,7 @@ from aetrain.evaluation.measures.baselines import (
 from aetrain.evaluation.measures.lsa import LSA
 from aetrain.evaluation.measures.measure import EvalInputs, LabelledMeasure, check_enough_images
 from aetrain.model.records import Kind
+from aetrain.utils.devices import to_float64
 
 Distance = Literal["euclidean", "cosine"]
 
@@ -119,4 +119,4 @@ def find_nearest(queries: Tensor, rows: Tensor, count: int, distance: Distance) 
 
 def precision_at_k(retrieved: Tensor, relevant: Tensor, k: int) -> float:
     """Return the share of the first k retrieved classes [M, K] that equal the query's class [M], mean over queries."""
-    return float((retrieved[:, :k] == relevant[:, None]).to(torch.float64).mean())
+    return float(to_float64(retrieved[:, :k] == relevant[:, None]).mean())

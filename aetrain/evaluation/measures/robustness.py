@@ -16,6 +16,7 @@ from aetrain.evaluation.evaluator import Metrics, squared_error
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Kind
+from aetrain.utils.devices import to_float64
 
 BATCH_SIZE = 1000
 
@@ -129,10 +130,10 @@ def noise_errors(inputs: EvalInputs, noise: Noise, count: int | None = None) -> 
     """
     model, images, error = inputs.model, inputs.splits.test[:count], squared_error(inputs.model)
     generator = torch.Generator(images.values.device).manual_seed(1)
-    totals = torch.zeros(2, dtype=torch.float64, device=images.values.device)
+    totals = to_float64(torch.zeros(2, device=images.values.device))
     for x in in_order(images, BATCH_SIZE, inputs.prepare):
         x_in = noise(x, generator)
         denoised = model.likelihood.mean(model(x_in).decoded)
-        totals += torch.stack([error(denoised, x).double().sum(), error(x_in, x).double().sum()])
+        totals += torch.stack([to_float64(error(denoised, x)).sum(), to_float64(error(x_in, x)).sum()])
     denoised_sse, noisy_sse = (totals / len(images)).tolist()
     return denoised_sse, noisy_sse

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-import torch
-
 from aetrain.config.settings import Settings, flatten, role_of
 from aetrain.config.validate import locate, parameter_types
 from aetrain.runs.entry import check
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import already_done, train
 from aetrain.training.backend.threads import available_threads
+from aetrain.utils.devices import accelerator
 
 log = logging.getLogger("aetrain")
 
@@ -42,7 +41,7 @@ def plan(requests: Sequence[RunRequest], size: int) -> tuple[list[int], list[lis
     for i in single:
         log.info("run individually: %s: %s", trainable[i].request.run_dir, _describe_difference(i, trainable))
     pack = next(([numbers[i] for i in members] for members in groups if len(members) > 1), [])
-    cores = _count_threads(trainable[pack[0]]) if pack else available_threads().count
+    cores = _count_threads(trainable[pack[0]]) if pack else available_threads().number
     processes = max(1, min(cores, len(pack) // 2))
     pack = pack[: size * processes]
     shares = [pack[i::processes] for i in range(processes)] if pack else []
@@ -119,11 +118,11 @@ def _count_threads(request: PackRequest) -> int:
     if _uses_gpu(request):
         return 1
     threads = request.settings.threads
-    return available_threads().count if threads == "auto" else threads
+    return available_threads().number if threads == "auto" else threads
 
 
 def _uses_gpu(request: PackRequest) -> bool:
-    return request.settings.device != "cpu" and torch.cuda.is_available()
+    return request.settings.device != "cpu" and accelerator() is not None
 
 
 def _describe_difference(i: int, requests: Mapping[int, PackRequest]) -> str:

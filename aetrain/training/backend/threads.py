@@ -27,8 +27,8 @@ def num_threads(limit: Limit | None) -> Iterator[None]:
     try:
         if limit is not None:
             log.info("threads: %d (%s)", *limit)
-            if limit.count != before:
-                torch.set_num_threads(limit.count)
+            if limit.number != before:
+                torch.set_num_threads(limit.number)
         yield
     finally:
         if torch.get_num_threads() != before:
@@ -47,7 +47,7 @@ def choose_threads(settings: Settings, model: Autoencoder, resumed: CheckpointSt
     if resumed is not None and resumed.threads is not None:
         return Limit(resumed.threads, "as the run began; another number would change the last digits of its results")
     available = available_threads()
-    if available.count == 1 or resumed is not None or user_threads() is not None:
+    if available.number == 1 or resumed is not None or user_threads() is not None:
         return available
     return _limit_by_size(available, count_multiply_adds(model, settings.batch_size))
 
@@ -55,10 +55,10 @@ def choose_threads(settings: Settings, model: Autoencoder, resumed: CheckpointSt
 def _limit_by_size(available: Limit, multiply_adds: int) -> Limit:
     """Return the number of threads for a network whose batch takes some number of multiply-adds."""
     needed = max(1, multiply_adds // MULTIPLY_ADDS_PER_THREAD)
-    if needed >= available.count:
+    if needed >= available.number:
         return available
     millions = multiply_adds / 1e6
-    return Limit(needed, f"a batch takes {millions:.1f} million multiply-adds, too few for {available.count} threads")
+    return Limit(needed, f"a batch takes {millions:.1f} million multiply-adds, too few for {available.number} threads")
 
 
 def available_threads() -> Limit:
@@ -69,7 +69,7 @@ def available_threads() -> Limit:
     """
     limit = user_threads() or usable_cores()
     own = torch.get_num_threads()
-    return limit if limit.count <= own else Limit(own, "torch's number of threads")
+    return limit if limit.number <= own else Limit(own, "torch's number of threads")
 
 
 def count_multiply_adds(model: Autoencoder, batch_size: int) -> int:

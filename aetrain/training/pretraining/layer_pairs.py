@@ -37,6 +37,8 @@ def layers_of(model: Autoencoder) -> list[nn.Linear]:
         layers = [cast(nn.Linear, layer) for layer in (*encoder.layers, model.bottleneck.project)]
     if not isinstance(decoder, DenseDecoder) or len(decoder.layers) != len(layers):
         raise ValueError("it needs a fully connected model: use model=deep, model=tied or model=vae, or pretrain=none")
+    if encoder.reads_missing:
+        raise ValueError("its stages reconstruct all that a layer reads: use model.observed=false, or pretrain=none")
     return layers
 
 

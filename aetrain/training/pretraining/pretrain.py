@@ -81,6 +81,8 @@ class ExactPCA:
         """Accept a linear autoencoder with a linear output and a linear code."""
         if not model.encoder.passes_pixels:
             raise ValueError("pca needs a model without hidden layers: use model=linear, or model.hidden=[]")
+        if model.encoder.reads_missing:
+            raise ValueError("pca needs an encoder that reads the values alone: use model.observed=false")
         if not model.likelihood.linear:
             raise ValueError("pca needs the squared error of a linear output: use likelihood=gaussian")
         if not are_linear(model.code_transform):

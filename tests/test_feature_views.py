@@ -1,0 +1,226 @@
+"""Views of data without pictures: words, films and columns against their definitions, and the files of a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import command
+from conftest import layers_of
+from PIL import Image
+from small_datasets import (
+    COLUMNS,
+    FILMS,
+    TOPICS,
+    WORDS,
+    document_counts,
+    star_ratings,
+    table_values,
+    topics,
+    write_options,
+)
+from test_views import event_file, read_event_file
+from torch import Tensor, nn
+
+from aetrain.data.examples import Examples, Prepare
+from aetrain.data.noise import NoNoise
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.dense import dense
+from aetrain.model.likelihoods import Gaussian
+from aetrain.model.records import Kind, Tap
+from aetrain.views import bar_panels
+from aetrain.views.bar_panels import BarList, Panel, draw_panels
+from aetrain.views.context import ViewContext, context_factory
+from aetrain.views.feature_scores import strongest_features, unit_correlations, unit_effects
+from aetrain.views.render import fit_text, load_font
+from aetrain.views.unit_features import FEATURES_FILE, LESS, MORE, Features, markdown_table
+
+VALUES: dict[Kind, Tensor] = {"counts": document_counts(), "vector": table_values(), "ratings": star_ratings()}
+NAMES: dict[Kind, tuple[str, ...]] = {"counts": WORDS, "vector": COLUMNS, "ratings": FILMS}
+KINDS = list(VALUES)
+
+
+def context_of(kind: Kind, code_dim: int = 2, hidden: tuple[int, ...] = (), is_final: bool = False) -> ViewContext:
+    """Return the context of a dense model with a Gaussian likelihood on one of the small data sets."""
+    torch.manual_seed(0)
+    values = VALUES[kind][:, None, None]
+    likelihood, shape = Gaussian(), (1, 1, values.shape[3])
+    model: Autoencoder = dense(shape, likelihood, nn.Identity(), (0.0, 1.0), code_dim, hidden, activation="tanh")
+    model.kind, model.has_missing = kind, kind == "ratings"
+    labels = None if kind == "ratings" else topics(len(values))
+    examples = Examples(values, labels, TOPICS, kind=kind, feature_names=NAMES[kind])
+    context = context_factory(model, examples, Prepare(), NoNoise())(1)
+    return context.for_figures() if is_final else context
+
+
+def tap_of(context: ViewContext, name: str) -> Tap:
+    return next(tap for tap in context.unit_layers if tap.name == name)
+
+
+# --- the features of a unit ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layer", ["hidden1", "code", "decoder1"])
+def test_features_that_a_unit_is_active_with_are_those_of_numpys_correlation(kind: Kind, layer: str) -> None:
+    context = context_of(kind, hidden=(5,))
+    scores = unit_correlations(context, tap_of(context, layer), torch.tensor([1, 0]))
+    x = VALUES[kind].nan_to_num(0.0)
+    x = x.log1p() if kind == "counts" else x
+    for row, unit in enumerate((1, 0)):
+        activations = context.activations[layer].values[:, unit]
+        expected = np.corrcoef(torch.cat([activations[None], x.t()]).numpy())[0, 1:]
+        np.testing.assert_allclose(scores[row].numpy(), expected, atol=1e-5)
+
+
+def test_features_that_a_unit_of_a_linear_decoder_produces_are_its_weights_over_the_spread_of_the_features() -> None:
+    spreads = {
+        "vector": VALUES["vector"].std(0, correction=0),
+        "counts": VALUES["counts"].mean(0).sqrt(),
+        "ratings": 1 / VALUES["ratings"].isfinite().float().mean(0).sqrt(),
+    }
+    for kind in KINDS:
+        context = context_of(kind)
+        effects = unit_effects(context, context.code_tap, torch.arange(2))
+        (layer,) = layers_of(context.model.decoder)
+        expected = layer.weight.detach().t() * context.z.std(0, correction=0)[:, None] / spreads[kind]
+        torch.testing.assert_close(effects, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_feature_of_few_examples_or_without_spread_is_no_feature_of_a_unit() -> None:
+    x = VALUES["vector"].clone()
+    x[:, 0], x[:, 1], x[:4, 1] = 2.0, 0.0, 9.0  # constant; in four examples alone
+    context = context_of("vector")
+    context = ViewContext(context.model, x[:, None, None], None, NoNoise(), 1, feature_names=COLUMNS)
+    for score in (unit_correlations, unit_effects):
+        scores = score(context, context.code_tap, torch.arange(2))
+        assert scores[:, :2].eq(0).all()
+        assert scores[:, 2:].ne(0).all()
+        assert {*strongest_features(scores, COLUMNS, 10)[0].names} == {"age", "income"}
+
+
+def test_the_strongest_features_are_those_of_largest_absolute_score_positive_ones_first() -> None:
+    (strongest,) = strongest_features(torch.tensor([[0.1, -0.9, 0.5, 0.0]]), COLUMNS, 3)
+    assert strongest.names == ("age", "height", "weight")
+    assert strongest.scores == pytest.approx((0.5, 0.1, -0.9))
+    (few,) = strongest_features(torch.tensor([[0.0, 0.0, 0.5, 0.0]]), COLUMNS, 3)
+    assert few.names == ("age",), "a score of 0 is no feature"
+
+
+def test_units_of_a_trained_model_of_documents_are_topics() -> None:
+    context = context_of("counts", code_dim=3)
+    words = VALUES["counts"].log1p()
+    basis = torch.stack([words[topics(len(words)) == topic].mean(0) for topic in range(3)])
+    with torch.no_grad():
+        context.model.bottleneck.project.weight.copy_(basis - basis.mean(0))
+    context = context_of_model(context.model)
+    for topic, unit in enumerate(Features(words=4)(context).layers["code"]):
+        assert {*unit.active_with.names} == {*WORDS[4 * topic : 4 * topic + 4]}
+
+
+def context_of_model(model: Autoencoder) -> ViewContext:
+    examples = Examples(VALUES["counts"][:, None, None], topics(90), TOPICS, kind="counts", feature_names=WORDS)
+    return context_factory(model, examples, Prepare(), NoNoise())(1)
+
+
+def test_pictures_show_some_units_and_tables_more_the_most_important_ones_at_the_end() -> None:
+    view = Features(count=4, panels=2)
+    for is_final in (False, True):
+        context = context_of("vector", hidden=(6,), is_final=is_final)
+        output = view(context)
+        units = output.layers["hidden1"]
+        selection = context.select_units(tap_of(context, "hidden1"), 4)
+        assert [unit.unit for unit in units] == [number + 1 for number in selection.units.tolist()]
+        shown = output.pictures.pictures["hidden1"].selection
+        assert shown is not None
+        assert shown.units.tolist() == selection.units[:2].tolist()
+    with pytest.raises(ValueError, match="words=0 shows nothing"):
+        Features(words=0)
+
+
+def test_a_table_of_words_shows_a_name_as_it_is() -> None:
+    names = ("a|b", "*c*", "<d>\n_e_")
+    (strongest,) = strongest_features(torch.tensor([[3.0, 2.0, -1.0]]), names, 3)
+    context = context_of("vector")
+    unit = Features()(context).layers["code"][0]
+    *_, row = markdown_table([type(unit)(1, 0.5, "dead", strongest, strongest)]).splitlines()
+    assert row.startswith("| 1 dead | 50 % | ")
+    assert r"a\|b, \*c\*, " in row
+    assert "\N{MINUS SIGN}\\<d\\> \\_e\\_" in row
+
+
+# --- bars ---
+
+
+def test_a_bar_is_as_long_as_its_value_in_its_colour() -> None:
+    bars = BarList("bars", ["a", "b"], torch.tensor([[2.0], [-1.0]]), [[MORE], [LESS]])
+    pixels, sheet = draw_panels([Panel("panel", [bars])], 1)
+    width = bar_panels.BAR_WIDTH
+    for colour, share in ((MORE, 2 / 3), (LESS, 1 / 3)):
+        mask = (sheet.pixels == torch.tensor(colour, dtype=torch.uint8)[:, None, None]).all(0)
+        assert int(mask.any(0).sum()) == pytest.approx(width * share, abs=3)
+    assert [text.text for text in sheet.texts] == ["panel", "bars", "a", "b"]
+    assert not torch.equal(pixels, sheet.pixels), "the picture of TensorBoard has its texts"
+
+
+def test_bars_without_values_are_drawn() -> None:
+    empty = BarList("", [], torch.zeros(0, 1), [])
+    missing = BarList("", ["a"], torch.tensor([[torch.nan]]), [[MORE]])
+    assert draw_panels([Panel("none", [empty, missing])], 3)[0].shape[0] == 3
+
+
+def test_a_long_name_loses_its_middle() -> None:
+    font = load_font(20)
+    assert fit_text("short", font, 200) == "short"
+    title = "Lord of the Rings: The Fellowship of the Ring, The (2001)"
+    cut = fit_text(title, font, 200)
+    first, last = cut.split("…")
+    assert title.startswith(first)
+    assert title.endswith(last)
+    assert last.endswith("(2001)")
+    assert 180 < font.getlength(cut) <= 200
+    assert fit_text("a\nb", font, 200) == "a b"
+    assert fit_text("wide", font, 1) == "…"
+
+
+# --- runs ---
+
+
+@pytest.fixture
+def run_on(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that trains on one of the small data sets and returns the directory of the run."""
+    folder = write_options(tmp_path / "mine")
+
+    def run_on(option: str, *overrides: str) -> Path:
+        small = [f"dataset={option}", "model=deep", "model.hidden=[6]", "model.code_dim=2", "batch_size=32"]
+        words = ["--config-dir", str(folder), *small, "device=cpu", "trust=true", "hydra.run.dir=run", *overrides]
+        outcome = command(words, tmp_path)
+        assert outcome.code == 0, outcome.err
+        return tmp_path / "run"
+
+    return run_on
+
+
+def test_a_run_on_a_table_writes_the_features_of_its_units(run_on: Callable[..., Path]) -> None:
+    run = run_on("people", "epochs=3", "views=default")
+    layers = ["hidden1", "code", "decoder1"]
+    content = json.loads((run / FEATURES_FILE).read_text())
+    assert [*content] == layers
+    assert {*content["code"][0]["active_with"]["names"]} <= {*COLUMNS}
+    log = read_event_file(event_file(run))
+    for layer in layers:
+        assert [event.step for event in log.Images(f"views_features/{layer}")] == [0, 1, 2, 3]
+        texts = log.Tensors(f"features/{layer}/text_summary")
+        assert [event.step for event in texts] == [0, 1, 2, 3]
+        assert "active with" in texts[-1].tensor_proto.string_val[0].decode()
+        with Image.open(run / "figures" / f"features-{layer}.png") as figure:
+            assert figure.width >= 1600
+    assert not [tag for tag in log.Tags()["images"] if tag.startswith(("views/reconstructions", "views_units"))]
+
+
+def test_a_run_on_images_has_no_view_of_features(tiny: Callable[..., Path]) -> None:
+    run = tiny("views=[features]", "epochs=0", "model.hidden=[4]", "model.code_dim=2")
+    assert not (run / FEATURES_FILE).exists()
+    assert not [*run.glob("figures/features*")]

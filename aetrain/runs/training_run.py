@@ -23,7 +23,8 @@ from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
 from aetrain.data.examples import Batches, Splits, in_order
 from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
-from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
+from aetrain.evaluation.diagnostic_inputs import diagnostic_inputs
+from aetrain.evaluation.diagnostics import diagnose
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics

@@ -40,7 +40,8 @@ from aetrain.storage.saved_config import saved_config
 
 # Metrics in the line of a run, and pictures in a notebook.
 REPR_METRICS = ("test/loss", "test/sse")
-MAIN_FIGURES = ("curves", "reconstructions", "samples")
+MAIN_FIGURES = ("curves", "reconstructions", "samples", "features-code", "rows")  # the first of those that there are
+MAX_FIGURES = 3
 
 
 def run(overrides: str | Sequence[str] = (), *, directory: str | Path | None = None, **settings: Any) -> "Trained":
@@ -194,7 +195,8 @@ class Trained:
         """Return the run for a notebook: its line, its metrics and some of its pictures."""
         descriptions = read_descriptions(self.directory)
         numbers = {tag: value for tag, value in self.metrics.items() if tag.startswith("test/")}
-        table = summary_table(numbers, descriptions, self.model.code_dim) if numbers else "no metrics yet"
+        code_dim, kind = self.model.code_dim, self.model.kind
+        table = summary_table(numbers, descriptions, code_dim, kind) if numbers else "no metrics yet"
         pictures = []
         for name, file in self._main_figures().items():
             image = el("img", src=image_url(file), alt=name, style="max-width: 100%")
@@ -205,7 +207,7 @@ class Trained:
         """Return the pictures that a notebook shows: MAIN_FIGURES, or the first ones where there are none of them."""
         figures = self.figures
         names = [name for name in MAIN_FIGURES if name in figures] or [*figures]
-        return {name: figures[name] for name in names[: len(MAIN_FIGURES)]}
+        return {name: figures[name] for name in names[:MAX_FIGURES]}
 
 
 def load(run: str | Path, trust: bool = False) -> Trained:

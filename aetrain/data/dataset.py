@@ -18,6 +18,7 @@ from aetrain.data.hidden_values import check_share, hide_values
 from aetrain.data.rows import join_splits, number_rows
 from aetrain.data.user_files import abbreviate
 from aetrain.model.records import Kind
+from aetrain.utils.wording import noun
 
 # Seeds all that must be equal in every run: the examples held out, the static binarisation, the hidden values.
 SPLIT_SEED = 20061107
@@ -67,7 +68,7 @@ class Dataset(ABC):
     @property
     def noun(self) -> str:
         """The word for an example in messages."""
-        return "image" if self.kind == "image" else "example"
+        return noun(self.kind)
 
     @property
     @abstractmethod

@@ -9,9 +9,11 @@ from aetrain.data.noise import Noise, NoNoise
 from aetrain.evaluation.evaluator import STANDARD_METRICS
 from aetrain.evaluation.metric_names import find_pattern, name_of
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import Kind
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import KL
 from aetrain.training.loop import TrainState
+from aetrain.utils.wording import noun, reword
 
 # The metrics in the line of an epoch, where they are measured.
 TRAINING_METRICS = ("loss", "nll", "kl", "sparsity")
@@ -84,7 +86,7 @@ def epoch_line(state: TrainState, metrics: Mapping[str, float], split: str, num_
         if values:
             parts.append(" ".join([prefix, *values]))
     if state.seconds:
-        parts.append(f"{state.seconds:.2f} s, {num_images / state.seconds:,.0f} images/s")
+        parts.append(f"{state.seconds:.2f} s, {num_images / state.seconds:,.0f} {noun(state.model.kind)}s/s")
     return " | ".join(parts)
 
 
@@ -109,11 +111,13 @@ def final_table(
         return metrics_table(metrics, descriptions)
     repeated = repeated_metrics(components, "test")
     own = {tag: value for tag, value in metrics.items() if tag not in repeated}
-    return summary_table(own, descriptions, components.model.code_dim)
+    return summary_table(own, descriptions, components.model.code_dim, components.model.kind)
 
 
-def summary_table(metrics: Mapping[str, float], descriptions: Mapping[str, str], code_dim: int) -> str:
-    """Return the metrics that matter most as text, with their baselines beside them.
+def summary_table(
+    metrics: Mapping[str, float], descriptions: Mapping[str, str], code_dim: int, kind: Kind = "image"
+) -> str:
+    """Return the metrics that matter most as text, with their baselines beside them, in words for a kind of data.
 
     Rows with the same baselines share a head, so that probes, for example, are a matrix. `descriptions` give the
     order, and `code_dim` is the number of units of the code.
@@ -128,7 +132,7 @@ def summary_table(metrics: Mapping[str, float], descriptions: Mapping[str, str],
         values = {title: metrics[tags[baseline]] for title, baseline in baselines[name].items()}
         titles = () if name in STANDARD_NAMES else tuple(values)
         blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, _note(name, code_dim)))
-    return _format_blocks(list(blocks.values()))
+    return _format_blocks(list(blocks.values()), kind)
 
 
 def _is_summarised(name: str, value: float, code_dim: int) -> bool:
@@ -151,15 +155,17 @@ def _note(name: str, code_dim: int) -> str:
     return f"of {code_dim}" if name in UNIT_COUNTS else NOTES.get(find_pattern(name, NOTES), "")
 
 
-def _format_blocks(blocks: Iterable[Sequence[Row]]) -> str:
+def _format_blocks(blocks: Iterable[Sequence[Row]], kind: Kind) -> str:
     """Return the rows of all blocks as lines, under the head of each block, in columns of equal width."""
     lines: list[tuple[str, list[str], str]] = []  # tag, cells and note
     for rows in blocks:
         titles = list(dict.fromkeys(title for row in rows for title in row.baselines))
-        lines.append(("", [next((OWN_TITLES[title] for title in titles if title in OWN_TITLES), "model"), *titles], ""))
+        own_title = next((OWN_TITLES[title] for title in titles if title in OWN_TITLES), "model")
+        lines.append(("", [own_title, *(reword(title, kind) for title in titles)], ""))
         for row in rows:
             values = [row.value, *(row.baselines.get(title) for title in titles)]
-            lines.append((row.tag, [_format_value(value, name_of(row.tag)) for value in values], row.note))
+            cells = [_format_value(value, name_of(row.tag)) for value in values]
+            lines.append((row.tag, cells, reword(row.note, kind)))
     tag_width = max(len(tag) for tag, _, _ in lines)
     columns = zip_longest(*(cells for _, cells, _ in lines), fillvalue="")
     widths = [max(map(len, column)) for column in columns]

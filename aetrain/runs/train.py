@@ -23,6 +23,7 @@ from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.training.backend.compile import compile_steps
 from aetrain.training.backend.setup import backend
 from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
+from aetrain.utils.wording import reword
 
 log = logging.getLogger("aetrain")
 
@@ -96,10 +97,11 @@ def load_data(components: Components) -> Splits:
 def check_training_images(components: Components, splits: Splits) -> None:
     """Raise ConfigError where there are no images to train on: a single image is for testing."""
     if not len(splits.train):
+        noun = components.dataset.noun
         path = getattr(components.dataset, "path", None)
         if path is None:
-            raise ConfigError("the data set has no training images: return some from its read()")
-        raise ConfigError(f"dataset.path={path!r}: only 1 image there, 2 are needed to train and to test: add images")
+            raise ConfigError(f"the data set has no training {noun}s: return some from its read()")
+        raise ConfigError(f"dataset.path={path!r}: only 1 {noun} there, 2 are needed to train and to test: add {noun}s")
 
 
 def log_data(components: Components, splits: Splits) -> None:
@@ -147,11 +149,12 @@ def evaluate_components(components: Components, splits: Splits, pca: PCA | None 
 def fit_pca_baseline(components: Components, splits: Splits) -> PCA | None:
     """Fit PCA with as many components as the code has units; return None, and log it, where images are too large."""
     if not len(splits.train):
-        log.info("test/pca_sse is left out: there are no training images to fit PCA to")
+        log.info("test/pca_sse is left out: there are no training %ss to fit PCA to", components.dataset.noun)
         return None
     channels, height, width = components.model.image_shape
     if (pixels := channels * height * width) > PCA_MAX_PIXELS:
-        log.info("test/pca_sse is left out: images of %d pixels are too large for PCA", pixels)
+        text = reword(f"images of {pixels} pixels are too large for PCA", components.dataset.kind)
+        log.info("test/pca_sse is left out: %s", text)
         return None
     return PCA.fit(in_order(splits.train, PCA_BATCH_SIZE, components.dataset.prepare), components.model.code_dim)
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from aetrain.evaluation.metric_names import find_pattern
+from aetrain.model.records import Kind
+from aetrain.utils.wording import reword
 from aetrain.views.annotations import Annotations, CurvePanel, Curves, FigureOptions
 from aetrain.views.view import save_content
 
@@ -24,19 +26,21 @@ def save_learning_curves(
 
     A history of fewer than two epochs has no curves and no figure.
     """
-    panels = list(curve_panels(history, descriptions))
+    panels = list(curve_panels(history, descriptions, options.kind))
     if panels:
         annotations = Annotations("Learning curves", x_axis="epoch", note=NOTE)
         save_content(Curves(panels), annotations, path, options)
 
 
-def curve_panels(history: Sequence[Mapping[str, float]], descriptions: Mapping[str, str]) -> Iterator[CurvePanel]:
+def curve_panels(
+    history: Sequence[Mapping[str, float]], descriptions: Mapping[str, str], kind: Kind = "image"
+) -> Iterator[CurvePanel]:
     """Yield a panel for each metric, in the order of `descriptions`, with a curve for each split."""
     tags = dict.fromkeys(tag for line in history for tag in line if "/" in tag)
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for tag in tags:
         split, _, name = tag.partition("/")
-        split = SPLITS.get(split, split)
+        split = reword(SPLITS.get(split, split), kind)
         points = [(int(line["epoch"]), line[tag]) for line in history if math.isfinite(line.get(tag, math.nan))]
         if len(points) >= MIN_POINTS:
             curves.setdefault(name, {})[split] = points

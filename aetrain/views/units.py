@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from aetrain.model.records import Kind
 from aetrain.views.annotations import Annotations, KeyEntry, Tiles, signed_key
 from aetrain.views.context import Norm, ViewContext
 from aetrain.views.render import (
@@ -212,6 +213,7 @@ class Activations:
     """
 
     description: ClassVar[str] = "Histograms of the activations of each layer."
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "counts", "ratings")
 
     count: int = 20_000
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check bench board clean
+.PHONY: help install demo test test-fast coverage check bench board clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -30,6 +30,10 @@ test: install  ## run all tests; tests on real data are skipped if AETRAIN_DATA 
 
 test-fast: install  ## run the tests that are not slow and need no real data
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not data"
+
+coverage: install  ## run all tests and print the lines that none of them runs in its own process
+	COVERAGE_FILE=$(VENV)/.coverage OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q \
+	  --cov=aetrain --cov-report=term-missing:skip-covered
 
 bench: install  ## measure the speed of aetrain and of other libraries, and write docs/speed.md (30 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -2,12 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
+from aetrain.utils.wait_policy import set_wait_policy
+
 if TYPE_CHECKING:
     from aetrain.api import Trained, load, run
     from aetrain.config.errors import ConfigError
 
 __version__ = "0.2.0"
 __all__ = ["ConfigError", "Trained", "load", "run"]
+
+set_wait_policy()  # here, because every process that trains imports this package first, and torch later
 
 
 def __getattr__(name: str) -> Any:

@@ -25,11 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aetrain import __version__
 from aetrain.config import overrides as command_line
+from aetrain.config.composition import reuse_compositions
 from aetrain.config.errors import ConfigError, SigTerm
 from aetrain.config.paths import CONFIG_DIR, groups
 from aetrain.runs import process
 from aetrain.storage.run_directory import RunDirectory, display_path, resume_command
 from aetrain.sweeps.sweep import Sweep
+from aetrain.sweeps.workers import announce_workers
+from aetrain.utils.cores import WORKERS_VARIABLE
 
 command_line.register_resolvers()  # here, because the worker processes of a sweep import this module
 
@@ -39,7 +42,7 @@ def main() -> None:
     full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     logging.raiseExceptions = False  # a closed pipe, as in `| head`, is no reason for a traceback
     try:
-        with _errors_as_exceptions(), _no_empty_folders(), _signal_handlers():
+        with _errors_as_exceptions(), _no_empty_folders(), _signal_handlers(), reuse_compositions():
             run_command()
         sys.stdout.flush()
     except SigTerm:
@@ -185,6 +188,7 @@ class SweepCallback(Callback):
         """Note the sweep and the folders that Hydra creates for it."""
         directory = Path(config.hydra.sweep.dir)
         SweepCallback.folders, SweepCallback.sweep = _missing_folders(directory), Sweep(directory)
+        announce_workers(config.hydra)
 
 
 def _missing_folders(path: Path) -> list[Path]:
@@ -198,6 +202,7 @@ def _no_empty_folders() -> Iterator[None]:
     try:
         yield
     finally:
+        os.environ.pop(WORKERS_VARIABLE, None)
         if SweepCallback.sweep:
             SweepCallback.sweep.clean()
         for folder in SweepCallback.folders:

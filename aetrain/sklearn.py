@@ -267,7 +267,7 @@ def negative_log_likelihood(model: Model, rows: Tensor) -> Tensor:
     """
     x = as_images(model, rows).clamp(0, 1)
     code = model.encode(x)
-    nll = model.likelihood.nll(model.decode(code), x) + model.likelihood.constant(x[0].numel())
+    nll = model.likelihood.neg_log_prob(model.decode(code), x)
     return nll + code.kl().sum(1) if code.is_random else nll
 
 

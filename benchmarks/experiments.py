@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 import statistics
 import sys
@@ -91,7 +92,7 @@ def run_claim(name: str, seeds: Iterable[int], outputs: Path, extra: tuple[str, 
     """Train the runs of a claim with each seed, and check it."""
     claim = load_claim(name)
     first = next(iter(claim.RUNS.values()))
-    experiment = Experiment(name, claim.CLAIM, "aetrain " + " ".join(first))
+    experiment = Experiment(name, claim.CLAIM, "aetrain " + shlex.join(first))
     for seed in seeds:
         runs = {}
         for run, overrides in claim.RUNS.items():

@@ -82,13 +82,18 @@ def pca_sse(data: Splits, k: int) -> float:
     return sse(pca_of(data.train, k).reconstruct(x), x)
 
 
-def knn_accuracy(encode: Callable[[Tensor], Tensor], data: Splits, k: int = 10) -> float:
-    """Return the fraction of test images that the k nearest training codes (Euclidean) classify correctly."""
+def knn_accuracy(
+    encode: Callable[[Tensor], Tensor], data: Splits, k: int = 10, read: Callable[[Examples], Tensor] = pixels
+) -> float:
+    """Return the fraction of test examples that the k nearest training codes (Euclidean) classify correctly.
+
+    `read` returns the values of stored examples that are encoded.
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
     assert data.train.labels is not None
     assert data.test.labels is not None
-    code, test_code = (encode(pixels(images)).numpy() for images in (data.train, data.test))
+    code, test_code = (encode(read(examples)).numpy() for examples in (data.train, data.test))
     classifier = KNeighborsClassifier(min(k, len(code))).fit(code, data.train.labels.numpy())
     return float(classifier.score(test_code, data.test.labels.numpy()))
 
@@ -107,3 +112,25 @@ def smoothness(weights: Tensor, apart: int = 1) -> float:
     horizontal = (w[..., :, apart:] * w[..., :, :-apart]).flatten(1).mean(1)
     vertical = (w[..., apart:, :] * w[..., :-apart, :]).flatten(1).mean(1)
     return float(((horizontal + vertical) / 2 / w.square().flatten(1).mean(1).clamp_min(1e-12)).mean())
+
+
+def rating_errors(run: Trained) -> dict[str, float]:
+    """Return the errors of a run and of its baselines on held-out ratings, by their names in tables."""
+    titles = {
+        "rmse": "RMSE",
+        "mae": "MAE",
+        "bias_rmse": "RMSE of user + item offsets",
+        "mean_rmse": "RMSE of the mean rating",
+    }
+    return {title: run.metrics[f"test/{name}"] for name, title in titles.items()}
+
+
+def recommendation_metrics(run: Trained) -> dict[str, float]:
+    """Return the recall and the NDCG of a run and of its baselines on held-out users, by their names in tables."""
+    titles = {"recall_20": "recall at 20", "recall_50": "recall at 50", "ndcg_100": "NDCG at 100"}
+    others = {"": "", "_svd": ", SVD", "_popularity": ", popularity"}
+    return {
+        f"{title}{other}": run.metrics[f"test/{name}{suffix}"]
+        for name, title in titles.items()
+        for suffix, other in others.items()
+    }

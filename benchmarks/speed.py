@@ -2,9 +2,9 @@
 
     python benchmarks/speed.py [SECTION ...] [--threads 2] [--rounds 5] [--networks vae dense conv deep] [--compare OLD]
 
-Sections: training, precision, compile, start, memory; all by default. `training` compares programs that train the same
-network. Each runs in its own process, and they take turns of one epoch, the first of which does not count; a ratio is
-the median of the ratios of the turns. On a machine with other load, use `--threads 1` and processor time
+Sections: training, busy, precision, compile, start, memory; all by default. `training` compares programs that train the
+same network. Each runs in its own process, and they take turns of one epoch, the first of which does not count; a ratio
+is the median of the ratios of the turns. On a machine with other load, use `--threads 1` and processor time
 (`--clock cpu`). The other libraries are the extra `.[bench]`; a library that is not installed is left out with a
 message. The results go to docs/speed.json, section by section.
 """
@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from busy import busy_text, measure_network
 from trainers import DENSE, FLOOR, OVERRIDES, PACKAGES_OF, WAYS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,8 +113,10 @@ def can_train(way: str, network: str) -> bool:
     return not missing and (way != FLOOR or network in DENSE)
 
 
-def start_trainer(way: str, network: str, arguments: argparse.Namespace) -> subprocess.Popen[str]:
-    """Start trainers.py for a way and a network."""
+def start_trainer(
+    way: str, network: str, arguments: argparse.Namespace, more: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start trainers.py for a way and a network, with more variables of its environment."""
     command = [*pin_to_cores(arguments.threads), sys.executable, str(ROOT / "benchmarks" / "trainers.py")]
     return subprocess.Popen(
         [*command, way, network, arguments.data],
@@ -121,7 +124,7 @@ def start_trainer(way: str, network: str, arguments: argparse.Namespace) -> subp
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=environment(arguments.threads),
+        env=environment(arguments.threads) | (more or {}),
     )
 
 
@@ -182,6 +185,22 @@ def training_cell(results: Results, way: str, clock: str) -> str:
     if way not in results:
         return ""
     return f"{results[way][clock]:.2f} s" if way == "aetrain" else f"{results[way][f'{clock} ratio']:.2f}"
+
+
+# --- A busy machine ---------------------------------------------------------------------------------------------------
+
+
+def measure_busy(arguments: argparse.Namespace, before: Results) -> Results:
+    """Return the time of an epoch beside other programs by network, as multiples of that on a free machine."""
+    results: Results = {**before, "rounds": arguments.rounds, "cores": arguments.threads}
+    for network in arguments.networks:
+        results[network] = measure_network(network, arguments, start_without_count)
+    return results
+
+
+def start_without_count(way: str, network: str, arguments: argparse.Namespace) -> subprocess.Popen[str]:
+    """Start trainers.py on as many cores as `threads`, without a number of threads in its environment."""
+    return start_trainer(way, network, arguments, {"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""})
 
 
 # --- Precision and compiling ------------------------------------------------------------------------------------------
@@ -365,12 +384,19 @@ def memory_text(results: Results) -> list[str]:
 
 SECTIONS: dict[str, Callable[[argparse.Namespace, Results], Results]] = {
     "training": measure_training,
+    "busy": measure_busy,
     "precision": measure_precision,
     "compile": measure_compilation,
     "start": measure_start,
     "memory": measure_memory,
 }
-TEXTS = {"precision": precision_text, "compile": compilation_text, "start": start_text, "memory": memory_text}
+TEXTS = {
+    "busy": lambda results: busy_text(results, NETWORKS),
+    "precision": precision_text,
+    "compile": compilation_text,
+    "start": start_text,
+    "memory": memory_text,
+}
 
 
 def write_document() -> None:

@@ -376,10 +376,15 @@ WAYS: dict[str, Callable[[str, str], None]] = {
     "Lightning, DataLoader": train_with_lightning,
     "Keras on JAX": train_with_keras,
 }
+FEW_IMAGES = "dataset.subset=12000"
+BUSY_WAYS = {  # of benchmarks/busy.py
+    "aetrain, few images": lambda network, data: train_with_aetrain(network, data, FEW_IMAGES),
+    "aetrain, few images, one thread": lambda network, data: train_with_aetrain(network, data, FEW_IMAGES, "threads=1"),
+}
 PACKAGES_OF = {"Lightning, DataLoader": ("lightning",), "Keras on JAX": ("keras", "jax")}
 
 
 if __name__ == "__main__":
     way, network, data = sys.argv[1:]
     with redirect_stdout(sys.stderr), suppress(NoMoreRequests):
-        WAYS[way](network, str(Path(data).resolve()))
+        (WAYS | BUSY_WAYS)[way](network, str(Path(data).resolve()))

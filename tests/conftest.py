@@ -27,6 +27,18 @@ TINY = (
     *("views=none", "device=cpu"),
 )
 
+# Files with tests of ten seconds and more, the longest first.
+LONG_FILES = (
+    *("test_real_data.py", "test_speed.py", "test_sklearn.py", "test_sweeps.py", "test_resume.py", "test_mutations.py"),
+    *("test_plugin.py", "test_grid.py", "test_readme.py", "test_fuzz.py", "test_sources.py", "test_trust.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the long files first: the last tests of parallel processes are short, so that these end together."""
+    position = {name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: position.get(item.path.name, len(position)))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _key_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -107,7 +119,7 @@ def link_archives(source: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="aetrain-archives-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / LINKS_MARKER).touch()
-    for file in source.glob("*/raw/*.gz"):
+    for file in (*source.glob("*/raw/*.gz"), *source.glob("ratings/*/*.gz")):
         link = folder / file.relative_to(source)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)

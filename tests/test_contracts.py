@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from generated_data import DATA_OF_LIKELIHOOD
 from PIL import Image
 from torch import Tensor, nn
 
@@ -55,7 +56,8 @@ def test_augment(option: str) -> None:
 
 @pytest.mark.parametrize("option", groups()["likelihood"])
 def test_likelihood(option: str) -> None:
-    testing.check_likelihood(components_of(f"likelihood={option}").model.likelihood)
+    data = DATA_OF_LIKELIHOOD.get(option, [])
+    testing.check_likelihood(components_of(f"likelihood={option}", *data).model.likelihood)
 
 
 @pytest.mark.slow

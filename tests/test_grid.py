@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY
+from generated_data import DATA_OF_LIKELIHOOD, Counts, overrides_of
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
@@ -26,7 +27,7 @@ GROUPS = groups()
 
 # Data sets that need files of the user or archives; once loaded, they do not differ from the others.
 ARCHIVES = {"mnist", "fashion", "kmnist", "qmnist", "emnist", "usps", "cifar10", "cifar100", "svhn", "stl10"}
-NEED_FILES = {"dataset": {*ARCHIVES, "folder", "npz"}}
+NEED_FILES = {"dataset": {*ARCHIVES, "folder", "npz", "ratings", "movielens", "table", "array", "image_array"}}
 
 AXES = {
     name: [option for option in options if option not in NEED_FILES.get(name, ())]
@@ -54,6 +55,12 @@ def settings_of(overrides: Sequence[str]) -> Settings:
     """Return the checked settings of overrides."""
     config, _, full_overrides = api.compose_config([*TINY, *overrides])
     return entry.check(config, full_overrides)
+
+
+def image_likelihoods() -> list[Mapping[str, Any]]:
+    """Return the sections of the likelihoods that are distributions of images."""
+    nodes = [option_config("likelihood", option) for option in AXES["likelihood"]]
+    return [node for node in nodes if "image" in getattr(locate(node["_target_"]), "kinds")]  # noqa: B009, of a class
 
 
 @cache
@@ -90,7 +97,7 @@ def test_model_with_every_noise_sparsity_and_likelihood(model: str) -> None:
     sparsities = [sparsity for sparsity in AXES["sparsity"] if sparsity != "kl" or has_code_activation(model)]
     for sparsity in sparsities:
         settings = settings_of([f"model={model}", f"sparsity={sparsity}"])
-        for likelihood, noise in itertools.product(sections("likelihood").values(), sections("noise").values()):
+        for likelihood, noise in itertools.product(image_likelihoods(), sections("noise").values()):
             take_two_steps_of(replace(settings, likelihood=likelihood, noise=noise))
 
 
@@ -104,7 +111,8 @@ def test_model_with_every_optimizer_and_schedule(model: str) -> None:
 
 @pytest.mark.parametrize(("group", "option"), options_of(AXES))
 def test_option_trains_to_the_end(group: str, option: str, tiny: Callable[..., Path]) -> None:
-    directory = tiny(f"{group}={option}", *NEEDS.get(f"{group}={option}", ()))
+    data = DATA_OF_LIKELIHOOD.get(option, []) if group == "likelihood" else []
+    directory = tiny(f"{group}={option}", *NEEDS.get(f"{group}={option}", ()), *data)
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["status"] == "finished"
     assert math.isfinite(metrics["test/sse"])
@@ -131,6 +139,8 @@ def test_combination_without_meaning_names_both_settings() -> None:
         (["sparsity=topk", "sparsity.k=33"], ("sparsity.k=33", "model.code_dim=32")),
         (["sparsity=kl", "model.code_activation=relu"], ("model.code_activation=relu", "sparsity")),
         (["likelihood=bernoulli", "dataset.scale=[-1,1]"], ("likelihood=bernoulli", "dataset.scale")),
+        (["likelihood=multinomial"], ("likelihood=multinomial", "images", "likelihood=bernoulli or gaussian")),
+        (["likelihood=discretized_logistic", *overrides_of(Counts)], ("likelihood=discretized_logistic", "counts")),
         (["model=conv", "model.up=unpool"], ("model.up=unpool", "model.down=stride")),
         (
             ["+model.penalties.kl={_target_: aetrain.objective.penalties.KL}"],

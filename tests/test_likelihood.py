@@ -15,7 +15,7 @@ from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.data.examples import Examples, Prepare, Splits
 from aetrain.data.noise import NoNoise
-from aetrain.evaluation.measures.likelihood import ImportanceSampled, describe_pixels, importance_bound
+from aetrain.evaluation.measures.likelihood import ImportanceSampled, describe_values, importance_bound
 from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.evaluation.metric_names import find_pattern
 from aetrain.model.autoencoder import Autoencoder
@@ -223,9 +223,9 @@ def test_a_second_call_returns_the_same_and_does_not_change_the_global_generator
 
 
 def test_the_log_describes_the_pixels() -> None:
-    assert "no likelihood" in describe_pixels(is_grey=True, is_bernoulli=True, constant=0.0)
-    assert "black and white" in describe_pixels(is_grey=False, is_bernoulli=True, constant=0.0)
-    assert "constant of -3.00" in describe_pixels(is_grey=True, is_bernoulli=False, constant=-3.0)
+    assert "no likelihood" in describe_values(Bernoulli(), is_grey=True, constant=0.0)
+    assert "black and white" in describe_values(Bernoulli(), is_grey=False, constant=0.0)
+    assert "constant of -3.00" in describe_values(Normal(), is_grey=True, constant=-3.0)
 
 
 @pytest.mark.parametrize(

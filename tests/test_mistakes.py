@@ -75,7 +75,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("model.activation=rleu", ["model.activation=rleu", "tanh", "did you mean 'relu'?"]),
     ("dataset=digits  dataset.binarize=yes", ["dataset.binarize=yes", "threshold"]),
     ("views.units.count=abc", ["views.units.count=abc", "a whole number"]),
-    ("device=gpu", ["device=gpu", "auto, cpu or cuda"]),
+    ("device=gpu", ["device=gpu", "auto, cpu, cuda, mps or xpu"]),
     ("epochs=", ["epochs=", "a whole number"]),
     ("epochs=1.5", ["epochs=1.5", "a whole number"]),
     ("epochs=1,2", ["epochs=1,2", "-m"]),
@@ -294,7 +294,7 @@ def test_mistake_in_a_new_process(arguments: str, tmp_path: Path) -> None:
 
 
 def test_missing_cuda_is_refused_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("aetrain.training.backend.device.accelerator", lambda: None)
     before = everything_in(folder)
     assert "device=cpu" in message_in(command(["device=cuda"], folder).err)
     assert everything_in(folder) == before

@@ -24,6 +24,7 @@ from aetrain.storage.run_directory import RunDirectory
 from aetrain.sweeps.packed import packed_training
 from aetrain.sweeps.packed import plan as planning
 from aetrain.sweeps.packed.random_replay import ReplayRandomCalls
+from aetrain.utils.cores import Limit
 from aetrain.views.tensorboard import event_files, event_key, read_events
 
 # The last batch is smaller than the others.
@@ -55,6 +56,10 @@ CASES = {
     "conv": (
         ["model=conv_vae", "model.channels=[4,8]", "likelihood=gaussian", "noise=salt_and_pepper"],
         ["likelihood.variance=0.5", "likelihood.variance=0.1 seed=1"],
+    ),
+    "learned": (
+        ["model=vae", "model.hidden=[32]", "likelihood=gaussian", "likelihood.variance=learned_per_feature"],
+        ["seed=1", "seed=2 optimizer.lr=1e-2"],
     ),
     "wae": (
         ["model=wae", "model.hidden=[32]", "dataset.validation=20", "sparsity=topk", "optimizer=adamw"],
@@ -308,7 +313,7 @@ def test_pack_is_divided_among_the_cores(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(planning, "available_threads", lambda: Limit(cores, "a test"))
     requests = make_requests(tmp_path, ["model=linear"], [f"seed={seed}" for seed in range(runs)])
     covered = sorted(i for share in shares for i in share) or [0]
     assert planning.plan(requests, size) == (covered, shares, threads)

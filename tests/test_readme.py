@@ -61,6 +61,11 @@ def folder(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         Image.fromarray(image).save(tmp_path / "my" / "images" / f"{index}.png")
     shutil.copyfile(tmp_path / "my" / "images" / "0.png", tmp_path / "my" / "image.png")
     np.savez(tmp_path / "my" / "images.npz", x_train=pixels[:8], x_test=pixels[8:])
+    rows = [f"{number},{number % 7},{'a' if number % 2 else 'b'}" for number in range(90)]
+    (tmp_path / "my" / "table.csv").write_text("\n".join(["width,height,kind", *rows]))
+    words = ["shuttle launch to orbit", "goalie saves the game", "orbit of the shuttle", "the game and the goalie"]
+    documents = [f"{words[number % 4]},{'space' if number % 2 == 0 else 'hockey'}" for number in range(90)]
+    (tmp_path / "my" / "documents.csv").write_text("\n".join(["text,label", *documents]))
     for block in [*blocks("python"), *blocks("yaml")]:
         if named := re.match(r"# (\S+\.(?:py|yaml))\n", block):
             (tmp_path / named[1]).parent.mkdir(parents=True, exist_ok=True)

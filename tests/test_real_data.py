@@ -126,6 +126,7 @@ def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
         *pretraining,
     )
     assert metrics(directory)["status"] == "finished"
-    assert (directory / "figures" / "reconstructions.png").is_file()
+    if aetrain.load(directory).dataset.kind == "image":
+        assert (directory / "figures" / "reconstructions.png").is_file()
     claims = Path(__file__).resolve().parent.parent / "benchmarks" / "claims"
     assert (claims / f"{name}.py").is_file(), "an experiment needs a claim"

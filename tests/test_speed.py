@@ -57,7 +57,7 @@ def test_products_by_onednn_are_as_exact(shape: tuple[int, int, int]) -> None:
 def test_library_that_rounds_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_float32_matmul_precision()
     monkeypatch.setattr(matmul, "_mkl_is_slow", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(matmul, "accelerator", lambda: None)
     matmul_of_torch = torch.Tensor.__matmul__
 
     def rounded(a: Tensor, b: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def test_matmul_precision_is_unchanged_where_onednn_is_not_faster(
 ) -> None:
     before = torch.get_float32_matmul_precision()
     monkeypatch.setattr(matmul, "_mkl_is_slow", lambda: slow)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(matmul, "accelerator", lambda: torch.device("cuda") if cuda else None)
     with matmul.matmul_by_onednn() as used:
         assert not used
         assert torch.get_float32_matmul_precision() == before

@@ -1,9 +1,10 @@
 """The overrides of the command line: quote paths, name sequences of noise, parse, name runs by them."""
 
 import hashlib
+import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +38,7 @@ PATHS = (*INPUT_PATHS, *OUTPUT_PATHS)
 READERS = ("board", "report")
 
 # Overrides with these keys may refer to a saved run.
-RUN_KEYS = ("mode", "run", "resume", "query")
+RUN_KEYS = ("mode", "run", "resume", "query", "user")
 
 
 def register_resolvers() -> None:
@@ -136,7 +137,13 @@ def normalize(overrides: Sequence[str]) -> list[str]:
         old = key in renames.SETTINGS or "norm=" in text or "_target_=aetrain." in text
         # An option of the user's own may have settings of the old names.
         current += renames.upgrade_overrides([text]) if old and own_options else [text]
-    return [_name_sequences(_quote_path(text)) for text in current]
+    return [_name_sequences(_quote_path(text)) for text in [*current, *_imply_likelihood(chosen)]]
+
+
+def _imply_likelihood(chosen: Mapping[str, str]) -> list[str]:
+    """Return the likelihood of counts for `dataset.implicit=true`, unless the command line says where it comes from."""
+    decided = {"likelihood", "experiment", *RUN_KEYS} & chosen.keys()
+    return ["likelihood=multinomial"] if chosen.get("dataset.implicit") == "true" and not decided else []
 
 
 def _quote_path(text: str) -> str:
@@ -260,6 +267,15 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 def constant_keys(overrides: Sequence[Override]) -> list[str]:
     """Return the keys that are the same in every job of a sweep."""
     return [override.key_or_group for override in overrides if not override.is_sweep_override()]
+
+
+def count_combinations(overrides: Sequence[Override]) -> int | None:
+    """Return the number of runs of a sweep; None where a pattern or a sampled interval decides it."""
+    try:
+        sweeps = [[*override.sweep_iterator()] for override in overrides if override.is_sweep_override()]
+    except HydraException:
+        return None
+    return math.prod(map(len, sweeps))
 
 
 def forget_saved_options() -> None:

@@ -72,7 +72,9 @@ ADDED: dict[str, Any] = {
     "clip_grad_norm": None,
     "ema": None,
     "accumulate_grad_batches": 1,
+    "threads": "auto",
     "verbose": False,
+    "user": None,
 }
 
 

@@ -67,12 +67,14 @@ class Settings:
     clip_grad_norm: float | None
     ema: float | None
     accumulate_grad_batches: int
-    device: Annotated[Literal["auto", "cpu", "cuda"], SHARED_LOCATION]
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps", "xpu"], SHARED_LOCATION]
+    threads: Annotated[int | Literal["auto"], SHARED_LOCATION]
     precision: Literal["float32", "fast"]
     compile: bool
     data_dir: Annotated[str, SHARED_LOCATION]
     run: Annotated[str | None, RUN_LOCATION]
     query: Annotated[str | None, RUN_LOCATION]
+    user: Annotated[str | int | None, RUN_LOCATION]
     resume: Annotated[str | None, RUN_LOCATION]
     verbose: Annotated[bool, replace(OUTPUT, in_evaluation_name=False)]
     retry: Annotated[bool, LOCATION]
@@ -93,6 +95,8 @@ class Settings:
             raise ValueError(f"ema={self.ema} is out of range: use a decay between 0 and 1 such as 0.999, or null")
         if self.accumulate_grad_batches < 1:
             raise ValueError(f"accumulate_grad_batches={self.accumulate_grad_batches} is too small: use 1 or more")
+        if self.threads != "auto" and self.threads < 1:
+            raise ValueError(f"threads={self.threads} is too small: use 1 or more, or auto")
         self._check_figure_formats()
 
     def _check_figure_formats(self) -> None:

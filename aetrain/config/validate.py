@@ -24,7 +24,7 @@ EXTRA_SETTINGS = {"model": ("penalties",)}
 BUILDER_ARGUMENTS = {
     "mode": ("request", "settings", "run"),
     "model": ("image_shape", "likelihood", "sparsifier", "scale"),
-    "likelihood": ("scale",),
+    "likelihood": ("scale", "image_shape"),
     "optimizer": ("params",),
 }
 

@@ -5,7 +5,7 @@ Shapes: N images, B batch, C channels, H height, W width, D numbers in a code.
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,20 @@ BATCH_SIZE = 1000
 TOLERANCE = 1e-3  # distance from [0, 1] that is taken for rounding, as of 16-bit floats
 
 
+ToFrame = Callable[[Any, Any], Any]
+
+
+def with_columns(columns: Sequence[Any]) -> ToFrame:
+    """Return a function from numbers [N, M] and an index to a DataFrame with these columns."""
+
+    def to_frame(numbers: Any, index: Any) -> Any:
+        import pandas as pd
+
+        return pd.DataFrame(numbers, index=index, columns=list(columns))
+
+    return to_frame
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArrayRows:
     """Examples of a caller, [N, ...], of which a function is computed in batches."""
@@ -25,24 +39,30 @@ class ArrayRows:
     frame: Any = None  # the caller's DataFrame
     single: bool = False  # True: one example, whose result has no axis N
 
-    def compute(self, function: Callable[[Tensor], Tensor], shape: Sequence[int], columns: Sequence[Any]) -> Any:
+    def compute(self, function: Callable[[Tensor], Tensor], shape: Sequence[int], to_frame: ToFrame) -> Any:
         """Return `function` of all batches as one array [N, *shape] of the caller's library and device, in float32.
 
-        A DataFrame has the index of the caller's, and `columns`.
+        For a DataFrame it is `to_frame` of the numbers [N, ...] and the index of the caller's.
         """
-        count = len(self.values)
+        count = self.values.shape[0]
         device = self.values.device if isinstance(self.values, Tensor) else torch.device("cpu")
         result = torch.empty(count, *shape, dtype=torch.float32, device=device)
+        start = 0
         with torch.no_grad():
-            for start in range(0, count, BATCH_SIZE):
-                chunk = self.values[start : start + BATCH_SIZE]
-                result[start : start + len(chunk)] = function(to_tensor(chunk)).reshape(len(chunk), *shape)
+            for chunk in self.chunks():
+                end = start + chunk.shape[0]
+                result[start:end] = function(to_tensor(chunk)).reshape(end - start, *shape)
+                start = end
         if self.frame is not None:
-            import pandas as pd
-
-            return pd.DataFrame(result.numpy().reshape(count, -1), index=self.frame.index, columns=list(columns))
+            return to_frame(result.numpy().reshape(count, -1), self.frame.index)
         whole = result[0] if self.single else result
         return whole if isinstance(self.values, Tensor) else whole.numpy()
+
+    def chunks(self) -> Iterator[Any]:
+        """Yield the values, BATCH_SIZE examples at a time; sparse ones become dense."""
+        for start in range(0, self.values.shape[0], BATCH_SIZE):
+            chunk = self.values[start : start + BATCH_SIZE]
+            yield chunk.toarray() if hasattr(chunk, "toarray") else chunk
 
 
 def to_tensor(chunk: Any) -> Tensor:
@@ -60,6 +80,16 @@ def as_array(x: Any) -> tuple[Any, Any]:
     return (x if isinstance(x, Tensor) else np.asarray(x)), None
 
 
+def stored_image_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
+    """Return (C, H, W) of an array of images [N, H, W], [N, C, H, W] or [N, H, W, C], C 1 or 3; None of another."""
+    match tuple(shape):
+        case (_, height, width):
+            return 1, height, width
+        case (_, (1 | 3) as channels, height, width) | (_, height, width, (1 | 3) as channels):
+            return channels, height, width
+    return None
+
+
 class ImageArray:
     """Images of a caller for a model with images `image_shape`: their values are checked as they are read.
 
@@ -68,7 +98,8 @@ class ImageArray:
     Raise ValueError for another shape or type, and in `rows.compute` for other values.
     """
 
-    def __init__(self, x: Any, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, x: Any, image_shape: tuple[int, int, int], name: str = "x") -> None:
+        self.name = name
         self.image_shape = image_shape
         self.x, frame = as_array(x)
         channels, height, width = image_shape
@@ -80,7 +111,7 @@ class ImageArray:
         batched = [layout for layout in layouts if shape[1:] == layout and len(shape) > 1]
         whole = [layout for layout in layouts if shape == layout]
         if not batched and not whole:
-            raise ValueError(f"x has the shape {list(shape)}: {self._advice()}")
+            raise ValueError(f"{self.name} has the shape {list(shape)}: {self._advice()}")
         self.layout = (batched or whole)[0]
         single = not batched
         self.rows = ArrayRows(values=self.x[None] if single else self.x, frame=frame, single=single)
@@ -114,12 +145,12 @@ class ImageArray:
             known = x.dtype.kind in "fb" or x.dtype == np.uint8
         if not known:
             name = str(x.dtype).removeprefix("torch.")
-            raise ValueError(f"x has the type {name}: {self._advice()}")
+            raise ValueError(f"{self.name} has the type {name}: {self._advice()}")
 
     def _describe_range(self) -> str:
         low, high = float(self.x.min()), float(self.x.max())
         fix = "; divide by 255 if that is white" if low >= 0 and 1 < high <= 255 else ""
-        return f"x has values from {low:g} to {high:g}: {self._advice()}{fix}"
+        return f"{self.name} has values from {low:g} to {high:g}: {self._advice()}{fix}"
 
     def _advice(self) -> str:
         channels, height, width = self.image_shape

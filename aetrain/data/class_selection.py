@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from aetrain.data.examples import Examples
+from aetrain.model.records import noun_of
 
 Class = int | str  # its number in the data set, or its name
 
@@ -24,7 +25,7 @@ class ClassSelection:
     def __post_init__(self) -> None:
         for setting, classes in self._settings():
             if not classes:
-                raise ValueError(f"{setting}=[] keeps no images: name at least one class, or use null for all")
+                raise ValueError(f"{setting}=[] keeps no examples: name at least one class, or use null for all")
 
     @property
     def is_active(self) -> bool:
@@ -35,8 +36,9 @@ class ClassSelection:
         """Raise ValueError where classes are selected from images without labels."""
         for setting, classes in self._settings():
             if images.labels is None:
+                noun = noun_of(images.kind)
                 raise ValueError(
-                    f"{setting}={_format(classes)} needs images with classes, but these have none: use null"
+                    f"{setting}={_format(classes)} needs {noun}s with classes, but these have none: use null"
                 )
 
     def select(self, images: Sequence[Examples]) -> list[Examples]:
@@ -59,7 +61,8 @@ class ClassSelection:
             rows = torch.isin(split_images.classes, torch.tensor(split_kept)).nonzero().flatten()
             if not len(rows):
                 settings = " and ".join(f"{setting}={_format(classes)}" for setting, classes in self._settings())
-                raise ValueError(f"{settings} leaves no {split} images: use classes that have some")
+                noun = noun_of(split_images.kind)
+                raise ValueError(f"{settings} leaves no {split} {noun}s: use classes that have some")
             selected.append(split_images[rows])
         if self.classes is None:
             return selected

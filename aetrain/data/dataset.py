@@ -13,12 +13,13 @@ from torch import Tensor
 
 from aetrain.data.class_numbers import classes_without_training_images, number_classes
 from aetrain.data.class_selection import ClassSelection
+from aetrain.data.columns import Columns
 from aetrain.data.examples import Examples, Prepare, Splits
 from aetrain.data.hidden_values import check_share, hide_values
 from aetrain.data.rows import join_splits, number_rows
 from aetrain.data.user_files import abbreviate
-from aetrain.model.records import Kind
-from aetrain.utils.wording import noun
+from aetrain.data.vector_format import VectorFormat
+from aetrain.model.records import Kind, noun_of
 
 # Seeds all that must be equal in every run: the examples held out, the static binarisation, the hidden values.
 SPLIT_SEED = 20061107
@@ -68,7 +69,7 @@ class Dataset(ABC):
     @property
     def noun(self) -> str:
         """The word for an example in messages."""
-        return noun(self.kind)
+        return noun_of(self.kind)
 
     @property
     @abstractmethod
@@ -107,6 +108,21 @@ class Dataset(ABC):
         """Tell whether values may be missing (NaN)."""
         return self.missing > 0
 
+    @property
+    def has_integers(self) -> bool:
+        """Tell whether values are whole numbers, so that counts have a probability: not weights such as tf-idf."""
+        return self.kind == "counts"
+
+    @property
+    def hidden_together(self) -> Tensor | None:
+        """The group [D] of each value of an example: `missing` hides a group as a whole; None for each by itself."""
+        return None
+
+    @property
+    def vector_format(self) -> VectorFormat:
+        """The names and the units of the D features outside of the model."""
+        return VectorFormat(Columns.numbered(self.stored_shape[-1]))
+
     def files(self) -> tuple[Sequence[str], ...] | None:
         """Return the names of the examples of each split in the order of `read`; None where they have no names."""
         return None
@@ -118,8 +134,17 @@ class Dataset(ABC):
         """
         return {}
 
+    @property
+    def state_format(self) -> str:
+        """The name of the format of `fitted_state`: data sets of one format can restore the state of each other."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027, most data sets learn nothing
         """Take the `fitted_state` of a saved run, so that shapes and conversions are known without its data."""
+
+    def baseline_metrics(self, test: Examples) -> Mapping[str, float]:
+        """Return metrics of predictions without a model on loaded test examples, by name; {} for none."""
+        return {}
 
     def load(self) -> Splits:
         """Read the examples, number their classes, split them, and make the conversions that are made once.
@@ -160,7 +185,8 @@ class Dataset(ABC):
         examples = self.convert(examples, split_number)
         if not self.missing:
             return examples
-        return hide_values(examples, self.missing, self.prepare, SPLIT_SEED + split_number, split_number == 0)
+        seed, groups = SPLIT_SEED + split_number, self.hidden_together
+        return hide_values(examples, self.missing, self.prepare, seed, split_number == 0, groups)
 
     def split_examples(
         self, train: Examples, test: Examples, validation: Examples | None = None

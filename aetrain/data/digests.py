@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aetrain.data.examples import Examples, Splits, Values
 from aetrain.data.sparse_rows import SparseRows
+from aetrain.model.records import noun_of
 from aetrain.storage.hashing import digest
 
 MAX_FILES = 100_000  # a larger folder has no digest of each file
@@ -68,6 +69,8 @@ def _digest_images(images: Examples) -> dict[str, Any]:
         "labels": "" if images.labels is None else digest(images.labels),
         "names": digest(images.names) if images.file_names else "",
     }
+    if images.kind != "image":
+        content["kind"] = images.kind
     if images.targets is not None:
         content["targets"] = _digest_values(images.targets)
     if images.feature_names:
@@ -110,10 +113,12 @@ def _describe_split(name: str, before: Mapping[str, Any] | None, now: Mapping[st
     """Return in what a split differs, such as `359 test images then, 400 now`; an empty string where it does not."""
     if before == now:
         return ""
+    noun = noun_of((now or before or {}).get("kind", "image"))
     count_before, count_now = (0 if split is None else split["images"] for split in (before, now))
     if before is None or now is None or count_before != count_now:
-        return f"{count_before:,} {name} images then, {count_now:,} now"
+        return f"{count_before:,} {name} {noun}s then, {count_now:,} now"
     if before["shape"] != now["shape"]:
-        return f"{name} images of shape {before['shape']} then, {now['shape']} now"
-    differing = [word for key, word in CONTENTS.items() if before.get(key) != now.get(key)]
-    return f"other {' and '.join(differing)} of the {count_now:,} {name} images"
+        return f"{name} {noun}s of shape {before['shape']} then, {now['shape']} now"
+    words = CONTENTS if noun == "image" else {**CONTENTS, "pixels": "values"}
+    differing = [word for key, word in words.items() if before.get(key) != now.get(key)]
+    return f"other {' and '.join(differing)} of the {count_now:,} {name} {noun}s"

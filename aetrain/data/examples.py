@@ -4,7 +4,7 @@ An example is an image [C, H, W], or a vector of D features [1, 1, D], in which 
 Shapes: N examples, B batch, C channels, H height, W width, D features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -201,6 +201,20 @@ def with_targets(images: Examples, batch_size: int, prepare: Prepare) -> Iterato
         yield from ((x, x) for x in inputs)
     else:
         yield from zip(inputs, map(prepare, images.targets.split(batch_size)), strict=True)
+
+
+def known_mean(batches: Iterable[Tensor]) -> Tensor:
+    """Return the mean of the known values of batches [B, C, H, W], [C, H, W]; 0 where none is known."""
+    sums, counts = [], []
+    for x in batches:
+        sums.append(x.nan_to_num(0.0).sum(0))
+        counts.append(x.isnan().logical_not_().sum(0))
+    return torch.stack(sums).sum(0) / torch.stack(counts).sum(0).clamp_min(1)
+
+
+def fill_missing(x: Tensor, mean: Tensor) -> Tensor:
+    """Return x [B, C, H, W] with the mean, of as many numbers as an example, in place of missing values (NaN)."""
+    return torch.where(x.isnan(), mean.view_as(x[:1]), x)
 
 
 def num_batches(count: int, batch_size: int) -> int:

@@ -1,18 +1,21 @@
-"""Corruptions of the encoder's input: batches [B, C, H, W] in [0, 1] to batches of the same shape and range.
+"""Corruptions of the encoder's input: batches [B, C, H, W] to batches of the same shape, of images in [0, 1] both.
 
 Masking and salt-and-pepper are those of Vincent et al. (2010), "Stacked denoising autoencoders", section 3.3. A kind of
-noise with a method `at_level` is compared with the others by `measures=robustness` and by the view `noise_map`.
+noise with a method `at_level` is compared with the others by `measures=robustness` and by the view `noise_map`. One
+with a method `for_kind` is another one for vectors than for images, or means nothing there.
 """
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from aetrain.model.records import DATA_WORDS, Kind
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -25,6 +28,19 @@ class Noise(Protocol):
     """A corruption. Every random number comes from `generator`, or from the global one where it is None."""
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
+
+
+def noise_for(noise: Noise, kind: Kind) -> Noise:
+    """Return a noise as it is for examples of a kind: vectors have no range to clip to.
+
+    Raise ValueError where it means nothing there. A noise without the method `for_kind` is the same for all kinds.
+    """
+    for_kind: Callable[[Kind], Noise] | None = getattr(noise, "for_kind", None)
+    return noise if for_kind is None else for_kind(kind)
+
+
+def _refuse(name: str, kind: Kind) -> NoReturn:
+    raise ValueError(f"{name} is noise of images, and the data set has {DATA_WORDS[kind]}: use gaussian or masking")
 
 
 class LeveledNoise(Noise, Protocol):
@@ -46,7 +62,7 @@ class NoNoise:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """x + std * epsilon with standard normal epsilon, clipped to [0, 1] where `clip`."""
+    """x + std * epsilon with standard normal epsilon; pixels are clipped to [0, 1] where `clip`."""
 
     std: float = 0.3
     clip: bool = True
@@ -60,6 +76,10 @@ class Gaussian:
         noisy = torch.empty_like(x).normal_(0, self.std, generator=generator).add_(x)
         return noisy.clamp_(0, 1) if self.clip else noisy
 
+    def for_kind(self, kind: Kind) -> Noise:
+        """Return the noise without clipping for other examples than images."""
+        return self if kind == "image" else replace(self, clip=False)
+
     def at_level(self, level: float, image_shape: ImageShape) -> Noise:
         """Return the noise whose `std` is the level."""
         return replace(self, std=level)
@@ -67,9 +87,10 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Replace:
-    """Each pixel, with probability `p`, becomes white with probability `white`, else black.
+    """Each pixel, with probability `p`, becomes white (1) with probability `white`, else black (0).
 
-    Black alone is masking noise, white alone salt, half of each salt-and-pepper.
+    A value of a vector becomes 1 or 0, too: 0 is the mean of a standardised one. Black alone is masking noise, white
+    alone salt, half of each salt-and-pepper.
     """
 
     p: float
@@ -93,7 +114,7 @@ class Replace:
 
 @dataclass(frozen=True)
 class Speckle:
-    """x + x * std * epsilon with standard normal epsilon, clipped to [0, 1]: black pixels stay black.
+    """x + x * std * epsilon with standard normal epsilon: black pixels stay black; they are clipped where `clip`.
 
     Lee (1980), "Digital image enhancement and noise filtering by use of local statistics" (multiplicative noise); with
     a normal factor in Hendrycks & Dietterich (2019), "Benchmarking neural network robustness to common corruptions and
@@ -101,6 +122,7 @@ class Speckle:
     """
 
     std: float = 0.5
+    clip: bool = True
 
     def __post_init__(self) -> None:
         if self.std < 0:
@@ -108,7 +130,12 @@ class Speckle:
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the noisy images [B, C, H, W]."""
-        return torch.empty_like(x).normal_(0, self.std, generator=generator).mul_(x).add_(x).clamp_(0, 1)
+        noisy = torch.empty_like(x).normal_(0, self.std, generator=generator).mul_(x).add_(x)
+        return noisy.clamp_(0, 1) if self.clip else noisy
+
+    def for_kind(self, kind: Kind) -> Noise:
+        """Return the noise without clipping for other examples than images."""
+        return self if kind == "image" else replace(self, clip=False)
 
     def at_level(self, level: float, image_shape: ImageShape) -> Noise:
         """Return the noise whose `std` is the level."""
@@ -117,7 +144,7 @@ class Speckle:
 
 @dataclass(frozen=True)
 class Poisson:
-    """Photon counts of a dim image: n / peak with n ~ Poisson(x * peak), clipped to [0, 1].
+    """Photon counts of a dim image: n / peak with n ~ Poisson(x * peak), clipped to [0, 1] where `clip`.
 
     `peak` is the mean count of a white pixel. Before clipping, a pixel x has the mean x and the standard deviation
     sqrt(x / peak). It is the shot noise of Hendrycks & Dietterich (2019), "Benchmarking neural network robustness to
@@ -125,6 +152,7 @@ class Poisson:
     """
 
     peak: float = 10.0
+    clip: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.peak < math.inf:
@@ -132,7 +160,14 @@ class Poisson:
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the noisy images [B, C, H, W]."""
-        return torch.poisson(x * self.peak, generator=generator).div_(self.peak).clamp_(0, 1)
+        noisy = torch.poisson(x * self.peak, generator=generator).div_(self.peak)
+        return noisy.clamp_(0, 1) if self.clip else noisy
+
+    def for_kind(self, kind: Kind) -> Noise:
+        """Return the noise without clipping for counts; vectors and ratings may be negative or missing."""
+        if kind == "counts":
+            return replace(self, clip=False)
+        return self if kind == "image" else _refuse("poisson", kind)
 
     def at_level(self, level: float, image_shape: ImageShape) -> Noise:
         """Return the noise under which a white pixel has the level as standard deviation: `peak` is 1 / level^2."""
@@ -171,6 +206,10 @@ class Block:
         pixels = torch.arange(count, device=u.device)
         return (pixels >= first) & (pixels < first + size)
 
+    def for_kind(self, kind: Kind) -> Noise:
+        """Return the noise itself for images; only these have places."""
+        return self if kind == "image" else _refuse("block", kind)
+
     def at_level(self, level: float, image_shape: ImageShape) -> Noise:
         """Return the square whose area is the share `level` of the image's pixels, rounded to whole pixels a side."""
         _, height, width = image_shape
@@ -204,6 +243,10 @@ class Blur:
         planes = F.conv2d(_reflect(planes, 3, reach), kernel.view(1, 1, 1, -1))
         planes = F.conv2d(_reflect(planes, 2, reach), kernel.view(1, 1, -1, 1))
         return planes.view_as(x).clamp(0, 1)
+
+    def for_kind(self, kind: Kind) -> Noise:
+        """Return the noise itself for images; only these have neighbouring values."""
+        return self if kind == "image" else _refuse("blur", kind)
 
     def at_level(self, level: float, image_shape: ImageShape) -> Noise:
         """Return the blur whose `sigma` is the level times a quarter of the image's shorter side."""
@@ -239,3 +282,7 @@ class NoiseSequence:
         for name in self.order:
             x = self.steps[name](x, generator)
         return x
+
+    def for_kind(self, kind: Kind) -> Noise:
+        """Return the steps for examples of a kind."""
+        return replace(self, steps={name: noise_for(step, kind) for name, step in self.steps.items()})

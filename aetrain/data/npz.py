@@ -1,53 +1,21 @@
 """A data set of a user's own arrays in an .npz file."""
 
-import math
-import os
-import warnings
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, Any, NamedTuple, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aetrain.data.arrays import stored_image_shape
 from aetrain.data.class_numbers import number_labels
 from aetrain.data.dataset import fixed_order
 from aetrain.data.examples import Examples
+from aetrain.data.npz_file import WHOLE_LAYOUTS, Arrays, Header, NpzFile
 from aetrain.data.pixel_values import StoredValues, to_bytes
-from aetrain.data.split_names import SPELLINGS, resembles_split
+from aetrain.data.split_names import resembles_split
 from aetrain.data.user_dataset import UserDataset
-from aetrain.data.user_files import Array, describe_error, describe_path, quote_names, test_count
-
-# Names of images and their labels, in which {} is a spelling of the split; and of all images, which are then split.
-SPLIT_LAYOUTS = (
-    ("x_{}", "y_{}"),
-    ("{}", "{}_labels"),
-    ("{}_images", "{}_labels"),
-    ("images_{}", "labels_{}"),
-)
-WHOLE_LAYOUTS = (("images", "labels"), ("x", "y"))
-CHOICES = "x_train and x_test or train and test or images or x"
-
-
-class Arrays(NamedTuple):
-    """The names of the array of a split's images and of that of their labels; None where there are none."""
-
-    images: str
-    labels: str | None
-
-
-class Header(NamedTuple):
-    """The shape and type of an array in the file."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __str__(self) -> str:
-        return f"{self.dtype} {list(self.shape)}"
+from aetrain.data.user_files import quote_names, test_count
 
 
 @final
@@ -64,9 +32,14 @@ class Npz(UserDataset):
     """
 
     @property
+    def file(self) -> NpzFile:
+        """The file."""
+        return NpzFile(self.path)
+
+    @property
     def stored_shape(self) -> tuple[int, int, int]:
         """(C, H, W), from the headers of the arrays; a ValueError where they are not images and labels."""
-        headers, shapes = self._headers(), {}
+        headers, shapes = self.file.headers(), {}
         splits = self._splits(headers)
         for images, labels in splits.values():
             shapes[images] = self._image_shape(images, headers[images])
@@ -75,12 +48,12 @@ class Npz(UserDataset):
         first, *others = shapes.values()
         if others != [first] * len(others):
             both = ", ".join(f"{name} is {headers[name]}" for name in shapes)
-            raise self._error(f"{both}: their images must be of one shape")
+            raise self.file.error(f"{both}: their images must be of one shape")
         return first
 
     def read(self) -> tuple[Examples, ...]:
         """Return the images of the splits in the order in which they are stored."""
-        headers, stored_shape = self._headers(), self.stored_shape
+        headers, stored_shape = self.file.headers(), self.stored_shape
         splits = self._splits(headers)
         self._warn_of_arrays_like_splits(headers, splits)
         self.values = StoredValues(self.white)
@@ -91,6 +64,13 @@ class Npz(UserDataset):
         if test is None:
             train, test = self._cut_test_images(train, splits["train"])
         return (train, test, images["validation"]) if "validation" in images else (train, test)
+
+    def _splits(self, headers: dict[str, Header]) -> dict[str, Arrays]:
+        """Return the names of the arrays of each split."""
+        splits = self.file.splits(headers)
+        if "validation" in splits:
+            self.check_own_validation(f"array {splits['validation'].images!r}")
+        return splits
 
     def _cut_test_images(self, images: Examples, arrays: Arrays) -> tuple[Examples, Examples]:
         """Return training and test images out of those of a file without test images."""
@@ -103,81 +83,6 @@ class Npz(UserDataset):
                 f"(dataset.test_fraction={self.test_fraction:g})"
             )
         return images[order[count:].sort().values], images[order[:count].sort().values]
-
-    def _error(self, problem: str) -> ValueError:
-        return ValueError(f"path={self.path!r}: {problem}")
-
-    @contextmanager
-    def _open(self) -> Iterator[zipfile.ZipFile]:
-        """Yield the file for reading; every exception while it is read means that the file is damaged."""
-        path = Path(os.path.expanduser(self.path))
-        if not os.path.isfile(path):
-            raise ValueError(f"path={self.path!r} {describe_path(path)}: use an .npz file")
-        try:
-            with warnings.catch_warnings(), zipfile.ZipFile(path) as file:
-                warnings.simplefilter("ignore")  # NumPy's, about headers written by Python 2
-                yield file
-        except Exception as error:  # NumPy and zipfile raise any exception about bytes of another format
-            raise self._error(
-                f"cannot be read as an .npz file ({describe_error(error)}): "
-                "save it again with numpy.savez(path, x_train=..., x_test=...)"
-            ) from None
-
-    def _headers(self) -> dict[str, Header]:
-        """Return the shapes and types of the file's arrays by name, without reading the arrays."""
-        headers = {}
-        with self._open() as file:
-            for member in file.infolist():
-                if member.filename.endswith(".npy"):
-                    with file.open(member) as stream:
-                        header = read_header(stream, member.filename, member.file_size)
-                    headers[member.filename.removesuffix(".npy")] = header
-        return headers
-
-    def _array(self, name: str) -> Array:
-        with self._open() as file, file.open(f"{name}.npy") as stream:
-            array: Array = np.lib.format.read_array(stream, allow_pickle=False)
-        return array
-
-    def _splits(self, headers: dict[str, Header]) -> dict[str, Arrays]:
-        """Return the names of the arrays of each split; all images are those of `train` where there is no `test`."""
-        names = {name.lower(): name for name in headers}
-        for layout in SPLIT_LAYOUTS:
-            splits = {}
-            for split in SPELLINGS:
-                arrays = self._arrays_of_split(layout, split, names)
-                if arrays is not None:
-                    splits[split] = arrays
-            if "train" in splits:
-                break
-        else:
-            whole = next((layout for layout in WHOLE_LAYOUTS if layout[0] in names), None)
-            if whole is None:
-                raise self._error(f"holds {', '.join(headers) or 'no arrays'}, but should hold {CHOICES}")
-            return {"train": Arrays(names[whole[0]], names.get(whole[1]))}
-        if "validation" in splits:
-            self.check_own_validation(f"array {splits['validation'].images!r}")
-        self._check_all_have_labels(layout, splits)
-        return splits
-
-    def _arrays_of_split(self, layout: tuple[str, str], split: str, names: dict[str, str]) -> Arrays | None:
-        """Return the names of a split's arrays under any spelling; ValueError where there are two."""
-        images_name, labels_name = layout
-        spellings = [spelling for spelling in SPELLINGS[split] if images_name.format(spelling) in names]
-        if not spellings:
-            return None
-        images = [names[images_name.format(spelling)] for spelling in spellings]
-        if len(images) > 1:
-            raise self._error(f"holds {' and '.join(images)}, which are both for {split} images: leave one out")
-        return Arrays(images[0], names.get(labels_name.format(spellings[0])))
-
-    def _check_all_have_labels(self, layout: tuple[str, str], splits: dict[str, Arrays]) -> None:
-        """Raise ValueError where some splits have labels and others have none."""
-        missing = [arrays.images for arrays in splits.values() if arrays.labels is None]
-        if 0 < len(missing) < len(splits):
-            prefix, _, suffix = layout[0].partition("{}")
-            name = layout[1].format(missing[0][len(prefix) : len(missing[0]) - len(suffix)])
-            raise self._error(f"has labels for one split, but no {name}: add it, or leave out all labels")
 
     def _warn_of_arrays_like_splits(self, headers: dict[str, Header], splits: dict[str, Arrays]) -> None:
         """Warn of arrays whose names suggest a split, and which are not read."""
@@ -193,34 +98,30 @@ class Npz(UserDataset):
         """Return (C, H, W) of the images in an array; raise ValueError where it holds no images."""
         shape, dtype = header
         if dtype.kind not in ("b", "f", "u", "i") or (self.white is None and dtype.kind in "ui" and dtype != np.uint8):
-            raise self._error(
+            raise self.file.error(
                 f"{name} is {header}: use uint8 from 0 to 255, floats from 0 to 1, or bool; or name the value that is "
                 "white, such as dataset.white=65535"
             )
         if 0 in shape:
-            raise self._error(f"{name} is empty ({header})")
-        match shape:
-            case (_, height, width):
-                return 1, height, width
-            case (_, (1 | 3) as channels, height, width) | (_, height, width, (1 | 3) as channels):
-                image_shape = channels, height, width
-                return image_shape
-        raise self._error(f"{name} is {header}: use [N, H, W], [N, C, H, W] or [N, H, W, C] with 1 or 3 channels")
+            raise self.file.error(f"{name} is empty ({header})")
+        if (image_shape := stored_image_shape(shape)) is not None:
+            return image_shape
+        raise self.file.error(f"{name} is {header}: use [N, H, W], [N, C, H, W] or [N, H, W, C] with 1 or 3 channels")
 
     def _check_labels(self, name: str, header: Header, count: int) -> None:
         if header.shape not in ((count,), (count, 1)) or header.dtype.kind not in "biufU":
-            raise self._error(f"{name} is {header}: use one integer or text for each of the {count} images")
+            raise self.file.error(f"{name} is {header}: use one integer or text for each of the {count} images")
 
     def _pixels(self, name: str, stored_shape: tuple[int, int, int]) -> Tensor:
         """Return the images as uint8 [N, C, H, W]; add their values to `values`."""
-        array = self._array(name)
+        array = self.file.array(name)
         white = self.white or (255.0 if array.dtype == np.uint8 else 1.0)
         low, high = array.min(), array.max()  # NaN where any value is NaN
         if not (low >= 0 and high <= (np.finfo(np.float64).max if self.white else white)):
             number = int(high) if np.isfinite(high) else 255
             allowed = "values from 0" if self.white else "floats from 0 to 1, or uint8"
             fix = f"; or dataset.white={number} where {number} is white" if not self.white and low >= 0 else ""
-            raise self._error(f"{name} has values from {low:g} to {high:g}: use {allowed}{fix}")
+            raise self.file.error(f"{name} has values from {low:g} to {high:g}: use {allowed}{fix}")
         self.values.add(array, white)
         if self.white or array.dtype.kind != "u":
             array = to_bytes(array, white)
@@ -230,26 +131,12 @@ class Npz(UserDataset):
 
     def _images(self, pixels: list[Tensor], names: list[str | None]) -> list[Examples]:
         """Return the images of each split, with their numbered classes where they have labels."""
-        arrays = [self._array(name).reshape(-1) for name in names if name is not None]
+        arrays = [self.file.array(name).reshape(-1) for name in names if name is not None]
         if not arrays:
             return [Examples(part) for part in pixels]
         try:
             labels, class_names = number_labels(arrays)
         except ValueError as error:
-            raise self._error(f"{', '.join(filter(None, names))}: {error}") from None
+            raise self.file.error(f"{', '.join(filter(None, names))}: {error}") from None
         pairs = zip(pixels, labels, strict=True)
         return [Examples(part, torch.from_numpy(numbers), class_names) for part, numbers in pairs]
-
-
-def read_header(stream: IO[bytes], name: str, num_bytes: int) -> Header:
-    """Return the header of an .npy stream of `num_bytes` bytes.
-
-    Raise ValueError where the array has not the size that the header states, before memory is allocated for it. The
-    size of pickled objects is not known.
-    """
-    is_version_1 = np.lib.format.read_magic(stream) == (1, 0)
-    read = np.lib.format.read_array_header_1_0 if is_version_1 else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize != num_bytes - stream.tell():
-        raise ValueError(f"{name} has not the size that it states")
-    return Header(shape, dtype)

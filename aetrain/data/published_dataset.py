@@ -46,7 +46,7 @@ class PublishedFile(NamedTuple):
     """A file as its publisher offers it: its name, its MD5 sum, and the addresses that have it."""
 
     name: str
-    md5: str
+    md5: str | None  # None where the caller checks another digest
     urls: Sequence[str]
 
 
@@ -285,7 +285,7 @@ def read_tar(file: Path, names: Sequence[str]) -> dict[str, bytes]:
 
 
 def download(published: PublishedFile, folder: Path) -> None:
-    """Download a file into `folder` from the first address that has it, and check its MD5 sum; else ArchiveError."""
+    """Download a file into `folder` from the first address that has it, check its MD5 sum, or raise ArchiveError."""
     from torchvision.datasets.utils import download_url
 
     reasons = []

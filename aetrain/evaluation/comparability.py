@@ -10,9 +10,10 @@ from aetrain.evaluation.metric_names import find_pattern, name_of
 # FlatSettings of a data set that change neither the test images nor their pixels in [0, 1].
 TRAINING_SETTINGS = ("dataset.subset", "dataset.validation", "dataset.train_classes", "dataset.scale")
 
-# Negative log-likelihoods are densities of pixels in [0, 1] (Gaussian) or probabilities of black and white pixels
-# (Bernoulli), which have no common unit. Other variances, outputs and scales of pixels do not change the unit.
-LIKELIHOOD_METRICS = ("nll", "neg_elbo", "is_nll_K")
+# Negative log-likelihoods are densities of pixels in [0, 1] (Gaussian, Laplace) or probabilities, such as of black and
+# white pixels (Bernoulli) or of counts, which have no common unit. Other variances, outputs and scales of pixels do not
+# change the unit.
+LIKELIHOOD_METRICS = ("nll", "neg_elbo", "bits_per_dim", "is_nll_K")
 NOISE_METRICS = ("noisy_sse", "noisy_bce", "noisy_psnr", "input_sse")
 TIME_METRICS = ("seconds_per_epoch",)
 
@@ -24,10 +25,12 @@ MEASURES = {
     "precision_NAME": "retrieval",
     "finetuned_NAME": "few_labels",
     "frechet_NAME": "frechet",
+    "recall_NAME": "recommendation",
+    "ndcg_NAME": "recommendation",
     "noisy_sse_NOISE_LEVEL": "robustness",
     "input_sse_NOISE_LEVEL": "robustness",
 }
-NAMES_OF_METRICS = ("samples", "methods", "at", "labels", "levels", "kinds", "path")
+NAMES_OF_METRICS = ("samples", "methods", "at", "labels", "levels", "kinds", "path", "recall_at", "ndcg_at")
 
 SettingTest = Callable[[str], bool]  # whether the setting of a dotted name is decisive
 

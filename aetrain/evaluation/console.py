@@ -13,15 +13,15 @@ from aetrain.model.records import Kind
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import KL
 from aetrain.training.loop import TrainState
-from aetrain.utils.wording import noun, reword
+from aetrain.utils.wording import reword
 
 # The metrics in the line of an epoch, where they are measured.
 TRAINING_METRICS = ("loss", "nll", "kl", "sparsity")
-HELD_OUT_METRICS = ("loss", "neg_elbo", "sse", "noisy_sse")
+HELD_OUT_METRICS = ("loss", "neg_elbo", "sse", "noisy_sse", "rmse")
 
 # The standard metrics in the short table. Those of penalties and measures are all in it.
 SUMMARY_METRICS = (
-    *("loss", "kl", "neg_elbo", "sse", "noisy_sse", "psnr", "ssim"),
+    *("loss", "kl", "neg_elbo", "sse", "noisy_sse", "psnr", "ssim", "rmse", "mae"),
     *("l0", "dead_units", "active_units", "dead_hidden", "used_codewords", "perplexity"),
 )
 STANDARD_NAMES = {name for by_name in STANDARD_METRICS.values() for name in by_name}
@@ -29,9 +29,25 @@ UNIT_COUNTS = ("l0", "dead_units", "active_units")  # out of the units of the co
 WHOLE_NUMBERS = ("dead_units", "active_units", "used_codewords")
 
 # Baselines of a metric, by the title of their column: the beginning or the end that their names have in its place.
-BASELINE_PREFIXES = {"PCA": ("sse", "pca_sse"), "mean image": ("sse", "mean_sse"), "noisy image": ("noisy_", "input_")}
-BASELINE_SUFFIXES = {"PCA": "_pca", "pixels": "_pixels", "untrained": "_random"}
-OWN_TITLES = {"pixels": "code", "untrained": "trained"}  # the title of the metric's own column beside such a baseline
+BASELINE_PREFIXES = {
+    "PCA": ("sse", "pca_sse"),
+    "mean image": ("sse", "mean_sse"),
+    "noisy image": ("noisy_", "input_"),
+    "offsets": ("rmse", "bias_rmse"),
+    "mean rating": ("rmse", "mean_rmse"),
+}
+BASELINE_SUFFIXES = {
+    "PCA": "_pca",
+    "LSA": "_lsa",
+    "LSA-128": "_lsa_128",
+    "pixels": "_pixels",
+    "input": "_input",
+    "untrained": "_random",
+    "popularity": "_popularity",
+    "SVD": "_svd",
+}
+TITLES_OF_VECTORS = {"mean image": "mean", "noisy image": "noisy input"}  # in place of those of images
+OWN_TITLES = {"pixels": "code", "input": "code", "untrained": "trained"}  # of the metric's column beside a baseline
 
 # Short descriptions, by name or pattern, of metrics whose names say little.
 NOTES = {
@@ -42,7 +58,8 @@ NOTES = {
     "probe_knn": "% by nearest neighbours",
     "probe_kmeans": "% by k-means",
     "probe_nmi": "mutual information with k-means",
-    "precision_K": "% of the nearest images",
+    "precision_K": "% of the nearest training examples",
+    "precision_K_binary": "% of the nearest training examples by bits",
     "finetuned_N": "%",
 }
 
@@ -74,11 +91,13 @@ def repeated_metrics(components: LossComponents, split: str) -> set[str]:
     return {f"{split}/loss"} if is_elbo and type(components.noise) is NoNoise else set()
 
 
-def epoch_line(state: TrainState, metrics: Mapping[str, float], split: str, num_images: int) -> str:
+def epoch_line(
+    state: TrainState, metrics: Mapping[str, float], split: str, num_images: int, noun: str = "image"
+) -> str:
     """Return `epoch 3/10 | train loss 104.3 kl ... | test loss 80.1 sse ... | 1.52 s, 39,000 images/s`.
 
     `metrics` have names such as `train/loss`; `split` is the held-out split, `validation` or `test`; `num_images` is
-    the number of training images per epoch.
+    the number of training images per epoch, and `noun` the word for an example.
     """
     parts = [f"epoch {state.epoch:{len(str(state.epochs))}}/{state.epochs}"]
     for prefix, names in (("train", TRAINING_METRICS), (split, HELD_OUT_METRICS)):
@@ -86,7 +105,7 @@ def epoch_line(state: TrainState, metrics: Mapping[str, float], split: str, num_
         if values:
             parts.append(" ".join([prefix, *values]))
     if state.seconds:
-        parts.append(f"{state.seconds:.2f} s, {num_images / state.seconds:,.0f} {noun(state.model.kind)}s/s")
+        parts.append(f"{state.seconds:.2f} s, {num_images / state.seconds:,.0f} {noun}s/s")
     return " | ".join(parts)
 
 
@@ -117,10 +136,10 @@ def final_table(
 def summary_table(
     metrics: Mapping[str, float], descriptions: Mapping[str, str], code_dim: int, kind: Kind = "image"
 ) -> str:
-    """Return the metrics that matter most as text, with their baselines beside them, in words for a kind of data.
+    """Return the metrics that matter most as text, with their baselines beside them.
 
-    Rows with the same baselines share a head, so that probes, for example, are a matrix. `descriptions` give the
-    order, and `code_dim` is the number of units of the code.
+    `kind` is that of the examples. Rows with the same baselines share a head, so that probes, for example, are a
+    matrix. `descriptions` give the order, and `code_dim` is the number of units of the code.
     """
     tags = {name_of(tag): tag for tag in _in_order(metrics, descriptions)}
     baselines = {name: _baselines(name, tags) for name in tags}
@@ -131,8 +150,8 @@ def summary_table(
             continue
         values = {title: metrics[tags[baseline]] for title, baseline in baselines[name].items()}
         titles = () if name in STANDARD_NAMES else tuple(values)
-        blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, _note(name, code_dim)))
-    return _format_blocks(list(blocks.values()), kind)
+        blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, reword(_note(name, code_dim), kind)))
+    return _format_blocks(list(blocks.values()), {} if kind == "image" else TITLES_OF_VECTORS)
 
 
 def _is_summarised(name: str, value: float, code_dim: int) -> bool:
@@ -155,17 +174,20 @@ def _note(name: str, code_dim: int) -> str:
     return f"of {code_dim}" if name in UNIT_COUNTS else NOTES.get(find_pattern(name, NOTES), "")
 
 
-def _format_blocks(blocks: Iterable[Sequence[Row]], kind: Kind) -> str:
-    """Return the rows of all blocks as lines, under the head of each block, in columns of equal width."""
+def _format_blocks(blocks: Iterable[Sequence[Row]], other_titles: Mapping[str, str]) -> str:
+    """Return the rows of all blocks as lines, under the head of each block, in columns of equal width.
+
+    `other_titles` replace titles of columns.
+    """
     lines: list[tuple[str, list[str], str]] = []  # tag, cells and note
     for rows in blocks:
         titles = list(dict.fromkeys(title for row in rows for title in row.baselines))
         own_title = next((OWN_TITLES[title] for title in titles if title in OWN_TITLES), "model")
-        lines.append(("", [own_title, *(reword(title, kind) for title in titles)], ""))
+        lines.append(("", [own_title, *(other_titles.get(title, title) for title in titles)], ""))
         for row in rows:
             values = [row.value, *(row.baselines.get(title) for title in titles)]
             cells = [_format_value(value, name_of(row.tag)) for value in values]
-            lines.append((row.tag, cells, reword(row.note, kind)))
+            lines.append((row.tag, cells, row.note))
     tag_width = max(len(tag) for tag, _, _ in lines)
     columns = zip_longest(*(cells for _, cells, _ in lines), fillvalue="")
     widths = [max(map(len, column)) for column in columns]

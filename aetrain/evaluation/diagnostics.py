@@ -17,6 +17,7 @@ from aetrain.data.pixel_values import MAX_DARK
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.sparsity_goal import SparsityGoal, sparsity_goal
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import Kind, noun_of
 from aetrain.objective.objective import loss_constants
 from aetrain.objective.penalties import Penalty
 
@@ -53,13 +54,25 @@ class DiagnosticInputs:
     nll_weight: float = 1.0  # of the nll in the loss: 1 / pixels with likelihood.reduction=mean
     sparsity_goal: SparsityGoal = field(default_factory=SparsityGoal)
     largest_byte: int = 255  # of the stored training images
+    has_targets: bool = False  # whether held-out examples have targets of their own, such as held-out ratings
     weights_rise: bool = False  # whether the weight of a penalty, and with it the training loss, rises by a schedule
     is_pca_comparable: bool = False  # whether the code has as much freedom as that of PCA
+    kind: Kind = "image"  # of the examples
 
     @property
     def lr(self) -> float | None:
         """The learning rate, if the optimizer has one."""
         return self.settings.get("optimizer.lr")
+
+    @property
+    def noun(self) -> str:
+        """The word for an example."""
+        return noun_of(self.kind)
+
+    @property
+    def mean_noun(self) -> str:
+        """The words for the reconstruction that is the same for all examples."""
+        return "mean image" if self.kind == "image" else "mean"
 
     def advice(self, *ideas: str) -> str:
         """Return `try a, b or c` with the ideas whose settings exist in this run."""
@@ -82,12 +95,20 @@ def diagnostic_inputs(
     settings: Mapping[str, Any],
     penalties: Mapping[str, Penalty],
     largest_byte: int = 255,
+    data_constant: float = 0.0,
+    has_targets: bool = False,
 ) -> DiagnosticInputs:
     """Return the inputs of the rules for a trained model and its penalties by name.
 
-    For the other arguments see `DiagnosticInputs`.
+    `data_constant` is that of `loss_constants`. For the other arguments see `DiagnosticInputs`.
     """
-    darkest, brightest = model.likelihood.mean(torch.tensor([-1e6, 1e6])).tolist()
+    darkest, brightest = -math.inf, math.inf
+    if model.kind == "image":
+        decoded = torch.zeros(2, *model.image_shape)
+        decoded[:, 0, 0, 0] = torch.tensor([-1e6, 1e6])
+        with torch.no_grad():
+            extremes = model.likelihood.mean(decoded.to(next(model.parameters()).device))[:, 0, 0, 0]
+        darkest, brightest = extremes.tolist()
     goal = sparsity_goal(model, penalties, settings)
     return DiagnosticInputs(
         metrics,
@@ -97,12 +118,14 @@ def diagnostic_inputs(
         sparse=goal.is_sparse or "sparsity" in penalties,
         output_range=(darkest, brightest),
         settings=settings,
-        loss_constant=loss_constants(model)["loss"],
+        loss_constant=loss_constants(model, data_constant)["loss"],
         nll_weight=1 / math.prod(model.image_shape) if model.likelihood.reduction == "mean" else 1.0,
         sparsity_goal=goal,
         largest_byte=largest_byte,
+        has_targets=has_targets,
         weights_rise=any(penalty.schedule is not None for penalty in penalties.values()),
         is_pca_comparable=_is_pca_comparable(model, goal),
+        kind=model.kind,
     )
 
 
@@ -138,7 +161,8 @@ def training_diverges(inputs: DiagnosticInputs) -> Finding | None:
     """Find a loss that ends far above its lowest value, or above its value before training."""
     initial_metrics = inputs.history[0] if inputs.history else {}
     held_out = "test/loss" if "test/loss" in initial_metrics else "validation/loss"
-    tag = held_out if inputs.weights_rise else "train/loss"  # the held-out loss has the full weights
+    # The held-out loss has the full weights, and is of the same values as its value before training.
+    tag = held_out if inputs.weights_rise or inputs.has_targets else "train/loss"
     losses = [metrics[tag] for metrics in inputs.history[1:] if tag in metrics]
     initial = initial_metrics.get(held_out)
     if initial is None or not losses:
@@ -164,7 +188,7 @@ def posterior_collapse(inputs: DiagnosticInputs) -> Finding | None:
         return None
     return Finding(
         "posterior collapse",
-        f"the code carries {kl:.3g} nats, and {active:.0f} of its {inputs.code_dim} units depend on the image",
+        f"the code carries {kl:.3g} nats, and {active:.0f} of its {inputs.code_dim} units depend on the {inputs.noun}",
         inputs.advice(
             "a smaller model.penalties.kl.weight",
             "model.penalties.kl.warmup=1",
@@ -258,7 +282,7 @@ def many_dead_units(inputs: DiagnosticInputs) -> Finding | None:
         return None
     return Finding(
         "dead units",
-        f"{' and '.join(groups)} are constant over images",
+        f"{' and '.join(groups)} are constant over {inputs.noun}s",
         inputs.advice(
             "a smaller optimizer.lr", "a smaller sparsity.weight", "model.activation=leaky_relu", "fewer units"
         ),
@@ -272,7 +296,7 @@ def many_saturated_units(inputs: DiagnosticInputs) -> Finding | None:
         return None
     return Finding(
         "saturated units",
-        f"{share:.0%} of the sigmoid and tanh units stay at an end of their range for nearly all images",
+        f"{share:.0%} of the sigmoid and tanh units stay at an end of their range for nearly all {inputs.noun}s",
         inputs.advice("a smaller optimizer.lr", "model.init=xavier", "model.activation=relu"),
     )
 
@@ -282,9 +306,11 @@ def code_copies(inputs: DiagnosticInputs) -> Finding | None:
     share = inputs.share_of_mean_image_error("shuffled_sse")
     if share is None or share >= MAX_COPIED_SHARE:
         return None
+    values = "pixels" if inputs.kind == "image" else "values"
     return Finding(
         "the code copies",
-        f"images with shuffled pixels are reconstructed, too, with {share:.1%} of the mean image's squared error",
+        f"{inputs.noun}s with shuffled {values} are reconstructed, too, with {share:.1%} of the squared error of the "
+        f"{inputs.mean_noun}",
         inputs.advice(f"a smaller model.code_dim (it is {inputs.code_dim})", "noise=masking", "sparsity=topk"),
     )
 
@@ -295,8 +321,8 @@ def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
     if share is None or share < MAX_MEAN_IMAGE_SHARE:
         return None
     return Finding(
-        "no better than the mean image",
-        f"the squared error is {share:.0%} of the error of the mean image",
+        f"no better than the {inputs.mean_noun}",
+        f"the squared error is {share:.0%} of the error of the {inputs.mean_noun}",
         inputs.advice("another optimizer.lr", "more epochs", "a larger model.code_dim", "less weight on the penalties"),
     )
 

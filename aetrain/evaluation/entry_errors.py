@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aetrain.model.records import Forward, Kind
+from aetrain.utils.devices import to_float64
 
 # The description of each metric of `EntryErrors`.
 ENTRY_METRICS: Mapping[str, str] = {
@@ -18,6 +19,8 @@ ENTRY_METRICS: Mapping[str, str] = {
         "such as a rating"
     ),
     "mae": "mean absolute error per held-out value",
+    "mean_rmse": "rmse if every held-out rating is predicted by the mean training rating",
+    "bias_rmse": "rmse if a rating is the mean and an offset of its user and of its item, fitted to training ratings",
     "token_perplexity": (
         "exp of the mean negative log probability of a counted item, such as a word, under the reconstruction"
     ),
@@ -39,9 +42,9 @@ class EntryErrors:
             weights = expected / expected.flatten(1).sum(1).clamp_min(MIN_PROBABILITY).view(-1, 1, 1, 1)
             log_probability = weights.clamp_min(MIN_PROBABILITY).log()
             errors, counts = -(out.x * log_probability).sum(), out.x.sum()
-            self._totals.append(torch.stack([errors, errors, counts]).double())
+            self._totals.append(to_float64(torch.stack([errors, errors, counts])))
         elif out.x is not out.x_in:
-            error = (expected - out.x)[out.x_in.isnan() & ~out.x.isnan()].double()
+            error = to_float64((expected - out.x)[out.x_in.isnan() & ~out.x.isnan()])
             self._totals.append(torch.stack([error.square().sum(), error.abs().sum(), error.new_tensor(len(error))]))
 
     def metrics(self) -> dict[str, float]:

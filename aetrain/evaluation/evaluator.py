@@ -1,26 +1,30 @@
 """The standard metrics: the same definitions for every family of models and every training objective.
 
-A metric is a mean over images. Errors compare images in [0, 1] with the expected pixels, the mean of the likelihood.
+A metric is a mean over images. Errors compare images in [0, 1] with the expected pixels, the mean of the likelihood;
+counts with expected counts of the same total.
 `nll`, `bce`, `kl` and `neg_elbo` are in nats per image.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from aetrain.data.examples import Examples, Prepare, with_targets
+from aetrain.data.examples import Examples, Prepare, fill_missing, with_targets
 from aetrain.data.noise import Noise
 from aetrain.evaluation.entry_errors import ENTRY_METRICS, EntryErrors
 from aetrain.evaluation.image_errors import bce, entropy, psnr, ssim
 from aetrain.evaluation.unit_stats import UNIT_METRICS, UnitStats
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import Code
+from aetrain.model.likelihoods import Likelihood
 from aetrain.model.pca import PCA
 from aetrain.model.records import Forward
-from aetrain.objective.objective import Objective, recorded_losses
+from aetrain.objective.objective import Objective, mean_data_constant, recorded_losses
 from aetrain.objective.penalties import KL
+from aetrain.utils.devices import to_float64
 
 Metrics = dict[str, float]
 BatchMetrics = dict[str, Tensor]  # per-image values [B], or one value [] that holds for the whole batch
@@ -33,24 +37,28 @@ ACTIVE_UNIT_VARIANCE = 0.01  # above this variance of its mean, a unit of a rand
 STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
     "Losses": {
         "loss": (
-            "training loss (noise on, random codes sampled, penalties weighted) of images without augmentation, "
+            "training loss (noise on, random codes sampled, penalties weighted) of examples without augmentation, "
             "with the constant of the likelihood, nats"
         ),
         "nll": (
-            "negative log-likelihood of the image given its code (the mean of a random code), as a density of pixels "
-            "in [0, 1] if the likelihood is Gaussian, nats"
+            "negative log-likelihood of the example given its code (the mean of a random code), as a density of its "
+            "values (pixels in [0, 1]) if the likelihood is continuous, nats"
         ),
         "kl": KL.description,
         "neg_elbo": "negative evidence lower bound: nll of a sampled code plus kl, nats",
+        "bits_per_dim": (
+            "neg_elbo (nll, if the code is not random) per pixel and channel, bits; "
+            "only with likelihood=discretized_logistic"
+        ),
     },
     "Errors": {
-        "sse": "squared error of the reconstruction, summed over the pixels of an image",
+        "sse": "squared error of the reconstruction, summed over the values (pixels) of an example",
         "shuffled_sse": (
-            "squared error summed over pixels, of images whose pixels are shuffled in one random order; "
+            "squared error summed over values, of examples whose values are shuffled in one random order; "
             "low only if the network copies its input"
         ),
-        "code_sse": "squared error summed over pixels, if the decoder gets the code without the max-pool indices",
-        "mse": "squared error of the reconstruction per pixel",
+        "code_sse": "squared error summed over values, if the decoder gets the code without the max-pool indices",
+        "mse": "squared error of the reconstruction per value (pixel)",
         "explained_variance": (
             "share of the variance of the features that reconstructions explain: 1 - sse / mean_sse; 1 if equal"
         ),
@@ -59,33 +67,33 @@ STANDARD_METRICS: Mapping[str, Mapping[str, str]] = {
         "bce_excess": "bce minus the entropy of the grey pixels, which is the lowest possible bce, nats",
         "psnr": "peak signal-to-noise ratio of the reconstruction, dB",
         "ssim": "structural similarity of image and reconstruction, 1 if equal",
-        "noisy_sse": "squared error summed over pixels, from the reconstruction of a noisy image to the clean image",
+        "noisy_sse": "squared error summed over values, from the reconstruction of a noisy example to the clean one",
         "noisy_bce": (
             "cross-entropy summed over pixels, between the clean image and the reconstruction of a noisy image, nats"
         ),
         "noisy_psnr": "peak signal-to-noise ratio of the reconstruction of a noisy image, against the clean image, dB",
-        "input_sse": "squared error summed over pixels, from the noisy image itself to the clean image",
+        "input_sse": "squared error summed over values, from the noisy example itself to the clean one",
     },
     "Code and units": {
         "code_mean": "mean activation of the units of the code",
-        "l0": "number of units of an image's code that are not 0",
-        "dead_units": "number of units of the code that are constant over images (standard deviation below 0.001)",
+        "l0": "number of units of an example's code that are not 0",
+        "dead_units": "number of units of the code that are constant over examples (standard deviation below 0.001)",
         "active_units": (
-            "number of units of the code whose mean varies with the image (variance above 0.01; Burda et al. 2016)"
+            "number of units of the code whose mean varies with the example (variance above 0.01; Burda et al. 2016)"
         ),
         **UNIT_METRICS,
-        "used_codewords": "number of codewords that some image uses",
+        "used_codewords": "number of codewords that some example uses",
         "perplexity": "effective number of codewords in use: exp of the entropy of their frequencies",
     },
     "PCA": {
-        "mean_sse": "squared error summed over pixels, if every reconstruction is the mean training image",
+        "mean_sse": "squared error summed over values, if every reconstruction is the mean training example",
         "pca_sse": (
-            "squared error summed over pixels, of PCA with as many components as the code has units, or with all "
+            "squared error summed over values, of PCA with as many components as the code has units, or with all "
             "components if there are fewer"
         ),
         "pca_angle": (
             "largest principal angle between the components of PCA and those of the reconstructions, degrees; "
-            "only if reconstructions are a linear function of the image (model=linear with likelihood=gaussian)"
+            "only if reconstructions are a linear function of the example (model=linear with likelihood=gaussian)"
         ),
     },
 }
@@ -118,6 +126,7 @@ class Evaluator:
     prepare: Prepare
     noise: Noise
     batch_size: int = 1000
+    data_constants: dict[Likelihood, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def evaluate_epoch(self, model: Autoencoder, objective: Objective) -> Metrics:
         """Return the metrics that are computed after every epoch."""
@@ -126,10 +135,10 @@ class Evaluator:
 
         def epoch_metrics(x_in: Tensor, x: Tensor, generator: torch.Generator) -> BatchMetrics:
             out = model(x_in, x)
-            entry_errors.update(model.likelihood.mean(out.decoded), out)
+            entry_errors.update(model.likelihood.expected(out.decoded, x), out)
             return batch_metrics(model, objective, self.noise, out, generator)[0]
 
-        return recorded_losses(model, self._mean(epoch_metrics)) | entry_errors.metrics()
+        return self._recorded(model, self._mean(epoch_metrics)) | entry_errors.metrics()
 
     def evaluate_full(self, model: Autoencoder, objective: Objective, pca: PCA | None = None) -> Metrics:
         """Return all standard metrics, with statistics of the code; with `pca`, also the PCA baseline."""
@@ -143,19 +152,19 @@ class Evaluator:
             unit_stats.update(out)
             code_stats.update(out.code)
             metrics, noisy = batch_metrics(model, objective, self.noise, out, generator)
-            expected = model.likelihood.mean(out.decoded)
+            expected = model.likelihood.expected(out.decoded, x)
             entry_errors.update(expected, out)
             metrics |= reconstruction_metrics(model, out, expected, metrics.get("bce"))
             if noisy is not out:
                 metrics |= denoising_metrics(model, noisy)
             if pca is not None:
-                known = x_in.nan_to_num(0.0) if model.has_missing else x_in
+                known = fill_missing(x_in, pca.mean) if model.has_missing else x_in
                 metrics |= {"pca_sse": error(pca.reconstruct(known), x), "mean_sse": error(pca.mean.view_as(x[:1]), x)}
                 if model.linear and len(reconstructions) < num_angle_batches:
                     reconstructions.append(expected)
             return metrics
 
-        metrics = recorded_losses(model, self._mean(full_metrics))
+        metrics = self._recorded(model, self._mean(full_metrics))
         if not model.has_missing:
             metrics["shuffled_sse"] = self._shuffled_sse(model)
         if model.kind == "vector" and metrics.get("mean_sse"):
@@ -163,6 +172,20 @@ class Evaluator:
         metrics |= unit_stats.metrics() | code_stats.metrics() | entry_errors.metrics()
         if pca is not None and reconstructions:
             metrics["pca_angle"] = pca.angle_to(PCA.fit(reconstructions, model.code_dim))
+        return metrics
+
+    def data_constant(self, model: Autoencoder) -> float:
+        """Return the mean over all images of the constant that the data decide, in nats; computed once."""
+        if model.likelihood not in self.data_constants:
+            self.data_constants[model.likelihood] = mean_data_constant(model, (x for _, x in self._batches()))
+        return self.data_constants[model.likelihood]
+
+    def _recorded(self, model: Autoencoder, means: Metrics) -> Metrics:
+        """Return the means with the constants of the likelihood, and `bits_per_dim` where the likelihood has it."""
+        metrics = recorded_losses(model, means, self.data_constant(model))
+        if model.likelihood.reports_bits_per_dim:
+            nats = metrics.get("neg_elbo", metrics["nll"])
+            metrics["bits_per_dim"] = nats / (math.prod(model.image_shape) * math.log(2))
         return metrics
 
     @torch.no_grad()
@@ -175,7 +198,7 @@ class Evaluator:
         totals: dict[str, Tensor] = {}
         for x_in, x in self._batches():
             for name, value in metrics(x_in, x, generator).items():
-                total = value.to(torch.float64).sum() if value.dim() else value.to(torch.float64) * len(x)
+                total = to_float64(value).sum() if value.dim() else to_float64(value) * len(x)
                 totals[name] = totals[name] + total if name in totals else total
         means = torch.stack(list(totals.values())) / len(self.images)
         return dict(zip(totals, means.tolist(), strict=True))
@@ -189,7 +212,8 @@ class Evaluator:
         x, _ = next(self._batches())
         order = torch.randperm(x[0].numel(), generator=torch.Generator().manual_seed(1)).to(x.device)
         shuffled = x.flatten(1)[:, order].view_as(x)
-        return float(sse(model.likelihood.mean(model.decode(model.encode(shuffled).z)), shuffled).mean())
+        decoded = model.decode(model.encode(shuffled).z)
+        return float(sse(model.likelihood.expected(decoded, shuffled), shuffled).mean())
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         return with_targets(self.images, self.batch_size, self.prepare)
@@ -204,7 +228,7 @@ def batch_metrics(
     the training loss: of noisy images if there is noise, with a sample of the code if the code is random.
     """
     likelihood, x, error = model.likelihood, out.x, squared_error(model)
-    expected = likelihood.mean(out.decoded)
+    expected = likelihood.expected(out.decoded, x)
     losses = objective.losses(model, out)
     metrics = {"nll": losses["nll"], "sse": error(expected, x)}
     if model.kind == "image" and not model.has_missing:
@@ -222,7 +246,7 @@ def batch_metrics(
     noisy = out
     if is_noisy:
         noisy = model(x_in, x)
-        metrics["noisy_sse"] = error(likelihood.mean(noisy.decoded), x)
+        metrics["noisy_sse"] = error(likelihood.expected(noisy.decoded, x), x)
         training_losses = objective.losses(model, sample_code(model, noisy, generator))
     metrics["loss"] = objective.reduce(model, training_losses)["loss"]
     return metrics, noisy
@@ -251,13 +275,13 @@ def reconstruction_metrics(
         metrics |= {"psnr": psnr(expected, x), "ssim": ssim(expected.clamp(0, 1), x)}
     metrics |= {"code_mean": z.mean(1), "l0": (z != 0).sum(1)}
     if out.code.pool_indices:
-        metrics["code_sse"] = squared_error(model)(model.likelihood.mean(model.decode(z)), x)
+        metrics["code_sse"] = squared_error(model)(model.likelihood.expected(model.decode(z), x), x)
     return metrics
 
 
 def denoising_metrics(model: Autoencoder, noisy: Forward) -> BatchMetrics:
     """Return the metrics of noisy images, compared with the clean ones."""
-    denoised = model.likelihood.mean(noisy.decoded)
+    denoised = model.likelihood.expected(noisy.decoded, noisy.x)
     metrics = {}
     if model.kind == "image" and not model.has_missing:
         metrics["noisy_bce"] = bce(denoised, noisy.x)

@@ -31,13 +31,16 @@ Every run writes its metrics to `metrics.json` under names such as `test/sse`, t
 `descriptions.json`, and both as a table to `metrics.txt`. Losses and errors are means over the test images, in
 evaluation mode.
 
-`nll`, `neg_elbo` and `loss` have the constant of the likelihood, also in curves and in the log. With
-`likelihood=gaussian` they are of a density of pixels in [0, 1], for every variance and `dataset.scale`, and can be
-negative. With `likelihood=bernoulli` they are of black and white pixels (`dataset.binarize`), or the cross-entropy of
-grey ones. Values of different kinds have no common unit: a report ranks only those of runs with the same likelihood and
-the same test images. If `likelihood.reduction=mean`, the nll in `loss` is divided by the number of pixels. Training
-descends the loss without the constant, which changes no gradient; metrics and `history.jsonl` name the constant as
-`nll_constant`. The curves `pretrain/2/nll` and above are errors of hidden units, without a constant.
+`nll`, `neg_elbo` and `loss` have the constants of the likelihood, also in curves and in the log. With
+`likelihood=gaussian` and `laplace` they are of a density of pixels in [0, 1], for every variance and `dataset.scale`,
+and can be negative. With `likelihood=bernoulli` they are of black and white pixels (`dataset.binarize`), or the
+cross-entropy of grey ones; with the others they are probabilities. With `likelihood=poisson` and `multinomial` they are
+probabilities of counts, and no likelihood of values that are no whole numbers, such as tf-idf. Values of different
+kinds have no common unit: a report ranks only those of runs with the same likelihood and the same test images. If
+`likelihood.reduction=mean`, the nll in `loss` is divided by the number of pixels. Missing values add nothing. Training
+descends the loss without the constants, which change no gradient; metrics and `history.jsonl` name the constant that
+all examples share as `nll_constant`, and a constant of the data, such as log x! of counts, is in the losses alone. The
+curves `pretrain/2/nll` and above are errors of hidden units, without a constant.
 
 Errors compare images in [0, 1] with the mean of the likelihood. The mean of a Gaussian can lie outside of [0, 1]; it is
 not clipped, because its error is part of the nll (`ssim` excepted). Pictures, `mode=export` and `run.reconstruct` clip

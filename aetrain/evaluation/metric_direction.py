@@ -5,13 +5,17 @@ from typing import Literal
 from aetrain.evaluation.metric_names import find_pattern, name_of
 
 # Metrics on request (`measures=`) of the code and of samples: names and patterns.
-CLASS_METRICS = ("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi", "precision_K", "finetuned_N")
+CLASS_METRICS = (
+    *("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi"),
+    *("precision_K", "precision_K_binary", "finetuned_N"),
+)
+ITEM_METRICS = ("recall_K", "ndcg_K")  # of held-out users
 GENERATIVE_METRICS = ("frechet_reconstructions", "frechet_samples", "is_nll_K")
 
-HIGHER_IS_BETTER = ("psnr", "ssim", "noisy_psnr", "explained_variance", *CLASS_METRICS)
+HIGHER_IS_BETTER = ("psnr", "ssim", "noisy_psnr", "explained_variance", *CLASS_METRICS, *ITEM_METRICS)
 LOWER_IS_BETTER = (
     *("loss", "sse", "code_sse", "noisy_sse", "mse", "nll", "neg_elbo", "bce", "bce_excess", "noisy_bce"),
-    *("rmse", "mae", "token_perplexity"),
+    *("rmse", "mae", "token_perplexity", "bits_per_dim"),
     "noisy_sse_NOISE_LEVEL",
     *("seconds_per_epoch", *GENERATIVE_METRICS),
 )

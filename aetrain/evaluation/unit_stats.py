@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward
+from aetrain.utils.devices import to_float64
 
 DEAD_RELATIVE_STD = 1e-3  # a unit is dead up to this share of the largest standard deviation in its layer
 DEAD_ABSOLUTE_STD = 1e-6  # and up to this standard deviation, also in a layer in which all units are dead
@@ -21,7 +22,7 @@ SATURATED_SHARE = 0.95  # of a unit's activations near a bound: from here on the
 # The description of each metric of `UnitStats`.
 UNIT_METRICS: Mapping[str, str] = {
     "dead_hidden": (
-        "fraction of the encoder's hidden units that are constant over images "
+        "fraction of the encoder's hidden units that are constant over examples "
         "(standard deviation at most 0.001 of the largest in the layer)"
     ),
     "saturated": "fraction of sigmoid and tanh units within 1 % of a bound on 95 % of their activations",
@@ -60,7 +61,7 @@ class UnitStats:
     def update(self, out: Forward) -> None:
         """Add the activations of one batch."""
         self._count += len(out.x)
-        moments = [(h.double().sum(0), h.double().square().sum(0)) for h in out.hidden]
+        moments = [(to_float64(h).sum(0), to_float64(h).square().sum(0)) for h in out.hidden]
         before = self._moments or [(torch.zeros_like(a), torch.zeros_like(b)) for a, b in moments]
         self._moments = [(a + b, c + d) for (a, c), (b, d) in zip(before, moments, strict=True)]
         (code,) = (tap for tap in self.model.unit_layers() if tap.name == "code")
@@ -78,8 +79,8 @@ class UnitStats:
         if self._moments:
             variances = [(square / count - (total / count).square()).clamp_min(0) for total, square in self._moments]
             dead = torch.cat([dead_units(variance.sqrt()) for variance in variances])
-            metrics["dead_hidden"] = float(dead.double().mean())
+            metrics["dead_hidden"] = float(to_float64(dead).mean())
         if self._near_bounds:
             saturated = torch.cat([*self._near_bounds.values()]) >= SATURATED_SHARE * count
-            metrics["saturated"] = float(saturated.double().mean())
+            metrics["saturated"] = float(to_float64(saturated).mean())
         return metrics

@@ -4,6 +4,7 @@ An example is an image [C, H, W] or a vector [1, 1, W] of W features.
 Shapes: B examples in a batch, C channels, H height, W width, D units of the code.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -129,11 +130,16 @@ class Autoencoder(nn.Module):
         return weights
 
     def _code_weights(self) -> Tensor:
-        return self.bottleneck.project.weight.unflatten(1, self.image_shape)
+        weight = self.bottleneck.project.weight[:, : math.prod(self.image_shape)]  # of the pixels alone
+        return weight.unflatten(1, self.image_shape)
 
     @torch.no_grad()
     def check(self) -> None:
-        """Run one pass over two blank images. Raise ValueError where the encoder or decoder breaks its contract."""
+        """Run one pass over two blank images. Raise ValueError where the encoder or decoder breaks its contract.
+
+        So it is where the settings of the likelihood do not fit the shape of the examples.
+        """
+        self.likelihood.check(self.image_shape)
         blank = torch.zeros(2, *self.image_shape)
         encoded, code = self._encode(blank)
         check_networks(self.encoder, self.decoder, encoded, self.decode(code), self.image_shape)

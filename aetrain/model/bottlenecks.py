@@ -1,5 +1,6 @@
 """Bottlenecks: modules that map features [B, F] to a code [B, D]."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -83,6 +84,57 @@ class Gaussian(Bottleneck):
     def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Return draws [count, D] from N(0, I)."""
         return self.standard_normal(count, generator)
+
+
+class NoisyUnits(Bottleneck):
+    """z ~ N(W features + b, std^2): noise of a fixed size, against which units learn large activations.
+
+    With `code_activation: sigmoid` each unit becomes nearly 0 or 1, a bit (Salakhutdinov & Hinton 2009, "Semantic
+    hashing"). The prior N(0, I) enters the metric kl alone. Raise ValueError where `std` is not above 0.
+    """
+
+    emits = GaussianCode
+    linear = True
+
+    def __init__(self, in_features: int, code_dim: int, std: float = 4.0) -> None:
+        super().__init__(in_features, code_dim)
+        if not std > 0:
+            raise ValueError(f"model.bottleneck.std={std} is no standard deviation: use a number above 0")
+        self.std = std
+
+    def forward(self, features: Tensor) -> GaussianCode:
+        """Return the code of features [B, F]: a draw in training mode, the mean otherwise."""
+        mean = self.project(features)
+        code = GaussianCode(z=mean, mean=mean, log_var=torch.full_like(mean, 2 * math.log(self.std)))
+        return GaussianCode(z=code.sample(), mean=mean, log_var=code.log_var) if self.training else code
+
+    def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return draws [count, D] from N(0, I)."""
+        return self.standard_normal(count, generator)
+
+
+class Sphere(Bottleneck):
+    """z = radius u / |u| with u = W features + b: codes differ in their direction alone, which the cosine compares.
+
+    Zhao et al. (2019), "Latent variables on spheres for autoencoders in high dimensions", arXiv:1912.10233, sample from
+    such codes; here they are not random. Raise ValueError where the code has one unit, or the radius is not above 0.
+    """
+
+    def __init__(self, in_features: int, code_dim: int, radius: float = 10.0) -> None:
+        super().__init__(in_features, code_dim)
+        if code_dim < 2:
+            raise ValueError(f"model.code_dim={code_dim} has no sphere of more than two points: use 2 or more")
+        if not radius > 0:
+            raise ValueError(f"model.bottleneck.radius={radius} is no radius: use a number above 0")
+        self.radius = radius
+
+    def forward(self, features: Tensor) -> Code:
+        """Return the code of features [B, F]."""
+        return Code(z=self.project_to_code_space(self.project(features)))
+
+    def project_to_code_space(self, z: Tensor) -> Tensor:
+        """Return the points of the sphere [B, D] in the direction of z [B, D]."""
+        return self.radius * F.normalize(z)
 
 
 class DeterministicWithPrior(Bottleneck):

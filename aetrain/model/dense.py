@@ -1,9 +1,11 @@
 """Fully connected autoencoders: linear, deep and tied. With another bottleneck they are the dense variational ones."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
@@ -34,13 +36,24 @@ class MakeBottleneck(Protocol):
 
 
 class DenseEncoder(Encoder):
-    """h_0 = x, h_i = f_i(W_i h_{i-1} + b_i); without hidden layers the features are the pixels."""
+    """h_0 = x, h_i = f_i(W_i h_{i-1} + b_i); without hidden layers the features are the pixels.
 
-    def __init__(self, image_shape: tuple[int, int, int], hidden: Sequence[int], activation: Activations) -> None:
+    With `observed`, h_0 is x with 0 in place of missing values (NaN), followed by 1 for every observed value and 0 for
+    every missing one.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        hidden: Sequence[int],
+        activation: Activations,
+        observed: bool = False,
+    ) -> None:
         super().__init__()
         self.image_shape = image_shape
-        channels, height, width = image_shape
-        widths = [channels * height * width, *hidden]
+        self.reads_missing = observed
+        self.num_pixels = math.prod(image_shape)
+        widths = [2 * self.num_pixels if observed else self.num_pixels, *hidden]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         self.activations = make_activations(activation, len(self.layers))
         self.num_features = widths[-1]
@@ -50,6 +63,9 @@ class DenseEncoder(Encoder):
     def forward(self, x: Tensor) -> Encoded:
         """Return the hidden activations, each [B, units], and the features [B, F] of images x [B, C, H, W]."""
         h = x.flatten(1)  # [B, C * H * W]
+        if self.reads_missing:
+            mask = ~h.isnan()
+            h = torch.cat([torch.where(mask, h, 0.0), mask.to(h.dtype)], 1)  # [B, 2 * C * H * W]
         hidden = []
         for layer, activation in zip(self.layers, self.activations, strict=True):
             h = activation(layer(h))  # [B, units]
@@ -57,10 +73,11 @@ class DenseEncoder(Encoder):
         return Encoded(hidden=tuple(hidden), features=h)
 
     def first_layer_weights(self) -> Tensor | None:
-        """Return the first layer's weights [units, C, H, W]; None without hidden layers."""
+        """Return the first layer's weights of the pixels [units, C, H, W]; None without hidden layers."""
         if not len(self.layers):
             return None
-        return cast(Tensor, self.layers[0].weight).unflatten(1, self.image_shape)
+        weight = cast(Tensor, self.layers[0].weight)
+        return weight[:, : self.num_pixels].unflatten(1, self.image_shape)
 
     def taps(self) -> list[Tap]:
         """Return the taps of the hidden layers."""
@@ -109,24 +126,29 @@ def dense(
     bottleneck: MakeBottleneck = Deterministic,
     tied: bool = False,
     init: Init = "default",
+    observed: bool = False,
 ) -> Autoencoder:
     """Return the model pixels - hidden - code - hidden reversed - pixels.
 
     Without hidden layers it is the linear autoencoder, whose least squared error is that of PCA (Baldi & Hornik 1989).
     `tied` makes every decoder layer the transpose of its encoder layer. `activation` is that of all hidden layers, or
-    a list with one for each of the encoder's; the decoder mirrors it.
+    a list with one for each of the encoder's; the decoder mirrors it. With `observed` the encoder also reads which
+    values are observed (`DenseEncoder`).
 
-    Raise ValueError where a width in `hidden` is below 1 or `activation` has another length than `hidden`.
+    Raise ValueError where a width in `hidden` is below 1, where `activation` has another length than `hidden`, or where
+    `observed` and `tied` are both set.
     """
     for width in hidden:
         if width < 1:
             raise ValueError(f"hidden={list(hidden)} has a layer without units: use 1 or more in each")
-    encoder = DenseEncoder(image_shape, hidden, activation)
+    if observed and tied:
+        raise ValueError(
+            "observed=true does not fit tied=true, because the transposed first layer would decode which values are "
+            "observed as well: use model.tied=false or model.observed=false"
+        )
+    encoder = DenseEncoder(image_shape, hidden, activation, observed)
     code_layer = bottleneck(encoder.num_features, code_dim)
-    mirrored = [layer for layer in (code_layer.project, *reversed(encoder.layers)) if isinstance(layer, nn.Linear)]
-    layers: list[nn.Module] = [
-        TiedLinear(source) if tied else nn.Linear(source.out_features, source.in_features) for source in mirrored
-    ]
+    layers = _mirror_layers([code_layer.project, *reversed(encoder.layers)], math.prod(image_shape), tied)
     code_layer.set_decoder_layer(layers[0])
     model = Autoencoder(
         encoder,
@@ -140,3 +162,12 @@ def dense(
     )
     initialise(model, init)
     return model
+
+
+def _mirror_layers(encoder_layers: Sequence[nn.Module], num_pixels: int, tied: bool) -> list[nn.Module]:
+    """Return the decoder's layers for the encoder's, from the code to the pixels, which the last one decodes alone."""
+    linear = [layer for layer in encoder_layers if isinstance(layer, nn.Linear)]
+    if tied:
+        return [TiedLinear(layer) for layer in linear]
+    widths = [*(layer.in_features for layer in linear[:-1]), num_pixels]
+    return [nn.Linear(layer.out_features, width) for layer, width in zip(linear, widths, strict=True)]

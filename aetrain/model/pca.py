@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aetrain.utils.devices import to_float64, with_float64
+
 # Directions of less variance are rounding: below this share of the largest, or below this many squared pixel values.
 MIN_VARIANCE_SHARE = 1e-6  # products in float32 leave up to 2e-7
 MIN_VARIANCE = 1e-12
@@ -32,21 +34,21 @@ class PCA:
         remaining = (x.flatten(1) for x in batches)  # [B, P]
         first = next(remaining)
         shift, count = first.mean(0), 0
-        total = torch.zeros_like(shift, dtype=torch.float64)
-        scatter = torch.zeros(len(shift), len(shift), dtype=torch.float64, device=shift.device)
+        total = to_float64(torch.zeros_like(shift))
+        scatter = to_float64(shift.new_zeros(len(shift), len(shift)))
         for flat in itertools.chain([first], remaining):
             centred = flat - shift
             count += len(centred)
-            total += centred.sum(0, dtype=torch.float64)
-            scatter += (centred.t() @ centred).to(torch.float64)
+            total += with_float64(centred).sum(0, dtype=torch.float64)
+            scatter += to_float64(centred.t() @ centred)
         mean = total / count
         ascending, vectors = torch.linalg.eigh(scatter / count - torch.outer(mean, mean))
         variances = ascending.flip(0)
         # The eigenvectors of no variance are any basis of the rest of the space, no property of the images.
         is_real = variances > max(MIN_VARIANCE_SHARE * float(variances[0]), MIN_VARIANCE)
         rank = min(k, int(is_real.sum()))
-        components = vectors.t().flip(0)[:rank].to(torch.float32).contiguous()
-        return PCA(shift + mean.to(torch.float32), components, variances[:rank].to(torch.float32))
+        components = vectors.t().flip(0)[:rank].to(shift).contiguous()
+        return PCA(shift + mean.to(shift), components, variances[:rank].to(shift))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the coordinates [B, K] of pixels x [B, C, H, W]."""
@@ -65,5 +67,5 @@ class PCA:
             return 90.0
         if not len(self.components):
             return 0.0
-        cosines = torch.linalg.svdvals(self.components.to(torch.float64) @ other.components.to(torch.float64).t())
+        cosines = torch.linalg.svdvals(to_float64(self.components) @ to_float64(other.components).t())
         return math.degrees(math.acos(min(1.0, float(cosines.min()))))

@@ -3,6 +3,7 @@
 Shapes: B images in a batch, C channels, H height, W width, D units of the code.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,15 @@ from aetrain.model.codes import Code
 # The kind of the examples of a data set. All but images are vectors of D features, [1, 1, D]: any numbers, counts such
 # as those of words, or ratings, most of which are missing (NaN).
 Kind = Literal["image", "vector", "counts", "ratings"]
+
+# Each kind in messages.
+DATA_WORDS: Mapping[Kind, str] = {"image": "images", "vector": "vectors", "counts": "counts", "ratings": "ratings"}
+
+
+def noun_of(kind: Kind) -> str:
+    """Return the word for an example of a kind in messages."""
+    return "image" if kind == "image" else "example"
+
 
 # The terms of a loss by name: per image [B], or [] for the batch as a whole. "loss" is the sum that training minimises.
 LossDict = dict[str, Tensor]

@@ -26,6 +26,7 @@ from aetrain.storage.hashing import digest
 from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import METRICS_TABLE, RunDirectory, display_path
 from aetrain.training.backend.setup import backend
+from aetrain.training.backend.threads import choose_threads
 
 log = logging.getLogger("aetrain")
 
@@ -38,7 +39,8 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
     splits = load_data(components)
     check_measures(components, splits)
     request = separate_changed_data(request, source, splits)
-    with output_directory(request, source, epoch) as known, backend():
+    threads = choose_threads(settings, components.model)
+    with output_directory(request, source, epoch) as known, backend(threads):
         log_data(components, splits)
         log.info("%s after %d epochs", source, epoch)
         metrics = evaluate_components(components, splits)
@@ -134,7 +136,10 @@ def load_trained(request: RunRequest, settings: Settings, mode: str) -> tuple[Ru
         text = str(error)
         if any(word.startswith("dataset=") and not word.endswith(f"={SAVED}") for word in request.overrides):
             shape = "x".join(map(str, components.model.image_shape))
-            text += f"\n  these images are {shape}: use dataset.size= or dataset.random_crop= to match the run's"
+            mend = "use dataset.size= or dataset.random_crop= to match the run's"
+            if components.dataset.kind != "image":
+                mend = "use data with the features of the run's"
+            text += f"\n  these {components.dataset.noun}s are {shape}: {mend}"
         raise ConfigError(text) from error
     components.model.eval()
     return source, components, epoch

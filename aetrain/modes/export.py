@@ -55,12 +55,15 @@ def export(request: RunRequest, settings: Settings) -> dict[str, Any]:
         "encoder": export_module("encoder", Encode(model), x),
         "decoder": export_module("decoder", Decode(model), z),
     }
+    is_image = model.kind == "image"
+    values = "pixels" if is_image else "values"
+    inputs = {"shape": ["batch", *model.image_shape], "dtype": "float32"}
     description = {
-        "pixels": {"shape": ["batch", *model.image_shape], "range": [0, 1], "dtype": "float32"},
+        values: {**inputs, "range": [0, 1]} if is_image else {**inputs, **components.dataset.vector_format.state()},
         "code": {"shape": ["batch", model.code_dim], "dtype": "float32"},
-        "encoder": "pixels to codes; the mean of a random code",
-        "decoder": "codes to pixels, from the code alone: max-pool indices are not among its inputs",
-        "load": "torch.export.load('encoder.pt2').module()(pixels)",
+        "encoder": f"{values} to codes; the mean of a random code",
+        "decoder": f"codes to {values}, from the code alone: max-pool indices are not among its inputs",
+        "load": f"torch.export.load('encoder.pt2').module()({values})",
         "epochs": epoch,
         "torch": torch.__version__,
     }

@@ -34,8 +34,11 @@ def load_all(request: RunRequest, components: Components) -> Examples:
     unset = {name: value for name, value in SELECTIONS.items() if f"dataset.{name}" not in keys}
     with error_context("dataset"):
         dataset = replace(components.dataset, **unset)
+        if state := components.dataset.fitted_state():
+            dataset.restore(state)
         images = dataset.load_all()
-    log.info("data: %s images of %s", f"{len(images):,}", "x".join(map(str, images.values.shape[1:])))
+    noun, shape = dataset.noun, "x".join(map(str, images.values.shape[1:]))
+    log.info("data: %s %ss of %s", f"{len(images):,}", noun, shape)
     log_conversions(dataset)
     return images.to(components.device)
 

@@ -1,11 +1,11 @@
 """The objective: the negative log-likelihood and the weighted penalties, one sum of named terms."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import Code, GaussianCode, QuantizedCode, RandomCode
@@ -27,7 +27,7 @@ class Objective(nn.Module):
 
     Where the likelihood's reduction is the mean, the nll in the loss (not the one that is logged) is divided by the
     number of pixels, so that every penalty has a larger share of the loss. The losses that training descends are
-    without the likelihood's constant; `recorded_losses` adds it.
+    without the likelihood's constants; `recorded_losses` adds them.
     """
 
     def __init__(self, penalties: Mapping[str, Penalty]) -> None:
@@ -94,20 +94,35 @@ class Objective(nn.Module):
                 critic.losses(model, blank)
 
 
-def loss_constants(model: Autoencoder) -> dict[str, float]:
-    """Return the constants of the likelihood in recorded losses, by name, in nats per image.
+def loss_constants(model: Autoencoder, data_constant: float = 0.0) -> dict[str, float]:
+    """Return the constants of the likelihood in recorded losses, by name, in nats per example.
 
-    With them `nll` and `neg_elbo` are those of a probability density of pixels in [0, 1] (of a probability with
-    likelihood=bernoulli), so that runs of different variances and scales can be compared. They change no gradient.
-    Training leaves them out, because a line search compares losses in float32, which would lose digits.
+    With them `nll` and `neg_elbo` are those of a probability density of values, pixels in [0, 1] (of a probability with
+    likelihood=bernoulli and the likelihoods of counts), so that runs of different variances and scales can be compared.
+    `data_constant` is the mean over the examples of the part that the data decide (`mean_data_constant`). No constant
+    changes a gradient. Training leaves them out, because a line search compares losses in float32, which would lose
+    digits.
     """
     num_pixels = math.prod(model.image_shape)
-    constant = model.likelihood.constant(num_pixels)
+    constant = model.likelihood.constant(num_pixels) + data_constant
     in_loss = constant / num_pixels if model.likelihood.reduction == "mean" else constant
     return {"nll": constant, "neg_elbo": constant, "loss": in_loss}
 
 
-def recorded_losses(model: Autoencoder, losses: Mapping[str, float]) -> dict[str, float]:
+def recorded_losses(model: Autoencoder, losses: Mapping[str, float], data_constant: float = 0.0) -> dict[str, float]:
     """Return means of losses and metrics, by name, with `loss_constants`: as files, curves and the log have them."""
-    constants = loss_constants(model)
+    constants = loss_constants(model, data_constant)
     return {name: value + constants.get(name, 0.0) for name, value in losses.items()}
+
+
+@torch.no_grad()
+def mean_data_constant(model: Autoencoder, batches: Iterable[Tensor]) -> float:
+    """Return the mean over examples of the likelihood's `data_constant`; 0 where it has none, without reading them."""
+    total, count = 0.0, 0
+    for x in batches:
+        constant = model.likelihood.data_constant(x)
+        if constant is None:
+            return 0.0
+        total += float(constant.double().sum())
+        count += len(x)
+    return total / max(count, 1)

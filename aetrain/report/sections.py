@@ -88,7 +88,7 @@ def _single_result(groups: Sequence[RunGroup]) -> Iterable[Html]:
         return
     pca = groups[0].metric("test/pca_sse")
     comparison = f"; PCA with as many units has {format_number(pca.mean)}" if pca else ""
-    yield el("li", "Squared error ", el("b", format_number(error.mean)), f" on the test images{comparison}.")
+    yield el("li", "Squared error ", el("b", format_number(error.mean)), f" on the test data{comparison}.")
 
 
 def _run_states(runs: Sequence[RunSummary]) -> Iterable[Html]:
@@ -118,7 +118,7 @@ def _diagnosis(runs: Sequence[RunSummary]) -> Iterable[Html]:
 def overview(groups: Sequence[RunGroup]) -> Html:
     """Return means and spreads of the main metrics."""
     tags = main_metrics(tag for group in groups for run in group.finished for tag in run.metrics)
-    sentences = ["Metrics of the test images."]
+    sentences = ["Metrics of the test data."]
     if any(len(group.runs) > 1 for group in groups):
         sentences.append("Means over seeds, \N{PLUS-MINUS SIGN} their standard deviation.")
     if len(groups) > 1:

@@ -2,13 +2,12 @@
 
 import copy
 import inspect
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from hydra.utils import instantiate
@@ -17,17 +16,18 @@ from torch.optim import Optimizer
 from aetrain.config.errors import ConfigError, add_context, error_context
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate
-from aetrain.data.augment import Augment, NoAugmentation
+from aetrain.data.augment import Augment
 from aetrain.data.dataset import Dataset
-from aetrain.data.noise import Noise
+from aetrain.data.noise import Noise, noise_for
 from aetrain.evaluation.measures.measure import Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Likelihood
-from aetrain.model.records import Kind
 from aetrain.objective.objective import MODEL_THAT_EMITS, Objective
 from aetrain.objective.penalties import Penalty
 from aetrain.objective.sparsity import Sparsity
+from aetrain.runs.data_kinds import check_augment, check_likelihood, check_network
 from aetrain.runs.preprocessing import restore_state
+from aetrain.training.backend.device import select_device
 from aetrain.training.backend.precision import forward_pass
 from aetrain.training.optimizers import LBFGS
 from aetrain.training.pretraining.pretrain import Pretrain
@@ -35,21 +35,6 @@ from aetrain.training.step import MakeOptimizer, OptimizerStep, TrainingStep, op
 from aetrain.training.weight_average import WeightAverage
 from aetrain.utils.compat import without_compiler
 from aetrain.views.view import view_kinds
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
-DATA_WORDS: Mapping[Kind, str] = {
-    "image": "images",
-    "vector": "vectors",
-    "counts": "counts",
-    "ratings": "ratings",
-}
-# The likelihoods of each kind of data, in messages; the first one is the default.
-LIKELIHOODS: Mapping[Kind, str] = {
-    "image": "bernoulli or gaussian",
-    "vector": "gaussian",
-    "counts": "multinomial, poisson or gaussian",
-    "ratings": "gaussian",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,24 +67,24 @@ def build(settings: Settings, run: Path | None = None) -> Components:
 
     `run` is the directory of a trained run, whose data set has learnt its conversions.
     """
-    device = _select_device(settings.device)
+    device = select_device(settings.device)
     dataset: Dataset = _make(settings, "dataset")
     if run is not None:
         restore_state(run, dataset)
-    likelihood: Likelihood = _make(settings, "likelihood", scale=tuple(dataset.scale))
+    likelihood = _make_likelihood(settings, dataset)
     augment: Augment = _make(settings, "augment")
-    noise: Noise = _make(settings, "noise")
+    with error_context("noise"):
+        noise = noise_for(_make(settings, "noise"), dataset.kind)
     sparsity: Sparsity = _make(settings, "sparsity")
     pretrain: Pretrain = _make(settings, "pretrain")
     views = {name: _make(settings, f"views.{name}") for name in settings.view_names}
     views = {name: view for name, view in views.items() if dataset.kind in view_kinds(view)}
     measures: dict[str, Measure] = {name: _make(settings, f"measures.{name}") for name in settings.measures}
-    _check_augment(augment, dataset)
-    _check_likelihood(settings, likelihood, dataset)
+    check_augment(augment, dataset)
 
     make_model = _model_factory(settings, dataset, likelihood, sparsity)
     model = make_model()
-    _check_network(model, dataset)
+    check_network(model, dataset)
     objective = Objective(_make_penalties(settings, model, sparsity))
     _check_fit(model, objective, pretrain, measures)
 
@@ -127,6 +112,26 @@ def build(settings: Settings, run: Path | None = None) -> Components:
     )
 
 
+def _make_likelihood(settings: Settings, dataset: Dataset) -> Likelihood:
+    """Build the likelihood and tell it about the data; one that asks for `image_shape` gets that of the examples.
+
+    Raise ConfigError where it is no likelihood of this kind of data.
+    """
+    parameters = inspect.signature(locate(settings.likelihood["_target_"])).parameters
+    with error_context("dataset"):
+        shape = {"image_shape": dataset.image_shape} if "image_shape" in parameters else {}
+    likelihood = _make(settings, "likelihood", scale=tuple(dataset.scale), **shape)
+    if not isinstance(likelihood, Likelihood):
+        raise ConfigError(
+            f"likelihood={type(likelihood).__name__} is no likelihood: make it a subclass of "
+            "aetrain.model.likelihoods.Likelihood, and call super().__init__(reduction)"
+        )
+    check_likelihood(likelihood, dataset)
+    with error_context("dataset"):
+        likelihood.has_missing, likelihood.has_integers = dataset.has_missing, dataset.has_integers
+    return likelihood
+
+
 def _model_factory(
     settings: Settings, dataset: Dataset, likelihood: Likelihood, sparsity: Sparsity
 ) -> Callable[[], Autoencoder]:
@@ -149,7 +154,7 @@ def _model_factory(
             "model",
             node,
             image_shape=image_shape,
-            likelihood=likelihood,
+            likelihood=copy.deepcopy(likelihood),
             sparsifier=copy.deepcopy(sparsity.sparsifier),
             scale=tuple(dataset.scale),
             **activation,
@@ -237,41 +242,6 @@ def _check_penalty(name: str, penalty: Penalty, model: Autoencoder) -> None:
         raise ConfigError(f"{add_context(str(error), f'penalty.{name}', {})}, or {drop}") from error
 
 
-def _check_augment(augment: Augment, dataset: Dataset) -> None:
-    if dataset.kind != "image" and not isinstance(augment, NoAugmentation):
-        raise ConfigError(
-            f"augment={type(augment).__name__.lower()} changes images, but the data set has "
-            f"{DATA_WORDS[dataset.kind]}: use augment=none"
-        )
-    if augment.blends and dataset.binarize != "none":
-        raise ConfigError(
-            f"augment={type(augment).__name__.lower()} would turn black and white pixels grey: use augment=none, or "
-            f"dataset.binarize=none (it is {dataset.binarize})"
-        )
-
-
-def _check_likelihood(settings: Settings, likelihood: Likelihood, dataset: Dataset) -> None:
-    """Raise ConfigError where the likelihood is not of this kind of data, and tell it about missing values."""
-    kinds = getattr(likelihood, "kinds", KINDS)
-    if dataset.kind not in kinds:
-        name = type(likelihood).__name__.lower()
-        fitting = LIKELIHOODS[dataset.kind]
-        raise ConfigError(
-            f"likelihood={name} is not a distribution of {DATA_WORDS[dataset.kind]}: use likelihood={fitting}"
-        )
-    if dataset.has_missing:
-        setattr(likelihood, "has_missing", True)  # noqa: B010, an option of the protocol
-
-
-def _check_network(model: Autoencoder, dataset: Dataset) -> None:
-    """Raise ConfigError where the encoder reads images and the data are none."""
-    if model.encoder.needs_images and dataset.kind != "image":
-        raise ConfigError(
-            f"this model reads images, but the data set has {DATA_WORDS[dataset.kind]}: use model=deep, vae or another "
-            "model of dense layers"
-        )
-
-
 def _check_fit(model: Autoencoder, objective: Objective, pretrain: Pretrain, measures: Mapping[str, Measure]) -> None:
     """Raise ConfigError where the objective, pretraining or a measure does not fit the model."""
     with error_context("model"):
@@ -331,13 +301,3 @@ def _instantiate(
             raise cause from None
         inner = re.search(r"full_key: ([\w.]+)", str(error))  # of a component inside the node
         raise ConfigError(add_context(str(cause), f"{key}.{inner[1]}" if inner else key, node)) from cause
-
-
-def _select_device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no CUDA device: use device=auto or device=cpu")
-    device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
-    if device.type == "cuda":  # sums in the same order each time, or no run could be resumed exactly
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.deterministic = True
-    return device

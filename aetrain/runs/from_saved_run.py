@@ -19,8 +19,8 @@ from aetrain.storage.trust import is_signed
 TRAIN_MODE = "aetrain.runs.train.train"
 
 # Root settings that are not taken from the run: the command line or the defaults decide.
-NOT_FROM_RUN = ("run", "query", "resume", "device", "verbose", "trust", "data_dir")
-NOT_FROM_RESUMED_RUN = ("run", "query", "resume", "verbose", "retry", "trust")
+NOT_FROM_RUN = ("run", "query", "user", "resume", "device", "verbose", "trust", "data_dir")
+NOT_FROM_RESUMED_RUN = ("run", "query", "user", "resume", "verbose", "retry", "trust")
 
 
 def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list[str]:
@@ -35,6 +35,8 @@ def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list
     mode = by_key["mode"].value() if "mode" in by_key else None
     if "query" in by_key and mode != "search":
         raise ConfigError("query= is the image that mode=search looks for: add mode=search")
+    if "user" in by_key and mode != "recommend":
+        raise ConfigError("user= is the user for whom mode=recommend makes a list: add mode=recommend")
     if mode in READERS:
         return _check_reader(str(mode), by_key, overrides)
     key = next((key for key in ("resume", "run") if key in by_key and by_key[key].value() is not None), None)

@@ -18,8 +18,8 @@ def separate_global_state() -> Iterator[None]:
     """Give torch and Hydra the settings of a new process inside, and restore those of the calling program afterwards.
 
     A result inside does not depend on the calling program, which continues with its own random numbers, settings of
-    torch, environment variables, warning filters and state of Hydra, also after an error. The number of threads is the
-    calling program's.
+    torch, environment variables, warning filters and state of Hydra, also after an error. The number of threads is at
+    most the calling program's.
     """
     environment = dict(os.environ)
     with ExitStack() as stack:
@@ -31,7 +31,7 @@ def separate_global_state() -> Iterator[None]:
             stack.enter_context(_setting(get, set_, value))
         for mode in (torch.inference_mode(False), torch.enable_grad()):
             stack.enter_context(mode)
-        for device in ("cpu", "cuda"):
+        for device in ("cpu", "cuda", "mps", "xpu"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         if torch.get_default_device().type != "cpu":  # a torch.device() context slows every operation

@@ -18,12 +18,12 @@ FILE = "preprocessing.json"
 def write_state(run: Path, dataset: Dataset) -> None:
     """Write the fitted state of a data set into a run directory, if it has learnt anything."""
     if state := dataset.fitted_state():
-        content = {"dataset": _class_name(dataset), "state": state}
+        content = {"dataset": dataset.state_format, "state": state}
         atomic.replace_text(run / FILE, json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def restore_state(run: Path, dataset: Dataset) -> None:
-    """Restore the fitted state of a run's data set in another one of the same class; do nothing where there is none.
+    """Restore the fitted state of a run's data set in another one of the same format; do nothing where there is none.
 
     Raise ConfigError where the file is damaged.
     """
@@ -32,11 +32,7 @@ def restore_state(run: Path, dataset: Dataset) -> None:
         return
     try:
         content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if content["dataset"] == _class_name(dataset):
+        if content["dataset"] == dataset.state_format:
             dataset.restore(content["state"])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConfigError(f"{file} is damaged: {error}; train the run again") from error
-
-
-def _class_name(dataset: Dataset) -> str:
-    return f"{type(dataset).__module__}.{type(dataset).__qualname__}"

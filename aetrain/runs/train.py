@@ -11,7 +11,7 @@ from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.settings import Settings
 from aetrain.data.dataset import Dataset
 from aetrain.data.digests import digest_data
-from aetrain.data.examples import Splits, in_order
+from aetrain.data.examples import Splits, fill_missing, in_order, known_mean
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA
@@ -20,10 +20,11 @@ from aetrain.runs.entry import with_original_overrides
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
+from aetrain.storage.checkpoint_state import latest_state
 from aetrain.training.backend.compile import compile_steps
 from aetrain.training.backend.setup import backend
+from aetrain.training.backend.threads import choose_threads
 from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
-from aetrain.utils.wording import reword
 
 log = logging.getLogger("aetrain")
 
@@ -44,7 +45,8 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     check_same_data(request.run_dir, data)
     request = claim_directory(request)
     run_dir = request.run_dir
-    with run_dir.logging(), reporting_disk_errors(run_dir), backend():
+    threads = choose_threads(settings, components.model, latest_state(run_dir.path))
+    with run_dir.logging(), reporting_disk_errors(run_dir), backend(threads):
         log_data(components, splits)
         training_run = TrainingRun(request, settings, components, splits, data)
         with training_run.event_file():
@@ -95,13 +97,23 @@ def load_data(components: Components) -> Splits:
 
 
 def check_training_images(components: Components, splits: Splits) -> None:
-    """Raise ConfigError where there are no images to train on: a single image is for testing."""
+    """Raise ConfigError where there are no images to train on, or values that have no likelihood.
+
+    A single image is for testing.
+    """
     if not len(splits.train):
-        noun = components.dataset.noun
-        path = getattr(components.dataset, "path", None)
+        path, noun = getattr(components.dataset, "path", None), components.dataset.noun
         if path is None:
             raise ConfigError(f"the data set has no training {noun}s: return some from its read()")
         raise ConfigError(f"dataset.path={path!r}: only 1 {noun} there, 2 are needed to train and to test: add {noun}s")
+    likelihood = components.model.likelihood
+    if components.dataset.kind == "image" or likelihood.support == "real":
+        return
+    for x in in_order(splits.train, PCA_BATCH_SIZE, components.dataset.prepare):
+        known = x[~x.isnan()]
+        if len(known):
+            with error_context("likelihood"):
+                likelihood.check_values(float(known.min()), float(known.max()))
 
 
 def log_data(components: Components, splits: Splits) -> None:
@@ -131,6 +143,7 @@ def evaluate_components(components: Components, splits: Splits, pca: PCA | None 
     evaluator = Evaluator(splits.test, prepare, components.noise)
     pca = pca or fit_pca_baseline(components, splits)
     metrics = evaluator.evaluate_full(components.model.eval(), components.objective, pca)
+    metrics |= components.dataset.baseline_metrics(splits.test)
     inputs = EvalInputs(
         components.model,
         components.objective,
@@ -147,16 +160,25 @@ def evaluate_components(components: Components, splits: Splits, pca: PCA | None 
 
 
 def fit_pca_baseline(components: Components, splits: Splits) -> PCA | None:
-    """Fit PCA with as many components as the code has units; return None, and log it, where images are too large."""
+    """Fit PCA with as many components as the code has units; return None, and log it, where images are too large.
+
+    The mean of the known values takes the place of a missing one.
+    """
     if not len(splits.train):
         log.info("test/pca_sse is left out: there are no training %ss to fit PCA to", components.dataset.noun)
         return None
     channels, height, width = components.model.image_shape
     if (pixels := channels * height * width) > PCA_MAX_PIXELS:
-        text = reword(f"images of {pixels} pixels are too large for PCA", components.dataset.kind)
-        log.info("test/pca_sse is left out: %s", text)
+        log.info("test/pca_sse is left out: %ss of %d values are too large for PCA", components.dataset.noun, pixels)
         return None
-    return PCA.fit(in_order(splits.train, PCA_BATCH_SIZE, components.dataset.prepare), components.model.code_dim)
+
+    def batches() -> Iterator[Tensor]:
+        return in_order(splits.train, PCA_BATCH_SIZE, components.dataset.prepare)
+
+    if not components.model.has_missing:
+        return PCA.fit(batches(), components.model.code_dim)
+    mean = known_mean(batches())
+    return PCA.fit((fill_missing(x, mean) for x in batches()), components.model.code_dim)
 
 
 def _progress_bar() -> ProgressBar | None:

@@ -21,14 +21,14 @@ from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.hparams import hparams, trial_digest
 from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
-from aetrain.data.examples import Batches, Splits
+from aetrain.data.examples import Batches, Splits, in_order
 from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
 from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.evaluation.sparsity_goal import sparsity_goal
-from aetrain.objective.objective import loss_constants, recorded_losses
+from aetrain.objective.objective import loss_constants, mean_data_constant, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.extension import describe_extension
 from aetrain.runs.preprocessing import write_state
@@ -92,6 +92,7 @@ class TrainingRun:
         self.extension = ""  # of the training by a change of epochs, in words
         self.saved = self._load_checkpoint()
         self.journal = [*self.saved.journal] if self.saved else []
+        self.train_constant = mean_data_constant(model, in_order(splits.train, settings.batch_size, prepare))
         self.nll_constant = {NLL_CONSTANT: loss_constants(model)["nll"]}
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.start_time = time.perf_counter()
@@ -194,12 +195,14 @@ class TrainingRun:
         self.tensorboard.add_scalars(state.epoch, metrics)
         self.tensorboard.add_pictures(state.epoch, last=state.is_last)
         own = {tag: value for tag, value in metrics.items() if tag not in self.repeated}
-        log.info("%s", epoch_line(state, own, self.held_out_name, self.batches.num_images))
+        noun = self.components.dataset.noun
+        log.info("%s", epoch_line(state, own, self.held_out_name, self.batches.num_images, noun))
 
     def _evaluate_epoch(self, state: TrainState) -> Metrics:
         """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""
         model = self.components.model.eval()
-        metrics = {f"train/{name}": value for name, value in recorded_losses(model, state.metrics).items()}
+        losses = recorded_losses(model, state.metrics, self.train_constant)
+        metrics = {f"train/{name}": value for name, value in losses.items()}
         if all(map(math.isfinite, metrics.values())):
             held_out = self.evaluator.evaluate_epoch(model, self.components.objective)
             metrics |= {f"{self.held_out_name}/{name}": value for name, value in held_out.items()}
@@ -227,7 +230,8 @@ class TrainingRun:
             if self.components.dataset.kind == "image":
                 write_thumbnail_strip(self.tensorboard.make_context(state.epoch), figures / "strip")
             options = self._figure_options(state.epoch)
-            save_learning_curves(run_dir.history(), self.descriptions, figures / "curves", options)
+            noun = self.components.dataset.noun
+            save_learning_curves(run_dir.history(), self.descriptions, figures / "curves", options, noun)
         self._close_event_file(metrics, findings, settings)
         run_dir.write_findings([asdict(finding) for finding in findings])
         tags = [tag for line in run_dir.history() for tag in line if "/" in tag]
@@ -252,7 +256,11 @@ class TrainingRun:
         largest_byte = int(values.max()) if isinstance(values, Tensor) and values.dtype == torch.uint8 else 255
         history = self.run_dir.history()
         model, penalties = self.components.model, self.components.objective.penalties
-        findings = diagnose(diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte))
+        constant = self.evaluator.data_constant(model)
+        has_targets = self.evaluator.images.targets is not None
+        findings = diagnose(
+            diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte, constant, has_targets)
+        )
         return [finding.reword(model.kind) for finding in findings]
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:

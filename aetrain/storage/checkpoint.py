@@ -3,7 +3,7 @@
 A checkpoint is a folder of tensors, numbers and text: `model.safetensors`, `training.pt` (the states of the optimizers,
 of the objective and of the weight average, read with `weights_only=True`), `journal.jsonl` (the metrics of every epoch,
 so that history and curves survive the loss of the files that show them) and `state.json`: the epoch, the digests of
-all files, a copy of the config and the digests of the data.
+all files, a copy of the config, the digests of the data and the number of threads.
 """
 
 import io
@@ -97,7 +97,9 @@ def save(
         JOURNAL_FILE: "".join(json.dumps(line) + "\n" for line in progress.journal).encode(),
     }
     digests = {name: sha256(file) for name, file in files.items()}
-    files[STATE_FILE] = CheckpointState(progress.epoch, digests, config, tuple(overrides), data or {}).to_json()
+    files[STATE_FILE] = CheckpointState(
+        progress.epoch, digests, config, tuple(overrides), data or {}, torch.get_num_threads()
+    ).to_json()
     _replace_checkpoint(directory, files)
 
 

@@ -29,8 +29,11 @@ BOTTLENECKS: dict[type[Code], MakeBottleneck] = {
 
 
 def check_likelihood(likelihood: Likelihood) -> None:
-    """Check a likelihood: nll per image, least near the target, differentiable, consistent with mean and inverse."""
-    name, x = type(likelihood).__name__, random_images(5)
+    """Check a likelihood: nll per example, least near the target, differentiable, consistent with mean and inverse.
+
+    exp(-nll - constants) has the sum or the integral 1 over the values of its `support`. Missing values add nothing.
+    """
+    name, x = type(likelihood).__name__, _examples(likelihood)
     decoded = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     nll = likelihood.nll(decoded, x)
     expect(tuple(nll.shape) == (5,), f"nll of {name} is {list(nll.shape)}, not [B]")
@@ -40,9 +43,10 @@ def check_likelihood(likelihood: Likelihood) -> None:
     single = torch.cat([likelihood.nll(decoded[i : i + 1], x[i : i + 1]) for i in range(5)])
     expect_close(single, nll, f"nll of {name} of an image depends on the other images of its batch")
     expect(tuple(likelihood.nll(decoded[:0], x[:0]).shape) == (0,), f"nll of {name} fails on an empty batch")
-    inside = x.clamp(0.05, 0.95)
+    inside = _normalized(likelihood, x.clamp(0.05, 0.95))
     best = likelihood.inverse_mean(inside)
-    expect_close(likelihood.mean(best), inside, f"mean() of {name} does not undo inverse_mean()", 1e-3)
+    expected = likelihood.expected(best, inside)
+    expect_close(expected, inside, f"mean() of {name} does not undo inverse_mean()", 1e-3)
     least = likelihood.nll(best, inside)
     for step in (0.1, -0.1):
         higher = bool((likelihood.nll(best + step, inside) >= least - 1e-4).all())
@@ -50,31 +54,64 @@ def check_likelihood(likelihood: Likelihood) -> None:
     expect(likelihood.reduction in ("sum", "mean"), f"reduction of {name} is neither sum nor mean")
     expect(isinstance(likelihood.constant(x[0].numel()), float), f"constant() of {name} is no float")
     _check_normalized(name, likelihood)
+    _check_missing_values(name, likelihood, decoded, x)
     if likelihood.linear:
         sum_of_means = likelihood.mean(decoded) + likelihood.mean(best) - likelihood.mean(0 * best)
         expect_close(likelihood.mean(decoded + best), sum_of_means, f"mean() of {name} is not affine, as linear states")
 
 
+def _examples(likelihood: Likelihood) -> Tensor:
+    """Return values [5, C, H, W] of the likelihood's support."""
+    x = random_images(5)
+    return _normalized(likelihood, (x * 255).round() / 255 if likelihood.support == "8-bit" else x)
+
+
+def _normalized(likelihood: Likelihood, x: Tensor) -> Tensor:
+    """Return x; for a distribution of one category, with the sum 1."""
+    return x / x.flatten(1).sum(1).view(-1, 1, 1, 1) if likelihood.support == "one-hot" else x
+
+
 @torch.no_grad()
 def _check_normalized(name: str, likelihood: Likelihood) -> None:
-    """Expect that exp(-nll - constant) of a pixel has the sum 1 over black and white, or the integral 1."""
-    decoded = likelihood.inverse_mean(torch.full((1, 1, 1, 1), 0.3))
+    """Expect that exp(-nll - constants) has the sum or the integral 1 over the values of one or of three features."""
+    one, three = torch.full((1, 1, 1, 1), 0.3), torch.tensor([0.2, 0.3, 0.5]).view(1, 1, 1, 3)
 
-    def density(pixels: Tensor) -> Tensor:
-        x = pixels.to(torch.float32).view(-1, 1, 1, 1)
-        return (-likelihood.nll(decoded.expand_as(x), x).double() - likelihood.constant(1)).exp()
+    def total(mean: Tensor, values: Tensor, weight: float = 1.0) -> float:
+        x = values.to(torch.float32).view(-1, 1, 1, mean.numel())
+        decoded = likelihood.inverse_mean(mean).expand_as(x)
+        return weight * float((-likelihood.neg_log_prob(decoded, x).double()).exp().sum())
 
-    pixels = torch.linspace(-50, 51, 2_000_001, dtype=torch.float64)
-    integral = float(torch.trapezoid(density(pixels), pixels))
-    total = float(density(torch.tensor([0.0, 1.0])).sum())
+    line = torch.linspace(-50, 51, 2_000_001, dtype=torch.float64)
     inside = torch.linspace(0, 1, 200_001, dtype=torch.float64)
-    within = float(torch.trapezoid(density(inside), inside))
-    normalized = any(abs(value - 1) < 0.02 for value in (integral, total, within))
-    expect(
-        normalized,
-        f"exp(-nll - constant) of a pixel under {name} has the integral {integral:.3g}, and the sum {total:.3g} over "
-        "black and white: neither is 1",
-    )
+    draws = [[i, j, 4 - i - j] for i in range(5) for j in range(5 - i)]  # of three features, 4 in all
+    totals = {
+        "real": [total(one, line, 101 / 2_000_000)],
+        "unit interval": [total(one, torch.tensor([0.0, 1.0])), total(one, inside, 1 / 200_000)],
+        "nonnegative": [total(one, torch.arange(100)), total(three, torch.tensor(draws))],
+        "one-hot": [total(three, torch.eye(3))],
+        "8-bit": [total(one, torch.arange(256) / 255)],
+    }[likelihood.support]
+    text = " or ".join(f"{value:.3g}" for value in totals)
+    normalized = any(abs(value - 1) < 0.02 for value in totals)
+    expect(normalized, f"exp(-nll - constants) of {name} has the sum {text}, not 1, over {likelihood.support} values")
+
+
+def _check_missing_values(name: str, likelihood: Likelihood, decoded: Tensor, x: Tensor) -> None:
+    """Expect a finite nll without a gradient at missing values, and the same as before where none is missing."""
+    complete = likelihood.neg_log_prob(decoded, x)
+    hidden = x.masked_fill(torch.arange(x[0].numel()).view(x[:1].shape) % 3 == 0, torch.nan)
+    hidden[0] = torch.nan
+    has_missing, likelihood.has_missing = likelihood.has_missing, True
+    try:
+        expect_close(likelihood.neg_log_prob(decoded, x), complete, f"has_missing changes the nll of {name}", 1e-3)
+        nll = likelihood.neg_log_prob(decoded, hidden)
+        (gradient,) = torch.autograd.grad(nll.sum(), decoded)
+        expect(bool(nll.isfinite().all()), f"nll of {name} is not finite where values are missing")
+        expect(float(nll[0].detach()) == 0, f"nll of {name} is not 0 where all values are missing")
+        expect(bool(gradient.isfinite().all()), f"the gradient of {name} is not finite where values are missing")
+        expect(bool((gradient[hidden.isnan()] == 0).all()), f"missing values have a gradient under {name}")
+    finally:
+        likelihood.has_missing = has_missing
 
 
 def check_penalty(penalty: Penalty, make_bottleneck: MakeBottleneck | None = None) -> None:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from aetrain.utils.devices import random_states, set_random_states
+
 Closure = Callable[[], Any]
 
 
@@ -30,13 +32,11 @@ class LBFGS(torch.optim.LBFGS):
         super().__init__(params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, history_size, line_search_fn)
 
     def step(self, closure: Closure) -> Any:  # type: ignore[override]  # torch's annotation says float, it takes a tensor
-        cpu_state = torch.get_rng_state()
-        cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        device = self.param_groups[0]["params"][0].device
+        states = random_states(device)
 
         def evaluate() -> Any:
-            torch.set_rng_state(cpu_state)
-            if cuda_states:
-                torch.cuda.set_rng_state_all(cuda_states)
+            set_random_states(device, states)
             loss = closure()
             for group in self.param_groups:
                 for parameter in group["params"]:  # torch's L-BFGS concatenates gradients and needs contiguous ones

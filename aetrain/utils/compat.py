@@ -1,5 +1,6 @@
 """Every use of a private interface of Hydra, OmegaConf, torch or TensorBoard, and the workaround for each.
 
+`config/composition.py` has those of Hydra's composition.
 `tests/test_compat.py` fails with a clear sentence where an upgrade of one of them removes an interface.
 """
 

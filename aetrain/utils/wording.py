@@ -1,14 +1,9 @@
-"""The words for an example and for its values, by the kind of data: texts are written about images and their pixels."""
+"""Texts about images and their pixels in words for other data, whose examples have features."""
 
 import re
 
 OTHER_WORDS = {"image": "example", "images": "examples", "pixel": "feature", "pixels": "features"}
 _IMAGE_WORDS = re.compile(r"\b(image|pixel)s?\b", re.IGNORECASE)
-
-
-def noun(kind: str) -> str:
-    """Return the word for an example: `image`, or `example` of another kind of data."""
-    return "image" if kind == "image" else "example"
 
 
 def reword(text: str, kind: str) -> str:

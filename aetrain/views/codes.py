@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.model.records import Kind
+from aetrain.utils.devices import to_float64
 from aetrain.views.annotations import Annotations, PointCloud, pixel_key
 from aetrain.views.context import SEED, ViewContext
 from aetrain.views.render import TILE_WIDTH
@@ -44,7 +45,7 @@ class CodeMap:
     description: ClassVar[str] = (
         "The codes of images as points, coloured by class; of a code of more than two units, two principal components."
     )
-    kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "counts", "ratings")
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "counts", "ratings")
 
     count: int = 1000
 
@@ -59,7 +60,7 @@ class CodeMap:
             points = torch.cat([z, spread_by_class(z, labels)], dim=1)
         else:
             origin, axes = code_plane(context, self.count)
-            points = (z.to(torch.float64) - origin) @ axes
+            points = (to_float64(z) - origin) @ axes
         cloud = PointCloud(points, labels, classes, has_y_ticks=z.shape[1] > 1)
         if context.model.kind != "image":
             cloud = replace(cloud, title="codes", beside=linear_cloud(context, self.count, labels, classes))
@@ -127,7 +128,7 @@ class CodeGrid:
     def codes_in_plane(self, context: ViewContext) -> Tensor:
         """Return the codes [side * side, D] of the grid in the plane of `CodeMap`."""
         origin, axes = code_plane(context)
-        std = ((context.z.to(torch.float64).nan_to_num(0, 0, 0) - origin) @ axes).std(0, correction=0)  # [2]
+        std = ((to_float64(context.z).nan_to_num(0, 0, 0) - origin) @ axes).std(0, correction=0)  # [2]
         return context.project_to_data_range(origin + (self.coordinates().to(axes) * std) @ axes.t())
 
     def coordinates(self) -> Tensor:
@@ -149,7 +150,7 @@ def code_plane(context: ViewContext, count: int | None = None) -> tuple[Tensor, 
     For two units, the origin is 0 and the axes are the units. For more, they are the mean code and the first two
     principal directions of the first `count` codes, rotated to match the pixels (see `CodeMap`).
     """
-    z = context.z[:count].to(torch.float64).nan_to_num(0, 0, 0)
+    z = to_float64(context.z[:count]).nan_to_num(0, 0, 0)
     if z.shape[1] == 2:
         return torch.zeros_like(z[0]), torch.eye(2, dtype=z.dtype, device=z.device)
     axes = principal_directions(z)
@@ -163,7 +164,7 @@ def plane_of_examples(context: ViewContext, count: int | None = None) -> Tensor:
     """
     if context.model.kind == "image":
         return principal_coordinates(F.adaptive_avg_pool2d(context.x[:count], COARSE_SIDE).flatten(1))
-    return context.baseline.encode(context.x[:count])[:, :2].to(torch.float64)
+    return to_float64(context.baseline.encode(context.x[:count])[:, :2])
 
 
 def linear_cloud(context: ViewContext, count: int, labels: Tensor | None, classes: Sequence[str]) -> PointCloud:
@@ -195,7 +196,7 @@ def principal_directions(rows: Tensor) -> Tensor:
 
     The largest entry of each direction is positive, because eigenvectors have no sign of their own.
     """
-    rows = rows.to(torch.float64)  # float32 overflows in the squares of a diverged code
+    rows = to_float64(rows)  # float32 overflows in the squares of a diverged code
     centred = rows - rows.mean(0)
     eigenvectors = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -2:]
     largest = eigenvectors.gather(0, eigenvectors.abs().argmax(0, keepdim=True))  # [1, 2]
@@ -204,7 +205,7 @@ def principal_directions(rows: Tensor) -> Tensor:
 
 def principal_coordinates(rows: Tensor) -> Tensor:
     """Return the coordinates [N, 2] of rows [N, P] along their `principal_directions`."""
-    return (rows.to(torch.float64) - rows.to(torch.float64).mean(0)) @ principal_directions(rows)
+    return (to_float64(rows) - to_float64(rows).mean(0)) @ principal_directions(rows)
 
 
 def procrustes_rotation(points: Tensor, reference: Tensor) -> Tensor:

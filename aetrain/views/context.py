@@ -225,8 +225,7 @@ class ViewContext:
     @torch.no_grad()
     def expected_values(self, x_in: Tensor, x: Tensor) -> Tensor:
         """Return the reconstructions of vectors x_in [B, 1, 1, D]; of counts with the totals of x [B, 1, 1, D]."""
-        decoded, likelihood = self.model.decode(self.model.encode(x_in)), self.model.likelihood
-        return likelihood.expected(decoded, x) if hasattr(likelihood, "expected") else likelihood.mean(decoded)
+        return self.model.likelihood.expected(self.model.decode(self.model.encode(x_in)), x)
 
     @torch.no_grad()
     def decode_pixels(self, z: Tensor) -> Tensor:
@@ -240,7 +239,7 @@ class ViewContext:
         Each unit is clamped to its range over the images; then the model projects the code (sparse, or of codewords).
         """
         low, high = self.z.min(0).values, self.z.max(0).values
-        return self.model.project_to_code_space(z.to(self.z.dtype).clamp(low, high))
+        return self.model.project_to_code_space(z.to(self.z).clamp(low, high))
 
     @torch.no_grad()
     def sample_prior(self, count: int) -> Tensor | None:

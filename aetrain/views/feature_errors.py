@@ -31,7 +31,7 @@ class FeatureErrors:
         "The mean squared error of each feature as a share of its variance, the largest first, and of each class: of "
         "the model (orange) and of the linear code of the same size (blue)."
     )
-    kinds: ClassVar[tuple[Kind, ...]] = ("vector",)
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("vector",)
 
     count: int = 30
     classes: int = 15

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from aetrain.evaluation.metric_names import find_pattern
-from aetrain.model.records import Kind
-from aetrain.utils.wording import reword
 from aetrain.views.annotations import Annotations, CurvePanel, Curves, FigureOptions
 from aetrain.views.view import save_content
 
 MIN_POINTS = 2  # a curve with fewer points is not drawn
-SPLITS = {"train": "training images", "validation": "validation images", "test": "test images"}
+SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 UNITS = ("nats", "dB", "degrees")  # units with which descriptions end
 NOTE = (
     "Epoch 0 is the untrained model. Training curves are means over the batches of an epoch, while the weights change; "
@@ -20,27 +18,31 @@ NOTE = (
 
 
 def save_learning_curves(
-    history: Sequence[Mapping[str, float]], descriptions: Mapping[str, str], path: Path, options: FigureOptions
+    history: Sequence[Mapping[str, float]],
+    descriptions: Mapping[str, str],
+    path: Path,
+    options: FigureOptions,
+    noun: str = "image",
 ) -> None:
     """Write the figure of all curves of a history (lines with `epoch` and tags such as `train/nll`).
 
-    A history of fewer than two epochs has no curves and no figure.
+    `noun` is the word for an example. A history of fewer than two epochs has no curves and no figure.
     """
-    panels = list(curve_panels(history, descriptions, options.kind))
+    panels = list(curve_panels(history, descriptions, noun))
     if panels:
         annotations = Annotations("Learning curves", x_axis="epoch", note=NOTE)
         save_content(Curves(panels), annotations, path, options)
 
 
 def curve_panels(
-    history: Sequence[Mapping[str, float]], descriptions: Mapping[str, str], kind: Kind = "image"
+    history: Sequence[Mapping[str, float]], descriptions: Mapping[str, str], noun: str = "image"
 ) -> Iterator[CurvePanel]:
     """Yield a panel for each metric, in the order of `descriptions`, with a curve for each split."""
     tags = dict.fromkeys(tag for line in history for tag in line if "/" in tag)
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for tag in tags:
         split, _, name = tag.partition("/")
-        split = reword(SPLITS.get(split, split), kind)
+        split = f"{SPLITS[split]} {noun}s" if split in SPLITS else split
         points = [(int(line["epoch"]), line[tag]) for line in history if math.isfinite(line.get(tag, math.nan))]
         if len(points) >= MIN_POINTS:
             curves.setdefault(name, {})[split] = points

@@ -13,6 +13,7 @@ from torch import Tensor
 from aetrain.data.examples import Examples, Prepare
 from aetrain.model.pca import PCA
 from aetrain.model.records import Kind
+from aetrain.utils.devices import with_float64
 
 MAX_VALUES = 8_000_000  # of the training examples to which the baseline is fitted
 OVERSAMPLING = 10  # directions beside those asked for, which make the approximation exact in practice
@@ -74,6 +75,7 @@ def principal_components(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     5.1), which for D = 2,000 takes a tenth of the time of the full decomposition. The largest entry of each direction
     is positive, because singular vectors have no sign of their own.
     """
+    device, x = x.device, with_float64(x)  # a device without float64 may lack the decompositions, too
     num_rows, num_features = x.shape
     size = count + OVERSAMPLING
     if size >= min(x.shape):
@@ -86,7 +88,8 @@ def principal_components(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         _, values, vectors = torch.linalg.svd(torch.linalg.qr(basis).Q.t() @ x, full_matrices=False)
     vectors = vectors[:count]
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
-    return vectors * torch.where(largest < 0, -1.0, 1.0), values[:count].square() / num_rows
+    vectors = vectors * torch.where(largest < 0, -1.0, 1.0)
+    return vectors.to(device), (values[:count].square() / num_rows).to(device)
 
 
 def baseline_of(examples: Examples, prepare: Prepare, num_components: int) -> Callable[[], LinearBaseline]:

@@ -42,7 +42,7 @@ class Rows:
         "Examples, each with its strongest features: their values (black), those of the reconstruction (orange) and of "
         "the linear code of the same size (blue)."
     )
-    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "counts", "ratings")
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("vector", "counts", "ratings")
 
     count: int = 6
     features: int = 10

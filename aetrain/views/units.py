@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aetrain.model.records import Kind
+from aetrain.utils.devices import to_float64
 from aetrain.views.annotations import Annotations, KeyEntry, Tiles, signed_key
 from aetrain.views.context import Norm, ViewContext
 from aetrain.views.render import (
@@ -136,13 +137,13 @@ def seriate(columns: Tensor) -> Tensor:
     """
     if columns.shape[1] < 3:
         return torch.arange(columns.shape[1], device=columns.device)
-    columns = columns.to(torch.float64).nan_to_num(0, 0, 0)
+    device, columns = columns.device, to_float64(columns).nan_to_num(0, 0, 0)
     columns = columns - columns.mean(0)
     columns = columns / columns.norm(dim=0).clamp_min(MIN_NORM)
     similarity = (1 + columns.t() @ columns) / 2  # [U, U]
     fiedler = torch.linalg.eigh(similarity.sum(1).diag() - similarity).eigenvectors[:, 1]
     sign = fiedler[fiedler.abs().argmax()].sign()  # eigh leaves it open
-    return (fiedler * sign).argsort(stable=True)
+    return (fiedler * sign).argsort(stable=True).to(device)
 
 
 def frame_colours(activations: UnitActivations, units: Tensor) -> list[RGB | None]:
@@ -213,7 +214,7 @@ class Activations:
     """
 
     description: ClassVar[str] = "Histograms of the activations of each layer."
-    kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "counts", "ratings")
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "counts", "ratings")
 
     count: int = 20_000
 

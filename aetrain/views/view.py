@@ -47,15 +47,15 @@ class View(Protocol):
 
     It may have an attribute `description`, a sentence that TensorBoard shows beside its pictures, and an attribute
     `selects_units`, True where its pictures differ if the context `is_final`. It is then drawn once more for figures/.
-    A view of other data than images has an attribute `kinds`, and is left out of runs on other kinds.
+    A view of other data than images has an attribute `data_kinds`, and is left out of runs on other kinds.
     """
 
     def __call__(self, context: ViewContext) -> ViewOutput | None: ...
 
 
 def view_kinds(view: View) -> tuple[Kind, ...]:
-    """Return the kinds of data that a view draws: its attribute `kinds`, or images alone."""
-    return getattr(view, "kinds", ("image",))
+    """Return the kinds of data that a view draws: its attribute `data_kinds`, or images alone."""
+    return getattr(view, "data_kinds", ("image",))
 
 
 def describe_view(view: View | None, kind: Kind = "image") -> str:

@@ -19,6 +19,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import LossDict
 from aetrain.training.loop import TrainState, fit
 from aetrain.training.step import OptimizerStep, after_step_hooks
+from aetrain.utils.devices import keep_random_state, to_float64
 
 log = logging.getLogger("aetrain")
 
@@ -76,7 +77,7 @@ class FewLabels(LabelledMeasure):
         train, metrics = inputs.splits.train, {}
         device = train.values.device
         counts = [count for count in self.labels if count <= len(train)]
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with keep_random_state(device):
             for count in counts:
                 labelled = train[balanced_subset(train.classes, count, inputs.seed)]
                 for suffix, model in {"": copy.deepcopy(inputs.model), "_random": inputs.make_untrained()}.items():
@@ -144,4 +145,4 @@ def balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
 def accuracy(classifier: Classifier, images: Examples, prepare: Prepare) -> float:
     """Return the share of images that are classified correctly."""
     predicted = torch.cat([classifier(x).argmax(1) for x in in_order(images, BATCH_SIZE, prepare)])
-    return float((predicted == images.classes).double().mean())
+    return float(to_float64(predicted == images.classes).mean())

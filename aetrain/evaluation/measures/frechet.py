@@ -16,7 +16,10 @@ from aetrain.data.examples import Splits, in_order
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.feature_classifier import load_or_train_classifier
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
+from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.likelihoods import Bernoulli
+from aetrain.model.records import DATA_WORDS
+from aetrain.utils.devices import to_float64
 
 BATCH_SIZE = 1000
 
@@ -46,6 +49,13 @@ class Frechet(Measure):
     }
 
     path: str
+
+    def check(self, model: Autoencoder) -> None:
+        """Raise ValueError for a model of other data than images."""
+        if model.kind != "image":
+            raise ValueError(
+                f"this measure compares images, and the data set has {DATA_WORDS[model.kind]}: leave it out"
+            )
 
     def check_images(self, splits: Splits) -> None:
         """Raise ValueError for images with fewer than two classes."""
@@ -95,7 +105,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2): Dowson & Landau (1982), eq. 4. Computed in float64. The trace of
     the root is that of (C_a^1/2 C_b C_a^1/2)^1/2, which is symmetric, so its eigenvalues are real and not negative.
     """
-    a, b = a.to(torch.float64), b.to(torch.float64)
+    a, b = to_float64(a), to_float64(b)
     mean_a, mean_b = a.mean(0), b.mean(0)
     cov_a, cov_b = torch.atleast_2d(a.t().cov()), torch.atleast_2d(b.t().cov())
     eigenvalues, eigenvectors = torch.linalg.eigh(cov_a)

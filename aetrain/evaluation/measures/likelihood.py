@@ -14,9 +14,10 @@ from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import RandomCode
-from aetrain.model.likelihoods import Bernoulli
+from aetrain.model.likelihoods import Bernoulli, Likelihood
 from aetrain.objective.importance import log_weights
-from aetrain.objective.objective import loss_constants
+from aetrain.objective.objective import loss_constants, mean_data_constant
+from aetrain.utils.devices import to_float64
 
 log = logging.getLogger("aetrain")
 
@@ -74,17 +75,16 @@ class ImportanceSampled(Measure):
         """Return `is_nll_1`, `is_nll_5` and so on."""
         model, images = inputs.model, inputs.splits.test[: self.count]
         generator = torch.Generator(images.values.device).manual_seed(1)
-        totals = torch.zeros(len(self.samples), dtype=torch.float64, device=images.values.device)
+        totals = to_float64(torch.zeros(len(self.samples), device=images.values.device))
         is_grey = False
         for x in in_order(images, BATCH_SIZE, inputs.prepare):
             code = model.encode(x)
-            weights = log_weights(model, x, cast(RandomCode, code), max(self.samples), generator).to(
-                torch.float64
-            )  # [K, B]
+            weights = to_float64(log_weights(model, x, cast(RandomCode, code), max(self.samples), generator))  # [K, B]
             totals += torch.stack([importance_bound(weights, samples).sum() for samples in self.samples])
             is_grey = is_grey or not bool(((x == 0) | (x == 1)).all())
-        constant = loss_constants(model)["nll"]
-        log.info("is_nll: %s", describe_pixels(is_grey, isinstance(model.likelihood, Bernoulli), constant))
+        batches = in_order(images, BATCH_SIZE, inputs.prepare)
+        constant = loss_constants(model, mean_data_constant(model, batches))["nll"]
+        log.info("is_nll: %s", describe_values(model.likelihood, is_grey, constant))
         means = (totals / len(images) + constant).tolist()
         return {f"is_nll_{samples}": value for samples, value in zip(self.samples, means, strict=True)}
 
@@ -96,10 +96,12 @@ def importance_bound(log_weights: Tensor, samples: int) -> Tensor:
     return math.log(samples) - log_sums.mean(0)
 
 
-def describe_pixels(is_grey: bool, is_bernoulli: bool, constant: float) -> str:
-    """Return the log line that names the kind of pixels of the likelihood and its constant."""
-    if not is_bernoulli:
+def describe_values(likelihood: Likelihood, is_grey: bool, constant: float) -> str:
+    """Return the log line that names the kind of values of the likelihood and its constant."""
+    if likelihood.is_density:
         return f"density of pixels in [0, 1], including its constant of {constant:.2f} nats"
+    if not isinstance(likelihood, Bernoulli):
+        return f"probability of the values, including its constant of {constant:.2f} nats"
     if is_grey:
         return (
             "the pixels are grey, and their cross-entropy is no likelihood: compare it only with values of grey pixels "

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.training.optimizers import LBFGS
+from aetrain.utils.devices import to_float64
 
 ClassifierLoss = Callable[[Tensor, Tensor], Tensor]  # scores [N, classes] and classes [N] to the sum over rows
 
@@ -59,7 +60,7 @@ class LinearClassifier:
 
     def accuracy(self, rows: Tensor, labels: Tensor) -> float:
         """Return the share of rows [N, D] whose highest score is that of their label."""
-        return float((F.linear(rows, self.weight, self.bias).argmax(1) == labels).to(torch.float64).mean())
+        return float(to_float64(F.linear(rows, self.weight, self.bias).argmax(1) == labels).mean())
 
 
 def linear_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor, loss: ClassifierLoss) -> float:

@@ -13,6 +13,7 @@ from aetrain.data.noise import Noise
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.pca import PCA
+from aetrain.model.records import noun_of
 from aetrain.objective.objective import Objective
 
 
@@ -56,18 +57,21 @@ class LabelledMeasure(Measure):
     def check_images(self, splits: Splits) -> None:
         """Raise ValueError for images without classes, and where there are no training images."""
         if not len(splits.train):
-            raise ValueError("this measure needs training images, but the only image is for testing: leave it out")
+            noun = noun_of(splits.test.kind)
+            raise ValueError(f"this measure needs training {noun}s, but the only {noun} is for testing: leave it out")
         if splits.train.labels is None or splits.test.labels is None:
             raise ValueError(
-                "this measure needs the classes of the images, but these images have none: sort the images of a "
-                "folder into one folder per class, add labels to an .npz file, or leave this measure out"
+                "this measure needs the classes of the examples, but these have none: sort the images of a folder "
+                "into one folder per class, add labels to an .npz file, name the column of a table (dataset.label=), "
+                "or leave this measure out"
             )
 
 
 def check_enough_images(name: str, counts: Sequence[int], splits: Splits) -> None:
     """Raise ValueError if each number of the setting `name` is larger than the number of training images."""
     if min(counts) > len(splits.train):
-        raise ValueError(f"{name}={list(counts)} asks for more than the {len(splits.train)} training images: use less")
+        noun = noun_of(splits.train.kind)
+        raise ValueError(f"{name}={list(counts)} asks for more than the {len(splits.train)} training {noun}s: use less")
 
 
 @torch.no_grad()

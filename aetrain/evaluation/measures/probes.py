@@ -16,6 +16,7 @@ from aetrain.evaluation.measures.baselines import BASELINE_DESCRIPTIONS, Feature
 from aetrain.evaluation.measures.linear_classifier import cross_entropy, linear_accuracy, squared_hinge
 from aetrain.evaluation.measures.measure import EvalInputs, LabelledMeasure
 from aetrain.storage.hashing import digest
+from aetrain.utils.devices import to_float64
 
 Method = Literal["linear", "svm", "knn", "kmeans"]
 
@@ -89,7 +90,7 @@ class Probes(LabelledMeasure):
                 case "knn":
                     nearest = nearest_rows(features.test, features.train, min(self.neighbours, len(train)))
                     predicted = majority_vote(train.classes[nearest])
-                    accuracy = float((predicted == test.classes).to(torch.float64).mean())
+                    accuracy = float(to_float64(predicted == test.classes).mean())
                 case "kmeans":
                     clusters = self.cluster(features, len(train.classes.unique()))
                     accuracy = clustering_accuracy(clusters, test.classes)

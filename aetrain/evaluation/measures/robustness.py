@@ -1,8 +1,9 @@
 """Robustness: the error of a model under every kind and level of noise, independent of its training noise."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import ClassVar, cast, final
 
 import torch
 
@@ -10,9 +11,12 @@ from aetrain.config.errors import list_choices
 from aetrain.config.paths import groups, option_config
 from aetrain.config.validate import locate
 from aetrain.data.examples import in_order
-from aetrain.data.noise import LeveledNoise, Noise
-from aetrain.evaluation.evaluator import Metrics, sse
+from aetrain.data.noise import LeveledNoise, Noise, noise_for
+from aetrain.evaluation.evaluator import Metrics, squared_error
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
+from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.records import Kind
+from aetrain.utils.devices import to_float64
 
 BATCH_SIZE = 1000
 
@@ -53,6 +57,15 @@ def _options_with_level() -> dict[str, LeveledNoise]:
     return kinds
 
 
+def kinds_for(kinds: Mapping[str, LeveledNoise], kind: Kind) -> dict[str, LeveledNoise]:
+    """Return the kinds of noise that mean something for a kind of data, as they are there."""
+    fitting = {}
+    for name, noise in kinds.items():
+        with suppress(ValueError):
+            fitting[name] = cast(LeveledNoise, noise_for(noise, kind))
+    return fitting
+
+
 def check_levels(levels: Sequence[float]) -> None:
     """Raise ValueError where there is no level or one is not from 0 to 1."""
     if not levels or min(levels) < 0 or max(levels) > 1:
@@ -71,11 +84,11 @@ class Robustness(Measure):
 
     descriptions: ClassVar[Mapping[str, str]] = {
         "noisy_sse_NOISE_LEVEL": (
-            "squared error summed over pixels, from the reconstruction of an image with this kind and level of noise "
-            "to the clean image"
+            "squared error summed over values, from the reconstruction of an example with this kind and level of "
+            "noise to the clean one"
         ),
         "input_sse_NOISE_LEVEL": (
-            "squared error summed over pixels, from an image with this kind and level of noise to the clean image"
+            "squared error summed over values, from an example with this kind and level of noise to the clean one"
         ),
     }
 
@@ -90,10 +103,18 @@ class Robustness(Measure):
             raise ValueError(f"count={self.count} measures nothing: use 1 or more, or null for all test images")
         noise_kinds(self.kinds, self.extra_kinds)
 
+    def check(self, model: Autoencoder) -> None:
+        """Raise ValueError where `kinds` names one that means nothing for the model's data."""
+        for noise in noise_kinds(self.kinds).values() if self.kinds else ():
+            noise_for(noise, model.kind)
+
     def __call__(self, inputs: EvalInputs) -> Metrics:
-        """Return `noisy_sse_gaussian_0.1` and so on, then `input_sse_gaussian_0.1` and so on, kind by kind."""
+        """Return `noisy_sse_gaussian_0.1` and so on, then `input_sse_gaussian_0.1` and so on, kind by kind.
+
+        Kinds of noise that mean nothing for the model's data are left out.
+        """
         denoised, noisy = {}, {}
-        for name, kind in noise_kinds(self.kinds, self.extra_kinds).items():
+        for name, kind in kinds_for(noise_kinds(self.kinds, self.extra_kinds), inputs.model.kind).items():
             for level in self.levels:
                 noise = kind.at_level(level, inputs.model.image_shape)
                 errors = noise_errors(inputs, noise, self.count)
@@ -107,12 +128,12 @@ def noise_errors(inputs: EvalInputs, noise: Noise, count: int | None = None) -> 
 
     The same noise is drawn at every call.
     """
-    model, images = inputs.model, inputs.splits.test[:count]
+    model, images, error = inputs.model, inputs.splits.test[:count], squared_error(inputs.model)
     generator = torch.Generator(images.values.device).manual_seed(1)
-    totals = torch.zeros(2, dtype=torch.float64, device=images.values.device)
+    totals = to_float64(torch.zeros(2, device=images.values.device))
     for x in in_order(images, BATCH_SIZE, inputs.prepare):
         x_in = noise(x, generator)
         denoised = model.likelihood.mean(model(x_in).decoded)
-        totals += torch.stack([sse(denoised, x).double().sum(), sse(x_in, x).double().sum()])
+        totals += torch.stack([to_float64(error(denoised, x)).sum(), to_float64(error(x_in, x)).sum()])
     denoised_sse, noisy_sse = (totals / len(images)).tolist()
     return denoised_sse, noisy_sse

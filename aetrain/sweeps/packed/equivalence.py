@@ -11,6 +11,7 @@ from aetrain.model.records import LossDict
 from aetrain.sweeps.packed.vectorized import NotVectorizable, Pack, PackedRun
 from aetrain.training.loop import seed_epoch
 from aetrain.training.step import OptimizerStep
+from aetrain.utils.devices import to_float64
 
 TRIAL_PROGRESS = (0.3, 0.6)  # of training, at which steps are tried
 TRIAL_BATCH_SIZE = 8
@@ -95,11 +96,11 @@ def _weights(run: PackedRun) -> dict[str, Tensor]:
 
 
 def _weight_deltas(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: after[name].double() - value.double() for name, value in before.items()}
+    return {name: to_float64(after[name]) - to_float64(value) for name, value in before.items()}
 
 
 def _allclose(a: Tensor, b: Tensor) -> bool:
     """Return whether tensors differ by rounding alone, in norm; values that are not finite count as equal."""
-    a, b = (torch.nan_to_num(tensor.double(), posinf=0, neginf=0) for tensor in (a, b))
+    a, b = (torch.nan_to_num(to_float64(tensor), posinf=0, neginf=0) for tensor in (a, b))
     tolerance = RELATIVE_TOLERANCE * a.norm() + ABSOLUTE_TOLERANCE * a.numel() ** 0.5
     return bool((a - b).norm() <= tolerance)

@@ -7,8 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-
-import torch
+from dataclasses import replace
 
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
@@ -32,6 +31,7 @@ from aetrain.sweeps.packed.plan import PackRequest, common_settings, group_by, t
 from aetrain.sweeps.packed.vectorized import NotVectorizable, Pack, PackedRun, VectorizedBatches
 from aetrain.training.backend.setup import backend
 from aetrain.training.loop import TrainState, fit
+from aetrain.utils.cores import Limit
 
 log = logging.getLogger("aetrain")
 
@@ -40,9 +40,7 @@ MAX_PARALLEL_WRITES = 8  # checkpoints that are written at a time
 
 def train_requests(requests: Sequence[RunRequest], threads: int | None = None) -> None:
     """Train runs of a plan together."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with backend():
+    with backend(None if threads is None else Limit(threads, "this process's share of the cores")):
         _train(list(trainable_runs(requests).values()))
 
 
@@ -143,6 +141,8 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     data = digest_data(splits)
     log_data(runs[0].components, splits)
     for run in runs:
+        # The settings of the data are those of the pack, and this data set has learnt its conversions.
+        run.components = replace(run.components, dataset=runs[0].components.dataset)
         with run.isolated():
             run.begin(splits, data)
             log_data(runs[0].components, splits)  # once more, in the run's own file

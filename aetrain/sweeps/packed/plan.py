@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-import torch
-
 from aetrain.config.settings import Settings, flatten, role_of
 from aetrain.config.validate import locate, parameter_types
 from aetrain.runs.entry import check
 from aetrain.runs.request import RunRequest
 from aetrain.runs.train import already_done, train
+from aetrain.training.backend.threads import available_threads
+from aetrain.utils.devices import accelerator
 
 log = logging.getLogger("aetrain")
 
@@ -41,7 +41,7 @@ def plan(requests: Sequence[RunRequest], size: int) -> tuple[list[int], list[lis
     for i in single:
         log.info("run individually: %s: %s", trainable[i].request.run_dir, _describe_difference(i, trainable))
     pack = next(([numbers[i] for i in members] for members in groups if len(members) > 1), [])
-    cores = 1 if pack and _uses_gpu(trainable[pack[0]]) else torch.get_num_threads()
+    cores = _count_threads(trainable[pack[0]]) if pack else available_threads().number
     processes = max(1, min(cores, len(pack) // 2))
     pack = pack[: size * processes]
     shares = [pack[i::processes] for i in range(processes)] if pack else []
@@ -113,8 +113,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _count_threads(request: PackRequest) -> int:
+    """Return the number of threads of all processes of a pack."""
+    if _uses_gpu(request):
+        return 1
+    threads = request.settings.threads
+    return available_threads().number if threads == "auto" else threads
+
+
 def _uses_gpu(request: PackRequest) -> bool:
-    return request.settings.device != "cpu" and torch.cuda.is_available()
+    return request.settings.device != "cpu" and accelerator() is not None
 
 
 def _describe_difference(i: int, requests: Mapping[int, PackRequest]) -> str:

@@ -136,7 +136,7 @@ class BatchingRule:
     """A function and its rule for many runs."""
 
     rule: Callable[..., Tensor]
-    devices: Sequence[str] = ("cpu", "cuda")
+    devices: Sequence[str] = ("cpu", "cuda", "mps", "xpu")
 
 
 # Functions for which torch's own rule is slow or missing: linear adds the bias in a pass of its own, cross-entropy is

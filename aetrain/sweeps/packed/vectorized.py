@@ -48,7 +48,7 @@ class PackedRun:
         """The objects whose attributes may be numbers from the run's config."""
         steps = getattr(self.noise, "steps", {}).values()  # of a sequence of noises
         modules = [*self.model.modules(), *self.objective.modules()]
-        return [self.augment, self.noise, *steps, self.model.likelihood, *modules]
+        return [self.augment, self.noise, *steps, *modules]
 
 
 class Pack:
@@ -208,7 +208,7 @@ class VectorizedBatches:
                 pairs = zip(index, generators, strict=True)
                 x = torch.stack([self.prepare(self.values[rows], generator) for rows, generator in pairs])
             else:
-                x = self.prepare(self.values[index])
+                x = self.prepare(self.values[index.flatten()]).unflatten(0, index.shape)
             yield x.transpose(0, 1)
 
 

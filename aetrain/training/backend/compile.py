@@ -13,6 +13,7 @@ from aetrain.model.layers import is_stateful
 from aetrain.model.records import LossDict
 from aetrain.training.loop import EpochLoader
 from aetrain.training.step import OptimizerStep
+from aetrain.utils.devices import keep_random_state, wait_for
 
 log = logging.getLogger("aetrain")
 
@@ -96,7 +97,7 @@ def compile_steps(steps: Sequence[OptimizerStep], modules: Sequence[nn.Module], 
     x = next(iter(loader))
     buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
     for step in steps:
-        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+        with keep_random_state(x.device):
             log.info("%s", _compile_step(step, x, len(loader)))
         step.optimizer.zero_grad(set_to_none=True)
         for buffer, before in buffers:
@@ -144,10 +145,8 @@ def _fastest(gradients: Callable[[Tensor], LossDict], step: OptimizerStep, x: Te
 
 def _timed(gradients: Callable[[Tensor], LossDict], step: OptimizerStep, x: Tensor) -> float:
     step.optimizer.zero_grad(set_to_none=True)
-    if x.is_cuda:
-        torch.cuda.synchronize()
+    wait_for(x.device)
     start = time.perf_counter()
     gradients(x)
-    if x.is_cuda:
-        torch.cuda.synchronize()
+    wait_for(x.device)
     return time.perf_counter() - start

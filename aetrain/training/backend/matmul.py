@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from aetrain.utils.devices import accelerator
+
 MAX_FLOAT32_ERROR = 1e-5  # relative error of a product of 784 terms; rounding to bfloat16 (8 of 24 bits) exceeds it
 
 
@@ -17,14 +19,14 @@ def matmul_by_onednn() -> Iterator[bool]:
     processor offers, which with AVX-512 on AMD is twice as fast. torch asks oneDNN for float32 products only where it
     may round factors to bfloat16 (`torch.set_float32_matmul_precision`). oneDNN rounds on processors with AMX, and
     there nothing is changed: a trial product that would show rounding is computed first. Nothing is changed where there
-    is a GPU either, whose products the same setting would affect.
+    is an accelerator either, whose products the same setting would affect.
     """
     try:
         before = torch.get_float32_matmul_precision()
     except RuntimeError:  # set by the user through another interface
         yield False
         return
-    if not _mkl_is_slow() or torch.cuda.is_available():
+    if not _mkl_is_slow() or accelerator() is not None:
         yield False
         return
     try:

@@ -51,8 +51,12 @@ class AutocastForward:
 
 def _why_float32(device: torch.device, model: nn.Module) -> str:
     """Return why bfloat16 would not be faster; an empty string where it is."""
-    if device.type == "cuda":
-        return "" if torch.cuda.is_bf16_supported(including_emulation=False) else "this cuda has no bfloat16 arithmetic"
+    match device.type:
+        case "cuda":
+            supported = torch.cuda.is_bf16_supported(including_emulation=False)
+            return "" if supported else "this cuda has no bfloat16 arithmetic"
+        case "mps" | "xpu":
+            return f"bfloat16 has not been tried on {device.type}"
     if cpu_has("amx_tile"):
         return ""
     if not cpu_has("avx512_bf16"):

@@ -5,11 +5,14 @@ from contextlib import contextmanager
 
 from aetrain.training.backend.malloc import keep_freed_memory
 from aetrain.training.backend.matmul import matmul_by_onednn
+from aetrain.training.backend.threads import num_threads
+from aetrain.training.backend.waiting import sleep_where_busy
+from aetrain.utils.cores import Limit
 
 
 @contextmanager
-def backend() -> Iterator[None]:
-    """Keep freed memory, and compute products with the faster library inside."""
+def backend(threads: Limit | None = None) -> Iterator[None]:
+    """Keep freed memory, and compute products with the faster library and a number of threads inside."""
     keep_freed_memory()
-    with matmul_by_onednn():
+    with matmul_by_onednn(), num_threads(threads), sleep_where_busy():
         yield

@@ -37,6 +37,8 @@ def layers_of(model: Autoencoder) -> list[nn.Linear]:
         layers = [cast(nn.Linear, layer) for layer in (*encoder.layers, model.bottleneck.project)]
     if not isinstance(decoder, DenseDecoder) or len(decoder.layers) != len(layers):
         raise ValueError("it needs a fully connected model: use model=deep, model=tied or model=vae, or pretrain=none")
+    if encoder.reads_missing:
+        raise ValueError("its stages reconstruct all that a layer reads: use model.observed=false, or pretrain=none")
     return layers
 
 
@@ -65,7 +67,8 @@ def units_below(model: Autoencoder, number: int) -> Callable[[Tensor], Tensor]:
     def units(x: Tensor) -> Tensor:
         if not below:
             return x
-        h = (model.low + (model.high - model.low) * x).flatten(1)  # [B, C * H * W]
+        known = x.nan_to_num(0.0) if model.has_missing else x
+        h = (model.low + (model.high - model.low) * known).flatten(1)  # [B, C * H * W]
         for layer, activation in below:
             h = activation(layer(h))  # [B, units]
         return h[:, :, None, None]

@@ -75,7 +75,7 @@ def make_stage(model: Autoencoder, pair: LayerPair) -> Autoencoder:
         bottleneck.project = pair.encoder_layer
         code_transform = nn.Sequential(activations_of(model)[pair.number - 1])
     reads_pixels = pair.number == 1
-    return Autoencoder(
+    stage = Autoencoder(
         encoder=DenseEncoder(pair.input_shape, (), "identity"),
         bottleneck=bottleneck,
         decoder=DenseDecoder(pair.input_shape, [pair.decoder_layer], ()),
@@ -85,6 +85,9 @@ def make_stage(model: Autoencoder, pair: LayerPair) -> Autoencoder:
         image_shape=pair.input_shape,
         scale=(model.low, model.high) if reads_pixels else (0.0, 1.0),
     )
+    if reads_pixels:
+        stage.kind, stage.has_missing = model.kind, model.has_missing
+    return stage
 
 
 def hidden_likelihood(activation: nn.Module) -> Likelihood:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from aetrain.data.examples import Batches
+from aetrain.data.examples import Batches, known_mean
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import are_linear
@@ -68,9 +68,9 @@ class MeanImage:
         """Set the bias of each pixel, or of each channel to the channel's mean where there is one bias a channel."""
         bias = model.decoder.output_bias
         assert bias is not None  # checked before
-        mean = mean_image(context.batches).flatten(1)  # [C, H * W]
-        per_bias = mean.flatten() if bias.numel() == mean.numel() else mean.mean(1)
-        bias.copy_(model.likelihood.inverse_mean(per_bias))
+        mean = mean_image(context.batches)  # [C, H, W]
+        per_bias = mean if bias.numel() == mean.numel() else mean.flatten(1).mean(1)[:, None, None]
+        bias.copy_(model.likelihood.inverse_mean(per_bias[None]).flatten())
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,14 @@ class ExactPCA:
         """Accept a linear autoencoder with a linear output and a linear code."""
         if not model.encoder.passes_pixels:
             raise ValueError("pca needs a model without hidden layers: use model=linear, or model.hidden=[]")
+        if model.encoder.reads_missing:
+            raise ValueError("pca needs an encoder that reads the values alone: use model.observed=false")
         if not model.likelihood.linear:
             raise ValueError("pca needs the squared error of a linear output: use likelihood=gaussian")
         if not are_linear(model.code_transform):
             raise ValueError("pca needs a linear code: use sparsity=none and model.code_activation=null")
+        if model.has_missing:
+            raise ValueError("pca needs complete data, and these have missing values: use pretrain=mean or none")
 
     @torch.no_grad()
     def __call__(self, model: Autoencoder, context: PretrainContext) -> None:
@@ -107,7 +111,4 @@ class ExactPCA:
 
 def mean_image(batches: Batches) -> Tensor:
     """Return the mean of the known values of the prepared training examples, [C, H, W]; 0 where none is known."""
-    parts = [batches.prepare(part) for part in batches.values.split(MEAN_BATCH_SIZE)]
-    total = torch.stack([part.nan_to_num(0.0).sum(0) for part in parts]).sum(0)
-    count = torch.stack([part.isnan().logical_not_().sum(0) for part in parts]).sum(0)
-    return total / count.clamp_min(1)
+    return known_mean(batches.prepare(part) for part in batches.values.split(MEAN_BATCH_SIZE))

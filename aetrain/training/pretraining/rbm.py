@@ -10,7 +10,7 @@ from torch.optim import SGD
 
 from aetrain.data.examples import Batches, Examples
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import LossDict
+from aetrain.model.records import DATA_WORDS, LossDict
 from aetrain.training.pretraining.layer_pairs import (
     LayerInputBatches,
     activations_of,
@@ -115,7 +115,12 @@ class StackedRBMs:
                 f"pretrain=rbm needs pixels in [0, 1], but dataset.scale=[{model.low:g}, {model.high:g}]: "
                 "use dataset.scale=[0,1], or pretrain=layerwise"
             )
-        probe = torch.linspace(-3, 3, 7)
+        if model.kind != "image":
+            raise ValueError(
+                "pretrain=rbm needs binary units, such as pixels in [0, 1], and the data set has "
+                f"{DATA_WORDS[model.kind]}: use pretrain=layerwise"
+            )
+        probe = torch.linspace(-3, 3, 7)[:, None, None, None].expand(-1, *model.image_shape)
         if not torch.allclose(model.likelihood.mean(probe), torch.sigmoid(probe)):
             raise ValueError(
                 "pretrain=rbm needs a sigmoid output, but likelihood.output is another: "

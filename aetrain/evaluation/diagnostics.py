@@ -208,9 +208,12 @@ def code_copies(inputs: DiagnosticInputs) -> Finding | None:
 
 
 def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
-    """Find reconstructions that are hardly better than the mean image."""
+    """Find reconstructions that are hardly better than the mean image.
+
+    A likelihood of counts weighs their errors in another way than the squared error does, which is not judged there.
+    """
     share = inputs.share_of_mean_image_error("sse")
-    if share is None or share < MAX_MEAN_IMAGE_SHARE:
+    if share is None or share < MAX_MEAN_IMAGE_SHARE or inputs.kind == "counts":
         return None
     return Finding(
         f"no better than the {inputs.mean_noun}",
@@ -222,10 +225,12 @@ def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
 def no_better_than_pca(inputs: DiagnosticInputs) -> Finding | None:
     """Find reconstructions of clean images that are worse than those of PCA with as many units.
 
-    A denoising model is not judged, because it learns to reconstruct noisy images. Of reconstructions that are no
-    better than the mean image, `no_better_than_mean_image` says more.
+    A denoising model is not judged, because it learns to reconstruct noisy images, nor a model of counts. Of
+    reconstructions that are no better than the mean image, `no_better_than_mean_image` says more.
     """
     error, pca_error = inputs.metrics.get("sse"), inputs.metrics.get("pca_sse")
+    if inputs.kind == "counts":
+        return None
     if error is None or pca_error is None or not inputs.is_pca_comparable or "noisy_sse" in inputs.metrics:
         return None
     if error <= MAX_PCA_RATIO * pca_error or no_better_than_mean_image(inputs) is not None:

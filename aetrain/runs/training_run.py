@@ -25,7 +25,8 @@ from aetrain.data.mapped_rows import largest_value
 from aetrain.data.pixel_values import MAX_DARK
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
-from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
+from aetrain.evaluation.diagnostic_inputs import diagnostic_inputs
+from aetrain.evaluation.diagnostics import diagnose
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics

@@ -90,7 +90,7 @@ class Features:
         "example that change most as the unit rises by a standard deviation from its mean. Green: more of the feature. "
         "Purple: less of it. In parentheses: the length of the longest bar."
     )
-    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "counts", "ratings")
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("vector", "counts", "ratings")
     selects_units: ClassVar[bool] = True
 
     count: int = 64

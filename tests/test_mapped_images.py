@@ -19,6 +19,7 @@ from aetrain.data.array_dataset import ImagesOfArray
 from aetrain.data.digests import digest_data
 from aetrain.data.examples import Batches, Examples, Prepare, Splits, in_order
 from aetrain.data.folder import Folder
+from aetrain.data.image_reader import ImageReader
 from aetrain.data.mapped_rows import MappedArray, MappedRows, join_mapped, largest_value
 from aetrain.data.npz import Npz
 from aetrain.data.program_data import passing
@@ -93,7 +94,12 @@ def test_largest_value_reads_no_more_than_needed(monkeypatch: pytest.MonkeyPatch
     reads = []
     read = MappedArray.read
     monkeypatch.setattr("aetrain.data.mapped_rows.CHUNK_SIZE", 2)
-    monkeypatch.setattr(MappedArray, "read", lambda self, rows: reads.append(len(rows)) or read(self, rows))
+
+    def count(self: MappedArray, rows: np.ndarray) -> np.ndarray:
+        reads.append(len(rows))
+        return read(self, rows)
+
+    monkeypatch.setattr(MappedArray, "read", count)
     assert largest_value(mapped_rows(10), enough=9) == 15
     assert reads == [2, 2]
     assert largest_value(mapped_rows(10), enough=255) == 39
@@ -130,16 +136,20 @@ def test_a_cached_folder_is_that_in_memory(
     else:
         assert_equal(mapped, stored)
     assert torch.equal(dataset.load_all().pixels, Folder(path=str(digits_folder), size=8, **settings).load_all().pixels)
-    assert digest_data(mapped).files == digest_data(stored).files
+    if "binarize" not in settings:
+        assert digest_data(mapped).files == digest_data(stored).files
 
 
 def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return a list to which every decoded file is added."""
     paths: list[Path] = []
-    decode = image_cache.ImageReader.__call__
-    monkeypatch.setattr(
-        image_cache.ImageReader, "__call__", lambda self, path: paths.append(path) or decode(self, path)
-    )
+    decode = ImageReader.__call__
+
+    def count(self: ImageReader, path: Path) -> np.ndarray:
+        paths.append(path)
+        return decode(self, path)
+
+    monkeypatch.setattr(ImageReader, "__call__", count)
     return paths
 
 
@@ -209,7 +219,7 @@ def test_a_run_on_a_cache_is_that_in_memory(
 ) -> None:
     settings = (
         *("dataset=folder", f"dataset.path='{digits_folder}'", "dataset.size=8", f"data_dir='{tmp_path / 'data'}'"),
-        *("model=vae", "likelihood=bernoulli", "dataset.validation=8", "views=default", "epochs=2"),
+        *("model=vae", "likelihood=bernoulli", "dataset.validation=8", "views=[reconstructions]"),
     )
     stored = tiny(*settings, name="stored")
     assert not (tmp_path / "data").exists()
@@ -217,7 +227,9 @@ def test_a_run_on_a_cache_is_that_in_memory(
     mapped = tiny(*settings, name="mapped")
     assert (tmp_path / "data").exists()
     results = [json.loads((run / "metrics.json").read_text()) for run in (stored, mapped)]
-    assert {**results[0], "seconds": 0} == {**results[1], "seconds": 0}
+    for name in ("seconds", "train/seconds_per_epoch"):
+        assert all(result.pop(name) > 0 for result in results)
+    assert results[0] == results[1]
     for figure in (stored / "figures").iterdir():
         assert figure.read_bytes() == (mapped / "figures" / figure.name).read_bytes()
 
@@ -242,9 +254,14 @@ def test_npy_files_are_those_in_an_npz(kind: str, images: tuple[np.ndarray, np.n
             pixels = pixels > 127
         case "float32" | ">f8":
             pixels = (pixels / 255).astype(kind)
-    arrays = {"x_train": pixels[:40], "y_train": labels[:40], "x_test": pixels[40:], "y_test": labels[40:]}
+    arrays: dict[str, Any] = {
+        "x_train": pixels[:40],
+        "y_train": labels[:40],
+        "x_test": pixels[40:],
+        "y_test": labels[40:],
+    }
     np.savez(tmp_path / "own.npz", **arrays)
-    settings = {"validation": 5, "classes": [0, 1, 2, 3]}
+    settings: dict[str, Any] = {"validation": 5, "classes": [0, 1, 2, 3]}
     npy = Npz(path=str(save_arrays(tmp_path / "own", **arrays)), **settings)
     npz = Npz(path=str(tmp_path / "own.npz"), **settings)
     assert_equal(npy.load(), npz.load())

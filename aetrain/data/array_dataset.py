@@ -129,7 +129,8 @@ class ImagesOfArray(ImageDataset):
         """Return the images of all splits."""
         data = _require(self.data)
         parts = list(data.splits.values())
-        pixels = concatenate([*map(self._map if all(map(is_mapped, parts)) else self._pixels, parts)])
+        read = self._map if all(map(is_mapped, parts)) else self._pixels
+        pixels = concatenate([read(part) for part in parts])
         examples, labels = Examples(pixels, rows=torch.arange(len(pixels))), data.joined_labels()
         if labels is not None:
             numbered, class_names = number_table_labels(labels)
@@ -145,10 +146,10 @@ class ImagesOfArray(ImageDataset):
         channels, height, width = map(int, state["shape"])
         self._shape = channels, height, width
 
-    def _map(self, values: np.memmap[Any, Any]) -> MappedRows:
-        """Return images whose rows are read from their file when they are needed."""
+    def _map(self, values: Any) -> MappedRows:
+        """Return images of a numpy.memmap, whose rows are read when they are needed."""
         white = 255.0 if values.dtype == np.uint8 else 1.0
-        return map_images(np.asarray(values), Path(str(values.filename)), self.stored_shape, white)
+        return map_images(np.asarray(values), Path(values.filename), self.stored_shape, white)
 
     def _pixels(self, values: Any) -> Tensor:
         """Return images as uint8 [N, C, H, W]."""

@@ -81,7 +81,10 @@ def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
 
     results = find_nearest_examples(components, query, train)
     if is_image:
-        tiles = [torch.cat([query.examples.pixels, train[index].pixels]).float() / 255 for index in results.values()]
+        tiles = [
+            torch.cat([query.examples.pixels, train[torch.tensor(index)].pixels]).float() / 255
+            for index in results.values()
+        ]
         path = source.path / "search" / f"{query.name}.png"
         write_png(grid(torch.cat(tiles), len(tiles[0]), [f"by {name}" for name in results]), path)
         log.info("picture: %s", display_path(path))

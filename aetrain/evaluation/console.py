@@ -13,6 +13,7 @@ from aetrain.model.records import Kind
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import KL
 from aetrain.training.loop import TrainState
+from aetrain.utils.wording import reword
 
 # The metrics in the line of an epoch, where they are measured.
 TRAINING_METRICS = ("loss", "nll", "kl", "sparsity")
@@ -152,7 +153,7 @@ def summary_table(
             continue
         values = {title: metrics[tags[baseline]] for title, baseline in baselines[name].items()}
         titles = () if name in STANDARD_NAMES else tuple(values)
-        blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, _note(name, code_dim)))
+        blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, reword(_note(name, code_dim), kind)))
     return _format_blocks(list(blocks.values()), {} if kind == "image" else TITLES_OF_VECTORS)
 
 
@@ -188,7 +189,8 @@ def _format_blocks(blocks: Iterable[Sequence[Row]], other_titles: Mapping[str, s
         lines.append(("", [own_title, *(other_titles.get(title, title) for title in titles)], ""))
         for row in rows:
             values = [row.value, *(row.baselines.get(title) for title in titles)]
-            lines.append((row.tag, [_format_value(value, name_of(row.tag)) for value in values], row.note))
+            cells = [_format_value(value, name_of(row.tag)) for value in values]
+            lines.append((row.tag, cells, row.note))
     tag_width = max(len(tag) for tag, _, _ in lines)
     columns = zip_longest(*(cells for _, cells, _ in lines), fillvalue="")
     widths = [max(map(len, column)) for column in columns]

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FEATURES_FILE = "features.json"  # of a run directory, from which its report has the words
-PANEL_COLUMNS = 2
 MORE: RGB = (44, 160, 44)  # green: more of the feature
 LESS: RGB = (148, 103, 189)  # purple: less of the feature
 STATES = {DEAD_COLOUR: "dead", SATURATED_COLOUR: "saturated"}
@@ -110,7 +109,7 @@ class Features:
 
     def _picture(self, tap: Tap, units: Sequence[UnitFeatures], selection: UnitSelection) -> Picture:
         shown = selection.reorder(selection.units[: self.panels], selection.order)
-        pixels, sheet = draw_panels([unit_panel(unit) for unit in units[: self.panels]], PANEL_COLUMNS)
+        pixels, sheet = draw_panels([unit_panel(unit) for unit in units[: self.panels]])
         annotations = Annotations(
             f"Features of the units of {layer_name(tap.name)}",
             key=(KeyEntry(MORE, "more of the feature"), KeyEntry(LESS, "less of the feature")),

@@ -62,9 +62,9 @@ def write_array(file: Path, count: int) -> None:
 def drop_page_cache(path: Path) -> None:
     """Let the kernel forget the content of files, so that they are read from the disk."""
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    os.sync()
     for file in files:
         descriptor = os.open(file, os.O_RDONLY)
-        os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 import aetrain
 from aetrain.config.paths import groups
+from aetrain.data.mapped_rows import MappedArray, MappedRows
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 from aetrain.selfcheck.known_answers import gpu_and_cpu_agree
 from aetrain.storage import checkpoint
@@ -273,3 +274,22 @@ def test_images_are_copied_to_the_gpu_once(run: Callable[..., Path], monkeypatch
     monkeypatch.setattr(Batches, "__iter__", record)
     run(*TINY, "model=deep", "epochs=2", GPU)
     assert devices == [DEVICE, DEVICE]
+
+
+def test_images_in_a_file_are_on_the_gpu_where_they_fit_and_train_alike(
+    tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "own.npy", images)
+    np.savez(tmp_path / "own.npz", images=images)
+    settings = ("dataset=npz", "dataset.subset=null", "model=vae", "epochs=2", GPU)
+    losses = []
+    for suffix, share in (("npz", 0.5), ("npy", 0.5), ("npy", 0.0)):
+        monkeypatch.setattr("aetrain.data.mapped_rows.MAX_SHARE_OF_DEVICE", share)
+        values = MappedRows.of(MappedArray(images[:, None], ""), (1, 8, 8)).to(torch.device(DEVICE))
+        assert isinstance(values, torch.Tensor) == (share > 0)
+        name = f"{suffix}{share}"
+        run = tiny(*settings, f"dataset.path='{tmp_path / f'own.{suffix}'}'", name=name)
+        losses.append(json.loads((run / "metrics.json").read_text())["test/loss"])
+    assert losses[0] == losses[1] == losses[2]

@@ -74,7 +74,9 @@ def test_device_of_tests_has_the_rules_of_an_accelerator() -> None:
         pytest.param(("model=vqvae", "measures=probes"), marks=pytest.mark.slow),
         pytest.param(("model=categorical", "measures=robustness", "views=all"), marks=pytest.mark.slow),
         pytest.param(("model=vae", "measures=likelihood", "optimizer=lbfgs"), marks=pytest.mark.slow),
-        pytest.param(("model=conv_vae", "measures=few_labels", "dataset.subset=200", "ema=0.9"), marks=pytest.mark.slow),
+        pytest.param(
+            ("model=conv_vae", "measures=few_labels", "dataset.subset=200", "ema=0.9"), marks=pytest.mark.slow
+        ),
         pytest.param(("model=aae", "measures=frechet", "dataset.binarize=dynamic"), marks=pytest.mark.slow),
         pytest.param(("model=deep", "pretrain=layerwise", "pretrain.epochs=1"), marks=pytest.mark.slow),
     ],

@@ -17,8 +17,8 @@ from aetrain.utils.devices import keep_random_state, to_float64
 ON_DEVICE = tuple(word for word in TINY if word != "device=cpu")
 
 FEW_LABELS = (
-    "measures=few_labels",
-    *(f"measures.few_labels.{text}" for text in ("labels=[20]", "epochs=1", "steps=2")),
+    *("measures=few_labels", "measures.few_labels.labels=[20]"),
+    *("measures.few_labels.epochs=1", "measures.few_labels.steps=2"),
 )
 
 

@@ -13,6 +13,7 @@ from aetrain.config.settings import flatten
 from aetrain.evaluation.comparability import comparison_kind, ranking_obstacles
 
 LIKELIHOOD = "likelihood"
+RATINGS = ("dataset=movielens", "likelihood=gaussian")
 MEASURES = "measures=[likelihood,probes,robustness,retrieval]"
 
 # (metric, overrides of two runs, the settings that forbid to rank their values)
@@ -31,6 +32,10 @@ CASES = [
     ("test/sse", ("dataset.classes=[3,8]",), (), ["dataset.classes"]),
     ("test/sse", ("dataset.random_crop=6",), (), ["dataset.random_crop"]),
     ("test/sse", ("dataset.test_subset=100",), (), ["dataset.test_subset"]),
+    # Held-out ratings are the same ones for rows of users and of items.
+    ("test/rmse", (*RATINGS, "dataset.rows=items"), (*RATINGS, "dataset.center=none"), []),
+    ("test/sse", (*RATINGS, "dataset.rows=items"), RATINGS, ["dataset.rows"]),
+    ("test/rmse", (*RATINGS, "dataset.split=last"), RATINGS, ["dataset.split"]),
     # Settings of training alone change no test image.
     ("test/sse", ("dataset.subset=100",), (), []),
     ("test/nll", ("dataset.validation=100", "epochs=3", "optimizer.lr=1"), (), []),

@@ -241,6 +241,7 @@ def test_names_and_addresses_are_those_of_torchvision() -> None:
         published = dataset.published_files(getattr(torchvision.datasets, source.name))
         assert [file.name for file in published] == list(dataset.file_names)
         for file in published:
+            assert file.md5 is not None
             assert len(file.md5) == 32
             assert all(url.startswith("http") and url.endswith(file.name) for url in file.urls)
             assert file.urls
@@ -583,7 +584,7 @@ def test_selection_without_labels_or_without_classes_is_refused() -> None:
     with pytest.raises(ValueError, match=r"classes=\[0\] needs images with classes"):
         Labelled(None, [0], classes=[0]).load()
     for setting in ("classes", "train_classes"):
-        with pytest.raises(ValueError, match=rf"{setting}=\[\] keeps no images"):
+        with pytest.raises(ValueError, match=rf"{setting}=\[\] keeps no examples"):
             Digits(**cast(Any, {setting: []}))
 
 

@@ -20,7 +20,8 @@ from aetrain.config.settings import flatten
 from aetrain.data.digits import Digits
 from aetrain.data.examples import Examples, Prepare, in_order
 from aetrain.data.noise import NoNoise
-from aetrain.evaluation.diagnostics import RULES, DiagnosticInputs, diagnose, diagnostic_inputs
+from aetrain.evaluation.diagnostic_inputs import DiagnosticInputs, diagnostic_inputs
+from aetrain.evaluation.diagnostics import RULES, diagnose
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.unit_stats import UnitStats
 from aetrain.model.autoencoder import Autoencoder
@@ -157,7 +158,8 @@ def test_divergence_may_be_that_of_the_held_out_loss(split: str, reason: str) ->
         losses = [{"train/loss": 20.0 * epoch, f"{split}/loss": loss} for epoch, loss in enumerate(held_out, 1)]
         history = [{f"{split}/loss": 60.0}, *losses]
         inputs = DiagnosticInputs({"mean_sse": 50.0}, history, 8, None, False, (0.0, 1.0), settings={})
-        return [finding.what for finding in diagnose(replace(inputs, **{reason: True}))]
+        inputs = replace(inputs, weights_rise=reason == "weights_rise", has_targets=reason == "has_targets")
+        return [finding.what for finding in diagnose(inputs)]
 
     assert names(70, 40, 35) == []
     assert names(40, 50, 90) == ["training diverges"]

@@ -1,4 +1,4 @@
-"""Dense models with `observed=true`: the encoder reads the values and which of them are observed."""
+"""Dense models whose encoder also reads which values are observed (`observed=true`), or divides by the norm."""
 
 import json
 import math
@@ -55,6 +55,17 @@ def test_the_first_layer_reads_values_and_mask(hidden: list[int]) -> None:
     weights = layer.weight[:, :6].view(-1, *SHAPE)
     torch.testing.assert_close(model.first_layer_weights(), weights)
     torch.testing.assert_close(model.unit_layers()[0].weights, weights)
+
+
+def test_the_encoder_divides_the_observed_values_by_their_norm() -> None:
+    model = make_model(hidden=[], observed=True, normalize=True)
+    x = torch.tensor([[3.0, NAN, 4.0, 0.0, NAN, 0.0], [0.0] * 6]).view(2, *SHAPE)
+    inputs = torch.tensor([[0.6, 0, 0.8, 0, 0, 0, 1, 0, 1, 1, 0, 1], [0.0] * 6 + [1.0] * 6])
+    torch.testing.assert_close(model.encode(x).z, model.bottleneck.project(inputs))
+    model = make_model(hidden=[4], normalize=True)
+    torch.testing.assert_close(model.encode(x).z, model.encode(7 * x).z)
+    assert make_model(hidden=[]).linear
+    assert not make_model(hidden=[], normalize=True).linear
 
 
 def test_missing_and_zero_differ_for_an_encoder_that_reads_the_mask_alone() -> None:

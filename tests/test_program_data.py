@@ -13,6 +13,7 @@ import aetrain
 from aetrain.config.errors import ConfigError
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.table import Table
+from aetrain.data.vector_dataset import VectorDataset
 
 SMALL = ("epochs=1", "batch_size=16", "views=none", "device=cpu", "model=deep", "model.hidden=[8]", "model.code_dim=2")
 RNG = np.random.default_rng(0)
@@ -39,7 +40,7 @@ def test_arrays_and_tensors_are_one_data_set(tmp_path: Path) -> None:
     codes, back = run.encode(X), run.reconstruct(X)
     assert type(codes) is np.ndarray
     assert codes.shape == (60, 2)
-    assert abs(back - X).mean() < 12, "in the units of X"
+    assert abs(back - X).mean() < 20, "in the units of X"
     np.testing.assert_allclose(run.decode(codes), back, rtol=1e-5)
     np.testing.assert_allclose(run.encode(X[0]), codes[0], atol=1e-6)
     np.testing.assert_allclose(run.encode(torch.from_numpy(X)), codes, atol=1e-6)
@@ -51,6 +52,7 @@ def test_arrays_and_tensors_are_one_data_set(tmp_path: Path) -> None:
     hole = X[:2].copy()
     hole[0, 1] = np.nan
     mean = X.copy()[:2]
+    assert isinstance(run.dataset, VectorDataset)
     mean[0, 1] = run.dataset.inverse(torch.zeros(1, 4)).iloc[0, 1]
     np.testing.assert_allclose(run.encode(hole), run.encode(mean), atol=1e-5, err_msg="a missing value is the mean")
 
@@ -82,7 +84,7 @@ def test_frames_keep_their_columns_and_units(frame_run: aetrain.Trained, tmp_pat
     assert list(codes.index) == list(back.index) == list(frame.index)
     assert list(back.columns) == ["age", "colour"]
     assert set(back.colour) <= {"red", "blue"}
-    assert abs(back.age - frame.age).mean() < 12
+    assert abs(back.age - frame.age).mean() < 20
     pd.testing.assert_frame_equal(frame_run.decode(codes), back, rtol=1e-4)
     with pytest.raises(ValueError, match="column 'age' is missing; did you mean 'aged'"):
         frame_run.encode(frame.rename(columns={"age": "aged"}))

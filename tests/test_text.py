@@ -152,8 +152,8 @@ def test_documents_without_a_known_word_stay_and_are_counted(tmp_path: Path) -> 
     )
     dataset = Text(path=str(file), weighting="tfidf")
     splits = dataset.load()
-    np.testing.assert_allclose(dense(splits.train), [[2**-0.5, 2**-0.5], [0, 0]], rtol=1e-6)
-    np.testing.assert_allclose(dense(splits.test), [[0, 0], [0, 1]])
+    np.testing.assert_allclose(dense(splits.train), np.array([[2**-0.5, 2**-0.5], [0, 0]]), rtol=1e-6)
+    np.testing.assert_allclose(dense(splits.test), np.array([[0, 0], [0, 1]]))
     assert "2 of 4 documents have no word of the vocabulary: all their counts are 0" in dataset.conversions
 
 

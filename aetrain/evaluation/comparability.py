@@ -17,6 +17,10 @@ LIKELIHOOD_METRICS = ("nll", "neg_elbo", "bits_per_dim", "is_nll_K")
 NOISE_METRICS = ("noisy_sse", "noisy_bce", "noisy_psnr", "input_sse")
 TIME_METRICS = ("seconds_per_epoch",)
 
+# Errors of predicted ratings are of the same held-out ratings, whatever the rows of examples and the centre are.
+RATING_METRICS = ("rmse", "mae")
+RATING_SETTINGS = ("dataset.rows", "dataset.center", "dataset.center_shrinkage")
+
 # The option of `measures` that computes a metric, and its settings that decide which metrics there are, not their
 # values.
 MEASURES = {
@@ -74,7 +78,8 @@ def _decisive_settings(tag: str, settings: FlatSettings) -> dict[str, Any]:
     elif pattern := find_pattern(name, MEASURES):
         tests.append(_is_setting_of(MEASURES[pattern]))
     # A setting that an earlier version did not have is as good as null.
-    known = {key: value for key, value in settings.items() if value is not None}
+    free = RATING_SETTINGS if name in RATING_METRICS else ()
+    known = {key: value for key, value in settings.items() if value is not None and key not in free}
     return {key: value for key, value in known.items() if any(test(key) for test in tests)}
 
 

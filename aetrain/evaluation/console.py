@@ -45,6 +45,9 @@ BASELINE_SUFFIXES = {
     "untrained": "_random",
     "popularity": "_popularity",
     "SVD": "_svd",
+    "forest": "_forest",
+    "column mean": "_column_mean",
+    "iterative PCA": "_iterative_pca",
 }
 TITLES_OF_VECTORS = {"mean image": "mean", "noisy image": "noisy input"}  # in place of those of images
 OWN_TITLES = {"pixels": "code", "input": "code", "untrained": "trained"}  # of the metric's column beside a baseline
@@ -58,8 +61,8 @@ NOTES = {
     "probe_knn": "% by nearest neighbours",
     "probe_kmeans": "% by k-means",
     "probe_nmi": "mutual information with k-means",
-    "precision_K": "% of the nearest training examples",
-    "precision_K_binary": "% of the nearest training examples by bits",
+    "precision_K": "% of the nearest examples",
+    "precision_K_binary": "% of the nearest examples by bits",
     "finetuned_N": "%",
 }
 

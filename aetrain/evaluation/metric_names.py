@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 # Metrics of TensorBoard's HParams table, in this order; each run writes those that it has.
-HPARAM_METRICS = ("test/sse", "test/nll", "test/neg_elbo", "test/kl", "test/bce", "test/noisy_sse")
+HPARAM_METRICS = ("test/sse", "test/nll", "test/neg_elbo", "test/kl", "test/bce", "test/noisy_sse", "test/rmse")
 
 
 def name_of(tag: str) -> str:

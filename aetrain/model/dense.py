@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Bottleneck, Deterministic
@@ -39,7 +40,7 @@ class DenseEncoder(Encoder):
     """h_0 = x, h_i = f_i(W_i h_{i-1} + b_i); without hidden layers the features are the pixels.
 
     With `observed`, h_0 is x with 0 in place of missing values (NaN), followed by 1 for every observed value and 0 for
-    every missing one.
+    every missing one. With `normalize`, x is divided by its Euclidean norm (Liang et al. 2018, section 4.5).
     """
 
     def __init__(
@@ -48,24 +49,30 @@ class DenseEncoder(Encoder):
         hidden: Sequence[int],
         activation: Activations,
         observed: bool = False,
+        normalize: bool = False,
     ) -> None:
         super().__init__()
         self.image_shape = image_shape
         self.reads_missing = observed
+        self.normalize = normalize
         self.num_pixels = math.prod(image_shape)
         widths = [2 * self.num_pixels if observed else self.num_pixels, *hidden]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         self.activations = make_activations(activation, len(self.layers))
         self.num_features = widths[-1]
         self.passes_pixels = not hidden
-        self.linear = are_linear(self.activations)
+        self.linear = are_linear(self.activations) and not normalize
 
     def forward(self, x: Tensor) -> Encoded:
         """Return the hidden activations, each [B, units], and the features [B, F] of images x [B, C, H, W]."""
         h = x.flatten(1)  # [B, C * H * W]
-        if self.reads_missing:
-            mask = ~h.isnan()
-            h = torch.cat([torch.where(mask, h, 0.0), mask.to(h.dtype)], 1)  # [B, 2 * C * H * W]
+        mask = ~h.isnan() if self.reads_missing else None
+        if mask is not None:
+            h = torch.where(mask, h, 0.0)
+        if self.normalize:
+            h = F.normalize(h, dim=1)
+        if mask is not None:
+            h = torch.cat([h, mask.to(h.dtype)], 1)  # [B, 2 * C * H * W]
         hidden = []
         for layer, activation in zip(self.layers, self.activations, strict=True):
             h = activation(layer(h))  # [B, units]
@@ -127,13 +134,14 @@ def dense(
     tied: bool = False,
     init: Init = "default",
     observed: bool = False,
+    normalize: bool = False,
 ) -> Autoencoder:
     """Return the model pixels - hidden - code - hidden reversed - pixels.
 
     Without hidden layers it is the linear autoencoder, whose least squared error is that of PCA (Baldi & Hornik 1989).
     `tied` makes every decoder layer the transpose of its encoder layer. `activation` is that of all hidden layers, or
     a list with one for each of the encoder's; the decoder mirrors it. With `observed` the encoder also reads which
-    values are observed (`DenseEncoder`).
+    values are observed, and with `normalize` it divides each example by its norm (`DenseEncoder`).
 
     Raise ValueError where a width in `hidden` is below 1, where `activation` has another length than `hidden`, or where
     `observed` and `tied` are both set.
@@ -146,7 +154,7 @@ def dense(
             "observed=true does not fit tied=true, because the transposed first layer would decode which values are "
             "observed as well: use model.tied=false or model.observed=false"
         )
-    encoder = DenseEncoder(image_shape, hidden, activation, observed)
+    encoder = DenseEncoder(image_shape, hidden, activation, observed, normalize)
     code_layer = bottleneck(encoder.num_features, code_dim)
     layers = _mirror_layers([code_layer.project, *reversed(encoder.layers)], math.prod(image_shape), tied)
     code_layer.set_decoder_layer(layers[0])

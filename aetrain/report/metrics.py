@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 
-from aetrain.evaluation.metric_direction import CLASS_METRICS, GENERATIVE_METRICS
+from aetrain.evaluation.metric_direction import CLASS_METRICS, GENERATIVE_METRICS, ITEM_METRICS
 from aetrain.evaluation.metric_names import find_pattern, name_of
 from aetrain.report.groups import RunGroup
 from aetrain.report.natural_order import natural_key, without_numbers
 
 SECONDS_PER_EPOCH = "train/seconds_per_epoch"
 
-# Metrics by which runs are compared, in this order. Those of CLASS_METRICS and GENERATIVE_METRICS follow.
+# Metrics by which runs are compared, in this order. Those of CLASS_, ITEM_ and GENERATIVE_METRICS follow.
 MAIN_METRICS = (
     "test/sse",
     "test/pca_sse",
+    "test/rmse",
+    "test/bias_rmse",
     "test/noisy_sse",
     "test/nll",
     "test/neg_elbo",
@@ -46,7 +48,7 @@ def main_metrics(tags: Iterable[str]) -> list[str]:
     """Return those of the metrics by which runs are compared."""
     known = sorted(set(tags), key=natural_key)
     main = [tag for tag in MAIN_METRICS if tag in known]
-    for pattern in (*CLASS_METRICS, *GENERATIVE_METRICS):
+    for pattern in (*CLASS_METRICS, *ITEM_METRICS, *GENERATIVE_METRICS):
         main += [tag for tag in known if find_pattern(name_of(tag), [pattern])]
     return sorted(main, key=lambda tag: tag.startswith("train/"))  # the time per epoch comes last
 

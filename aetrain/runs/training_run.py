@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError, error_context
@@ -22,8 +21,12 @@ from aetrain.config.hparams import hparams, trial_digest
 from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
 from aetrain.data.examples import Batches, Splits, in_order
+from aetrain.data.mapped_rows import largest_value
+from aetrain.data.pixel_values import MAX_DARK
+from aetrain.data.sparse_rows import SparseRows
 from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
-from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
+from aetrain.evaluation.diagnostic_inputs import diagnostic_inputs
+from aetrain.evaluation.diagnostics import diagnose
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
@@ -253,7 +256,9 @@ class TrainingRun:
     def _diagnose(self, metrics: Metrics, settings: Mapping[str, Any]) -> list[Finding]:
         by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
         values = self.batches.values
-        largest_byte = int(values.max()) if isinstance(values, Tensor) and values.dtype == torch.uint8 else 255
+        largest_byte = 255
+        if not isinstance(values, SparseRows) and values.dtype == torch.uint8:
+            largest_byte = largest_value(values, enough=MAX_DARK)
         history = self.run_dir.history()
         model, penalties = self.components.model, self.components.objective.penalties
         constant = self.evaluator.data_constant(model)

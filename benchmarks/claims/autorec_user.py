@@ -16,7 +16,7 @@ RUNS = {"by user": ["experiment=autorec_user"], "by item": ["experiment=autorec_
 
 def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the error by item is below that by user."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name, run in runs.items():
         metrics |= {f"{title}, {name}": value for title, value in rating_errors(run).items()}
     return Outcome(metrics, metrics["RMSE, by item"] < metrics["RMSE, by user"])

@@ -40,9 +40,9 @@ class Retrieval(LabelledMeasure):
     """
 
     descriptions: ClassVar[Mapping[str, str]] = {
-        "precision_K": "training images of the query's class among the K whose codes are nearest, %",
+        "precision_K": "training examples of the query's class among the K whose codes are nearest, %",
         "precision_K_binary": (
-            "training images of the query's class among the K whose codes differ from its own in the fewest bits, %"
+            "training examples of the query's class among the K whose codes differ from its own in the fewest bits, %"
         ),
         **BASELINE_DESCRIPTIONS,
         "MEASURE_lsa": (

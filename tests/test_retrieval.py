@@ -27,6 +27,8 @@ Array = np.ndarray[Any, Any]
 def inputs(tmp_path: Path) -> EvalInputs:
     """Return an untrained model of three units and 60 documents of three topics."""
     write_documents(tmp_path / "documents.csv")
+    with (tmp_path / "documents.csv").open("a") as file:
+        file.write("train,food,\n" * 12)  # documents without words are similar to none
     overrides = [
         *("dataset=text", f"dataset.path={tmp_path / 'documents.csv'}", "dataset.words=30", "dataset.weighting=tfidf"),
         *("model.hidden=[8]", "model.code_dim=3", "views=none", "device=cpu", "likelihood=gaussian"),

@@ -277,6 +277,11 @@ def test_a_saved_run_converts_documents_with_its_own_vocabulary(
     state = json.loads((run_dir / "preprocessing.json").read_text())["state"]
     assert state == Text(path=str(table), words=20).fitted_state()
 
+    run("mode=eval", f"run={run_dir}", name="eval")
+    saved = [json.loads((directory / "metrics.json").read_text()) for directory in (run_dir, tmp_path / "eval")]
+    tests = [{tag: value for tag, value in metrics.items() if tag.startswith("test/")} for metrics in saved]
+    assert tests[0] == pytest.approx(tests[1])
+
     other = tmp_path / "other.csv"
     other.write_text("text,label\nrocket engine soup,x\nnew words alone,y\nthe orbit,x\n")
     table.unlink()  # the shape of the model comes from the vocabulary

@@ -34,7 +34,7 @@ def make_images(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarra
     """Return noise with a bright square in each image, uint8 [count, *shape]."""
     random = np.random.default_rng(seed)
     images = random.integers(0, 128, (count, *shape), dtype=np.uint8)
-    for image, (channel, top, left) in zip(images, random.integers(0, (3, 24, 24), (count, 3)), strict=True):
+    for image, (channel, top, left) in zip(images, random.integers(0, (shape[0], 24, 24), (count, 3)), strict=True):
         image[channel, top : top + 8, left : left + 8] += 127
     return images
 

@@ -29,8 +29,7 @@ RUNS = {
     "learnt": ["experiment=natural_patches"],
     "random": ["experiment=natural_patches", "epochs=0"],
     "digits": [
-        *("experiment=natural_patches", "dataset=mnist", "dataset.random_crop=12", "dataset.subset=45000"),
-        "model.bottleneck.weight=0.3",
+        *("experiment=sparse_coding", "model.code_dim=192", "dataset.subset=45000", "optimizer.lr=0.01", "epochs=20"),
     ],
 }
 

@@ -14,6 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
 import aetrain
+from aetrain import testing
 from aetrain.config.errors import ConfigError
 from aetrain.data.examples import Examples
 from aetrain.data.scikit_tables import BreastCancer, Diabetes, Wine
@@ -82,6 +83,12 @@ def test_texts_are_one_hot_and_missing_entries_stay_missing(tmp_path: Path) -> N
     labels = torch.cat([splits.train.classes, splits.test.classes])
     rows = torch.cat([part.rows for part in (splits.train, splits.test) if part.rows is not None])
     assert ["ab"[label] for label in labels[rows.argsort()]] == FRAME.kind.to_list()
+
+
+def test_data_sets_of_vectors_keep_their_contract(tmp_path: Path) -> None:
+    table = Table(path=write(tmp_path, FRAME.to_csv(index=False)), label="kind", test_fraction=0.3)
+    for dataset in (table, Wine(missing=0.2), Diabetes(scaling="robust")):
+        testing.check_dataset(dataset)
 
 
 def test_numbers_can_be_categories_and_columns_can_be_dropped(tmp_path: Path) -> None:

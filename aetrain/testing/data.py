@@ -1,16 +1,23 @@
 """Contract checks of data sets."""
 
+import json
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from aetrain.data.dataset import Dataset
-from aetrain.data.examples import Examples
+from aetrain.data.examples import Examples, Values
+from aetrain.data.sparse_rows import SparseRows
 from aetrain.testing.common import expect
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Check a data set: stored shape and type, labels, splits, repeatability, and the range of prepared pixels."""
+    """Check a data set: stored shape and type, labels, splits, repeatability, and the range of prepared pixels.
+
+    Of vectors, check also that missing values are announced, and that a data set that is restored from `fitted_state`
+    is the same.
+    """
     name = type(dataset).__name__
     try:
         replace(dataset, subset=-1)
@@ -32,7 +39,7 @@ def check_dataset(dataset: Dataset) -> None:
         again = dataset.load()
     for split in ("train", "validation", "test"):
         first, second = getattr(splits, split), getattr(again, split)
-        expect(torch.equal(first.values, second.values), f"{split} of {name} differs between two loads")
+        expect(_are_equal(first.values, second.values), f"{split} of {name} differs between two loads")
         if first.labels is not None:
             expect(bool((first.labels >= 0).all()), f"a label of {name} is negative after load()")
             expect(torch.equal(first.labels, second.labels), f"labels of {name} differ between two loads")
@@ -40,13 +47,33 @@ def check_dataset(dataset: Dataset) -> None:
     shape = dataset.image_shape
     expect(tuple(x.shape[1:]) == shape, f"{name} prepares {list(x.shape[1:])}, and image_shape is {list(shape)}")
     expect(x.dtype == torch.float32, f"{name} prepares {x.dtype}, not float32")
-    expect(bool(((x >= 0) & (x <= 1)).all()), f"the prepared pixels of {name} leave [0, 1]")
+    if dataset.kind == "image":
+        known = x[~x.isnan()]
+        expect(bool(((known >= 0) & (known <= 1)).all()), f"the prepared pixels of {name} leave [0, 1]")
+    expect(dataset.has_missing or not x.isnan().any(), f"{name} has missing values, and has_missing is False")
+    if state := dataset.fitted_state():
+        restored = replace(dataset)
+        restored.restore(json.loads(json.dumps(state)))
+        expect(restored.image_shape == shape, f"{name} has another image_shape after restore(fitted_state())")
+        expect(_are_equal(restored.load().test.values, splits.test.values), f"{name} differs after restore()")
+
+
+def _are_equal(first: Values, second: Values) -> bool:
+    """Tell whether values are the same, missing ones (NaN) included."""
+    if isinstance(first, SparseRows):
+        return isinstance(second, SparseRows) and not (first.matrix != second.matrix).nnz
+    return isinstance(second, Tensor) and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
 
 
 def _check_images(name: str, images: Examples, stored_shape: tuple[int, int, int]) -> None:
     pixels, labels = images.values, images.labels
     expect(len(images) > 0, f"{name} is empty")
-    expect(pixels.dtype == torch.uint8, f"{name} stores {pixels.dtype}, not uint8")
+    if images.kind == "image":
+        expect(pixels.dtype == torch.uint8, f"{name} stores {pixels.dtype}, not uint8")
+    else:
+        count, features = len(images.feature_names), pixels.shape[-1]
+        expect(pixels.dtype.is_floating_point, f"{name} stores {pixels.dtype}, not floats")
+        expect(count in (0, features), f"{name} has {count} feature_names for {features} features")
     expect(
         tuple(pixels.shape[1:]) == stored_shape, f"{name} is {list(pixels.shape)}, stored_shape {list(stored_shape)}"
     )

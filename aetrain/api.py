@@ -44,7 +44,8 @@ from aetrain.storage.saved_config import saved_config
 
 # Metrics in the line of a run, and pictures in a notebook.
 REPR_METRICS = ("test/loss", "test/sse")
-MAIN_FIGURES = ("curves", "reconstructions", "samples")
+MAIN_FIGURES = ("curves", "reconstructions", "samples", "features-code", "rows")  # the first of those that there are
+MAX_FIGURES = 3
 
 
 def run(
@@ -265,7 +266,7 @@ class Trained:
         """Return the pictures that a notebook shows: MAIN_FIGURES, or the first ones where there are none of them."""
         figures = self.figures
         names = [name for name in MAIN_FIGURES if name in figures] or [*figures]
-        return {name: figures[name] for name in names[: len(MAIN_FIGURES)]}
+        return {name: figures[name] for name in names[:MAX_FIGURES]}
 
 
 def load(run: str | Path, trust: bool = False, *, data: Any = None, labels: Any = None) -> Trained:

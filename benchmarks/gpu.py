@@ -13,7 +13,6 @@ import logging
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -134,7 +133,8 @@ def train_with_loader(network: str, arguments: argparse.Namespace, device: str) 
     from torch.utils.data import DataLoader
 
     train, _ = make_loaders(arguments.data)
-    options = {"num_workers": 1, "pin_memory": True} if device == "cuda" else {}  # those of pytorch/examples/mnist
+    # The options of pytorch/examples/mnist.
+    options: dict[str, Any] = {"num_workers": 1, "pin_memory": True} if device == "cuda" else {}
     loader = DataLoader(train.dataset, batch_size=BATCH, shuffle=True, **options)
     model = make_network(network).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -307,4 +307,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

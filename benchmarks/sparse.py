@@ -10,9 +10,10 @@ processor time, for a machine with other load.
 """
 
 import argparse
+import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,13 +42,8 @@ def aetrain_epoch(components: Components, batches: Batches) -> Callable[[], None
 
 def plain_epoch(rows: Tensor, batch_size: int) -> Callable[[], None]:
     """Return a function that trains one epoch of the same network on dense rows [N, D], in a few lines of torch."""
-    features = rows.shape[1]
-    widths = [features, 256, 128, 10]
-    encoder = nn.Sequential(*(layer for pair in zip(widths, widths[1:], strict=False) for layer in dense(*pair)))[:-1]
-    mirrored = widths[::-1]
-    decoder = nn.Sequential(*(layer for pair in zip(mirrored, mirrored[1:], strict=False) for layer in dense(*pair)))[
-        :-1
-    ]
+    widths = [rows.shape[1], 256, 128, 10]
+    encoder, decoder = dense(widths), dense(widths[::-1])
     model = nn.Sequential(encoder, decoder)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
@@ -63,9 +59,12 @@ def plain_epoch(rows: Tensor, batch_size: int) -> Callable[[], None]:
     return train
 
 
-def dense(inputs: int, outputs: int) -> list[nn.Module]:
-    """Return a layer and its activation."""
-    return [nn.Linear(inputs, outputs), nn.ReLU()]
+def dense(widths: Sequence[int]) -> nn.Sequential:
+    """Return layers of these widths, with rectifiers between them."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def main() -> None:

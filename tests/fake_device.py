@@ -26,6 +26,8 @@ Generator = torch.Generator
 class DeviceGenerator(Generator):
     """A random number generator of the CPU or of the device."""
 
+    own_device: torch.device
+
     def __new__(cls, device: Any = CPU) -> "DeviceGenerator":
         self = super().__new__(cls)
         self.own_device = DEVICE if is_fake(device) else CPU
@@ -125,7 +127,7 @@ class Calls(TorchFunctionMode):
 def to(x: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
     """Return `x.to(*args, **kwargs)`."""
     targets = [a for a in (*args, kwargs.pop("device", None)) if isinstance(a, str | torch.device | Tensor)]
-    rest = [CPU if isinstance(a, str | torch.device) else a for a in args]
+    rest: list[Any] = [CPU if isinstance(a, str | torch.device) else a for a in args]
     marked, target = is_marked(x), targets[0] if targets else None
     if isinstance(target, Tensor):
         rest, kwargs, target = [], {**kwargs, "dtype": target.dtype}, DEVICE if is_marked(target) else CPU

@@ -81,7 +81,7 @@ def test_table_has_the_baselines_of_a_metric_beside_it() -> None:
         ["test/own", "123,456"],
         ["code", "PCA", "pixels"],
         ["test/probe_svm", "97.00", "98.00", "99.00", "%", "by", "a", "support", "vector", "machine"],
-        ["test/precision_10", "60.00", "62.00", "61.00", "%", "of", "the", "nearest", "images"],
+        ["test/precision_10", "60.00", "62.00", "61.00", "%", "of", "the", "nearest", "examples"],
         ["trained", "untrained"],
         ["test/finetuned_100", "80.00", "70.00", "%"],
         ["model", "noisy", "image"],

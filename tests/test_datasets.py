@@ -583,7 +583,7 @@ def test_selection_without_labels_or_without_classes_is_refused() -> None:
     with pytest.raises(ValueError, match=r"classes=\[0\] needs images with classes"):
         Labelled(None, [0], classes=[0]).load()
     for setting in ("classes", "train_classes"):
-        with pytest.raises(ValueError, match=rf"{setting}=\[\] keeps no images"):
+        with pytest.raises(ValueError, match=rf"{setting}=\[\] keeps no examples"):
             Digits(**cast(Any, {setting: []}))
 
 

@@ -20,7 +20,8 @@ from aetrain.config.settings import flatten
 from aetrain.data.digits import Digits
 from aetrain.data.examples import Examples, Prepare, in_order
 from aetrain.data.noise import NoNoise
-from aetrain.evaluation.diagnostics import RULES, DiagnosticInputs, diagnose, diagnostic_inputs
+from aetrain.evaluation.diagnostic_inputs import DiagnosticInputs, diagnostic_inputs
+from aetrain.evaluation.diagnostics import RULES, diagnose
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.unit_stats import UnitStats
 from aetrain.model.autoencoder import Autoencoder

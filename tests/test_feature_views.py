@@ -1,8 +1,10 @@
 """Views of data without pictures: words, films and columns against their definitions, and the files of a run."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,12 +12,15 @@ import torch
 from command import command
 from conftest import layers_of
 from PIL import Image
+from sklearn.decomposition import PCA as SklearnPCA
+from sklearn.metrics import r2_score
 from small_datasets import (
     COLUMNS,
     FILMS,
     TOPICS,
     WORDS,
     document_counts,
+    draw,
     star_ratings,
     table_values,
     topics,
@@ -30,11 +35,17 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Gaussian
 from aetrain.model.records import Kind, Tap
-from aetrain.views import bar_panels
-from aetrain.views.bar_panels import BarList, Panel, draw_panels
+from aetrain.utils.wording import reword
+from aetrain.views.annotations import PointCloud, Sheet
+from aetrain.views.bar_panels import FONT_SIZE, BarList, Panel, draw_panels, plan_lists
+from aetrain.views.codes import CodeMap
 from aetrain.views.context import ViewContext, context_factory
+from aetrain.views.feature_errors import FeatureErrors
 from aetrain.views.feature_scores import strongest_features, unit_correlations, unit_effects
+from aetrain.views.linear_baseline import LinearBaseline, principal_components
 from aetrain.views.render import fit_text, load_font
+from aetrain.views.rows import Rows
+from aetrain.views.scatter import SIDE, legend_font_size, scatter
 from aetrain.views.unit_features import FEATURES_FILE, LESS, MORE, Features, markdown_table
 
 VALUES: dict[Kind, Tensor] = {"counts": document_counts(), "vector": table_values(), "ratings": star_ratings()}
@@ -151,13 +162,173 @@ def test_a_table_of_words_shows_a_name_as_it_is() -> None:
     assert "\N{MINUS SIGN}\\<d\\> \\_e\\_" in row
 
 
+# --- examples and their reconstructions ---
+
+
+def shown_lists(monkeypatch: pytest.MonkeyPatch, view: Rows | FeatureErrors, context: ViewContext) -> list[Panel]:
+    """Return the panels that a view draws."""
+    drawn: list[Panel] = []
+
+    def record(panels: list[Panel]) -> tuple[Tensor, Sheet]:
+        drawn.extend(panels)
+        return draw_panels(panels)
+
+    monkeypatch.setattr(f"{type(view).__module__}.draw_panels", record)
+    view(context)
+    return drawn
+
+
+def test_rows_show_a_table_as_it_is_reconstructed_by_the_model_and_by_pca(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = context_of("vector")
+    panels = shown_lists(monkeypatch, Rows(count=3), context)
+    assert [panel.title for panel in panels] == [f"{topic}, example {row + 1}" for row, topic in enumerate(TOPICS)]
+    for row, panel in enumerate(panels):
+        (bars,) = panel.lists
+        assert tuple(bars.labels) == COLUMNS
+        true, expected, linear = bars.values.unbind(1)
+        x = VALUES["vector"]
+        torch.testing.assert_close(true, x[row])
+        torch.testing.assert_close(expected, context.model.reconstruct(context.x)[row].flatten().detach())
+        torch.testing.assert_close(linear, pca_reconstruction(x, 2)[row], atol=1e-4, rtol=1e-4)
+
+
+def pca_reconstruction(x: Tensor, count: int) -> Tensor:
+    pca = SklearnPCA(count).fit(x.numpy())
+    return torch.from_numpy(pca.inverse_transform(pca.transform(x.numpy()))).to(x)
+
+
+def test_rows_of_more_features_than_fit_show_those_of_the_largest_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = context_of("vector")
+    errors = (context.model.reconstruct(context.x) - context.x).detach().flatten(1).abs() / VALUES["vector"].std(0)
+    panels = shown_lists(monkeypatch, Rows(count=3, features=2), context)
+    for row, panel in enumerate(panels):
+        (bars,) = panel.lists
+        assert [*bars.labels] == [COLUMNS[feature] for feature in errors[row].topk(2).indices.tolist()]
+
+
+def test_rows_of_documents_show_counts_and_expected_counts_far_above_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    context, counts = context_of("counts"), VALUES["counts"]
+    panels = shown_lists(monkeypatch, Rows(count=3, features=3), context)
+    for row, panel in enumerate(panels):
+        own, reconstructed = panel.lists
+        excess = (counts[row] - counts.mean(0)).where(counts[row] > 0, -torch.inf)
+        assert [*own.labels] == [WORDS[word] for word in excess.topk(3).indices.tolist()]
+        expected = context.model.reconstruct(context.x)[row].detach().flatten()
+        order = (expected - counts.mean(0)).topk(3).indices.tolist()
+        assert [*reconstructed.labels] == [WORDS[word] for word in order]
+
+
+def test_rows_of_ratings_show_the_held_out_ones_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = context_of("ratings")
+    hidden = context.x.clone()
+    hidden[:, :, :, ::2] = torch.nan
+    context = ViewContext(
+        context.model, hidden, None, NoNoise(), 1, feature_names=FILMS, targets=context.x, make_baseline=None
+    )
+    for row, panel in enumerate(shown_lists(monkeypatch, Rows(count=8), context)):
+        assert panel.title == f"example {row + 1}"
+        best, held_out = panel.lists
+        known = {name for name, rating in zip(FILMS, VALUES["ratings"][row].tolist(), strict=True) if rating == rating}
+        assert {*best.labels} == {name for name in known if name in FILMS[1::2]}
+        if known & {*FILMS[::2]}:
+            assert {*held_out.labels} == {f"? {name}" for name in known if name in FILMS[::2]}
+        else:
+            assert held_out.heading == "largest errors"
+        assert [*best.values[:, 0]] == sorted(best.values[:, 0], reverse=True)
+
+
+def test_errors_of_features_are_shares_of_their_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    context, x = context_of("vector"), VALUES["vector"]
+    features, classes = shown_lists(monkeypatch, FeatureErrors(), context)
+    errors = (context.model.reconstruct(context.x).detach().flatten(1) - x).square()
+    shares = dict(zip(COLUMNS, (errors.mean(0) / x.var(0, correction=0)).tolist(), strict=True))
+    bars = features.lists[0]
+    assert [*bars.labels] == sorted(COLUMNS, key=lambda name: -shares[name])
+    assert bars.values[:, 0].tolist() == pytest.approx([shares[name] for name in bars.labels], rel=1e-4)
+    linear = 1 - torch.from_numpy(r2_score(x, pca_reconstruction(x, 2), multioutput="raw_values"))
+    expected = [float(linear[COLUMNS.index(name)]) for name in bars.labels]
+    assert bars.values[:, 1].tolist() == pytest.approx(expected, abs=1e-3)
+    by_class = [float(errors[topics(len(x)) == topic].sum(1).mean()) for topic in range(3)]
+    assert classes.lists[0].values[:, 0].tolist() == pytest.approx(by_class, rel=1e-4)
+    assert tuple(classes.lists[0].labels) == TOPICS
+
+
+# --- the linear code of the same size ---
+
+
+def test_principal_components_are_those_of_the_singular_value_decomposition() -> None:
+    factors = draw(200, 6, seed=1) * torch.tensor([6.0, 5.0, 4.0, 3.0, 2.0, 1.5])
+    x = factors @ draw(6, 90, seed=2) + 0.1 * draw(200, 90, seed=3)
+    components, variances = principal_components(x, 4)
+    _, values, vectors = torch.linalg.svd(x, full_matrices=False)
+    torch.testing.assert_close((components @ vectors[:4].t()).abs(), torch.eye(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(variances, values[:4].square() / 200, rtol=1e-4, atol=0)
+    torch.testing.assert_close(components, principal_components(x, 4)[0], atol=0, rtol=0)
+
+
+def test_the_baseline_of_documents_is_lsa_and_does_not_depend_on_their_length() -> None:
+    counts = VALUES["counts"]
+    baseline = LinearBaseline.fit(counts[:, None, None], 2, "counts")
+    assert baseline.name == "LSA"
+    rows = counts.log1p()
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    _, _, vectors = np.linalg.svd(rows.numpy(), full_matrices=False)
+    expected = np.abs(rows.numpy() @ vectors[:2].T)
+    np.testing.assert_allclose(baseline.encode(counts[:, None, None]).abs().numpy(), expected, atol=1e-4)
+    full = LinearBaseline.fit(counts[:, None, None], len(WORDS), "counts")
+    torch.testing.assert_close(
+        full.reconstruct(counts[:, None, None], len(WORDS)).flatten(1), counts, atol=1e-3, rtol=0
+    )
+
+
+def test_the_baseline_of_ratings_predicts_the_mean_of_a_film_that_is_not_rated() -> None:
+    ratings = VALUES["ratings"][:, None, None]
+    baseline = LinearBaseline.fit(ratings, 2, "ratings")
+    unknown = torch.full_like(ratings[:1], torch.nan)
+    torch.testing.assert_close(baseline.reconstruct(unknown, 2).flatten(), VALUES["ratings"].nanmean(0))
+
+
+# --- codes in a plane ---
+
+
+def test_codes_are_drawn_beside_the_linear_code_whose_plane_they_match() -> None:
+    context = context_of("vector", code_dim=3)
+    output = CodeMap()(context)
+    cloud = cast(PointCloud, output.content)
+    beside = cloud.beside
+    assert beside is not None
+    assert (cloud.title, beside.title, tuple(beside.class_names)) == ("codes", "PCA", TOPICS)
+    torch.testing.assert_close(beside.points, context.baseline.encode(context.x)[:, :2].double())
+    centred = beside.points - beside.points.mean(0)
+    assert torch.linalg.eigvals(cloud.points.t() @ centred).real.min() >= -1e-6, "no rotation would match better"
+    narrow = scatter(beside.points, beside.labels, title="a")
+    assert output.pixels.shape[2] > 1.5 * narrow.shape[2]
+
+
+@pytest.mark.usefixtures("small_figures")
+def test_the_names_of_many_classes_do_not_overlap() -> None:
+    sizes = [legend_font_size(number) for number in (3, 20, 40)]
+    assert sizes[0] > sizes[1] > sizes[2]
+    for number, size in zip((3, 20, 40), sizes, strict=True):
+        assert size <= SIDE / number
+
+
+# --- words ---
+
+
+def test_texts_about_images_are_reworded_for_other_data() -> None:
+    text = "Images: the pixels of an image, imagery, a pixel; IMAGE"
+    assert reword(text, "image") == text
+    assert reword(text, "counts") == "Examples: the features of an example, imagery, a feature; Example"
+
+
 # --- bars ---
 
 
 def test_a_bar_is_as_long_as_its_value_in_its_colour() -> None:
     bars = BarList("bars", ["a", "b"], torch.tensor([[2.0], [-1.0]]), [[MORE], [LESS]])
-    pixels, sheet = draw_panels([Panel("panel", [bars])], 1)
-    width = bar_panels.BAR_WIDTH
+    pixels, sheet = draw_panels([Panel("panel", [bars])])
+    width = plan_lists([Panel("panel", [bars])], load_font(FONT_SIZE)).bars
     for colour, share in ((MORE, 2 / 3), (LESS, 1 / 3)):
         mask = (sheet.pixels == torch.tensor(colour, dtype=torch.uint8)[:, None, None]).all(0)
         assert int(mask.any(0).sum()) == pytest.approx(width * share, abs=3)
@@ -168,7 +339,7 @@ def test_a_bar_is_as_long_as_its_value_in_its_colour() -> None:
 def test_bars_without_values_are_drawn() -> None:
     empty = BarList("", [], torch.zeros(0, 1), [])
     missing = BarList("", ["a"], torch.tensor([[torch.nan]]), [[MORE]])
-    assert draw_panels([Panel("none", [empty, missing])], 3)[0].shape[0] == 3
+    assert draw_panels([Panel("none", [empty, missing])])[0].shape[0] == 3
 
 
 def test_a_long_name_loses_its_middle() -> None:
@@ -194,7 +365,7 @@ def run_on(tmp_path: Path) -> Callable[..., Path]:
     folder = write_options(tmp_path / "mine")
 
     def run_on(option: str, *overrides: str) -> Path:
-        small = [f"dataset={option}", "model=deep", "model.hidden=[6]", "model.code_dim=2", "batch_size=32"]
+        small = [f"dataset={option}", "model=deep", "model.hidden=[6]", "model.code_dim=2", "likelihood=gaussian"]
         words = ["--config-dir", str(folder), *small, "device=cpu", "trust=true", "hydra.run.dir=run", *overrides]
         outcome = command(words, tmp_path)
         assert outcome.code == 0, outcome.err
@@ -218,6 +389,16 @@ def test_a_run_on_a_table_writes_the_features_of_its_units(run_on: Callable[...,
         with Image.open(run / "figures" / f"features-{layer}.png") as figure:
             assert figure.width >= 1600
     assert not [tag for tag in log.Tags()["images"] if tag.startswith(("views/reconstructions", "views_units"))]
+
+
+def test_a_run_on_a_table_speaks_of_examples(run_on: Callable[..., Path]) -> None:
+    run = run_on("people", "epochs=1", "views=[code,activations,rows,feature_errors]", "verbose=true")
+    texts = [*json.loads((run / "descriptions.json").read_text()).values(), (run / "aetrain.log").read_text()]
+    texts += [value["evidence"] for value in json.loads((run / "findings.json").read_text())]
+    lines = [line for text in texts for line in text.splitlines() if "samples_per_plugin" not in line]
+    assert not [line for line in lines if re.search(r"\b(image|pixel)s?\b", line)]
+    assert any("examples/s" in line for line in lines)
+    assert {file.stem for file in run.glob("figures/*")} == {"code", "activations", "rows", "feature_errors", "curves"}
 
 
 def test_a_run_on_images_has_no_view_of_features(tiny: Callable[..., Path]) -> None:

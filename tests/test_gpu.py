@@ -57,7 +57,7 @@ class Stop(KeyboardInterrupt):
 
 
 @pytest.fixture
-def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Return a function that lets the next run end after the checkpoint of an epoch."""
     save = checkpoint.save
 

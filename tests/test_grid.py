@@ -27,7 +27,8 @@ GROUPS = groups()
 
 # Data sets that need files of the user or archives; once loaded, they do not differ from the others.
 ARCHIVES = {"mnist", "fashion", "kmnist", "qmnist", "emnist", "usps", "cifar10", "cifar100", "svhn", "stl10"}
-NEED_FILES = {"dataset": {*ARCHIVES, "folder", "npz", "ratings", "movielens", "table", "array", "image_array"}}
+OWN_FILES = {"folder", "npz", "table", "array", "image_array", "text", "newsgroups", "ratings", "movielens"}
+NEED_FILES = {"dataset": ARCHIVES | OWN_FILES}
 
 AXES = {
     name: [option for option in options if option not in NEED_FILES.get(name, ())]

@@ -39,7 +39,7 @@ def test_arrays_and_tensors_are_one_data_set(tmp_path: Path) -> None:
     codes, back = run.encode(X), run.reconstruct(X)
     assert type(codes) is np.ndarray
     assert codes.shape == (60, 2)
-    assert abs(back - X).mean() < 12, "in the units of X"
+    assert abs(back - X).mean() < 20, "in the units of X"
     np.testing.assert_allclose(run.decode(codes), back, rtol=1e-5)
     np.testing.assert_allclose(run.encode(X[0]), codes[0], atol=1e-6)
     np.testing.assert_allclose(run.encode(torch.from_numpy(X)), codes, atol=1e-6)
@@ -82,7 +82,7 @@ def test_frames_keep_their_columns_and_units(frame_run: aetrain.Trained, tmp_pat
     assert list(codes.index) == list(back.index) == list(frame.index)
     assert list(back.columns) == ["age", "colour"]
     assert set(back.colour) <= {"red", "blue"}
-    assert abs(back.age - frame.age).mean() < 12
+    assert abs(back.age - frame.age).mean() < 20
     pd.testing.assert_frame_equal(frame_run.decode(codes), back, rtol=1e-4)
     with pytest.raises(ValueError, match="column 'age' is missing; did you mean 'aged'"):
         frame_run.encode(frame.rename(columns={"age": "aged"}))

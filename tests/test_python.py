@@ -85,6 +85,7 @@ def test_torch_tensors(vae: aetrain.Trained, dtype: torch.dtype) -> None:
     torch.testing.assert_close(vae.decode(codes.double()), again, atol=tolerance, rtol=0)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_tensors_of_a_gpu_stay_there(vae: aetrain.Trained) -> None:
     x = torch.from_numpy(PIXELS.copy()).cuda()

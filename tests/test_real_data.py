@@ -119,11 +119,15 @@ def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
     from aetrain.config.paths import CONFIG_DIR
 
     experiment = OmegaConf.load(CONFIG_DIR / "experiment" / f"{name}.yaml")
+    path = []
+    if {"override /dataset": "newsgroups"} in experiment.get("defaults", []):
+        path = [f"dataset.path={data_dir / 'text' / '20newsgroups.csv.gz'}"]
     pretraining = ["pretrain.epochs=1"] if OmegaConf.select(experiment, "pretrain.epochs") is not None else []
     directory = run(
         *(f"experiment={name}", f"data_dir={data_dir}", "epochs=1", "measures=none"),
         *("dataset.subset=2000", "dataset.test_subset=2000"),
         *pretraining,
+        *path,
     )
     assert metrics(directory)["status"] == "finished"
     if aetrain.load(directory).dataset.kind == "image":

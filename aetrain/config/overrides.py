@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aetrain.config import renames
 from aetrain.config.errors import ConfigError, list_choices
-from aetrain.config.paths import GROUPS, default_likelihood
+from aetrain.config.paths import CONFIG_DIR, GROUPS, default_likelihood
 from aetrain.config.settings import role_of
 
 SAVED = "saved"  # the option under which a group offers the section of a saved run
@@ -44,7 +45,13 @@ RUN_KEYS = ("mode", "run", "resume", "query", "user")
 def register_resolvers() -> None:
     """Make `${run_name:}`, used below `hydra:` alone, and `${default_likelihood:}` known to configs."""
     OmegaConf.register_new_resolver("run_name", _resolve_run_name, replace=True)
-    OmegaConf.register_new_resolver("default_likelihood", default_likelihood, replace=True)
+    OmegaConf.register_new_resolver("default_likelihood", _resolve_default_likelihood, replace=True)
+
+
+def _resolve_default_likelihood(dataset: str) -> str:
+    paths = [str(item.path) for item in GlobalHydra.instance().config_loader().get_search_path().get_path()]
+    folders = [Path(path.removeprefix("file://")) for path in paths if path.startswith("file://")]
+    return default_likelihood(dataset, tuple(folder for folder in folders if folder != CONFIG_DIR))
 
 
 def _resolve_run_name(*, _root_: DictConfig) -> str:

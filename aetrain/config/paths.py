@@ -88,22 +88,24 @@ def default_options(dataset: str | None = None) -> dict[str, str]:
 
 
 @cache
-def default_likelihood(dataset: str) -> str:
+def default_likelihood(dataset: str, folders: tuple[Path, ...] = ()) -> str:
     """Return the likelihood that an option of the group `dataset` has by default: `${default_likelihood:OPTION}`.
 
     It follows from the base that the option's `defaults` name, or from that of the option from which it inherits.
+    `folders` are other folders of configs than the project's, such as `--config-dir mine`.
     """
     from omegaconf import DictConfig, OmegaConf
 
-    if dataset not in groups()["dataset"]:
+    files = (folder / "dataset" / f"{dataset}.yaml" for folder in (CONFIG_DIR, *folders))
+    file = next((file for file in files if file.is_file()), None)
+    config = OmegaConf.load(file) if file else None
+    if not isinstance(config, DictConfig):
         return LIKELIHOOD_OF_OTHERS
-    config = OmegaConf.load(CONFIG_DIR / "dataset" / f"{dataset}.yaml")
-    assert isinstance(config, DictConfig)
     for entry in config.get("defaults", []):
         if entry in LIKELIHOOD_OF_BASES:
             return LIKELIHOOD_OF_BASES[entry]
-        if entry in groups()["dataset"]:
-            return default_likelihood(entry)
+        if isinstance(entry, str) and entry not in ("_self_", dataset) and not entry.startswith("/"):
+            return default_likelihood(entry, folders)
     return LIKELIHOOD_OF_OTHERS
 
 

@@ -13,6 +13,7 @@ from aetrain.model.records import Kind
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import KL
 from aetrain.training.loop import TrainState
+from aetrain.utils.wording import reword
 
 # The metrics in the line of an epoch, where they are measured.
 TRAINING_METRICS = ("loss", "nll", "kl", "sparsity")
@@ -44,6 +45,9 @@ BASELINE_SUFFIXES = {
     "untrained": "_random",
     "popularity": "_popularity",
     "SVD": "_svd",
+    "forest": "_forest",
+    "column mean": "_column_mean",
+    "iterative PCA": "_iterative_pca",
 }
 TITLES_OF_VECTORS = {"mean image": "mean", "noisy image": "noisy input"}  # in place of those of images
 OWN_TITLES = {"pixels": "code", "input": "code", "untrained": "trained"}  # of the metric's column beside a baseline
@@ -57,8 +61,8 @@ NOTES = {
     "probe_knn": "% by nearest neighbours",
     "probe_kmeans": "% by k-means",
     "probe_nmi": "mutual information with k-means",
-    "precision_K": "% of the nearest training examples",
-    "precision_K_binary": "% of the nearest training examples by bits",
+    "precision_K": "% of the nearest examples",
+    "precision_K_binary": "% of the nearest examples by bits",
     "finetuned_N": "%",
 }
 
@@ -149,7 +153,7 @@ def summary_table(
             continue
         values = {title: metrics[tags[baseline]] for title, baseline in baselines[name].items()}
         titles = () if name in STANDARD_NAMES else tuple(values)
-        blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, _note(name, code_dim)))
+        blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, reword(_note(name, code_dim), kind)))
     return _format_blocks(list(blocks.values()), {} if kind == "image" else TITLES_OF_VECTORS)
 
 
@@ -185,7 +189,8 @@ def _format_blocks(blocks: Iterable[Sequence[Row]], other_titles: Mapping[str, s
         lines.append(("", [own_title, *(other_titles.get(title, title) for title in titles)], ""))
         for row in rows:
             values = [row.value, *(row.baselines.get(title) for title in titles)]
-            lines.append((row.tag, [_format_value(value, name_of(row.tag)) for value in values], row.note))
+            cells = [_format_value(value, name_of(row.tag)) for value in values]
+            lines.append((row.tag, cells, row.note))
     tag_width = max(len(tag) for tag, _, _ in lines)
     columns = zip_longest(*(cells for _, cells, _ in lines), fillvalue="")
     widths = [max(map(len, column)) for column in columns]

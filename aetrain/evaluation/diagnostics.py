@@ -5,21 +5,12 @@ where its metrics are missing. A threshold lies where a model is clearly bad. Fo
 the problem, and models of every family without problems get no finding.
 """
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import torch
+from collections.abc import Callable, Sequence
 
 from aetrain.data.pixel_values import MAX_DARK
+from aetrain.evaluation.diagnostic_inputs import DiagnosticInputs
 from aetrain.evaluation.finding import Finding
-from aetrain.evaluation.sparsity_goal import SparsityGoal, sparsity_goal
-from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Kind, noun_of
-from aetrain.objective.objective import loss_constants
-from aetrain.objective.penalties import Penalty
 
 MIN_LOSS_RISE = 0.05  # of the error before training: the least rise of the loss that counts as divergence
 MIN_KL = 0.5  # nats of a random code
@@ -36,105 +27,6 @@ MIN_ZERO_SHARE = 0.01  # of the units of a code that is meant to have zeros
 MAX_TARGET_RATIO = 2.0  # of the mean activation of the code to its target
 MAX_MEAN_IMAGE_SHARE = 0.9  # squared error, as a share of the error of the mean image
 MAX_PCA_RATIO = 1.1  # of the squared error to that of PCA
-SETTING = re.compile(r"\w+(?:\.\w+)+")  # a dotted name such as `optimizer.lr` in an advice
-
-
-@dataclass(frozen=True)
-class DiagnosticInputs:
-    """The properties of a run that the rules read."""
-
-    metrics: Mapping[str, float]  # all standard metrics of the trained model, by name: `sse`, `kl`, ...
-    history: Sequence[Mapping[str, float]]  # metrics before training and after each epoch: `train/loss`, ...
-    code_dim: int
-    num_codewords: int | None  # None without a codebook
-    sparse: bool  # whether the code is meant to be sparse
-    output_range: tuple[float, float]  # lowest and highest pixel that the decoder can output; 0 is black, 1 is white
-    settings: Mapping[str, Any]  # of the run, by dotted name: `optimizer.lr`, ...
-    loss_constant: float = 0.0  # of the likelihood, in `train/loss` and `test/loss`
-    nll_weight: float = 1.0  # of the nll in the loss: 1 / pixels with likelihood.reduction=mean
-    sparsity_goal: SparsityGoal = field(default_factory=SparsityGoal)
-    largest_byte: int = 255  # of the stored training images
-    has_targets: bool = False  # whether held-out examples have targets of their own, such as held-out ratings
-    weights_rise: bool = False  # whether the weight of a penalty, and with it the training loss, rises by a schedule
-    is_pca_comparable: bool = False  # whether the code has as much freedom as that of PCA
-    kind: Kind = "image"  # of the examples
-
-    @property
-    def lr(self) -> float | None:
-        """The learning rate, if the optimizer has one."""
-        return self.settings.get("optimizer.lr")
-
-    @property
-    def noun(self) -> str:
-        """The word for an example."""
-        return noun_of(self.kind)
-
-    @property
-    def mean_noun(self) -> str:
-        """The words for the reconstruction that is the same for all examples."""
-        return "mean image" if self.kind == "image" else "mean"
-
-    def advice(self, *ideas: str) -> str:
-        """Return `try a, b or c` with the ideas whose settings exist in this run."""
-        known = [idea for idea in ideas if self.settings.keys() >= set(SETTING.findall(idea))]
-        if not known:
-            return "try other settings"
-        *others, last = known
-        return f"try {', '.join(others)} or {last}" if others else f"try {last}"
-
-    def share_of_mean_image_error(self, metric: str) -> float | None:
-        """Return a squared error divided by the error of the mean image; None where one of them is missing."""
-        error, mean_image_error = self.metrics.get(metric), self.metrics.get("mean_sse")
-        return None if error is None or not mean_image_error else error / mean_image_error
-
-
-def diagnostic_inputs(
-    model: Autoencoder,
-    metrics: Mapping[str, float],
-    history: Sequence[Mapping[str, float]],
-    settings: Mapping[str, Any],
-    penalties: Mapping[str, Penalty],
-    largest_byte: int = 255,
-    data_constant: float = 0.0,
-    has_targets: bool = False,
-) -> DiagnosticInputs:
-    """Return the inputs of the rules for a trained model and its penalties by name.
-
-    `data_constant` is that of `loss_constants`. For the other arguments see `DiagnosticInputs`.
-    """
-    darkest, brightest = -math.inf, math.inf
-    if model.kind == "image":
-        decoded = torch.zeros(2, *model.image_shape)
-        decoded[:, 0, 0, 0] = torch.tensor([-1e6, 1e6])
-        with torch.no_grad():
-            extremes = model.likelihood.mean(decoded.to(next(model.parameters()).device))[:, 0, 0, 0]
-        darkest, brightest = extremes.tolist()
-    goal = sparsity_goal(model, penalties, settings)
-    return DiagnosticInputs(
-        metrics,
-        history,
-        code_dim=model.code_dim,
-        num_codewords=model.bottleneck.num_codewords,
-        sparse=goal.is_sparse or "sparsity" in penalties,
-        output_range=(darkest, brightest),
-        settings=settings,
-        loss_constant=loss_constants(model, data_constant)["loss"],
-        nll_weight=1 / math.prod(model.image_shape) if model.likelihood.reduction == "mean" else 1.0,
-        sparsity_goal=goal,
-        largest_byte=largest_byte,
-        has_targets=has_targets,
-        weights_rise=any(penalty.schedule is not None for penalty in penalties.values()),
-        is_pca_comparable=_is_pca_comparable(model, goal),
-        kind=model.kind,
-    )
-
-
-def _is_pca_comparable(model: Autoencoder, goal: SparsityGoal) -> bool:
-    """Tell whether the code has as much freedom as that of PCA, and fewer units than the image has pixels.
-
-    A codeword, a category and a sparse code have less.
-    """
-    return model.bottleneck.linear and not goal.is_sparse and model.code_dim < math.prod(model.image_shape)
 
 
 def diagnose(inputs: DiagnosticInputs) -> list[Finding]:
@@ -316,9 +208,12 @@ def code_copies(inputs: DiagnosticInputs) -> Finding | None:
 
 
 def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
-    """Find reconstructions that are hardly better than the mean image."""
+    """Find reconstructions that are hardly better than the mean image.
+
+    A likelihood of counts weighs their errors in another way than the squared error does, which is not judged there.
+    """
     share = inputs.share_of_mean_image_error("sse")
-    if share is None or share < MAX_MEAN_IMAGE_SHARE:
+    if share is None or share < MAX_MEAN_IMAGE_SHARE or inputs.kind == "counts":
         return None
     return Finding(
         f"no better than the {inputs.mean_noun}",
@@ -330,10 +225,12 @@ def no_better_than_mean_image(inputs: DiagnosticInputs) -> Finding | None:
 def no_better_than_pca(inputs: DiagnosticInputs) -> Finding | None:
     """Find reconstructions of clean images that are worse than those of PCA with as many units.
 
-    A denoising model is not judged, because it learns to reconstruct noisy images. Of reconstructions that are no
-    better than the mean image, `no_better_than_mean_image` says more.
+    A denoising model is not judged, because it learns to reconstruct noisy images, nor a model of counts. Of
+    reconstructions that are no better than the mean image, `no_better_than_mean_image` says more.
     """
     error, pca_error = inputs.metrics.get("sse"), inputs.metrics.get("pca_sse")
+    if inputs.kind == "counts":
+        return None
     if error is None or pca_error is None or not inputs.is_pca_comparable or "noisy_sse" in inputs.metrics:
         return None
     if error <= MAX_PCA_RATIO * pca_error or no_better_than_mean_image(inputs) is not None:

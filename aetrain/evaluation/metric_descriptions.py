@@ -16,7 +16,9 @@ from aetrain.config.validate import locate
 from aetrain.evaluation.evaluator import STANDARD_METRICS
 from aetrain.evaluation.measures.measure import Measure
 from aetrain.evaluation.metric_names import find_pattern, name_of
+from aetrain.model.records import Kind
 from aetrain.objective.penalties import Penalty
+from aetrain.utils.wording import reword
 
 TIME_METRICS: Mapping[str, str] = {
     "seconds_per_epoch": "median seconds per training epoch, without evaluation and pictures",
@@ -69,8 +71,10 @@ Rows = dict[tuple[str, str], list[str]]  # the options that have a metric, by it
 # --- The metrics of a run ---------------------------------------------------------------------------------------------
 
 
-def collect_descriptions(penalties: Mapping[str, Penalty], measures: Iterable[Measure]) -> dict[str, str]:
-    """Return descriptions by the names or patterns of metrics, in the order of tables.
+def collect_descriptions(
+    penalties: Mapping[str, Penalty], measures: Iterable[Measure], kind: Kind = "image"
+) -> dict[str, str]:
+    """Return descriptions by the names or patterns of metrics, in the order of tables, in words for a kind of data.
 
     First come the standard metrics, then the penalties by name, then the measures, then the time per epoch. A penalty
     without a description has an empty one.
@@ -82,7 +86,7 @@ def collect_descriptions(penalties: Mapping[str, Penalty], measures: Iterable[Me
         descriptions |= penalty_descriptions(name, penalty)
     for measure in measures:
         descriptions |= getattr(measure, "descriptions", {})
-    return {**descriptions, **TIME_METRICS}
+    return {name: reword(text, kind) for name, text in {**descriptions, **TIME_METRICS}.items()}
 
 
 def penalty_descriptions(name: str, penalty: Any) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Bottlenecks: modules that map features [B, F] to a code [B, D]."""
 
-import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -86,31 +85,30 @@ class Gaussian(Bottleneck):
         return self.standard_normal(count, generator)
 
 
-class NoisyUnits(Bottleneck):
-    """z ~ N(W features + b, std^2): noise of a fixed size, against which units learn large activations.
+class Hashing(Bottleneck):
+    """z = sigmoid(W features + b + noise), the noise normal with deviation `std`, in training alone: units become bits.
 
-    With `code_activation: sigmoid` each unit becomes nearly 0 or 1, a bit (Salakhutdinov & Hinton 2009, "Semantic
-    hashing"). The prior N(0, I) enters the metric kl alone. Raise ValueError where `std` is not above 0.
+    Only activations far from 0 pass the noise, so that units are nearly 0 or 1 (Salakhutdinov & Hinton 2009, "Semantic
+    hashing"). The code itself is not random: the noise regularises training, as that of the input does. Raise
+    ValueError where `std` is negative.
     """
-
-    emits = GaussianCode
-    linear = True
 
     def __init__(self, in_features: int, code_dim: int, std: float = 4.0) -> None:
         super().__init__(in_features, code_dim)
-        if not std > 0:
-            raise ValueError(f"model.bottleneck.std={std} is no standard deviation: use a number above 0")
+        if std < 0:
+            raise ValueError(f"model.bottleneck.std={std} is negative: use a standard deviation, or 0 for no noise")
         self.std = std
 
-    def forward(self, features: Tensor) -> GaussianCode:
-        """Return the code of features [B, F]: a draw in training mode, the mean otherwise."""
-        mean = self.project(features)
-        code = GaussianCode(z=mean, mean=mean, log_var=torch.full_like(mean, 2 * math.log(self.std)))
-        return GaussianCode(z=code.sample(), mean=mean, log_var=code.log_var) if self.training else code
+    def forward(self, features: Tensor) -> Code:
+        """Return the code of features [B, F]."""
+        logits = self.project(features)
+        if self.training:
+            logits = logits + self.std * torch.empty_like(logits).normal_()
+        return Code(z=logits.sigmoid())
 
-    def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return draws [count, D] from N(0, I)."""
-        return self.standard_normal(count, generator)
+    def project_to_code_space(self, z: Tensor) -> Tensor:
+        """Return z [B, D] in [0, 1]."""
+        return z.clamp(0, 1)
 
 
 class Sphere(Bottleneck):

@@ -44,7 +44,8 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
         log_data(components, splits)
         log.info("%s after %d epochs", source, epoch)
         metrics = evaluate_components(components, splits)
-        descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
+        measures, kind = components.measures.values(), components.model.kind
+        descriptions = collect_descriptions(components.objective.penalties, measures, kind)
         descriptions = describe_metrics(metrics, descriptions)
         write_descriptions(request.run_dir.path, descriptions)
         constant = {NLL_CONSTANT: loss_constants(components.model)["nll"]}

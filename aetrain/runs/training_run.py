@@ -23,7 +23,8 @@ from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
 from aetrain.data.examples import Batches, Splits, in_order
 from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
-from aetrain.evaluation.diagnostics import diagnose, diagnostic_inputs
+from aetrain.evaluation.diagnostic_inputs import diagnostic_inputs
+from aetrain.evaluation.diagnostics import diagnose
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
@@ -77,10 +78,13 @@ class TrainingRun:
         self.batches = Batches(splits.train, settings.batch_size, prepare)
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
-        context = context_factory(model, held_out, prepare, components.noise, split=self.held_out_name)
-        self.descriptions = collect_descriptions(components.objective.penalties, components.measures.values())
+        context = context_factory(
+            model, held_out, prepare, components.noise, split=self.held_out_name, train=splits.train
+        )
+        measures = components.measures.values()
+        self.descriptions = collect_descriptions(components.objective.penalties, measures, model.kind)
         self.tensorboard = TensorBoardWriter(
-            self.run_dir.path, components.views, context, self.descriptions, self._figure_options
+            self.run_dir.path, components.views, context, self.descriptions, self._figure_options, model.kind
         )
         self.training_state = checkpoint.TrainingState(
             components.objective, components.optimizers, components.weight_average
@@ -122,7 +126,7 @@ class TrainingRun:
     def _figure_options(self, epoch: int) -> FigureOptions:
         settings = flatten_settings(self.settings)
         caption = run_caption(settings, self.request.overrides, epoch, self.settings.seed)
-        return FigureOptions(caption, self.settings.figure_formats)
+        return FigureOptions(caption, self.settings.figure_formats, kind=self.components.model.kind)
 
     @contextmanager
     def event_file(self) -> Iterator[None]:
@@ -255,9 +259,10 @@ class TrainingRun:
         model, penalties = self.components.model, self.components.objective.penalties
         constant = self.evaluator.data_constant(model)
         has_targets = self.evaluator.images.targets is not None
-        return diagnose(
+        findings = diagnose(
             diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte, constant, has_targets)
         )
+        return [finding.reword(model.kind) for finding in findings]
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""

@@ -45,8 +45,9 @@ def _quotas(root: Path) -> Iterator[float]:
     Linux documents the files in admin-guide/cgroup-v2.rst (`cpu.max`) and scheduler/sched-bwc.rst (version 1).
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
-        controllers, _, path = line.partition(":")[2].partition(":")
-        if not controllers:  # version 2
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if hierarchy == "0":  # version 2
             files, mounts = ["cpu.max"], ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
         elif "cpu" in controllers.split(","):
             files, mounts = (

@@ -4,11 +4,13 @@ Positions and sizes are pixels of the picture. x runs to the right and y downwar
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from aetrain.model.records import Kind
+from aetrain.utils.wording import reword
 from aetrain.views.render import GAP, INK, RGB
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class FigureOptions:
     caption: str = ""  # model, data set, epoch and seed
     formats: Sequence[str] = ("png",)  # of png, svg and pdf
     description: str = ""  # of the view, the note of figures without a note
+    kind: Kind = "image"  # of the data, which the texts name
 
 
 DEFAULT_OPTIONS = FigureOptions()
@@ -66,12 +69,15 @@ class Sheet:
 
 @dataclass(frozen=True, eq=False)
 class PointCloud:
-    """Points in a plane, with the number and the names of their classes."""
+    """Points in a plane, with the number and the names of their classes; `beside` are the same examples elsewhere."""
 
     points: Tensor  # [N, 2]
     labels: Tensor | None  # [N]
     class_names: Sequence[str] = ()  # of the labels in ascending order
     has_y_ticks: bool = True  # False where the vertical axis has no meaning
+    title: str = ""  # above the frame, where another one is beside it
+    beside: "PointCloud | None" = None
+    axes: tuple[str, str] | None = None  # names, where they are not those of the annotations
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +136,21 @@ class Annotations:
     key_title: str = ""
     key: Sequence[KeyEntry] = ()
     note: str | None = None  # None for the description of the view
+
+
+def reword_annotations(annotations: Annotations, kind: Kind) -> Annotations:
+    """Return texts about images for another kind of data; the labels, such as names of classes, stay."""
+    if kind == "image":
+        return annotations
+    return replace(
+        annotations,
+        title=reword(annotations.title, kind),
+        x_axis=reword(annotations.x_axis, kind),
+        y_axis=reword(annotations.y_axis, kind),
+        key_title=reword(annotations.key_title, kind),
+        key=[replace(entry, text=reword(entry.text, kind)) for entry in annotations.key],
+        note=None if annotations.note is None else reword(annotations.note, kind),
+    )
 
 
 def pixel_key(x: Tensor) -> dict[str, Any]:

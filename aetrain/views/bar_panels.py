@@ -21,7 +21,9 @@ FONT_SIZE = 22
 FIGURE_FONT_SIZE = 20
 LINE_HEIGHT = 28  # of a label and its bars
 HEADING_HEIGHT = 34  # of a list, and of the title of a panel
-LABEL_WIDTH, BAR_WIDTH = 230, 110
+PANEL_COLUMNS = 2
+PANEL_WIDTH = 730  # with its lists, whatever their number
+MAX_LABEL_SHARE = 0.78  # of the width of a list; the bars have the rest
 GAP = 12  # between a label and its bars, and between two lists
 PANEL_GAP = 36  # between two panels
 MIN_BAR = 2  # of a bar that is not 0
@@ -69,33 +71,41 @@ class Panel:
         return max((len(bar_list.labels) for bar_list in self.lists), default=0)
 
 
-def draw_panels(
-    panels: Sequence[Panel], columns: int, label_width: int = LABEL_WIDTH, bar_width: int = BAR_WIDTH
-) -> tuple[Tensor, Sheet]:
-    """Return panels in rows as a picture [3, H, W], uint8, and the same without its texts as a sheet.
+@dataclass(frozen=True)
+class Layout:
+    """The widths of the parts of a list, the same ones in all panels of a picture."""
 
-    Labels that are wider than `label_width` lose their middle.
+    label: int
+    bars: int
+
+    @property
+    def width(self) -> int:
+        """The width of a list, with the gaps right of the labels and of the bars."""
+        return self.label + self.bars + 2 * GAP
+
+
+def draw_panels(panels: Sequence[Panel]) -> tuple[Tensor, Sheet]:
+    """Return panels in rows of `PANEL_COLUMNS` as a picture [3, H, W], uint8, and the same without texts as a sheet.
+
+    Labels that are too long lose their middle.
     """
     from PIL import Image, ImageDraw
 
-    columns = max(1, min(columns, len(panels)))
-    list_width = label_width + GAP + bar_width + GAP
-    num_lists = max((len(panel.lists) for panel in panels), default=1)
-    panel_width = num_lists * list_width + PANEL_GAP
-    panel_height = 2 * HEADING_HEIGHT + max((panel.num_lines for panel in panels), default=0) * LINE_HEIGHT + PANEL_GAP
-    rows = math.ceil(len(panels) / columns)
-    page = Image.new("RGB", (columns * panel_width, max(1, rows * panel_height)), PAPER)
-    draw, font, texts = ImageDraw.Draw(page), load_font(FONT_SIZE), []
+    font, texts = load_font(FONT_SIZE), []
+    layout = plan_lists(panels, font)
+    step_x = PANEL_WIDTH + PANEL_GAP
+    step_y = 2 * HEADING_HEIGHT + max((panel.num_lines for panel in panels), default=0) * LINE_HEIGHT + PANEL_GAP
+    page = Image.new("RGB", (PANEL_COLUMNS * step_x, max(1, math.ceil(len(panels) / PANEL_COLUMNS)) * step_y), PAPER)
+    draw = ImageDraw.Draw(page)
     for number, panel in enumerate(panels):
-        row, column = divmod(number, columns)
-        left, top = column * panel_width + PANEL_GAP // 2, row * panel_height
-        width = panel_width - PANEL_GAP
-        title = fit_text(panel.title, font, width)
+        row, column = divmod(number, PANEL_COLUMNS)
+        left, top = column * step_x + PANEL_GAP // 2, row * step_y
+        title = fit_text(panel.title, font, PANEL_WIDTH)
         texts.append(PlacedText(left, top + HEADING_HEIGHT / 2, title, "lm", panel.title_colour, FIGURE_FONT_SIZE))
-        draw.line((left, top + HEADING_HEIGHT, left + width, top + HEADING_HEIGHT), fill=LINE_COLOUR, width=2)
+        line = top + HEADING_HEIGHT
+        draw.line((left, line, left + PANEL_WIDTH, line), fill=LINE_COLOUR, width=2)
         for place, bar_list in enumerate(panel.lists):
-            corner = left + place * list_width, top + HEADING_HEIGHT
-            texts += draw_list(draw, font, bar_list, corner, label_width, bar_width)
+            texts += draw_list(draw, font, bar_list, (left + place * layout.width, line), layout)
     shape = page.height, page.width, 3
     blank = bytes_to_picture(page.tobytes(), shape)
     write_texts(draw, font, texts)
@@ -103,31 +113,34 @@ def draw_panels(
     return drawn, Sheet(blank, texts, drawn)
 
 
+def plan_lists(panels: Sequence[Panel], font: "FreeTypeFont") -> Layout:
+    """Return the widths with which the lists of a panel fill it: labels as wide as the longest, within a limit."""
+    list_width = PANEL_WIDTH // max((len(panel.lists) for panel in panels), default=1)
+    lists = [bar_list for panel in panels for bar_list in panel.lists]
+    labels = [label for bar_list in lists for label in bar_list.labels]
+    longest = max((font.getlength(" ".join(label.split())) for label in labels), default=0.0)
+    label_width = math.ceil(min(longest, MAX_LABEL_SHARE * list_width))
+    return Layout(label_width, list_width - label_width - 2 * GAP)
+
+
 def draw_list(
-    draw: "ImageDraw",
-    font: "FreeTypeFont",
-    bar_list: BarList,
-    corner: tuple[int, int],
-    label_width: int,
-    bar_width: int,
+    draw: "ImageDraw", font: "FreeTypeFont", bar_list: BarList, corner: tuple[int, int], layout: Layout
 ) -> list[PlacedText]:
     """Draw the bars of a list whose upper left corner is at `corner` (x, y); return its texts."""
     left, top = corner
-    right = left + label_width
+    right, bars_top = left + layout.label, top + HEADING_HEIGHT
     low, high = bar_list.scale
-    pixels = bar_width / (high - low)
+    pixels = layout.bars / (high - low)
     zero = right + GAP - low * pixels
-    heading = fit_text(bar_list.heading, font, label_width + GAP + bar_width)
-    x = right + GAP + bar_width
+    heading = fit_text(bar_list.heading, font, layout.width - GAP)
+    x = left + layout.width - GAP
     texts = [PlacedText(x, top + HEADING_HEIGHT / 2, heading, "rm", HEADING_COLOUR, FIGURE_FONT_SIZE)]
-    bottom = top + HEADING_HEIGHT + len(bar_list.labels) * LINE_HEIGHT
-    draw.line((zero, top + HEADING_HEIGHT, zero, bottom), fill=LINE_COLOUR, width=2)
+    draw.line((zero, bars_top, zero, bars_top + len(bar_list.labels) * LINE_HEIGHT), fill=LINE_COLOUR, width=2)
     lines = zip(bar_list.labels, bar_list.values.tolist(), bar_list.colours, strict=True)
     for number, (label, values, colours) in enumerate(lines):
-        y = top + HEADING_HEIGHT + number * LINE_HEIGHT
-        texts.append(
-            PlacedText(right, y + LINE_HEIGHT / 2, fit_text(label, font, label_width), "rm", INK, FIGURE_FONT_SIZE)
-        )
+        y = bars_top + number * LINE_HEIGHT
+        name = fit_text(label, font, layout.label)
+        texts.append(PlacedText(right, y + LINE_HEIGHT / 2, name, "rm", INK, FIGURE_FONT_SIZE))
         thickness = (LINE_HEIGHT - 6) / max(1, len(values))
         for place, (value, colour) in enumerate(zip(values, colours, strict=True)):
             if math.isfinite(value) and value != 0:

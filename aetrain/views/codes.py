@@ -1,12 +1,14 @@
 """Views of the code space: the positions of the images' codes, and the images that the model decodes from a grid."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aetrain.model.records import Kind
 from aetrain.utils.devices import to_float64
 from aetrain.views.annotations import Annotations, PointCloud, pixel_key
 from aetrain.views.context import SEED, ViewContext
@@ -18,6 +20,10 @@ COARSE_SIDE = 8  # pixels of the shrunk images whose principal plane orients the
 PLANE_NOTE = (
     "The principal plane is that of the first two principal components of the codes, rotated to match the same plane "
     "of the pixels."
+)
+LINEAR_PLANE_NOTE = (
+    "The principal plane is that of the first two principal components of the codes, rotated to match the plane beside "
+    "it."
 )
 JITTER = 0.7  # share of the distance between two classes' lines over which the points of a class spread
 
@@ -31,11 +37,15 @@ class CodeMap:
     rotated (and mirrored) to match the principal plane of the pixels as closely as possible. Components have no sign,
     and two components of similar variance have no stable direction, so an unrotated map would jump from step to step. A
     code of one unit is drawn on the horizontal axis, with a line for each class.
+
+    Of examples that are no images, the plane of the linear code of the same size (PCA, or LSA of counts) takes the
+    place of that of the pixels, and is drawn beside the codes.
     """
 
     description: ClassVar[str] = (
         "The codes of images as points, coloured by class; of a code of more than two units, two principal components."
     )
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "counts", "ratings")
 
     count: int = 1000
 
@@ -45,16 +55,16 @@ class CodeMap:
     def __call__(self, context: ViewContext) -> Picture:
         z = context.z[: self.count].to(torch.float32).nan_to_num(0, 0, 0)
         labels = None if context.labels is None else context.labels[: self.count]
+        classes = [] if labels is None else [*map(context.class_name, labels.unique().tolist())]
         if z.shape[1] == 1:
             points = torch.cat([z, spread_by_class(z, labels)], dim=1)
-            pixels = scatter(points, labels, y_ticks=False, class_name=context.class_name)
         else:
             origin, axes = code_plane(context, self.count)
             points = (to_float64(z) - origin) @ axes
-            pixels = scatter(points, labels, class_name=context.class_name)
-        classes = [] if labels is None else labels.unique().tolist()
-        cloud = PointCloud(points, labels, [*map(context.class_name, classes)], has_y_ticks=z.shape[1] > 1)
-        return Picture(pixels, self._annotations(context, len(z), z.shape[1]), cloud)
+        cloud = PointCloud(points, labels, classes, has_y_ticks=z.shape[1] > 1)
+        if context.model.kind != "image":
+            cloud = replace(cloud, title="codes", beside=linear_cloud(context, self.count, labels, classes))
+        return Picture(draw_clouds(cloud, context), self._annotations(context, len(z), z.shape[1]), cloud)
 
     def _annotations(self, context: ViewContext, num_codes: int, num_units: int) -> Annotations:
         note = "A point is the code of an image. The outermost points are drawn on the frame."
@@ -63,7 +73,7 @@ class CodeMap:
             case 1:
                 x_axis, y_axis, note = "unit 1", "", "The height has no meaning: it separates points and classes."
             case units if units > 2:
-                note = f"{note} {PLANE_NOTE}"
+                note = f"{note} {PLANE_NOTE if context.model.kind == 'image' else LINEAR_PLANE_NOTE}"
         return Annotations(f"Codes of {num_codes:,} {context.split} images", x_axis, y_axis, note=note)
 
 
@@ -144,8 +154,41 @@ def code_plane(context: ViewContext, count: int | None = None) -> tuple[Tensor, 
     if z.shape[1] == 2:
         return torch.zeros_like(z[0]), torch.eye(2, dtype=z.dtype, device=z.device)
     axes = principal_directions(z)
-    coarse = F.adaptive_avg_pool2d(context.x[:count], COARSE_SIDE).flatten(1)  # nearly the same plane in less time
-    return z.mean(0), axes @ procrustes_rotation((z - z.mean(0)) @ axes, principal_coordinates(coarse))
+    return z.mean(0), axes @ procrustes_rotation((z - z.mean(0)) @ axes, plane_of_examples(context, count))
+
+
+def plane_of_examples(context: ViewContext, count: int | None = None) -> Tensor:
+    """Return the coordinates [N, 2] of the first `count` examples in their own principal plane.
+
+    It is that of shrunk images, which is nearly the same plane in less time, or that of the linear code of vectors.
+    """
+    if context.model.kind == "image":
+        return principal_coordinates(F.adaptive_avg_pool2d(context.x[:count], COARSE_SIDE).flatten(1))
+    return to_float64(context.baseline.encode(context.x[:count])[:, :2])
+
+
+def linear_cloud(context: ViewContext, count: int, labels: Tensor | None, classes: Sequence[str]) -> PointCloud:
+    """Return the points of the first `count` examples in the plane of the linear code."""
+    name = context.baseline.name
+    axes = f"component 1 of {name}", f"component 2 of {name}"
+    return PointCloud(plane_of_examples(context, count), labels, classes, title=name, axes=axes)
+
+
+def draw_clouds(cloud: PointCloud, context: ViewContext) -> Tensor:
+    """Return a scatter plot [3, H, W], and the one beside it where there is one."""
+    clouds = [cloud] if cloud.beside is None else [cloud, cloud.beside]
+    pictures = [
+        scatter(
+            part.points,
+            part.labels,
+            y_ticks=part.has_y_ticks,
+            class_name=context.class_name,
+            title=part.title,
+            has_legend=part is clouds[-1],
+        )
+        for part in clouds
+    ]
+    return torch.cat(pictures, dim=2)
 
 
 def principal_directions(rows: Tensor) -> Tensor:

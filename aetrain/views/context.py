@@ -17,6 +17,7 @@ from aetrain.data.examples import Examples, Prepare
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward, Tap
+from aetrain.views.linear_baseline import LinearBaseline, baseline_of
 from aetrain.views.render import bounding_box
 from aetrain.views.unit_activations import (
     UnitActivations,
@@ -52,6 +53,8 @@ class ViewContext:
     class_names: tuple[str, ...] = ()
     split: str = "test"  # of the images: test or validation
     feature_names: tuple[str, ...] = ()  # of vectors, such as words
+    targets: Tensor | None = None  # [N, C, H, W] complete values, where some of `x` are hidden
+    make_baseline: Callable[[], LinearBaseline] | None = None  # of vectors, fitted to the training examples
     is_final: bool = False  # whether the pictures are the figures of a finished run, which have no earlier ones
     # Tensors of some units of a layer, with the numbers of the units.
     _cache: dict[tuple[str, ...], tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False, repr=False)
@@ -104,6 +107,18 @@ class ViewContext:
     def mean_image(self) -> Tensor:
         """The mean of the images, [C, H, W]: of the known values, where some are missing, and 0 where all are."""
         return self.x.nanmean(0).nan_to_num(0.0) if self.model.has_missing else self.x.mean(0)
+
+    @property
+    def complete(self) -> Tensor:
+        """What reconstructions are compared with, [N, C, H, W]: `targets`, or `x`; NaN is unknown."""
+        return self.x if self.targets is None else self.targets
+
+    @cached_property
+    def baseline(self) -> LinearBaseline:
+        """The linear code of the same size: PCA, or LSA of counts; of the examples themselves without training ones."""
+        if self.make_baseline is not None:
+            return self.make_baseline()
+        return LinearBaseline.fit(self.x, self.model.code_dim, self.model.kind)
 
     def select_units(self, tap: Tap, count: int) -> UnitSelection:
         """Return the units of a layer that a picture shows, at most `count`.
@@ -208,6 +223,11 @@ class ViewContext:
         return self.model.reconstruct(x_in)
 
     @torch.no_grad()
+    def expected_values(self, x_in: Tensor, x: Tensor) -> Tensor:
+        """Return the reconstructions of vectors x_in [B, 1, 1, D]; of counts with the totals of x [B, 1, 1, D]."""
+        return self.model.likelihood.expected(self.model.decode(self.model.encode(x_in)), x)
+
+    @torch.no_grad()
     def decode_pixels(self, z: Tensor) -> Tensor:
         """Return the images [B, C, H, W] in [0, 1] that the model decodes from codes z [B, D]."""
         return self.model.decode_pixels(z)
@@ -232,13 +252,22 @@ class ViewContext:
 
 
 def context_factory(
-    model: Autoencoder, images: Examples, prepare: Prepare, noise: Noise, count: int = 1000, split: str = "test"
+    model: Autoencoder,
+    images: Examples,
+    prepare: Prepare,
+    noise: Noise,
+    count: int = 1000,
+    split: str = "test",
+    train: Examples | None = None,
 ) -> Callable[[int], ViewContext]:
     """Return the function that makes the context of an epoch from a model and the first `count` images.
 
-    The images are prepared once. Fewer of large images are used: `MAX_PIXELS` in all, but at least `MIN_IMAGES` images.
+    A linear baseline is fitted to `train`. The images are prepared once. Fewer of large images are used: `MAX_PIXELS`
+    in all, but at least `MIN_IMAGES` images.
     """
     selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // math.prod(images.values.shape[1:])))]
     x = prepare(selected.values, torch.Generator(selected.device).manual_seed(SEED))
+    targets = None if selected.targets is None else prepare(selected.targets)
+    baseline = baseline_of(train, prepare, model.code_dim) if train is not None and len(train) else None
     names = selected.class_names, split, selected.feature_names
-    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names)
+    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names, targets, baseline)

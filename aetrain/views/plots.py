@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS_SIDE = 1100  # of the frame around points
+PAIR_SIDE = 800  # of each of two frames side by side
 LEFT, BELOW = 120, 90  # room for the numbers and the name of an axis
 PANEL_HEIGHT, PANEL_TOP = 330, 50  # of the plot in a panel, and of the room for the panel's title
 PANEL_GAP = 30  # between two panels
@@ -50,31 +51,47 @@ LINE_WIDTH = 2.0  # in points
 
 
 def draw_points(cloud: PointCloud, annotations: Annotations, options: FigureOptions) -> Page:
-    """Return the page of points in a square, with one scale for both axes and a key of the classes at its right."""
+    """Return the page of points in a square, with one scale for both axes and a key of the classes at its right.
+
+    The cloud beside it, if there is one, has a square of its own.
+    """
+    clouds = [cloud] if cloud.beside is None else [cloud, cloud.beside]
+    side = POINTS_SIDE if len(clouds) == 1 else PAIR_SIDE
+    top = LINE_SPACING * LABEL_SIZE if cloud.title else 0.0
+    names = [shorten(name) for name in cloud.class_names]
+    key_rows = MAX_KEY_ROWS * side // POINTS_SIDE
+    key_columns = math.ceil(len(names) / key_rows)
+    key_step = 2 * SWATCH + max((text_width(name, NOTE_SIZE) for name in names), default=0)
+    width = len(clouds) * (LEFT + side + MARGIN) + key_columns * key_step
+    page = Page(annotations, options, width, top + side + BELOW)
+    for number, part in enumerate(clouds):
+        box = page.content_left + LEFT + number * (LEFT + side + MARGIN), page.content_top + top, side, side
+        if part.title:
+            page.add_text(box[0], page.content_top, part.title, LABEL_SIZE, "lt")
+        draw_cloud(page.add_axes(box), part, part.axes or (annotations.x_axis, annotations.y_axis))
+    key_left = page.content_left + len(clouds) * (LEFT + side + MARGIN)
+    if names:
+        page.add_text(key_left, page.content_top, "class", NOTE_SIZE, "lt")
+    for number, (name, colour) in enumerate(zip(names, palette(len(names)), strict=True)):
+        column, row = divmod(number, key_rows)
+        left = key_left + column * key_step
+        page.add_key_entry(KeyEntry(colour, name), left, page.content_top + (row + 1) * LINE_SPACING * SWATCH)
+    return page
+
+
+def draw_cloud(axes: "Axes", cloud: PointCloud, axis_names: tuple[str, str]) -> None:
+    """Draw the points of a cloud in the colours of their classes."""
     points = cloud.points.detach().cpu().to(torch.float64).nan_to_num(0, 0, 0)
     labels = torch.zeros(len(points)) if cloud.labels is None else cloud.labels.cpu()
     classes = labels.unique()
-    colours = palette(len(classes))
-    names = [shorten(name) for name in cloud.class_names]
-    key_columns = math.ceil(len(names) / MAX_KEY_ROWS)
-    key_step = 2 * SWATCH + max((text_width(name, NOTE_SIZE) for name in names), default=0)
-    page = Page(annotations, options, LEFT + POINTS_SIDE + MARGIN + key_columns * key_step, POINTS_SIDE + BELOW)
-    axes = page.add_axes((page.content_left + LEFT, page.content_top, POINTS_SIDE, POINTS_SIDE))
     low, high = frame_corners(points)
     axes.set(xlim=(float(low[0]), float(high[0])), ylim=(float(low[1]), float(high[1])))
-    for label, colour in zip(classes, colours, strict=True):
+    for label, colour in zip(classes, palette(len(classes)), strict=True):
         x, y = points[labels == label].clamp(low, high).t().numpy()
         axes.scatter(x, y, s=DOT_AREA, color=as_fractions(colour), linewidths=0, clip_on=False)
-    style_axes(axes, annotations.x_axis, annotations.y_axis)
+    style_axes(axes, *axis_names)
     if not cloud.has_y_ticks:
         axes.set_yticks([])
-    if names:
-        page.add_text(page.content_left + LEFT + POINTS_SIDE + MARGIN, page.content_top, "class", NOTE_SIZE, "lt")
-    for number, (name, colour) in enumerate(zip(names, colours, strict=bool(names))):
-        column, row = divmod(number, MAX_KEY_ROWS)
-        left = page.content_left + LEFT + POINTS_SIDE + MARGIN + column * key_step
-        page.add_key_entry(KeyEntry(colour, name), left, page.content_top + (row + 1) * LINE_SPACING * SWATCH)
-    return page
 
 
 def draw_distributions(distributions: Distributions, annotations: Annotations, options: FigureOptions) -> Page:

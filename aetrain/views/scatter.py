@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from aetrain.views.render import INK, PAPER, RGB, bytes_to_float_picture
+from aetrain.views.render import INK, PAPER, RGB, bytes_to_float_picture, load_font
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -25,6 +25,8 @@ DOT_RADIUS = 3.5
 LEGEND_DOT_RADIUS = 8
 MAX_LEGEND_STEP = 36.0  # pixels from one line of the legend to the next
 FONT_SIZE = 24
+MIN_FONT_SIZE = 6  # of a legend of very many classes
+TITLE_HEIGHT = 36
 LINE_WIDTH = 3
 GRID_LINE_COLOUR: RGB = (215, 215, 215)
 MIN_RELATIVE_SPAN = 1e-6  # of the frame, relative to the distance of the points from 0
@@ -37,12 +39,17 @@ TEN_COLOURS: tuple[RGB, ...] = (
 
 
 def scatter(
-    points: Tensor, labels: Tensor | None = None, y_ticks: bool = True, class_name: Callable[[int], str] = str
+    points: Tensor,
+    labels: Tensor | None = None,
+    y_ticks: bool = True,
+    class_name: Callable[[int], str] = str,
+    title: str = "",
+    has_legend: bool = True,
 ) -> Tensor:
     """Return a plot [3, H, W] of points [N, 2] on one scale for both axes; with `labels` [N] in colours and a legend.
 
-    `y_ticks` is False where the vertical axis has no meaning and shows no numbers. The frame holds all points but the
-    outermost 0.5 % on each side, which are drawn on its edge.
+    `y_ticks` is False where the vertical axis has no meaning and shows no numbers. A `title` is above the frame, which
+    holds all points but the outermost 0.5 % on each side; these are drawn on its edge.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -52,7 +59,9 @@ def scatter(
     names = {label: class_name(label) for label in classes}
     low, high = frame_corners(points)
     font = ImageFont.load_default(FONT_SIZE)
-    legend_width = max((LEGEND + math.ceil(font.getlength(name)) for name in names.values()), default=0)
+    entries = [(names[label], colours[label]) for label in classes] if has_legend else []
+    legend_font = load_font(legend_font_size(len(entries)))
+    legend_width = max((LEGEND + math.ceil(legend_font.getlength(name)) for name, _ in entries), default=0)
     width, height = LEFT + SIDE + EDGE + legend_width, EDGE + SIDE + BELOW
     image = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(image)
@@ -60,8 +69,24 @@ def scatter(
     draw_axes(draw, font, low.tolist(), high.tolist(), y_ticks)
     point_colours = [TEN_COLOURS[0]] * len(points) if labels is None else [colours[label] for label in labels.tolist()]
     draw_points(draw, ((points - low) / (high - low)).clamp(0, 1), point_colours)
-    draw_legend(draw, font, [(names[label], colours[label]) for label in classes])
-    return bytes_to_float_picture(image.tobytes(), (height, width, 3))
+    draw_legend(draw, legend_font, entries)
+    picture = bytes_to_float_picture(image.tobytes(), (height, width, 3))
+    return add_title(picture, title) if title else picture
+
+
+def add_title(picture: Tensor, title: str) -> Tensor:
+    """Return a plot [3, H, W] with a line of text above its frame."""
+    from PIL import Image, ImageDraw
+
+    width = picture.shape[2]
+    image = Image.new("RGB", (width, TITLE_HEIGHT), PAPER)
+    ImageDraw.Draw(image).text((LEFT, TITLE_HEIGHT / 2), title, fill=INK, font=load_font(FONT_SIZE), anchor="lm")
+    return torch.cat([bytes_to_float_picture(image.tobytes(), (TITLE_HEIGHT, width, 3)), picture], dim=1)
+
+
+def legend_font_size(num_entries: int) -> int:
+    """Return the size of the legend's font, which is smaller where many lines share the height of the frame."""
+    return max(MIN_FONT_SIZE, min(FONT_SIZE, int(0.9 * SIDE / max(1, num_entries))))
 
 
 def draw_axes(
@@ -93,7 +118,7 @@ def draw_legend(draw: "ImageDraw", font: "FreeTypeFont | ImageFont", entries: Se
     step = min(MAX_LEGEND_STEP, SIDE / max(1, len(entries)))
     for row, (name, colour) in enumerate(entries):
         x, y = LEFT + SIDE + EDGE + 12, EDGE + (row + 0.5) * step
-        draw_dot(draw, x, y, LEGEND_DOT_RADIUS, colour)
+        draw_dot(draw, x, y, min(LEGEND_DOT_RADIUS, 0.4 * step), colour)
         draw.text((x + 18, y), name, fill=INK, font=font, anchor="lm")
 
 

@@ -16,7 +16,7 @@ TENSORBOARD_FLAGS = ("--samples_per_plugin", "images=500,scalars=50000")
 NAME_WITHOUT_SEED = r"^(.*?),?seed=\d+([^/]*)|^(.*?)(?:/\d{8}-[^/]*)?$"
 
 # A regular expression for the tags of the main metrics and pictures.
-MAIN_TAGS = "/(loss|neg_elbo|sse)$|reconstructions"
+MAIN_TAGS = "/(loss|neg_elbo|sse)$|reconstructions|views/rows"
 
 
 def tensorboard_command(logdir: Path) -> str:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FEATURES_FILE = "features.json"  # of a run directory, from which its report has the words
-PANEL_COLUMNS = 2
 MORE: RGB = (44, 160, 44)  # green: more of the feature
 LESS: RGB = (148, 103, 189)  # purple: less of the feature
 STATES = {DEAD_COLOUR: "dead", SATURATED_COLOUR: "saturated"}
@@ -90,7 +89,7 @@ class Features:
         "example that change most as the unit rises by a standard deviation from its mean. Green: more of the feature. "
         "Purple: less of it. In parentheses: the length of the longest bar."
     )
-    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "counts", "ratings")
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("vector", "counts", "ratings")
     selects_units: ClassVar[bool] = True
 
     count: int = 64
@@ -110,7 +109,7 @@ class Features:
 
     def _picture(self, tap: Tap, units: Sequence[UnitFeatures], selection: UnitSelection) -> Picture:
         shown = selection.reorder(selection.units[: self.panels], selection.order)
-        pixels, sheet = draw_panels([unit_panel(unit) for unit in units[: self.panels]], PANEL_COLUMNS)
+        pixels, sheet = draw_panels([unit_panel(unit) for unit in units[: self.panels]])
         annotations = Annotations(
             f"Features of the units of {layer_name(tap.name)}",
             key=(KeyEntry(MORE, "more of the feature"), KeyEntry(LESS, "less of the feature")),

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from aetrain.model.records import Kind
 from aetrain.utils.devices import to_float64
 from aetrain.views.annotations import Annotations, KeyEntry, Tiles, signed_key
 from aetrain.views.context import Norm, ViewContext
@@ -213,6 +214,7 @@ class Activations:
     """
 
     description: ClassVar[str] = "Histograms of the activations of each layer."
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "counts", "ratings")
 
     count: int = 20_000
 

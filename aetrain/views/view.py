@@ -11,7 +11,17 @@ from torch import Tensor
 
 from aetrain.model.records import Kind
 from aetrain.utils import compat
-from aetrain.views.annotations import DEFAULT_OPTIONS, Annotations, Content, Distributions, FigureOptions, Sheet, Tiles
+from aetrain.utils.wording import reword
+from aetrain.views.annotations import (
+    DEFAULT_OPTIONS,
+    Annotations,
+    Content,
+    Distributions,
+    FigureOptions,
+    Sheet,
+    Tiles,
+    reword_annotations,
+)
 from aetrain.views.context import ViewContext
 from aetrain.views.render import GREY, RGB, TILE_WIDTH, draw_frames, encode_png, enlarge, grid
 from aetrain.views.unit_selection import UnitSelection
@@ -48,9 +58,9 @@ def view_kinds(view: View) -> tuple[Kind, ...]:
     return getattr(view, "data_kinds", ("image",))
 
 
-def describe_view(view: View | None) -> str:
-    """Return the description of a view; empty if it has none."""
-    return str(getattr(view, "description", ""))
+def describe_view(view: View | None, kind: Kind = "image") -> str:
+    """Return the description of a view in words for a kind of data; empty if it has none."""
+    return reword(str(getattr(view, "description", "")), kind)
 
 
 def selects_units(view: View) -> bool:
@@ -119,7 +129,8 @@ def save_content(content: Content, annotations: Annotations | None, path: Path, 
     """Write the figure of a content to files whose names begin with `path`."""
     from aetrain.views.figure import save_figure
 
-    save_figure(content, annotations or Annotations(name_as_words(path.name)), path, options)
+    annotations = annotations or Annotations(name_as_words(path.name))
+    save_figure(content, reword_annotations(annotations, options.kind), path, options)
 
 
 def name_as_words(name: str) -> str:

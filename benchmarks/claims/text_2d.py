@@ -12,8 +12,8 @@ from aetrain.evaluation.measures.lsa import LSA
 from aetrain.views.scatter import scatter
 
 CLAIM = (
-    "In the plane of a code of 2 units the 20 topics of 20 Newsgroups separate better than in the plane of the first two "
-    "components of latent semantic analysis (LSA)."
+    "In the plane of a code of 2 units the 20 topics of 20 Newsgroups separate better than in the plane of the first "
+    "two components of latent semantic analysis (LSA)."
 )
 LESSON = "In two dimensions topics separate where those of LSA do not."
 RESULT = "10-NN accuracy {10-NN accuracy, code}, LSA {10-NN accuracy, LSA}"

@@ -130,6 +130,7 @@ class Settings:
 # Settings inside groups, and keys that are no setting, whose role differs from that of their group.
 _OTHER_ROLES = {
     "dataset.path": Role(identity=False, in_name=False, in_evaluation_name=False, same_in_pack=True),
+    "dataset.data_dir": SHARED_LOCATION,
     "hydra": Role(hparam=False, compared=False),
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -12,7 +13,10 @@ from aetrain.data.arrays import ImageArray, stored_image_shape, to_tensor
 from aetrain.data.columns import Columns
 from aetrain.data.examples import Examples
 from aetrain.data.image_dataset import ImageDataset
+from aetrain.data.mapped_rows import MappedRows
+from aetrain.data.npy_files import map_images
 from aetrain.data.program_data import ProgramData, as_numpy, current_data
+from aetrain.data.rows import concatenate
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.split_rows import split_rows
 from aetrain.data.table_content import TableContent, number_table_labels
@@ -30,6 +34,11 @@ NO_DATA = (
 def is_sparse(values: Any) -> bool:
     """Tell whether values are a sparse matrix of SciPy."""
     return hasattr(values, "tocsr")
+
+
+def is_mapped(values: Any) -> bool:
+    """Tell whether values are bytes or bools in a file, as of numpy.load(..., mmap_mode="r")."""
+    return isinstance(values, np.memmap) and values.dtype in (np.uint8, np.bool_)
 
 
 @final
@@ -88,7 +97,7 @@ class Array(ColumnsDataset):
 class ImagesOfArray(ImageDataset):
     """Images of a program: [N, H, W], [N, C, H, W] or [N, H, W, C] of uint8 0..255, bool, or floats in [0, 1].
 
-    Floats are rounded to 8 bits.
+    Floats are rounded to 8 bits. Bytes and bools of a numpy.memmap stay in their file.
     """
 
     kind: ClassVar[Kind] = "image"
@@ -119,7 +128,9 @@ class ImagesOfArray(ImageDataset):
     def read(self) -> tuple[Examples, ...]:
         """Return the images of all splits."""
         data = _require(self.data)
-        pixels = torch.cat([self._pixels(part) for part in data.splits.values()])
+        parts = list(data.splits.values())
+        read = self._map if all(map(is_mapped, parts)) else self._pixels
+        pixels = concatenate([read(part) for part in parts])
         examples, labels = Examples(pixels, rows=torch.arange(len(pixels))), data.joined_labels()
         if labels is not None:
             numbered, class_names = number_table_labels(labels)
@@ -134,6 +145,11 @@ class ImagesOfArray(ImageDataset):
         """Take the shape of a saved run."""
         channels, height, width = map(int, state["shape"])
         self._shape = channels, height, width
+
+    def _map(self, values: Any) -> MappedRows:
+        """Return images of a numpy.memmap, whose rows are read when they are needed."""
+        white = 255.0 if values.dtype == np.uint8 else 1.0
+        return map_images(np.asarray(values), Path(values.filename), self.stored_shape, white)
 
     def _pixels(self, values: Any) -> Tensor:
         """Return images as uint8 [N, C, H, W]."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aetrain.data.examples import Examples, Splits, Values
+from aetrain.data.mapped_rows import MappedRows
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.model.records import noun_of
 from aetrain.storage.hashing import digest
@@ -81,6 +82,8 @@ def _digest_images(images: Examples) -> dict[str, Any]:
 def _digest_values(values: Values) -> str:
     if isinstance(values, Tensor):
         return digest(values)
+    if isinstance(values, MappedRows):
+        return digest(*values.content())
     return digest(str(values.shape), *map(torch.from_numpy, values.arrays()))
 
 
@@ -88,6 +91,8 @@ def _digest_files(images: Examples) -> dict[str, str]:
     """Return a digest of the pixels of each image by its file name; empty where the images have no names."""
     if isinstance(images.values, SparseRows):
         return {}
+    if isinstance(images.values, MappedRows):
+        return {name: f"{checksum:08x}" for name, checksum in zip(images.names, images.values.checksums(), strict=True)}
     rows = images.values.flatten(1).cpu().numpy()
     return {name: f"{zlib.crc32(rows[number].data):08x}" for number, name in enumerate(images.names)}
 

@@ -1,4 +1,4 @@
-"""Examples in memory: stored as they are, on the device as a whole, prepared for a model one batch at a time.
+"""Examples: stored as they are, in memory or in a mapped file, prepared for a model one batch at a time.
 
 An example is an image [C, H, W], or a vector of D features [1, 1, D], in which NaN stands for a missing value.
 Shapes: N examples, B batch, C channels, H height, W width, D features.
@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from aetrain.data.mapped_rows import MappedRows
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.user_files import abbreviate
 from aetrain.model.records import Kind
 
-Values = Tensor | SparseRows  # [N, C, H, W]: uint8 of images, float32 of vectors
+Values = Tensor | SparseRows | MappedRows  # [N, C, H, W]: uint8 of images, float32 of vectors
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,8 @@ class Examples:
 
     @property
     def pixels(self) -> Tensor:
-        """The values of images, uint8 [N, C, H, W], and of other examples that are dense, float32 [N, 1, 1, D]."""
-        assert isinstance(self.values, Tensor)
-        return self.values
+        """All values in memory: of images uint8 [N, C, H, W], of other examples float32 [N, 1, 1, D]."""
+        return self.values if isinstance(self.values, Tensor) else self.values.dense()
 
     @property
     def classes(self) -> Tensor:
@@ -134,8 +134,8 @@ class Prepare:
 
     def __call__(self, values: Values, generator: torch.Generator | None = None) -> Tensor:
         """Return floats [B, C, h, w] for `values` [B, C, H, W]; draw from the global generator by default."""
-        if isinstance(values, SparseRows):
-            return values.dense()
+        if not isinstance(values, Tensor):
+            values = values.dense()
         if self.random_crop is not None:
             values = random_crops(values, self.random_crop, generator)
         x = values.to(torch.float32)
@@ -178,10 +178,16 @@ class Batches:
         return len(self.values)
 
     def __iter__(self) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.values), device=self.values.device)
-        for index in order.split(self.batch_size):
+        for index in shuffled_rows(self.values).split(self.batch_size):
             # index_select copies whole rows, and is faster than indexing.
             yield self.prepare(self.values.index_select(0, index))
+
+
+def shuffled_rows(values: Values, generator: torch.Generator | None = None) -> Tensor:
+    """Return the rows of values in a random order [N], drawn on their device, to index the values with."""
+    order = torch.randperm(len(values), generator=generator, device=values.device)
+    # Rows that stay outside of the device are indexed on the CPU: once an epoch, so that no batch waits for its index.
+    return order if isinstance(values, Tensor) else order.cpu()
 
 
 def in_order(images: Examples, batch_size: int, prepare: Prepare, seed: int = 0) -> Iterator[Tensor]:

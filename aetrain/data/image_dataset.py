@@ -1,4 +1,4 @@
-"""The interface of the data sets of images: images as one uint8 tensor, and the settings common to all of them.
+"""The interface of the data sets of images: images as uint8, and the settings common to all of them.
 
 Shapes: N images, B batch, C channels, H height, W width.
 """
@@ -11,7 +11,9 @@ import torch
 
 from aetrain.data.dataset import SPLIT_SEED, Dataset
 from aetrain.data.examples import Examples, Prepare
+from aetrain.data.mapped_rows import MappedRows, largest_value
 from aetrain.data.pixel_values import MAX_DARK
+from aetrain.data.sparse_rows import SparseRows
 from aetrain.model.records import Kind
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
@@ -67,7 +69,9 @@ class ImageDataset(Dataset):
 
     def check_examples(self, examples: Sequence[Examples]) -> None:
         """Warn if the images are nearly black."""
-        if len(examples[0]) and (largest := int(examples[0].pixels.max())) <= MAX_DARK:
+        values = examples[0].values
+        assert not isinstance(values, SparseRows)
+        if len(values) and (largest := largest_value(values, enough=MAX_DARK)) <= MAX_DARK:
             self.add_warning(self.describe_dark(largest))
 
     def describe_dark(self, largest: int) -> str:
@@ -77,6 +81,8 @@ class ImageDataset(Dataset):
     def convert(self, examples: Examples, split_number: int) -> Examples:
         """Return the images of a split, binarised where `binarize` does so once."""
         match self.binarize:
+            case "threshold" if isinstance(examples.values, MappedRows):
+                return replace(examples, values=replace(examples.values, threshold=127))
             case "threshold":
                 return replace(examples, values=(examples.pixels > 127).to(torch.uint8).mul_(255))
             case "static":

@@ -1,9 +1,11 @@
 """The reading of a user's image files as squares of bytes."""
 
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,19 +40,41 @@ class ImageReader:
         self.values.white = self.white
 
     def __call__(self, path: Path) -> Array:
-        """Return the image; raise any exception where it cannot be decoded safely."""
+        """Return the image; raise any exception where it cannot be decoded safely, inside `decoder_warnings`."""
         from PIL import Image, ImageOps
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's, about unknown tags
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                self._remember(file)
-                file.draft(self.mode, (2 * self.size, 2 * self.size))  # a JPEG is decoded no larger than needed
-                image: Image.Image = ImageOps.exif_transpose(file)
-                if self.white is None and not is_deep(image):
-                    return self._bytes(image)
-                return self._scaled_bytes(image)
+        with Image.open(path) as file:
+            self._remember(file)
+            file.draft(self.mode, (2 * self.size, 2 * self.size))  # a JPEG is decoded no larger than needed
+            image: Image.Image = ImageOps.exif_transpose(file)
+            if self.white is None and not is_deep(image):
+                return self._bytes(image)
+            return self._scaled_bytes(image)
+
+    def fresh(self) -> "ImageReader":
+        """Return a reader of the same settings that has read nothing."""
+        return ImageReader(self.size, self.channels, self.white)
+
+    def add(self, later: "ImageReader") -> None:
+        """Remember the files that another reader has read after those of this one."""
+        self.values.extend(later.values)
+        self.num_colour += later.num_colour
+        self.sizes |= later.sizes
+
+    def state(self) -> dict[str, Any]:
+        """Return what the reader remembers, as JSON."""
+        return {"values": asdict(self.values), "num_colour": self.num_colour, "sizes": sorted(self.sizes)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what another reader did."""
+        self.values = StoredValues(**state["values"])
+        self.num_colour = int(state["num_colour"])
+        self.sizes = {(int(width), int(height)) for width, height in state["sizes"]}
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of a decoded image."""
+        return self.channels * self.size**2
 
     @property
     def mode(self) -> str:
@@ -152,4 +176,19 @@ def deep_values(image: "Image.Image", white: float | None) -> Array:
 
 def read_image(path: Path, size: int, channels: int, white: float | None = None) -> Array:
     """Return an image file as uint8 [channels, size, size]; raise any exception where it cannot be decoded safely."""
-    return ImageReader(size, channels, white)(path)
+    with decoder_warnings():
+        return ImageReader(size, channels, white)(path)
+
+
+@contextmanager
+def decoder_warnings() -> Iterator[None]:
+    """Refuse images of a suspicious size, and ignore the other warnings of Pillow, such as about unknown tags.
+
+    The filters are those of the process: threads that decode share them.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield

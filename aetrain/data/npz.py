@@ -1,7 +1,7 @@
-"""A data set of a user's own arrays in an .npz file."""
+"""A data set of a user's own arrays in an .npz file, or in .npy files."""
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -11,11 +11,13 @@ from aetrain.data.arrays import stored_image_shape
 from aetrain.data.class_numbers import number_labels
 from aetrain.data.dataset import fixed_order
 from aetrain.data.examples import Examples
+from aetrain.data.mapped_rows import MappedRows, largest_value
+from aetrain.data.npy_files import NpyFiles, chunks, map_images, value_range
 from aetrain.data.npz_file import WHOLE_LAYOUTS, Arrays, Header, NpzFile
-from aetrain.data.pixel_values import StoredValues, to_bytes
+from aetrain.data.pixel_values import MAX_DARK, StoredValues, to_bytes
 from aetrain.data.split_names import resembles_split
 from aetrain.data.user_dataset import UserDataset
-from aetrain.data.user_files import quote_names, test_count
+from aetrain.data.user_files import Array, quote_names, test_count
 
 
 @final
@@ -29,12 +31,15 @@ class Npz(UserDataset):
     run. Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with 1 or 3 channels (the first of these that fits), of
     uint8 0..255, bool, or floats in [0, 1], or of any numbers from 0 where `white` is set; they are rounded to 8 bits.
     Labels are whole numbers or texts, [N] or [N, 1].
+
+    `path` may also be a folder of .npy files with these names (x_train.npy and so on), or one .npy file of images. They
+    are memory-mapped: a batch is read when it is needed.
     """
 
     @property
     def file(self) -> NpzFile:
-        """The file."""
-        return NpzFile(self.path)
+        """The file, or the files of its arrays."""
+        return NpyFiles(self.path) if NpyFiles.are_at(self.path) else NpzFile(self.path)
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
@@ -112,16 +117,13 @@ class Npz(UserDataset):
         if header.shape not in ((count,), (count, 1)) or header.dtype.kind not in "biufU":
             raise self.file.error(f"{name} is {header}: use one integer or text for each of the {count} images")
 
-    def _pixels(self, name: str, stored_shape: tuple[int, int, int]) -> Tensor:
-        """Return the images as uint8 [N, C, H, W]; add their values to `values`."""
-        array = self.file.array(name)
+    def _pixels(self, name: str, stored_shape: tuple[int, int, int]) -> Tensor | MappedRows:
+        """Return the images as uint8 [N, C, H, W]; add their values to `values`. Those of .npy files stay there."""
+        file, array = self.file, self.file.array(name)
         white = self.white or (255.0 if array.dtype == np.uint8 else 1.0)
-        low, high = array.min(), array.max()  # NaN where any value is NaN
-        if not (low >= 0 and high <= (np.finfo(np.float64).max if self.white else white)):
-            number = int(high) if np.isfinite(high) else 255
-            allowed = "values from 0" if self.white else "floats from 0 to 1, or uint8"
-            fix = f"; or dataset.white={number} where {number} is white" if not self.white and low >= 0 else ""
-            raise self.file.error(f"{name} has values from {low:g} to {high:g}: use {allowed}{fix}")
+        if isinstance(file, NpyFiles):
+            return self._map(file, name, array, white, stored_shape)
+        self._check_values(name, array.min(), array.max(), white)
         self.values.add(array, white)
         if self.white or array.dtype.kind != "u":
             array = to_bytes(array, white)
@@ -129,7 +131,28 @@ class Npz(UserDataset):
             array = np.moveaxis(array, 3, 1)
         return torch.from_numpy(np.ascontiguousarray(array)).reshape(-1, *stored_shape)
 
-    def _images(self, pixels: list[Tensor], names: list[str | None]) -> list[Examples]:
+    def _map(
+        self, file: NpyFiles, name: str, array: Array, white: float, stored_shape: tuple[int, int, int]
+    ) -> MappedRows:
+        """Return images whose rows are read when they are needed; bytes need no check of their values."""
+        mapped = map_images(array, file.path_of(name), stored_shape, white)
+        if array.dtype == np.uint8 and white == 255:
+            self.values.add_largest(largest_value(mapped, enough=MAX_DARK), white)
+        else:
+            self._check_values(name, *value_range(array), white)
+            for part in chunks(array):
+                self.values.add(part, white)
+        return mapped
+
+    def _check_values(self, name: str, low: Any, high: Any, white: float) -> None:
+        """Raise ValueError where the smallest or the largest value, NaN where any is, is no value of a pixel."""
+        if not (low >= 0 and high <= (np.finfo(np.float64).max if self.white else white)):
+            number = int(high) if np.isfinite(high) else 255
+            allowed = "values from 0" if self.white else "floats from 0 to 1, or uint8"
+            fix = f"; or dataset.white={number} where {number} is white" if not self.white and low >= 0 else ""
+            raise self.file.error(f"{name} has values from {low:g} to {high:g}: use {allowed}{fix}")
+
+    def _images(self, pixels: list[Tensor | MappedRows], names: list[str | None]) -> list[Examples]:
         """Return the images of each split, with their numbered classes where they have labels."""
         arrays = [self.file.array(name).reshape(-1) for name in names if name is not None]
         if not arrays:

@@ -37,6 +37,13 @@ class StoredValues:
         if largest / white >= self.largest / self.white_of_largest:
             self.largest, self.white_of_largest = largest, white
 
+    def extend(self, later: "StoredValues") -> None:
+        """Add the files that were added to `later`, after those of this one."""
+        self.num_values += later.num_values
+        self.num_above += later.num_above
+        if later.largest:
+            self.add_largest(later.largest, later.white_of_largest)
+
     @property
     def is_white_too_large(self) -> bool:
         """Tell whether all values are far below white, or 0."""

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import torch
 
-from aetrain.data.examples import Examples
-from aetrain.data.sparse_rows import concatenate
+from aetrain.data.examples import Examples, Values
+from aetrain.data.mapped_rows import MappedRows, join_mapped
+from aetrain.data.sparse_rows import SparseRows, join_sparse
 
 
 def number_rows(splits: Sequence[Examples], names: Sequence[Sequence[str]] | None) -> list[Examples]:
@@ -43,6 +44,15 @@ def join_splits(splits: Sequence[Examples]) -> Examples:
         rows=torch.cat([_rows(images) for images in splits]),
     )
     return joined[_rows(joined).argsort(stable=True)]
+
+
+def concatenate(parts: Sequence[Values]) -> Values:
+    """Return the rows of all parts, which are stored in the same way, one after another."""
+    if isinstance(parts[0], SparseRows):
+        return join_sparse([part for part in parts if isinstance(part, SparseRows)])
+    if isinstance(parts[0], MappedRows):
+        return join_mapped([part for part in parts if isinstance(part, MappedRows)])
+    return torch.cat([part for part in parts if isinstance(part, torch.Tensor)])
 
 
 def _rows(images: Examples) -> torch.Tensor:

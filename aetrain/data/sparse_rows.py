@@ -74,11 +74,8 @@ class SparseRows:
         return self.matrix.indptr, self.matrix.indices, self.matrix.data
 
 
-def concatenate(parts: Sequence[Tensor | SparseRows]) -> Tensor | SparseRows:
-    """Return the rows of all parts, which are all dense or all sparse, one after another."""
-    first = parts[0]
-    if isinstance(first, SparseRows):
-        from scipy.sparse import csr_array, vstack
+def join_sparse(parts: Sequence[SparseRows]) -> SparseRows:
+    """Return the rows of all parts, one after another."""
+    from scipy.sparse import csr_array, vstack
 
-        return replace(first, matrix=csr_array(vstack([part.matrix for part in parts if isinstance(part, SparseRows)])))
-    return torch.cat([part for part in parts if isinstance(part, Tensor)])
+    return replace(parts[0], matrix=csr_array(vstack([part.matrix for part in parts])))

@@ -36,6 +36,7 @@ log = logging.getLogger("aetrain")
 NUM_RESULTS = 10
 MAX_TEXT = 70  # characters of a document that are shown
 MIN_CONTRAST = 0.25  # distance of the border's mean from 0.5 that makes it clearly dark or light
+MAX_BORDER_IMAGES = 10_000  # training images whose border is compared with that of the query
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ def search(request: RunRequest, settings: Settings) -> dict[str, Any]:
 
     results = find_nearest_examples(components, query, train)
     if is_image:
-        tiles = [torch.cat([query.examples.pixels, train.pixels[index]]).float() / 255 for index in results.values()]
+        tiles = [
+            torch.cat([query.examples.pixels, train[torch.tensor(index)].pixels]).float() / 255
+            for index in results.values()
+        ]
         path = source.path / "search" / f"{query.name}.png"
         write_png(grid(torch.cat(tiles), len(tiles[0]), [f"by {name}" for name in results]), path)
         log.info("picture: %s", display_path(path))
@@ -169,7 +173,7 @@ def read_query(file: Path, shape: tuple[int, int, int], white: float | None = No
 
 def match_query(query: Query, train: Examples, binary: bool) -> Query:
     """Return the query with the polarity of the training images, as `match_polarity`."""
-    image, polarity = match_polarity(query.examples.pixels, train.pixels, binary)
+    image, polarity = match_polarity(query.examples.pixels, train[:MAX_BORDER_IMAGES].pixels, binary)
     return replace(query, examples=Examples(image), description=f"{query.description}, {polarity}")
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError, error_context
@@ -22,6 +21,9 @@ from aetrain.config.hparams import hparams, trial_digest
 from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
 from aetrain.data.examples import Batches, Splits, in_order
+from aetrain.data.mapped_rows import largest_value
+from aetrain.data.pixel_values import MAX_DARK
+from aetrain.data.sparse_rows import SparseRows
 from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
 from aetrain.evaluation.diagnostic_inputs import diagnostic_inputs
 from aetrain.evaluation.diagnostics import diagnose
@@ -81,10 +83,10 @@ class TrainingRun:
         context = context_factory(
             model, held_out, prepare, components.noise, split=self.held_out_name, train=splits.train
         )
-        measures = components.measures.values()
-        self.descriptions = collect_descriptions(components.objective.penalties, measures, model.kind)
+        measures, noun = components.measures.values(), components.dataset.noun
+        self.descriptions = collect_descriptions(components.objective.penalties, measures, noun)
         self.tensorboard = TensorBoardWriter(
-            self.run_dir.path, components.views, context, self.descriptions, self._figure_options, model.kind
+            self.run_dir.path, components.views, context, self.descriptions, self._figure_options, noun
         )
         self.training_state = checkpoint.TrainingState(
             components.objective, components.optimizers, components.weight_average
@@ -126,7 +128,7 @@ class TrainingRun:
     def _figure_options(self, epoch: int) -> FigureOptions:
         settings = flatten_settings(self.settings)
         caption = run_caption(settings, self.request.overrides, epoch, self.settings.seed)
-        return FigureOptions(caption, self.settings.figure_formats, kind=self.components.model.kind)
+        return FigureOptions(caption, self.settings.figure_formats, noun=self.components.dataset.noun)
 
     @contextmanager
     def event_file(self) -> Iterator[None]:
@@ -254,15 +256,16 @@ class TrainingRun:
     def _diagnose(self, metrics: Metrics, settings: Mapping[str, Any]) -> list[Finding]:
         by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
         values = self.batches.values
-        largest_byte = int(values.max()) if isinstance(values, Tensor) and values.dtype == torch.uint8 else 255
+        largest_byte = 255
+        if not isinstance(values, SparseRows) and values.dtype == torch.uint8:
+            largest_byte = largest_value(values, enough=MAX_DARK)
         history = self.run_dir.history()
         model, penalties = self.components.model, self.components.objective.penalties
         constant = self.evaluator.data_constant(model)
         has_targets = self.evaluator.images.targets is not None
-        findings = diagnose(
+        return diagnose(
             diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte, constant, has_targets)
         )
-        return [finding.reword(model.kind) for finding in findings]
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""

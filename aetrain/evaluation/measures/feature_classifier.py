@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.data.examples import Examples, Prepare, in_order
+from aetrain.data.mapped_rows import MappedRows
 from aetrain.storage import atomic
 from aetrain.storage.hashing import digest
 from aetrain.storage.locks import exclusive_work_folder
@@ -66,28 +67,30 @@ def load_or_train_classifier(images: Examples, prepare: Prepare, folder: Path) -
             # Another process may have saved it while this one waited for the lock.
             if work_folder is None or not load_weights(classifier, file):
                 log.info("measures.frechet: training a classifier of this data set, once, to compare images by")
-                train_classifier(classifier.to(images.pixels.device), Examples(images.pixels, labels), prepare)
+                train_classifier(classifier.to(images.device), Examples(images.values, labels), prepare)
                 if work_folder is not None:
                     save_weights(classifier, work_folder, file)
-    return classifier.to(images.pixels.device).eval()
+    return classifier.to(images.device).eval()
 
 
 def classifier_digest(images: Examples, prepare: Prepare) -> str:
     """Return a digest of everything that determines the classifier: its recipe, the images and their preparation."""
+    values = images.values
+    content = values.content() if isinstance(values, MappedRows) else (images.pixels,)
     recipe = (RECIPE_VERSION, NUM_STEPS, BATCH_SIZE, LEARNING_RATE, SEED)
-    return digest(recipe, prepare, images.pixels, images.classes)[:24]
+    return digest(recipe, prepare, *content, images.classes)[:24]
 
 
 def train_classifier(classifier: FeatureClassifier, images: Examples, prepare: Prepare) -> None:
     """Train with Adam on the cross-entropy for NUM_STEPS random batches, with a generator of its own."""
-    generator = torch.Generator(images.pixels.device).manual_seed(SEED)
+    generator = torch.Generator(images.device).manual_seed(SEED)
     optimizer = torch.optim.Adam(classifier.parameters(), LEARNING_RATE)
     for step in range(NUM_STEPS):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - step / NUM_STEPS)
-        index = torch.randint(len(images), (BATCH_SIZE,), generator=generator, device=images.pixels.device)
+        index = torch.randint(len(images), (BATCH_SIZE,), generator=generator, device=images.device)
         with torch.enable_grad():
-            loss = F.cross_entropy(classifier(prepare(images.pixels[index], generator)), images.classes[index])
+            loss = F.cross_entropy(classifier(prepare(images.values[index], generator)), images.classes[index])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
         optimizer.step()

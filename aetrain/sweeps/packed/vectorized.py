@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 from torch.optim import Optimizer
 
 from aetrain.data.augment import Augment
-from aetrain.data.examples import Examples, Prepare, num_batches
+from aetrain.data.examples import Examples, Prepare, num_batches, shuffled_rows
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.layers import Scheduled, is_stateful
@@ -201,8 +201,8 @@ class VectorizedBatches:
 
     def __iter__(self) -> Iterator[Tensor]:
         self.pack.seed(self.state.epoch)
-        generators, device = self.pack.generators, self.values.device
-        orders = torch.stack([torch.randperm(len(self.values), generator=g, device=device) for g in generators])
+        generators = self.pack.generators
+        orders = torch.stack([shuffled_rows(self.values, g) for g in generators])
         for index in orders.split(self.batch_size, dim=1):  # [R, B]
             if self.prepare.random:
                 pairs = zip(index, generators, strict=True)

@@ -1,0 +1,158 @@
+"""Images that stay in their file: rows of memory-mapped arrays, which are read one batch at a time.
+
+Shapes: N examples, M rows of an array, B batch, C channels, H height, W width.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aetrain.data.user_files import Array
+
+# The part of a GPU's free memory that images may fill; what needs more stays in the file.
+MAX_SHARE_OF_DEVICE = 0.5
+CHUNK_SIZE = 4096  # rows that are read at a time where all are
+
+
+@dataclass(frozen=True, eq=False)
+class MappedArray:
+    """An array of images in a file, of which nothing is in memory but the rows that are read.
+
+    `to_pixels` makes uint8 [B, C, H, W] of stored rows. `identity` differs where the images do: a digest of the
+    content, or the file's name, size and time.
+    """
+
+    stored: Array  # [M, ...]
+    identity: str
+    to_pixels: Callable[[Array], Array] | None = None  # None for an array [M, C, H, W] of uint8
+    checksums: Array | None = None  # [M] uint32: the CRC-32 of each row's pixels
+
+    def read(self, rows: Array) -> Array:
+        """Return new pixels [B, C, H, W] of rows [B]."""
+        values: Array = np.take(self.stored, rows, axis=0)
+        return values if self.to_pixels is None else self.to_pixels(values)
+
+
+@dataclass(frozen=True, eq=False)
+class MappedRows:
+    """N images, uint8, in memory-mapped arrays, with a part of the interface of a tensor.
+
+    `rows` count through the arrays, one after another. With `threshold` pixels above it are 255, and others 0.
+    """
+
+    arrays: tuple[MappedArray, ...]
+    image_shape: tuple[int, int, int]  # (C, H, W)
+    rows: Tensor  # [N] int64, on the CPU
+    threshold: int | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # of the batches
+
+    @classmethod
+    def of(cls, array: MappedArray, image_shape: tuple[int, int, int]) -> "MappedRows":
+        """Return all rows of an array."""
+        return cls((array,), image_shape, torch.arange(len(array.stored)))
+
+    @property
+    def shape(self) -> torch.Size:
+        """[N, C, H, W]."""
+        return torch.Size((len(self.rows), *self.image_shape))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the pixels."""
+        return torch.uint8
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor | slice) -> "MappedRows":
+        """Return the rows of an index [B] or of a slice."""
+        return replace(self, rows=self.rows[index.cpu() if isinstance(index, Tensor) else index])
+
+    def index_select(self, dim: int, index: Tensor) -> "MappedRows":
+        """Return the rows `index` [B]; `dim` is 0."""
+        assert dim == 0, dim
+        return self[index]
+
+    def split(self, size: int) -> Iterator["MappedRows"]:
+        """Yield the rows in order, `size` at a time."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+    def to(self, device: torch.device) -> "MappedRows | Tensor":
+        """Return pixels [N, C, H, W] on a GPU where they fit, else rows whose batches are copied to the device."""
+        moved = replace(self, device=device)
+        if device.type != "cuda" or self.shape.numel() > MAX_SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
+            return moved
+        pixels = torch.empty(self.shape, dtype=self.dtype, device=device)
+        for start, part in zip(range(0, len(self), CHUNK_SIZE), moved.split(CHUNK_SIZE), strict=True):
+            pixels[start : start + CHUNK_SIZE] = part.dense()
+        return pixels
+
+    def dense(self) -> Tensor:
+        """Return the pixels of all rows [N, C, H, W], read from the file, on the device."""
+        pixels = torch.from_numpy(self._read(self.rows.numpy()))
+        if self.threshold is not None:
+            pixels = (pixels > self.threshold).to(torch.uint8).mul_(255)
+        if self.device.type != "cuda":
+            return pixels.to(self.device)
+        # The copy from pinned memory passes while the device computes and the next batch is read.
+        return pixels.pin_memory().to(self.device, non_blocking=True)
+
+    def checksums(self) -> list[int]:
+        """Return the CRC-32 of each image; an empty list where they are not known."""
+        known = self.arrays[0].checksums if len(self.arrays) == 1 else None
+        return [] if known is None else known[self.rows.numpy()].tolist()
+
+    def content(self) -> tuple[object, ...]:
+        """Return values that are equal for equal images: checksums of rows where these are known."""
+        if checksums := self.checksums():
+            return str(self.shape), self.threshold, torch.tensor(checksums)
+        return str(self.shape), self.threshold, [array.identity for array in self.arrays], self.rows
+
+    def _read(self, rows: Array) -> Array:
+        if len(self.arrays) == 1:
+            return self.arrays[0].read(rows)
+        pixels, start = np.empty((len(rows), *self.image_shape), np.uint8), 0
+        for array in self.arrays:
+            inside = (rows >= start) & (rows < start + len(array.stored))
+            pixels[inside] = array.read(rows[inside] - start)
+            start += len(array.stored)
+        return pixels
+
+
+def join_mapped(parts: Sequence[MappedRows]) -> MappedRows:
+    """Return the rows of all parts, one after another."""
+    arrays = tuple(dict.fromkeys(array for part in parts for array in part.arrays))
+    starts = dict(zip(arrays, np.cumsum([0, *(len(array.stored) for array in arrays)]).tolist(), strict=False))
+    rows = []
+    for part in parts:
+        lengths = torch.tensor([len(array.stored) for array in part.arrays])
+        shifts = torch.tensor([starts[array] for array in part.arrays]) - (lengths.cumsum(0) - lengths)
+        rows.append(part.rows + shifts[torch.bucketize(part.rows, lengths.cumsum(0), right=True)])
+    return replace(parts[0], arrays=arrays, rows=torch.cat(rows))
+
+
+def largest_value(values: Tensor | MappedRows, enough: int) -> int:
+    """Return the largest value; of mapped rows the first one above `enough`, so that few of them are read."""
+    if isinstance(values, Tensor):
+        return int(values.max())
+    largest = 0
+    for part in values.split(CHUNK_SIZE):
+        largest = max(largest, int(part.dense().max()))
+        if largest > enough:
+            break
+    return largest
+
+
+def describe_file(array: Array, path: Path) -> str:
+    """Return a description of an array that is mapped from a file, which differs where the file was changed."""
+    root = array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    start = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    stat = path.stat()
+    layout = f"{array.dtype.str}{list(array.shape)}{list(array.strides)}+{start}"
+    return f"{path.name} {layout} {stat.st_size} {stat.st_mtime_ns}"

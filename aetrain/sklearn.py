@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
@@ -45,14 +45,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     the number of units of the code, None for that of the option. `overrides` has any other settings of a run, such as
     {"optimizer.lr": 1e-3, "noise": "masking"}; they win over the parameters. `scale="minmax"` maps the range of each
     feature in training to [0, 1], and larger values are clipped for the network, not for the error. With None, X has
-    values in [0, 1]. uint8 is divided by 255 in both cases. `metric` is "sse", the squared error of an example in
-    these units, or "loss", its negative log-likelihood at the mean code plus the KL of a random code, without other
-    penalties. `directory` is a folder in which each fit writes a run directory of its own, with the training data;
-    without it nothing is kept but the model. `device` is that of the training. `random_state` is the seed. `verbose`
-    shows warnings about the training.
+    values in [0, 1]. uint8 is divided by 255 in both cases. `scale="standard"`, for rows [N, D] of any numbers, gives
+    each feature the mean 0 and the standard deviation 1, with the Gaussian likelihood and without a limit. `metric` is
+    "sse", the squared error of an example in these units, or "loss", its negative log-likelihood at the mean code plus
+    the KL of a random code, without other penalties. `directory` is a folder in which each fit writes a run directory
+    of its own, with the training data; without it nothing is kept but the model. `device` is that of the training.
+    `random_state` is the seed. `verbose` shows warnings about the training.
 
-    Training rounds the scaled values to 8 bits, that is to steps of 1/255; `transform` and the scores do not. The
-    test metrics of the run are of the first rows of X: use `score` with other rows for held-out data.
+    Training rounds the scaled values to 8 bits, that is to steps of 1/255, and with `scale="standard"` to 32-bit
+    floats; `transform` and the scores do not. The test metrics of the run are of the first rows of X: use `score` with
+    other rows for held-out data.
 
     All checks of `sklearn.utils.estimator_checks.check_estimator` pass.
 
@@ -69,7 +71,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         epochs: int = 20,
         batch_size: int = 128,
         overrides: Mapping[str, Any] | None = None,
-        scale: Literal["minmax"] | None = "minmax",
+        scale: Literal["minmax", "standard"] | None = "minmax",
         metric: Literal["sse", "loss"] = "sse",
         contamination: float = 0.1,
         directory: str | Path | None = None,
@@ -95,8 +97,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         self._check_parameters()
         rows = self._read(X, reset=True)
         self._bytes = rows.dtype == np.uint8
-        if self.scale == "minmax" and not self._bytes:
-            self._scaler = MinMaxScaler().fit(rows)
+        if self.scale == "standard" and (self._bytes or len(self.image_shape_) > 1):
+            raise ValueError("scale='standard' is for rows [N, D] of floats: use 'minmax' or None for images")
+        if self._has_scaler:
+            self._scaler = (StandardScaler() if self.scale == "standard" else MinMaxScaler()).fit(rows)
         scaled = self._scaled(rows)
         with tempfile.TemporaryDirectory(prefix="aetrain-") as temporary, self._logging():
             parent = Path(temporary if self.directory is None else self.directory)
@@ -122,7 +126,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         rows = self._compute(decode, codes)
         if self._bytes:
             rows = rows * 255
-        elif self.scale == "minmax":
+        elif self._has_scaler:
             rows = self._scaler.inverse_transform(rows)
         return rows.reshape(len(rows), *self.image_shape_)
 
@@ -149,9 +153,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @property
+    def _has_scaler(self) -> bool:
+        return self.scale == "standard" or (self.scale == "minmax" and not self._bytes)
+
     def _check_parameters(self) -> None:
-        if self.scale not in ("minmax", None):
-            raise ValueError(f"scale={self.scale!r} is not possible: use 'minmax', or None for values in [0, 1]")
+        if self.scale not in ("minmax", "standard", None):
+            raise ValueError(
+                f"scale={self.scale!r} is not possible: use 'minmax', 'standard', or None for values in [0, 1]"
+            )
         if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric!r} is not possible: use 'sse' or 'loss'")
         number: Any = self.contamination
@@ -180,7 +190,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             raise ValueError(f"X has the type {rows.dtype}, but the training data had uint8: use uint8 from 0 to 255")
         if rows.dtype == np.uint8 and (self._bytes or self.scale is None):
             return (rows / 255).astype(np.float32)
-        if self.scale == "minmax":
+        if self._has_scaler:
             rows = self._scaler.transform(rows if rows.dtype != np.uint8 else rows.astype(np.float32))
         elif not (rows.min() >= 0 and rows.max() <= 1):
             raise ValueError(
@@ -193,12 +203,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         """Write the training data and a run into a new folder, and return the run."""
         folder.mkdir(parents=True)
         shape = self.image_shape_ if len(self.image_shape_) > 1 else (1, *self.image_shape_)
-        pixels = to_bytes(scaled.clip(0, 1), 1.0).reshape(-1, *shape)
-        np.savez(folder / DATA_FILE, x_train=pixels, x_test=pixels[:MAX_TEST_ROWS])
+        is_table = self.scale == "standard"
+        values = scaled if is_table else to_bytes(scaled.clip(0, 1), 1.0).reshape(-1, *shape)
+        np.savez(folder / DATA_FILE, x_train=values, x_test=values[:MAX_TEST_ROWS])
         settings: dict[str, Any] = {
             "model": self.model,
-            "dataset": "npz",
+            "dataset": "table" if is_table else "npz",
             "dataset.path": folder / DATA_FILE,
+            **({"dataset.scaling": "none"} if is_table else {}),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "device": self.device,
@@ -245,30 +257,35 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
 
 def encode(model: Model, rows: Tensor) -> Tensor:
-    """Return the codes [B, code_dim] of rows [B, D]; the network sees values clipped to [0, 1]."""
-    return model.encode(as_images(model, rows).clamp(0, 1)).z
+    """Return the codes [B, code_dim] of rows [B, D]; the network sees pixels clipped to [0, 1]."""
+    return model.encode(as_inputs(model, rows)).z
 
 
 def decode(model: Model, codes: Tensor) -> Tensor:
-    """Return rows [B, D] in [0, 1] of codes [B, code_dim]."""
+    """Return rows [B, D] of codes [B, code_dim]."""
     return model.decode_pixels(codes).flatten(1)
 
 
 def squared_error(model: Model, rows: Tensor) -> Tensor:
-    """Return the squared error of each of the rows [B, D], [B]; the network sees values clipped to [0, 1]."""
-    x = as_images(model, rows)
-    return sse(model.reconstruct(x.clamp(0, 1)), x)
+    """Return the squared error of each of the rows [B, D], [B]; the network sees pixels clipped to [0, 1]."""
+    return sse(model.reconstruct(as_inputs(model, rows)), as_images(model, rows))
 
 
 def negative_log_likelihood(model: Model, rows: Tensor) -> Tensor:
     """Return -log p(x | z) of each of the rows [B, D] at its mean code z, plus the KL of a random code, [B], in nats.
 
-    Values are clipped to [0, 1].
+    Pixels are clipped to [0, 1].
     """
-    x = as_images(model, rows).clamp(0, 1)
+    x = as_inputs(model, rows)
     code = model.encode(x)
     nll = model.likelihood.neg_log_prob(model.decode(code), x)
     return nll + code.kl().sum(1) if code.is_random else nll
+
+
+def as_inputs(model: Model, rows: Tensor) -> Tensor:
+    """Return rows [B, D] as the network sees them, [B, C, H, W]."""
+    x = as_images(model, rows)
+    return x.clamp(0, 1) if model.kind == "image" else x
 
 
 def as_images(model: Model, rows: Tensor) -> Tensor:

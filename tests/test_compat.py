@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from omegaconf._utils import get_yaml_loader
 from torch import nn
 
 from aetrain.utils import compat
@@ -42,6 +44,31 @@ def test_event_writer(tmp_path: Path) -> None:
     (file,) = tmp_path.iterdir()
     events = [event for event in EventFileLoader(str(file)).Load() if event.HasField("summary")]
     assert [event.step for event in events] == [3], ADVICE + "add_summary"
+
+
+YAML_TEXTS = (
+    "a: 1e-3\nb: .5\nc: 1_000\nd: 2024-01-31\ne: on\nf: 0x10\ng: 1:30\nh: .nan\ni: '1'\nj: ~\nk: 'é'\n",
+    "a: &x [1, 2]\nb: *x\nc: {d: '${seed}', e: '???'}\n<<: {f: 1}\n1: one\ntrue: yes\n",
+    "p: !!python/object/apply:pathlib.Path [a, b]\n",
+    *("", "text", "- 1\n- a: b\n", "# only a comment\n"),
+)
+YAML_MISTAKES = (
+    *("a: 1\na: 2\n", "a: [1\n", "a: b: c\n", "\tb: 1\n", "a: \x00", "? [a]\n: 1\n"),
+    "a: !!python/name:os.system ''\n",
+)
+
+
+def test_yaml_is_read_as_omegaconf_reads_it() -> None:
+    assert compat._fast_yaml_loader() is not get_yaml_loader(), ADVICE + "load_yaml"
+    for text in YAML_TEXTS:
+        own, read = yaml.load(text, get_yaml_loader()), compat.load_yaml(text)
+        assert repr(read) == repr(own), ADVICE + "load_yaml"  # repr, because nan differs from itself
+    for text in YAML_MISTAKES:
+        with pytest.raises(yaml.YAMLError) as own_error:
+            yaml.load(text, get_yaml_loader())
+        with pytest.raises(yaml.YAMLError) as error:
+            compat.load_yaml(text)
+        assert str(error.value) == str(own_error.value)
 
 
 def test_fast_checksums_equal_tensorboards() -> None:

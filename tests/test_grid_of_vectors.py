@@ -212,3 +212,15 @@ def test_measures_of_labels_on_a_table_with_missing_values(run: Callable[..., Pa
         run(*words, "measures=frechet", name="frechet")
     trained = aetrain.load(directory)
     assert np.isfinite(trained.encode(np.full((2, 5), np.nan))).all()
+
+
+def test_masking_noise_hides_values_from_an_encoder_that_reads_which_are_observed() -> None:
+    """For another encoder a hidden value is 0, as without missing values."""
+    words = ["model=deep", "noise=masking", "noise.p=0.5", *data_overrides("table"), "dataset.scaling=none"]
+    x = torch.full((200, 1, 1, 6), 2.0)
+    noisy = [build(settings_of([*words, *more])).noise for more in ([], ["model.observed=true"])]
+    hidden = [noise(x, torch.Generator().manual_seed(0)) for noise in noisy]
+    assert torch.equal(hidden[0], hidden[1])
+    assert 0.4 < float(hidden[0].isnan().float().mean()) < 0.6
+    complete = build(settings_of(["model=deep", "noise=masking", "noise.p=0.5", "dataset=wine"])).noise
+    assert torch.equal(complete(x, torch.Generator().manual_seed(0)), hidden[0].nan_to_num(0.0))

@@ -1,5 +1,6 @@
 """Run directories written by 0.1.0 are evaluated, resumed, reported and loaded with the metrics that 0.1.0 reached."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -96,6 +97,14 @@ def test_old_sweep_continues(old_runs: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert times == [(old_runs / "sweep" / f"seed={seed}" / "metrics.json").stat().st_mtime_ns for seed in (0, 1)]
     assert metrics_of(old_runs / "sweep" / "seed=2")["epochs"] == 2
+
+
+def test_change_of_a_saved_config_does_not_reach_the_next_reader() -> None:
+    config = saved_config(OLD_RUNS / "deep")
+    expected = copy.deepcopy(config)
+    config["model"]["hidden"].append(7)
+    del config["views"]
+    assert saved_config(OLD_RUNS / "deep") == expected
 
 
 def test_saved_config_has_current_names() -> None:

@@ -181,3 +181,26 @@ def test_the_scores_separate_a_class_that_training_lacks() -> None:
     ae = Autoencoder(code_dim=8, epochs=40, batch_size=32, device="cpu").fit(images[:1200][labels[:1200] == 0])
     area = roc_auc_score(labels[1200:] == 0, ae.score_samples(images[1200:]))
     assert area > 0.97
+
+
+@pytest.mark.slow
+def test_standardised_tables_have_no_limit(tmp_path: Path) -> None:
+    """A second way: PCA of standardised rows. A row far outside of the training data is not clipped."""
+    rng = np.random.default_rng(1)
+    data = rng.normal(size=(400, 2)) @ rng.normal(size=(2, 5)) * 100 + 0.1 * rng.normal(size=(400, 5)) + 700
+    overrides = {"optimizer.lr": 1e-2}
+    ae = Autoencoder(
+        "linear", code_dim=2, epochs=60, batch_size=40, scale="standard", overrides=overrides, device="cpu"
+    )
+    ae.fit(data)
+    scaled = (data - data.mean(0)) / data.std(0)
+    again = PCA(2).fit(scaled).inverse_transform(PCA(2).fit_transform(scaled))
+    assert -ae.score(data) < ((scaled - again) ** 2).sum(1).mean() + 0.05
+    restored = ae.inverse_transform(ae.transform(data))
+    np.testing.assert_allclose(restored, data, atol=0.2 * data.std())
+    far = data[:1] + 10 * (data[:1] - data.mean(0))
+    np.testing.assert_allclose(ae.inverse_transform(ae.transform(far)), far, rtol=0.2)
+    assert ae.config_["likelihood"]["_target_"].endswith("Gaussian")
+    for bad in (np.zeros((9, 4, 4)), np.zeros((9, 4), np.uint8)):
+        with pytest.raises(ValueError, match=r"scale='standard' is for rows \[N, D\] of floats"):
+            quick(scale="standard").fit(bad)

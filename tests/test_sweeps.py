@@ -1,6 +1,7 @@
 """Sweeps with runs that fail: failures are recorded, other runs finish, and the same command resumes the rest."""
 
 import csv
+import importlib
 import importlib.util
 import json
 import os
@@ -17,8 +18,11 @@ from conftest import TINY
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
+from aetrain.runs import entry
 from aetrain.runs import process as run_process
+from aetrain.runs.request import RunRequest
 from aetrain.storage.run_directory import RunDirectory
+from aetrain.sweeps.launch import run_isolated
 
 # A noise that fails in its first epoch as `fault` says, except in a folder with a file called `mended`.
 MODULE = '''
@@ -233,6 +237,37 @@ def claim_directory(folder: Path, number: int, overrides: list[str]) -> None:
         (folder / f"result{number}").write_text("refused")
     while len(list(folder.glob("result*"))) < NUM_PROCESSES:
         time.sleep(0.01)
+
+
+def record_imports(file: Path, overrides: list[str]) -> None:
+    """Do a run, and write the names of the modules that it imports."""
+    config, directory, full_overrides = api.compose_config(overrides)
+    before = set(sys.modules)
+    entry.run(config, directory, full_overrides)
+    file.write_text(" ".join(sorted(set(sys.modules) - before)))
+
+
+def test_the_server_has_imported_what_every_run_needs(tmp_path: Path) -> None:
+    arguments = [*TINY, "model=vae", f"hydra.run.dir='{tmp_path / 'run'}'"]
+    assert run_process.run(record_imports, tmp_path / "imports", arguments) == run_process.FINISHED
+    imported = (tmp_path / "imports").read_text().split()
+    of_the_data_set = ("aetrain.data.", "sklearn.datasets.data", "sklearn.datasets.descr")
+    assert not [name for name in imported if not name.startswith(of_the_data_set)]
+
+
+@pytest.mark.parametrize("views", [(), ("views=none", "views.format=svg"), ("views=default",)])
+def test_the_server_imports_matplotlib_for_runs_with_figures(
+    views: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preloaded: list[str] = []
+    monkeypatch.setattr(run_process, "PRELOADED", preloaded)
+    monkeypatch.setattr(run_process, "run", lambda *_: run_process.FINISHED)
+    config, directory, overrides = api.compose_config([*TINY, *views])
+    for _ in range(2):
+        run_isolated(RunRequest(config, RunDirectory(directory), overrides, single=False))
+    assert preloaded == (run_process.FIGURE_MODULES if "views=default" in views else [])
+    for module in run_process.FIGURE_MODULES:
+        importlib.import_module(module)
 
 
 NUM_PROCESSES = 8

@@ -30,13 +30,14 @@ class Noise(Protocol):
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
 
 
-def noise_for(noise: Noise, kind: Kind) -> Noise:
+def noise_for(noise: Noise, kind: Kind, has_missing: bool = False) -> Noise:
     """Return a noise as it is for examples of a kind: vectors have no range to clip to.
 
-    Raise ValueError where it means nothing there. A noise without the method `for_kind` is the same for all kinds.
+    `has_missing` tells whether values may be missing (NaN). Raise ValueError where it means nothing there. A noise
+    without the method `for_kind` is the same for all kinds.
     """
-    for_kind: Callable[[Kind], Noise] | None = getattr(noise, "for_kind", None)
-    return noise if for_kind is None else for_kind(kind)
+    for_kind: Callable[[Kind, bool], Noise] | None = getattr(noise, "for_kind", None)
+    return noise if for_kind is None else for_kind(kind, has_missing)
 
 
 def _refuse(name: str, kind: Kind) -> NoReturn:
@@ -76,7 +77,7 @@ class Gaussian:
         noisy = torch.empty_like(x).normal_(0, self.std, generator=generator).add_(x)
         return noisy.clamp_(0, 1) if self.clip else noisy
 
-    def for_kind(self, kind: Kind) -> Noise:
+    def for_kind(self, kind: Kind, has_missing: bool = False) -> Noise:
         """Return the noise without clipping for other examples than images."""
         return self if kind == "image" else replace(self, clip=False)
 
@@ -107,8 +108,30 @@ class Replace:
         u = torch.empty_like(x).uniform_(generator=generator)
         return x.masked_fill(u < self.p, 0.0).masked_fill_(u < self.p * self.white, 1.0)
 
+    def for_kind(self, kind: Kind, has_missing: bool = False) -> Noise:
+        """Return noise that hides the values where values may be missing and all corrupted ones become 0."""
+        return Hide(self.p) if has_missing and self.white == 0 else self
+
     def at_level(self, level: float, image_shape: ImageShape) -> Noise:
         """Return the noise that replaces the share `level` of the pixels."""
+        return replace(self, p=level)
+
+
+@dataclass(frozen=True)
+class Hide:
+    """Masking noise of data with missing values: each value, with probability `p`, is missing (NaN), too.
+
+    The encoder sees 0 there, or, where it reads which values are observed, that this one is not.
+    """
+
+    p: float
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the examples [B, C, H, W] with more values missing."""
+        return x.masked_fill(torch.empty_like(x).uniform_(generator=generator) < self.p, torch.nan)
+
+    def at_level(self, level: float, image_shape: ImageShape) -> Noise:
+        """Return the noise that hides the share `level` of the values."""
         return replace(self, p=level)
 
 
@@ -133,7 +156,7 @@ class Speckle:
         noisy = torch.empty_like(x).normal_(0, self.std, generator=generator).mul_(x).add_(x)
         return noisy.clamp_(0, 1) if self.clip else noisy
 
-    def for_kind(self, kind: Kind) -> Noise:
+    def for_kind(self, kind: Kind, has_missing: bool = False) -> Noise:
         """Return the noise without clipping for other examples than images."""
         return self if kind == "image" else replace(self, clip=False)
 
@@ -163,7 +186,7 @@ class Poisson:
         noisy = torch.poisson(x * self.peak, generator=generator).div_(self.peak)
         return noisy.clamp_(0, 1) if self.clip else noisy
 
-    def for_kind(self, kind: Kind) -> Noise:
+    def for_kind(self, kind: Kind, has_missing: bool = False) -> Noise:
         """Return the noise without clipping for counts; vectors and ratings may be negative or missing."""
         if kind == "counts":
             return replace(self, clip=False)
@@ -206,7 +229,7 @@ class Block:
         pixels = torch.arange(count, device=u.device)
         return (pixels >= first) & (pixels < first + size)
 
-    def for_kind(self, kind: Kind) -> Noise:
+    def for_kind(self, kind: Kind, has_missing: bool = False) -> Noise:
         """Return the noise itself for images; only these have places."""
         return self if kind == "image" else _refuse("block", kind)
 
@@ -244,7 +267,7 @@ class Blur:
         planes = F.conv2d(_reflect(planes, 2, reach), kernel.view(1, 1, -1, 1))
         return planes.view_as(x).clamp(0, 1)
 
-    def for_kind(self, kind: Kind) -> Noise:
+    def for_kind(self, kind: Kind, has_missing: bool = False) -> Noise:
         """Return the noise itself for images; only these have neighbouring values."""
         return self if kind == "image" else _refuse("blur", kind)
 
@@ -283,6 +306,6 @@ class NoiseSequence:
             x = self.steps[name](x, generator)
         return x
 
-    def for_kind(self, kind: Kind) -> Noise:
+    def for_kind(self, kind: Kind, has_missing: bool = False) -> Noise:
         """Return the steps for examples of a kind."""
-        return replace(self, steps={name: noise_for(step, kind) for name, step in self.steps.items()})
+        return replace(self, steps={name: noise_for(step, kind, has_missing) for name, step in self.steps.items()})

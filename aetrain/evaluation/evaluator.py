@@ -287,7 +287,8 @@ def denoising_metrics(model: Autoencoder, noisy: Forward) -> BatchMetrics:
         metrics["noisy_bce"] = bce(denoised, noisy.x)
     if model.kind == "image":
         metrics["noisy_psnr"] = psnr(denoised, noisy.x)
-    metrics["input_sse"] = squared_error(model)(noisy.x_in, noisy.x)
+    seen = noisy.x_in.nan_to_num(0.0) if model.has_missing else noisy.x_in
+    metrics["input_sse"] = squared_error(model)(seen, noisy.x)
     return metrics
 
 

@@ -74,7 +74,7 @@ def build(settings: Settings, run: Path | None = None) -> Components:
     likelihood = _make_likelihood(settings, dataset)
     augment: Augment = _make(settings, "augment")
     with error_context("noise"):
-        noise = noise_for(_make(settings, "noise"), dataset.kind)
+        noise = noise_for(_make(settings, "noise"), dataset.kind, dataset.has_missing)
     sparsity: Sparsity = _make(settings, "sparsity")
     pretrain: Pretrain = _make(settings, "pretrain")
     views = {name: _make(settings, f"views.{name}") for name in settings.view_names}

@@ -20,9 +20,17 @@ from aetrain.config.errors import SigTerm
 
 PRELOADED = [  # modules that every run imports
     "aetrain.api",
+    "aetrain.runs.train",
+    "aetrain.views.learning_curves",
+    "aetrain.views.tensorboard",
+    "aetrain.views.tensorboard_link",
+    "aetrain.views.thumbnail_strip",
+    "google_crc32c",
     "aetrain.model.dense",
     "aetrain.training.schedules",
     "aetrain.objective.sparsity",
+    "torch.nested._internal.nested_tensor",  # by copies of tensors and checkpoints
+    "torch.utils.serialization.config",
     "torch.utils.tensorboard",
     "tensorboard.plugins.hparams.summary_v2",
     "tensorboard.plugins.custom_scalar.layout_pb2",
@@ -30,10 +38,23 @@ PRELOADED = [  # modules that every run imports
     "sklearn.datasets",
 ]
 
+FIGURE_MODULES = [  # modules that every run with figures imports
+    "aetrain.views.figure",
+    "aetrain.views.plots",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "matplotlib.font_manager",
+]
+
 DEFAULT_UNRAISABLE_HOOK = sys.unraisablehook
 RESEND_DELAY_S = 0.05
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Import modules in the server, once for all tasks; without effect where the server has started."""
+    PRELOADED.extend(module for module in modules if module not in PRELOADED)
 
 
 def start(task: Callable[..., Any], *arguments: Any) -> BaseProcess:

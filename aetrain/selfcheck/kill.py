@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -53,22 +52,26 @@ class KillPoint:
 
 def run(overrides: Sequence[str], kill_point: KillPoint | None = None) -> int:
     """Run `aetrain overrides...`, killed at a point; return the exit code, or minus the signal."""
-    return _exit_code(_run, partial(_compose, list(overrides)), kill_point)
+    try:
+        composed = _compose(overrides)
+    except Exception:  # the config of a killed run may be damaged
+        return process.FAILED
+    return _exit_code(_run, composed, None, kill_point)
 
 
 def run_config(config: DictConfig, directory: Path, kill_point: KillPoint | None = None) -> int:
     """Run a config without log lines, killed at a point; return the exit code, or minus the signal."""
-    return _exit_code(_run, partial(_silence, config, directory), kill_point)
+    return _exit_code(_run, (config, directory, []), logging.ERROR, kill_point)
 
 
 def trace(overrides: Sequence[str], file: Path) -> "Counter[CodeLocation]":
     """Run `aetrain overrides...`; return how often each location was executed. `file` passes the counts on."""
-    return _traced(partial(_compose, list(overrides)), file)
+    return _traced(_compose(overrides), None, file)
 
 
 def trace_config(config: DictConfig, directory: Path, file: Path) -> "Counter[CodeLocation]":
     """Run a config without log lines; return how often each location was executed. `file` passes the counts on."""
-    return _traced(partial(_silence, config, directory), file)
+    return _traced((config, directory, []), logging.ERROR, file)
 
 
 def random_kill_point(
@@ -93,6 +96,13 @@ def damage_newest_file(run_dir: Path, generator: random.Random) -> str:
     return f"{damage} {newest.relative_to(run_dir)}"
 
 
+def _compose(overrides: Sequence[str]) -> ComposedRun:
+    """Compose a run here, because a process composes its second config in a third of the time."""
+    from aetrain import api
+
+    return api.compose_config(overrides)
+
+
 def _exit_code(task: Callable[..., None], *arguments: Any) -> int:
     child = process.start(task, *arguments)
     child.join()
@@ -100,8 +110,8 @@ def _exit_code(task: Callable[..., None], *arguments: Any) -> int:
     return child.exitcode
 
 
-def _traced(compose: Callable[[], ComposedRun], file: Path) -> "Counter[CodeLocation]":
-    code = _exit_code(_count, compose, file)
+def _traced(composed: ComposedRun, level: int | None, file: Path) -> "Counter[CodeLocation]":
+    code = _exit_code(_count, composed, level, file)
     if code != process.FINISHED:
         raise RuntimeError(f"the traced run ended with exit code {code}")
     lines = (line.split() for line in file.read_text().splitlines())
@@ -111,33 +121,29 @@ def _traced(compose: Callable[[], ComposedRun], file: Path) -> "Counter[CodeLoca
 # The functions below run in the child process.
 
 
-def _compose(overrides: list[str]) -> ComposedRun:
-    from aetrain import api
-
-    return api.compose_config(overrides)
-
-
-def _silence(config: DictConfig, directory: Path) -> ComposedRun:
-    logging.getLogger().setLevel(logging.ERROR)
-    return config, directory, []
-
-
-def _run(compose: Callable[[], ComposedRun], kill_point: KillPoint | None) -> None:
+def _run(composed: ComposedRun, level: int | None, kill_point: KillPoint | None) -> None:
     from aetrain.runs import entry
 
+    _set_log_level(level)
     if kill_point is not None:
         _kill_at(kill_point)
-    entry.run(*compose())
+    entry.run(*composed)
 
 
-def _count(compose: Callable[[], ComposedRun], file: Path) -> None:
+def _count(composed: ComposedRun, level: int | None, file: Path) -> None:
     from aetrain.runs import entry
 
+    _set_log_level(level)
     counts: Counter[CodeLocation] = Counter()
     _install_hooks(lambda location: counts.update([location]))
-    entry.run(*compose())
+    entry.run(*composed)
     sys.settrace(None)
     file.write_text("".join(f"{name} {line} {count}\n" for (name, line), count in list(counts.items())))
+
+
+def _set_log_level(level: int | None) -> None:
+    if level is not None:
+        logging.getLogger().setLevel(level)
 
 
 def _kill_at(kill_point: KillPoint) -> None:

@@ -1,7 +1,9 @@
 """The config that a run directory holds: `.hydra/config.yaml`, or its copy in the checkpoint."""
 
+import copy
 import logging
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +14,11 @@ from aetrain.config.errors import ConfigError
 from aetrain.config.renames import ADDED, upgrade_config
 from aetrain.config.settings import root_settings
 from aetrain.storage.checkpoint_state import STATE_FILE, latest_state
+from aetrain.utils.compat import load_yaml
 
 log = logging.getLogger("aetrain")
+
+MAX_TEXTS = 64  # whose configs are kept
 
 
 def saved_config(run: Path, setting: str = "run") -> dict[str, Any]:
@@ -28,8 +33,8 @@ def saved_config(run: Path, setting: str = "run") -> dict[str, Any]:
 def read_saved_config(run: Path, setting: str = "run") -> tuple[dict[str, Any], bytes]:
     """Return the config that `saved_config` returns and the text from which it was read."""
     file, state = run / ".hydra" / "config.yaml", latest_state(run)
-    copy = _parse(state.config, file) if state and state.config else None
-    if not file.is_file() and copy is None:
+    saved_copy = _parse(state.config, file) if state and state.config else None
+    if not file.is_file() and saved_copy is None:
         problem = "is no directory"
         if run.is_dir():
             problem = "is not the directory of a run: it has no .hydra/config.yaml"
@@ -37,13 +42,13 @@ def read_saved_config(run: Path, setting: str = "run") -> tuple[dict[str, Any], 
     try:
         text = file.read_bytes()
         config = _parse(text, file)
-        if _is_cut_off(config, text) or (copy is not None and _lacks(config, copy)):
+        if _is_cut_off(config, text) or (saved_copy is not None and _lacks(config, saved_copy)):
             raise ConfigError(f"{file} lacks settings of the run: it is cut off; repeat the run's own command")
     except (OSError, ConfigError) as error:
-        if state is None or copy is None:
+        if state is None or saved_copy is None:
             raise
         log.warning("%s: using the copy in the checkpoint", str(error).partition("\n")[0])
-        config, text = copy, state.config.encode(errors="replace")
+        config, text = saved_copy, state.config.encode(errors="replace")
     return upgrade_config(config), text
 
 
@@ -77,13 +82,19 @@ def _escape_resolvers(node: Any) -> Any:
 def _parse(text: str | bytes, file: Path) -> dict[str, Any]:
     """Parse a run's config. Raise ConfigError where it is none."""
     try:
-        decoded = text.decode() if isinstance(text, bytes) else text
-        config = OmegaConf.to_container(OmegaConf.create(decoded)) if decoded.strip() else None
+        config = copy.deepcopy(_parse_text(text.decode() if isinstance(text, bytes) else text))
     except Exception as error:  # any that a YAML parser raises on a damaged file
         raise ConfigError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict) or "model" not in config:
         raise ConfigError(f"{file} is not the config of a run")
     return {str(key): value for key, value in config.items()}
+
+
+@lru_cache(maxsize=MAX_TEXTS)
+def _parse_text(text: str) -> Any:
+    """Return what OmegaConf reads from a text; a run's config and its copy in the checkpoint are the same text."""
+    parsed = load_yaml(text)
+    return OmegaConf.to_container(OmegaConf.create(parsed)) if isinstance(parsed, dict) else parsed
 
 
 def _is_cut_off(config: dict[str, Any], text: bytes) -> bool:

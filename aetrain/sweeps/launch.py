@@ -9,6 +9,8 @@ from aetrain.runs.request import RunRequest
 def run_isolated(request: RunRequest) -> None:
     """Do a run of a sweep in its own process; its outcome is recorded however it ends, and the others continue."""
     run_dir = request.run_dir
+    if any(name != "format" for name in request.config.get("views") or ()):
+        process.preload(process.FIGURE_MODULES)
     sys.stdout.flush()
     code = process.run(_run, request)
     if code == process.FINISHED or run_dir.outcome_file.is_file() or run_dir.is_locked:

@@ -15,7 +15,6 @@ from aetrain.data.noise import LeveledNoise, Noise, noise_for
 from aetrain.evaluation.evaluator import Metrics, squared_error
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Kind
 from aetrain.utils.devices import to_float64
 
 BATCH_SIZE = 1000
@@ -57,12 +56,12 @@ def _options_with_level() -> dict[str, LeveledNoise]:
     return kinds
 
 
-def kinds_for(kinds: Mapping[str, LeveledNoise], kind: Kind) -> dict[str, LeveledNoise]:
-    """Return the kinds of noise that mean something for a kind of data, as they are there."""
+def kinds_for(kinds: Mapping[str, LeveledNoise], model: Autoencoder) -> dict[str, LeveledNoise]:
+    """Return the kinds of noise that mean something for the data of a model, as they are there."""
     fitting = {}
     for name, noise in kinds.items():
         with suppress(ValueError):
-            fitting[name] = cast(LeveledNoise, noise_for(noise, kind))
+            fitting[name] = cast(LeveledNoise, noise_for(noise, model.kind, model.has_missing))
     return fitting
 
 
@@ -114,7 +113,7 @@ class Robustness(Measure):
         Kinds of noise that mean nothing for the model's data are left out.
         """
         denoised, noisy = {}, {}
-        for name, kind in kinds_for(noise_kinds(self.kinds, self.extra_kinds), inputs.model.kind).items():
+        for name, kind in kinds_for(noise_kinds(self.kinds, self.extra_kinds), inputs.model).items():
             for level in self.levels:
                 noise = kind.at_level(level, inputs.model.image_shape)
                 errors = noise_errors(inputs, noise, self.count)
@@ -134,6 +133,7 @@ def noise_errors(inputs: EvalInputs, noise: Noise, count: int | None = None) -> 
     for x in in_order(images, BATCH_SIZE, inputs.prepare):
         x_in = noise(x, generator)
         denoised = model.likelihood.mean(model(x_in).decoded)
-        totals += torch.stack([to_float64(error(denoised, x)).sum(), to_float64(error(x_in, x)).sum()])
+        seen = x_in.nan_to_num(0.0) if model.has_missing else x_in
+        totals += torch.stack([to_float64(error(denoised, x)).sum(), to_float64(error(seen, x)).sum()])
     denoised_sse, noisy_sse = (totals / len(images)).tolist()
     return denoised_sse, noisy_sse

@@ -125,7 +125,7 @@ class HiddenNoise:
         low, high = x.amin(), x.amax()
         scaled = (x - low) / (high - low).clamp_min(1e-12)
         noisy = self.noise(scaled)
-        return x if noisy is scaled else low + (high - low) * noisy
+        return x if noisy is scaled else low + (high - low) * noisy.nan_to_num(0.0)  # units are not missing
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,11 @@ def _are_equal(first: Values, second: Values) -> bool:
     """Tell whether values are the same, missing ones (NaN) included."""
     if isinstance(first, SparseRows):
         return isinstance(second, SparseRows) and not (first.matrix != second.matrix).nnz
-    return isinstance(second, Tensor) and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
+    return (
+        isinstance(first, Tensor)
+        and isinstance(second, Tensor)
+        and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
+    )
 
 
 def _check_images(name: str, images: Examples, stored_shape: tuple[int, int, int]) -> None:

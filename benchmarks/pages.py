@@ -1,6 +1,11 @@
-"""Make the pictures of docs/views.md: `python benchmarks/pages.py` trains three small runs, and combines pictures."""
+"""Make the pictures of docs/views.md: `python benchmarks/pages.py` trains small runs, and combines pictures.
+
+Names of runs, such as `words`, train these alone. `words dataset.path=my/20newsgroups.csv` reads the documents from a
+file, which scikit-learn downloads otherwise.
+"""
 
 import io
+import sys
 from pathlib import Path
 
 from PIL import Image
@@ -17,26 +22,38 @@ RUNS = {
         *["model=vae", "dataset=fashion", "noise=masking", "epochs=3", "views=all"],
         "views.noise_map.kinds=[block,gaussian,masking,salt]",
     ],
+    "words": [
+        *["experiment=text_retrieval", "epochs=10", "measures=none", "views=[features,rows]"],
+        *["views.features.panels=6", "views.rows.count=2"],
+    ],
 }
 SHEETS = {
     "atlas": ["deep/atlas-hidden2", "conv/atlas-hidden2", "vae/units_sorted-hidden1"],
     "code": ["vae/traversals", "vae/noise_map", "vae/errors"],
+    "words": ["words/features-code", "words/rows"],
 }
-HEIGHT = 640  # pixels
+HEIGHT = 640  # pixels of pictures side by side
+WIDTH = 1100  # pixels of pictures with words, which are one below the other
 
 
 def main() -> None:
     """Train the runs, and write docs/figures/views_*.png."""
     outputs = ROOT / "outputs" / "pages"
-    for name, overrides in RUNS.items():
-        aetrain.run([*overrides, f"hydra.run.dir={outputs / name}"])  # a finished run is not trained again
+    chosen = [word for word in sys.argv[1:] if "=" not in word] or [*RUNS]
+    settings = [word for word in sys.argv[1:] if "=" in word]
+    for name in chosen:
+        # A finished run is not trained again.
+        aetrain.run([*RUNS[name], *settings, f"hydra.run.dir={outputs / name}"])
     for sheet, names in SHEETS.items():
+        if not {picture.partition("/")[0] for picture in names} <= {*chosen}:
+            continue
         pictures = []
         for picture in names:
             run, _, name = picture.partition("/")
             pictures.append(last_picture(outputs / run, name))
         path = ROOT / "docs" / "figures" / f"views_{sheet}.png"
-        combine(pictures, HEIGHT).quantize(64).save(path)
+        combined = stack(pictures, WIDTH) if sheet == "words" else combine(pictures, HEIGHT)
+        combined.quantize(64).save(path)
         print(path)
 
 
@@ -62,6 +79,17 @@ def combine(pictures: list[Image.Image], height: int, gap: int = 12) -> Image.Im
     for picture in scaled:
         sheet.paste(picture, (left, 0))
         left += picture.width + gap
+    return sheet
+
+
+def stack(pictures: list[Image.Image], width: int) -> Image.Image:
+    """Return the pictures one below the other, scaled to one width in pixels."""
+    scaled = [picture.resize((width, picture.height * width // picture.width)) for picture in pictures]
+    sheet = Image.new("RGB", (width, sum(picture.height for picture in scaled)), "white")
+    top = 0
+    for picture in scaled:
+        sheet.paste(picture, (0, top))
+        top += picture.height
     return sheet
 
 

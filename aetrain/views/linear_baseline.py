@@ -25,10 +25,9 @@ SEED = 1  # of the random directions
 
 @dataclass(frozen=True)
 class LinearBaseline:
-    """PCA with a missing value as the mean of its feature; of counts LSA, the truncated SVD of log(1 + count).
+    """PCA with a missing value as the mean of its feature; of counts LSA, the truncated SVD of documents of length 1.
 
-    LSA is latent semantic analysis (Deerwester et al. 1990), with the logarithm as the weight of a count and documents
-    of length 1, so that long documents do not decide.
+    LSA is latent semantic analysis (Deerwester et al. 1990), of the weights of words that the data set has.
     """
 
     pca: PCA
@@ -42,30 +41,30 @@ class LinearBaseline:
     @staticmethod
     def fit(x: Tensor, num_components: int, kind: Kind) -> "LinearBaseline":
         """Return the baseline of examples x [N, 1, 1, D]; it has two components at least, for a plane."""
-        is_lsa = kind == "counts"
-        rows, _ = to_rows(x, is_lsa)
+        rows, is_lsa = x.flatten(1), kind == "counts"
         mean = torch.zeros_like(rows[0]) if is_lsa else rows.nanmean(0).nan_to_num(0.0)
-        components, variances = principal_components((rows - mean).nan_to_num(0.0), max(MIN_PLANE, num_components))
+        centred = (rows - mean).nan_to_num(0.0)
+        if is_lsa:
+            centred = centred / row_lengths(centred)
+        components, variances = principal_components(centred, max(MIN_PLANE, num_components))
         return LinearBaseline(PCA(mean, components, variances), is_lsa)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the coordinates [N, K] of examples x [N, 1, 1, D], the largest component first."""
-        return (to_rows(x, self.is_lsa)[0] - self.pca.mean).nan_to_num(0.0) @ self.pca.components.t()
+        """Return the coordinates [N, K] of examples x [N, 1, 1, D], of documents of length 1."""
+        centred = (x.flatten(1) - self.pca.mean).nan_to_num(0.0)
+        coordinates = centred @ self.pca.components.t()
+        return coordinates / row_lengths(centred) if self.is_lsa else coordinates
 
     def reconstruct(self, x: Tensor, num_components: int) -> Tensor:
         """Return the projections of examples x [N, 1, 1, D] on the first components, in the same shape."""
-        rows = self.encode(x)[:, :num_components] @ self.pca.components[:num_components] + self.pca.mean
-        return ((rows * to_rows(x, True)[1]).expm1() if self.is_lsa else rows).view_as(x)
+        components = self.pca.components[:num_components]
+        centred = (x.flatten(1) - self.pca.mean).nan_to_num(0.0)
+        return (centred @ components.t() @ components + self.pca.mean).view_as(x)
 
 
-def to_rows(x: Tensor, is_lsa: bool) -> tuple[Tensor, Tensor]:
-    """Return examples x [N, 1, 1, D] as rows [N, D] and their lengths [N, 1]; log(1 + counts) as rows of length 1."""
-    rows = x.flatten(1)
-    if not is_lsa:
-        return rows, torch.ones_like(rows[:, :1])
-    rows = rows.nan_to_num(0.0).clamp_min(0).log1p()
-    lengths = rows.norm(dim=1, keepdim=True)
-    return rows / lengths.clamp_min(MIN_LENGTH), lengths
+def row_lengths(rows: Tensor) -> Tensor:
+    """Return the norm [N, 1] of each row of [N, D], not below `MIN_LENGTH`."""
+    return rows.norm(dim=1, keepdim=True).clamp_min(MIN_LENGTH)
 
 
 def principal_components(x: Tensor, count: int) -> tuple[Tensor, Tensor]:

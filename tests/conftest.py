@@ -119,7 +119,8 @@ def link_archives(source: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="aetrain-archives-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / LINKS_MARKER).touch()
-    for file in (*source.glob("*/raw/*.gz"), *source.glob("ratings/*/*.gz"), *source.glob("text/*.gz")):
+    patterns = ("*/raw/*.gz", "ratings/*/*.gz", "text/*.gz", "tables/*.gz", "images/*.npz")
+    for file in (file for pattern in patterns for file in source.glob(pattern)):
         link = folder / file.relative_to(source)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)

@@ -90,8 +90,12 @@ def test_encoder_and_decoder(option: str) -> None:
         testing.check_decoder(make_decoder, tied=bool(option_config("model", option).get("tied")))
 
 
+# Measures of other data than the images of `check_measure`; tests of their own check them.
+OTHER_MEASURES = ("none", "imputation", "outliers", "recommendation")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [option for option in groups()["measures"] if option != "none"])
+@pytest.mark.parametrize("option", [option for option in groups()["measures"] if option not in OTHER_MEASURES])
 def test_measure(option: str, tmp_path: Path) -> None:
     few = {"few_labels": "measures.few_labels.labels=[20]", "retrieval": "measures.retrieval.at=[5]"}
     steps = ["measures.few_labels.steps=5"] if option == "few_labels" else []

@@ -34,7 +34,12 @@ NEEDS = {
     "measures=likelihood": ("model=vae", "measures.likelihood.samples=[1,2]"),
     "measures=retrieval": ("measures.retrieval.at=[5]",),
     "measures=robustness": ("measures.robustness.levels=[0.3]",),
+    "measures=imputation": ("dataset=wine", "likelihood=gaussian", "dataset.missing=0.3"),
+    "measures=outliers": ("dataset=wine", "likelihood=gaussian", "dataset.train_classes=[0]"),
 }
+
+# Measures that need a folder of their own, or ratings, which tests/test_recommendation.py has.
+NEED_FILES = ("measures=frechet", "measures=recommendation")
 
 OPTIONS = [f"{group}={option}" for group in ("model", "penalty", "sparsity", "measures") for option in groups()[group]]
 
@@ -51,7 +56,7 @@ def descriptions_of(directory: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option != "measures=frechet"])
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option not in NEED_FILES])
 def test_every_metric_of_a_run_has_a_description(option: str, tiny: Callable[..., Path]) -> None:
     descriptions_of(tiny(option, *NEEDS.get(option, ()), "noise=masking"))
 

@@ -27,7 +27,7 @@ GROUPS = groups()
 
 # Data sets that need files of the user or archives; once loaded, they do not differ from the others.
 ARCHIVES = {"mnist", "fashion", "kmnist", "qmnist", "emnist", "usps", "cifar10", "cifar100", "svhn", "stl10"}
-OWN_FILES = {"folder", "npz", "table", "array", "image_array", "text", "newsgroups", "ratings", "movielens"}
+OWN_FILES = {"folder", "npz", "table", "array", "image_array", "text", "newsgroups", "ratings", "movielens", "patches"}
 NEED_FILES = {"dataset": ARCHIVES | OWN_FILES}
 
 AXES = {

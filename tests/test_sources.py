@@ -961,7 +961,7 @@ def test_npz_with_a_huge_header_is_refused(tmp_path: Path) -> None:
 
 
 def test_path_that_is_no_npz_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"path='{tmp_path}' is a folder: use an .npz file"):
+    with pytest.raises(ValueError, match=f"path='{tmp_path}': holds no arrays, but should hold x_train and x_test"):
         _ = Npz(path=str(tmp_path)).stored_shape
     with pytest.raises(ValueError, match=r"path='missing.npz' does not exist \(looked for /"):
         _ = Npz(path="missing.npz").stored_shape
@@ -987,7 +987,17 @@ def test_npz_path_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.Mon
         (Mnist, {"path": inspect.Parameter.empty}),
         (FashionMnist, {"path": inspect.Parameter.empty}),
         (Digits, {}),
-        (Folder, {"path": inspect.Parameter.empty, "size": 28, "channels": 1, "test_fraction": 0.1, "white": None}),
+        (
+            Folder,
+            {
+                "path": inspect.Parameter.empty,
+                "size": 28,
+                "channels": 1,
+                "test_fraction": 0.1,
+                "white": None,
+                "data_dir": None,
+            },
+        ),
         (Npz, {"path": inspect.Parameter.empty, "test_fraction": 0.1, "white": None}),
     ],
 )

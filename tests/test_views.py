@@ -32,13 +32,16 @@ from aetrain.views.atlas import Atlas
 from aetrain.views.codes import CodeGrid, CodeMap, principal_coordinates, procrustes_rotation
 from aetrain.views.context import COVARIANCE_IMAGES, ViewContext, context_factory
 from aetrain.views.error_analysis import Errors, NoiseMap
+from aetrain.views.feature_errors import FeatureErrors
 from aetrain.views.image_grids import Reconstructions, Samples, interleave_classes
 from aetrain.views.latent_paths import Interpolations, Traversals
 from aetrain.views.neighbours import Neighbours
 from aetrain.views.projector import Embedding, Projector
 from aetrain.views.render import GAP, GREY, WHITE, encode_png, grid, signed_grey, write_png
+from aetrain.views.rows import Rows
 from aetrain.views.scatter import frame_corners, palette, scatter, ticks
 from aetrain.views.tensorboard import TensorBoardWriter, zero_or_power_of_two
+from aetrain.views.unit_features import Features
 from aetrain.views.units import Activations, DecoderUnits, Units
 from aetrain.views.view import Histograms, Picture, PictureSet, View, selects_units
 
@@ -62,6 +65,7 @@ VIEWS: dict[str, View] = {
     "noise_map": NoiseMap(),
     "projector": Projector(),
 }
+VIEWS_OF_FEATURES = {"features": Features(), "rows": Rows(), "feature_errors": FeatureErrors()}
 PICTURE_SETS = ("units", "units_sorted", "atlas")
 SINGLE_PICTURES = [name for name in VIEWS if name not in ("activations", "projector", *PICTURE_SETS)]
 
@@ -431,12 +435,13 @@ def test_the_configs_have_every_view_with_its_defaults() -> None:
 
     assert {name: instantiate(node, _convert_="all") for name, node in views("all").items()} == {
         **VIEWS,
+        **VIEWS_OF_FEATURES,
         "atlas": Atlas(),
         "noise_map": NoiseMap(levels=[*NoiseMap().levels]),
     }
     assert views("none") == {}
     assert list(views("[projector,code]")) == ["projector", "code"]
-    assert set(views("default")) < set(VIEWS)
+    assert set(views("default")) < set(VIEWS | VIEWS_OF_FEATURES)
     for name in VIEWS:
         (node,) = views(name).values()
         settings = inspect.signature(locate(node["_target_"])).parameters

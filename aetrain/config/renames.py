@@ -77,6 +77,9 @@ ADDED: dict[str, Any] = {
     "user": None,
 }
 
+# Settings of sections that came later, and the values of runs that lack them.
+ADDED_IN_SECTIONS = {"dataset.missing": 0.0, "model.observed": False, "model.normalize": False}
+
 
 def current_target(name: str) -> str:
     """Return the dotted path under which a class or function of an earlier version is found now."""

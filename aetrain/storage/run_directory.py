@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import SAVED
-from aetrain.config.renames import upgrade_overrides
+from aetrain.config.renames import ADDED_IN_SECTIONS, upgrade_overrides
 from aetrain.config.settings import flatten, role_of
 from aetrain.storage import atomic, locks, trust
 from aetrain.storage.checkpoint_state import latest_state
@@ -105,7 +105,8 @@ class RunDirectory:
         has_checkpoint = any(self.path.glob("checkpoint*/state.json"))
         if not has_checkpoint and self.status != "finished":
             return
-        here, there = flatten(OmegaConf.to_container(config)), flatten(saved_config(self.path))
+        here = ADDED_IN_SECTIONS | flatten(OmegaConf.to_container(config))
+        there = ADDED_IN_SECTIONS | flatten(saved_config(self.path))
         differences = [
             f"{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
             for key in sorted(here.keys() | there.keys())

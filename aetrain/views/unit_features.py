@@ -85,9 +85,9 @@ class Features:
     """
 
     description: ClassVar[str] = (
-        "The features that each unit goes with: those that correlate with its activation, and those of the decoded "
-        "example that change most as the unit rises by a standard deviation from its mean. Green: more of the feature. "
-        "Purple: less of it. In parentheses: the length of the longest bar."
+        "The features that correlate with the activation of each unit, and those of the decoded example that change "
+        "most as it rises by a standard deviation (green: more of the feature, purple: less of it; in parentheses: the "
+        "length of the longest bar)."
     )
     data_kinds: ClassVar[tuple[Kind, ...]] = ("vector", "counts", "ratings")
     selects_units: ClassVar[bool] = True

@@ -55,7 +55,7 @@ def test_iterative_pca_minimises_the_error_of_known_values() -> None:
         loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     assert observed_error(x, projected) == pytest.approx(float(closure().detach()), rel=1e-3)
     assert torch.equal(filled[~x.isnan()], x[~x.isnan()])
 

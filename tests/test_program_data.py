@@ -51,7 +51,7 @@ def test_arrays_and_tensors_are_one_data_set(tmp_path: Path) -> None:
     hole = X[:2].copy()
     hole[0, 1] = np.nan
     mean = X.copy()[:2]
-    mean[0, 1] = run.dataset.inverse(torch.zeros(1, 4)).iloc[0, 1]
+    mean[0, 1] = run.dataset.vector_format.inverse(torch.zeros(1, 4)).iloc[0, 1]
     np.testing.assert_allclose(run.encode(hole), run.encode(mean), atol=1e-5, err_msg="a missing value is the mean")
 
 

@@ -35,5 +35,8 @@ class Table(ColumnsDataset):
         if file.labels is not None and content.labels is None:
             labels, class_names = number_table_labels(file.labels)
             content = replace(content, labels=labels, class_names=class_names)
-        notes = {"conversions": [*conversions, *content.conversions], "warnings": [*warnings, *content.warnings]}
-        return replace(content, **notes)
+        return replace(
+            content,
+            conversions=[*conversions, *content.conversions],
+            warnings=[*warnings, *content.warnings],
+        )

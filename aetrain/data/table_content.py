@@ -52,7 +52,8 @@ def separate_columns(
                 raise ValueError(_describe_missing(setting, name, names))
     frame = frame.drop(columns=[*map(str, drop)])
     warnings: list[str] = []
-    labels, class_names = None, ()
+    labels: Array | None = None
+    class_names: tuple[str, ...] = ()
     if label is not None:
         if str(label) not in frame.columns:
             raise ValueError(f"column {str(label)!r} is dataset.label and in dataset.drop: leave it out of one")

@@ -24,6 +24,7 @@ class VectorArray:
     def __init__(self, x: Any, vector_format: VectorFormat) -> None:
         self.format = vector_format
         width = vector_format.num_features
+        self.frame: Any
         self.x, self.frame = (x, None) if hasattr(x, "tocsr") else as_array(x)
         if self.frame is not None:
             self.x = vector_format.to_features(self.frame)

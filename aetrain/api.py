@@ -82,9 +82,8 @@ def run(
         if mode == "train":
             config["device"] = "cpu"
             return _load(RunDirectory(run_dir), build(entry.check(config, []), Path(run_dir)))
-        return load(
-            config.run or run_dir, trust=True, data=data, labels=labels
-        )  # an untrusted config has been refused above
+        # An untrusted config has been refused above.
+        return load(config.run or run_dir, trust=True, data=data, labels=labels)
 
 
 def _data_overrides(data: Any, words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
@@ -92,7 +91,7 @@ def _data_overrides(data: Any, words: Sequence[str], settings: Mapping[str, Any]
     keys = {word.lstrip("+").partition("=")[0] for word in words} | set(settings)
     if {"run", "resume"} & keys:
         return []
-    train: Any = data.get("train", ()) if isinstance(data, dict) else data
+    train: Any = data.get("train") if isinstance(data, dict) else data
     if len(np.shape(train)) in (3, 4):
         return ["dataset=image_array"]
     return ["dataset=array", *(["dataset.scaling=none"] if hasattr(train, "tocsr") else [])]
@@ -176,11 +175,12 @@ class Trained:
         An unpooling decoder receives the encoder's pool indices. Raise ValueError as `encode`.
         """
         examples, to_input = self._inputs(x)
-        if isinstance(examples, ImageArray):
-            from_output: Callable[[Tensor], Tensor] = examples.from_pixels
-            to_frame = with_columns(examples.columns)
-        else:
+        from_output: Callable[[Tensor], Tensor]
+        to_frame: Callable[[Any, Any], Any]
+        if isinstance(examples, VectorArray):
             from_output, to_frame = examples.from_values, self.dataset.vector_format.to_frame
+        else:
+            from_output, to_frame = examples.from_pixels, with_columns(examples.columns)
         return examples.rows.compute(
             lambda values: from_output(self.model.reconstruct(to_input(values))), examples.layout, to_frame
         )

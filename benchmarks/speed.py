@@ -264,7 +264,7 @@ def measure_compilation(arguments: argparse.Namespace, before: Results) -> Resul
 COMPILATION_HEAD = """## `compile=true`
 
 The log line of a run of each network, on this machine's CPU. The times do not include the optimizer's step. On a GPU
-the compiled step is recorded as a CUDA graph; that has not been measured.
+the compiled step is recorded as a CUDA graph ([devices.md](devices.md)).
 """
 
 

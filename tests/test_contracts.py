@@ -105,7 +105,10 @@ def test_measure(option: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("option", [option for option in groups()["views"] if option not in ("none", "all", "default")])
 def test_view(option: str) -> None:
-    for view in components_of(f"views={option}").views.values():
+    kinds = [components_of(f"views={option}", *words).views for words in ((), ("dataset=wine", "likelihood=gaussian"))]
+    views = {**kinds[0], **kinds[1]}
+    assert views
+    for view in views.values():
         testing.check_view(view)
 
 

@@ -241,6 +241,7 @@ def test_names_and_addresses_are_those_of_torchvision() -> None:
         published = dataset.published_files(getattr(torchvision.datasets, source.name))
         assert [file.name for file in published] == list(dataset.file_names)
         for file in published:
+            assert file.md5 is not None
             assert len(file.md5) == 32
             assert all(url.startswith("http") and url.endswith(file.name) for url in file.urls)
             assert file.urls

@@ -16,6 +16,11 @@ from aetrain.utils.devices import keep_random_state, to_float64
 
 ON_DEVICE = tuple(word for word in TINY if word != "device=cpu")
 
+FEW_LABELS = (
+    *("measures=few_labels", "measures.few_labels.labels=[20]"),
+    *("measures.few_labels.epochs=1", "measures.few_labels.steps=2"),
+)
+
 
 @pytest.fixture
 def _fake_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -69,14 +74,11 @@ def test_device_of_tests_has_the_rules_of_an_accelerator() -> None:
     "overrides",
     [
         ("model=vae", "noise=masking"),
-        pytest.param(("model=vae", "views=all", "noise=masking"), marks=pytest.mark.slow),
         pytest.param(("model=conv_unpool", "views=all", "augment=affine"), marks=pytest.mark.slow),
         pytest.param(("model=vqvae", "measures=probes"), marks=pytest.mark.slow),
-        pytest.param(("model=categorical", "measures=robustness", "views=all"), marks=pytest.mark.slow),
+        pytest.param(("model=categorical", "measures=robustness"), marks=pytest.mark.slow),
         pytest.param(("model=vae", "measures=likelihood", "optimizer=lbfgs"), marks=pytest.mark.slow),
-        pytest.param(
-            ("model=conv_vae", "measures=few_labels", "dataset.subset=200", "ema=0.9"), marks=pytest.mark.slow
-        ),
+        pytest.param(("model=conv_vae", "ema=0.9", *FEW_LABELS), marks=pytest.mark.slow),
         pytest.param(("model=aae", "measures=frechet", "dataset.binarize=dynamic"), marks=pytest.mark.slow),
         pytest.param(("model=deep", "pretrain=layerwise", "pretrain.epochs=1"), marks=pytest.mark.slow),
     ],

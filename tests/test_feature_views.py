@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command import command
-from conftest import layers_of
+from conftest import TINY, layers_of
 from PIL import Image
 from sklearn.decomposition import PCA as SklearnPCA
 from sklearn.metrics import r2_score
@@ -28,6 +28,7 @@ from small_datasets import (
 )
 from test_views import event_file, read_event_file
 from torch import Tensor, nn
+from written_runs import ParsedPage, write_run
 
 from aetrain.data.examples import Examples, Prepare
 from aetrain.data.noise import NoNoise
@@ -35,18 +36,22 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Gaussian
 from aetrain.model.records import Kind, Tap
+from aetrain.report.page import write_report
 from aetrain.utils.wording import reword
 from aetrain.views.annotations import PointCloud, Sheet
+from aetrain.views.atlas import Atlas
 from aetrain.views.bar_panels import FONT_SIZE, BarList, Panel, draw_panels, plan_lists
 from aetrain.views.codes import CodeMap
 from aetrain.views.context import ViewContext, context_factory
 from aetrain.views.feature_errors import FeatureErrors
 from aetrain.views.feature_scores import strongest_features, unit_correlations, unit_effects
 from aetrain.views.linear_baseline import LinearBaseline, principal_components
+from aetrain.views.projector import Projector
 from aetrain.views.render import fit_text, load_font
 from aetrain.views.rows import Rows
 from aetrain.views.scatter import SIDE, legend_font_size, scatter
-from aetrain.views.unit_features import FEATURES_FILE, LESS, MORE, Features, markdown_table
+from aetrain.views.text_columns import wrap_words
+from aetrain.views.unit_features import FEATURES_FILE, LESS, MORE, Features, describe_units, markdown_table
 
 VALUES: dict[Kind, Tensor] = {"counts": document_counts(), "vector": table_values(), "ratings": star_ratings()}
 NAMES: dict[Kind, tuple[str, ...]] = {"counts": WORDS, "vector": COLUMNS, "ratings": FILMS}
@@ -82,6 +87,7 @@ def test_features_that_a_unit_is_active_with_are_those_of_numpys_correlation(kin
     x = x.log1p() if kind == "counts" else x
     for row, unit in enumerate((1, 0)):
         activations = context.activations[layer].values[:, unit]
+        activations = ((activations - activations.mean()) / activations.std(correction=0)).clamp(-5, 5)
         expected = np.corrcoef(torch.cat([activations[None], x.t()]).numpy())[0, 1:]
         np.testing.assert_allclose(scores[row].numpy(), expected, atol=1e-5)
 
@@ -181,7 +187,7 @@ def shown_lists(monkeypatch: pytest.MonkeyPatch, view: Rows | FeatureErrors, con
 def test_rows_show_a_table_as_it_is_reconstructed_by_the_model_and_by_pca(monkeypatch: pytest.MonkeyPatch) -> None:
     context = context_of("vector")
     panels = shown_lists(monkeypatch, Rows(count=3), context)
-    assert [panel.title for panel in panels] == [f"{topic}, example {row + 1}" for row, topic in enumerate(TOPICS)]
+    assert [panel.title for panel in panels] == [f"{topic}, row {row}" for row, topic in enumerate(TOPICS)]
     for row, panel in enumerate(panels):
         (bars,) = panel.lists
         assert tuple(bars.labels) == COLUMNS
@@ -226,7 +232,7 @@ def test_rows_of_ratings_show_the_held_out_ones_apart(monkeypatch: pytest.Monkey
         context.model, hidden, None, NoNoise(), 1, feature_names=FILMS, targets=context.x, make_baseline=None
     )
     for row, panel in enumerate(shown_lists(monkeypatch, Rows(count=8), context)):
-        assert panel.title == f"example {row + 1}"
+        assert panel.title == f"row {row}"
         best, held_out = panel.lists
         known = {name for name, rating in zip(FILMS, VALUES["ratings"][row].tolist(), strict=True) if rating == rating}
         assert {*best.labels} == {name for name in known if name in FILMS[1::2]}
@@ -317,9 +323,13 @@ def test_the_names_of_many_classes_do_not_overlap() -> None:
 
 
 def test_texts_about_images_are_reworded_for_other_data() -> None:
-    text = "Images: the pixels of an image, imagery, a pixel; IMAGE"
+    text = "Images: the pixels of an image, imagery, a pixel, an example; An image"
     assert reword(text, "image") == text
-    assert reword(text, "counts") == "Examples: the features of an example, imagery, a feature; Example"
+    expected = "Examples: the features of an example, imagery, a feature, an example; An example"
+    assert reword(text, "example") == expected
+    expected = "Documents: the features of a document, imagery, a feature, a document; A document"
+    assert reword(text, "document") == expected
+    assert reword("a density of its values (pixels in [0, 1]), nats", "example") == "a density of its values, nats"
 
 
 # --- bars ---
@@ -405,3 +415,68 @@ def test_a_run_on_images_has_no_view_of_features(tiny: Callable[..., Path]) -> N
     run = tiny("views=[features]", "epochs=0", "model.hidden=[4]", "model.code_dim=2")
     assert not (run / FEATURES_FILE).exists()
     assert not [*run.glob("figures/features*")]
+
+
+def test_the_projector_has_no_thumbnails_of_data_without_pictures(tmp_path: Path) -> None:
+    Projector()(context_of("counts")).save(tmp_path / "figures" / "projector")
+    assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {
+        *("codes.tsv", "labels.tsv", "projector_config.pbtxt"),
+    }
+    assert (tmp_path / "projector" / "labels.tsv").read_text().splitlines()[:2] == ["class\texample", "space\t0"]
+    assert "sprite" not in (tmp_path / "projector_config.pbtxt").read_text()
+
+
+def test_an_atlas_of_documents_has_words_and_the_classes_of_the_best_examples() -> None:
+    context = context_of("counts", code_dim=3)
+    output = Atlas(images=4)(context)
+    texts = [text.text for text in cast(Sheet, output.pictures["code"].content).texts]
+    assert {"unit", "active with", "produces", "best examples"} <= {*texts}
+    (unit, *_) = describe_units(context, context.code_tap, torch.tensor([0]), 10)
+    strongest = max(zip(unit.active_with.scores, unit.active_with.names, strict=True), key=lambda pair: abs(pair[0]))
+    assert any(text.lstrip("\N{MINUS SIGN}").startswith(strongest[1]) for text in texts)
+    best = context.z[:, 0].topk(4).indices % len(TOPICS)
+    for topic in best.unique().tolist():
+        count = int((best == topic).sum())
+        name = TOPICS[topic] if count == 1 else f"{TOPICS[topic]} \N{MULTIPLICATION SIGN}{count}"
+        assert any(name in text for text in texts)
+
+
+def test_words_are_wrapped_into_a_few_lines_of_their_column() -> None:
+    font = load_font(20)
+    lines = wrap_words(["one", "two", "three"] * 20, font, 150)
+    assert len(lines) == 3
+    assert max(map(font.getlength, lines)) <= 150
+    assert wrap_words([], font, 150) == []
+
+
+def test_a_report_has_the_words_of_units_and_no_broken_picture(run_on: Callable[..., Path], tmp_path: Path) -> None:
+    run = run_on("people", "epochs=1", "views=[features,rows]")
+    page, count = write_report(run, tmp_path)
+    text = page.read_text()
+    parsed = ParsedPage(text)
+    assert count == 1
+    assert "Units in words" in parsed.text
+    assert all(column in parsed.text for column in COLUMNS)
+    images = {attributes["alt"]: attributes["src"] for tag, attributes in parsed.tags if tag == "img"}
+    assert {*images} == {"rows of run"}
+    assert "The same images" not in parsed.text
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "null", '{"code": 3}', '{"code": [{"unit": 1}]}', '{"code": [{"unit": "<b>"}]}']
+)
+def test_a_report_leaves_out_damaged_words(content: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", *TINY)
+    (run / FEATURES_FILE).write_text(content)
+    page, _ = write_report(tmp_path, tmp_path)
+    assert "Units in words" not in page.read_text()
+
+
+def test_a_report_escapes_the_names_of_features(tmp_path: Path) -> None:
+    words = {"names": ["<script>alert(1)</script>", 'a"b'], "scores": [0.5, -0.25]}
+    unit = {"unit": 1, "rate": 0.5, "state": "", "active_with": words, "produces": words}
+    run = write_run(tmp_path / "run", *TINY)
+    (run / FEATURES_FILE).write_text(json.dumps({"code": [unit]}))
+    page, _ = write_report(tmp_path, tmp_path)
+    assert "<script>alert" not in page.read_text()
+    assert '\N{MINUS SIGN}a"b' in ParsedPage(page.read_text()).text

@@ -13,6 +13,7 @@ import aetrain
 from aetrain.config.errors import ConfigError
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.table import Table
+from aetrain.data.vector_dataset import VectorDataset
 
 SMALL = ("epochs=1", "batch_size=16", "views=none", "device=cpu", "model=deep", "model.hidden=[8]", "model.code_dim=2")
 RNG = np.random.default_rng(0)
@@ -51,7 +52,8 @@ def test_arrays_and_tensors_are_one_data_set(tmp_path: Path) -> None:
     hole = X[:2].copy()
     hole[0, 1] = np.nan
     mean = X.copy()[:2]
-    mean[0, 1] = run.dataset.vector_format.inverse(torch.zeros(1, 4)).iloc[0, 1]
+    assert isinstance(run.dataset, VectorDataset)
+    mean[0, 1] = run.dataset.inverse(torch.zeros(1, 4)).iloc[0, 1]
     np.testing.assert_allclose(run.encode(hole), run.encode(mean), atol=1e-5, err_msg="a missing value is the mean")
 
 

@@ -83,8 +83,8 @@ def test_rmse_is_that_of_the_predicted_ratings(data: tuple[str, str], run: Calla
     trained = api.load(run(*data, *MODEL, "epochs=1", "dataset.rows=items"))
     dataset = trained.dataset
     test = dataset.load().test
-    predicted = trained.reconstruct(test.values.dense().numpy())  # type: ignore[operator, union-attr]
-    errors = (predicted - test.targets.dense().numpy()).reshape(-1)  # type: ignore[operator, union-attr]
+    predicted = trained.reconstruct(test.values.dense().numpy())  # type: ignore[union-attr]
+    errors = (predicted - test.targets.dense().numpy()).reshape(-1)  # type: ignore[union-attr]
     errors = errors[~np.isnan(errors)]
     assert len(errors) == 40
     assert trained.metrics["test/rmse"] == pytest.approx(np.square(errors).mean() ** 0.5, rel=1e-5)
@@ -117,7 +117,8 @@ def test_options_of_other_groups_train_on_ratings(settings: tuple[str, ...], dat
     base = settings_of([*data, *settings, "dataset.subset=20"])
     for group in ("noise", "sparsity", "optimizer", "penalty", "model"):
         for option, section in sections(group).items():
-            own = replace(base, **{group: section})
+            changes: dict[str, Any] = {group: section}
+            own = replace(base, **changes)
             if f"{group}={option}" in refused:
                 with pytest.raises(ConfigError):
                     build(own)

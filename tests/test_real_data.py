@@ -114,11 +114,12 @@ def test_denoising_has_a_lower_error_than_a_plain_autoencoder(full: Run) -> None
 @pytest.mark.parametrize("name", groups()["experiment"])
 def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
     """One epoch on a few images, with all pictures; docs/experiments.md has the results of full runs."""
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
     from aetrain.config.paths import CONFIG_DIR
 
     experiment = OmegaConf.load(CONFIG_DIR / "experiment" / f"{name}.yaml")
+    assert isinstance(experiment, DictConfig)
     path = []
     if {"override /dataset": "newsgroups"} in experiment.get("defaults", []):
         path = [f"dataset.path={data_dir / 'text' / '20newsgroups.csv.gz'}"]

@@ -152,8 +152,8 @@ def test_documents_without_a_known_word_stay_and_are_counted(tmp_path: Path) -> 
     )
     dataset = Text(path=str(file), weighting="tfidf")
     splits = dataset.load()
-    np.testing.assert_allclose(dense(splits.train), [[2**-0.5, 2**-0.5], [0, 0]], rtol=1e-6)
-    np.testing.assert_allclose(dense(splits.test), [[0, 0], [0, 1]])
+    np.testing.assert_allclose(dense(splits.train), np.array([[2**-0.5, 2**-0.5], [0, 0]]), rtol=1e-6)
+    np.testing.assert_allclose(dense(splits.test), np.array([[0, 0], [0, 1]]))
     assert "2 of 4 documents have no word of the vocabulary: all their counts are 0" in dataset.conversions
 
 
@@ -276,6 +276,11 @@ def test_a_saved_run_converts_documents_with_its_own_vocabulary(
     run_dir = run(*SMALL, f"dataset.path={table}", "dataset.weighting=tfidf", "epochs=1")
     state = json.loads((run_dir / "preprocessing.json").read_text())["state"]
     assert state == Text(path=str(table), words=20).fitted_state()
+
+    run("mode=eval", f"run={run_dir}", name="eval")
+    saved = [json.loads((directory / "metrics.json").read_text()) for directory in (run_dir, tmp_path / "eval")]
+    tests = [{tag: value for tag, value in metrics.items() if tag.startswith("test/")} for metrics in saved]
+    assert tests[0] == pytest.approx(tests[1])
 
     other = tmp_path / "other.csv"
     other.write_text("text,label\nrocket engine soup,x\nnew words alone,y\nthe orbit,x\n")

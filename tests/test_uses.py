@@ -396,6 +396,37 @@ def test_mistakes_in_a_search_are_explained(
     assert expected in outcome.err
 
 
+def test_search_takes_a_row_of_any_kind_of_data(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    directory = tiny("dataset=wine", "likelihood=gaussian")
+    splits = aetrain.load(directory).dataset.load()
+    assert splits.train.rows is not None
+    assert splits.test.rows is not None
+    outcome = command(["mode=search", f"run={directory}", f"query=row:{splits.test.rows[3]}"], tmp_path)
+    assert outcome.code == 0, outcome.err
+    distances = (splits.train.pixels - splits.test.pixels[3]).flatten(1).norm(dim=1)
+    nearest = splits.train.rows[distances.argsort()].tolist()[:10]
+    lines = outcome.out.split("nearest by input:")[1].splitlines()[2:12]
+    assert [int(line.split()[-1]) for line in lines] == nearest
+    assert not (directory / "search").exists(), "no picture"
+    outcome = command(["mode=search", f"run={directory}", "query=wine.png"], tmp_path)
+    assert outcome.code == 1
+    assert "query=wine.png is no example of this data set: use the number of a row, such as query=row:17" in outcome.err
+
+
+def test_search_takes_a_row_of_images(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    directory = tiny()
+    train = components_of().dataset.load().train
+    assert train.rows is not None
+    row = int(train.rows[17])
+    outcome = command(["mode=search", f"run={directory}", f"query=row:{row}"], tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert f"query: row {row}, class {int(train.classes[17])}" in outcome.out
+    assert (directory / "search" / f"row-{row}.png").is_file()
+    indices = [line.split()[0] for line in outcome.out.split("nearest by code:")[1].splitlines()[2:12]]
+    assert len(indices) == 10
+    assert "17" not in indices
+
+
 def test_a_query_is_inverted_only_where_the_borders_are_clear() -> None:
     dark, light = torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.full((1, 1, 4, 4), 250, dtype=torch.uint8)
     assert search.match_polarity(light, dark, False)[0].max() == 5

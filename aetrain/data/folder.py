@@ -1,7 +1,7 @@
 """A data set of a user's own image files in a folder."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -35,6 +35,7 @@ class Folder(UserDataset):
     size: int = 28
     channels: int = 1
     data_dir: str | None = None
+    _names: tuple[list[str], ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,14 +55,17 @@ class Folder(UserDataset):
         Raise ValueError where `path` has too few images or an image cannot be read.
         """
         splits = self._splits()
+        self._names = tuple(paths_below(self.path, split) for split in splits)
         files = [file for split in splits for file in split]
         images = Examples(self._values(files), *class_labels(files))
         parts = images_by_count(images, [len(split) for split in splits])
         return tuple(parts)
 
     def files(self) -> tuple[list[str], ...]:
-        """Return the paths of the images of each split below `path`."""
-        return tuple(paths_below(self.path, split) for split in self._splits())
+        """Return the paths of the images of each split below `path`: those of the last `read`, where there was one."""
+        if self._names is None:
+            self._names = tuple(paths_below(self.path, split) for split in self._splits())
+        return self._names
 
     def _splits(self) -> list[list[File]]:
         """Return the files of training, test and, where there is a folder for it, validation images."""

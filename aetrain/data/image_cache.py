@@ -128,8 +128,8 @@ class ImageCache:
     def _folder(self) -> Path:
         import PIL
 
-        stats = [path.stat() for path in self.paths]
-        files = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in zip(self.names, stats, strict=True)]
+        stats = map(Path.stat, self.paths)
+        files = (f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in zip(self.names, stats, strict=True))
         settings = (FORMAT, PIL.__version__, self.reader.size, self.reader.channels, self.reader.white)
         key = digest("\n".join(files), settings)[:24]
         return Path(self.data_dir).expanduser() / BASE / key

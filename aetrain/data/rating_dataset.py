@@ -339,5 +339,6 @@ def known_entries(values: Values) -> tuple[Array, Array, Array]:
         dense = values.flatten(1).cpu().numpy()
         row, column = np.nonzero(~np.isnan(dense))
         return row, column, dense[row, column].astype(float)
+    assert isinstance(values, SparseRows)
     matrix = values.matrix.tocoo()
     return matrix.coords[0], matrix.coords[1], matrix.data.astype(float)

@@ -36,6 +36,8 @@ class Source(Protocol):
         """Return the documents. Raise ValueError where they cannot be read."""
         ...
 
+    def __hash__(self) -> int: ...
+
 
 class WordCounts(NamedTuple):
     """Documents as the counts of all of their words."""

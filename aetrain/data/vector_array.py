@@ -24,8 +24,10 @@ class VectorArray:
     def __init__(self, x: Any, vector_format: VectorFormat) -> None:
         self.format = vector_format
         width = vector_format.num_features
-        self.frame: Any
-        self.x, self.frame = (x, None) if hasattr(x, "tocsr") else as_array(x)
+        self.frame: Any = None
+        self.x: Any = x
+        if not hasattr(x, "tocsr"):
+            self.x, self.frame = as_array(x)
         if self.frame is not None:
             self.x = vector_format.to_features(self.frame)
         shape = tuple(self.x.shape)

@@ -9,7 +9,7 @@ from aetrain.data.noise import Noise, NoNoise
 from aetrain.evaluation.evaluator import STANDARD_METRICS
 from aetrain.evaluation.metric_names import find_pattern, name_of
 from aetrain.model.autoencoder import Autoencoder
-from aetrain.model.records import Kind
+from aetrain.model.records import Kind, noun_of
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import KL
 from aetrain.training.loop import TrainState
@@ -153,7 +153,8 @@ def summary_table(
             continue
         values = {title: metrics[tags[baseline]] for title, baseline in baselines[name].items()}
         titles = () if name in STANDARD_NAMES else tuple(values)
-        blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, reword(_note(name, code_dim), kind)))
+        note = reword(_note(name, code_dim), noun_of(kind))
+        blocks.setdefault(titles, []).append(Row(tag, metrics[tag], values, note))
     return _format_blocks(list(blocks.values()), {} if kind == "image" else TITLES_OF_VECTORS)
 
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from aetrain.utils.wording import reword
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -12,10 +10,6 @@ class Finding:
     what: str  # name of the problem, such as "posterior collapse"
     evidence: str  # the metrics that show it
     remedy: str  # settings to try
-
-    def reword(self, kind: str) -> "Finding":
-        """Return the finding in words for a kind of data."""
-        return Finding(reword(self.what, kind), reword(self.evidence, kind), reword(self.remedy, kind))
 
     def __str__(self) -> str:
         return f"{self.what}: {self.evidence}; {self.remedy}"

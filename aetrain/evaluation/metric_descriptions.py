@@ -16,7 +16,6 @@ from aetrain.config.validate import locate
 from aetrain.evaluation.evaluator import STANDARD_METRICS
 from aetrain.evaluation.measures.measure import Measure
 from aetrain.evaluation.metric_names import find_pattern, name_of
-from aetrain.model.records import Kind
 from aetrain.objective.penalties import Penalty
 from aetrain.utils.wording import reword
 
@@ -72,9 +71,9 @@ Rows = dict[tuple[str, str], list[str]]  # the options that have a metric, by it
 
 
 def collect_descriptions(
-    penalties: Mapping[str, Penalty], measures: Iterable[Measure], kind: Kind = "image"
+    penalties: Mapping[str, Penalty], measures: Iterable[Measure], noun: str = "image"
 ) -> dict[str, str]:
-    """Return descriptions by the names or patterns of metrics, in the order of tables, in words for a kind of data.
+    """Return descriptions by the names or patterns of metrics, in the order of tables, for examples called `noun`.
 
     First come the standard metrics, then the penalties by name, then the measures, then the time per epoch. A penalty
     without a description has an empty one.
@@ -86,7 +85,7 @@ def collect_descriptions(
         descriptions |= penalty_descriptions(name, penalty)
     for measure in measures:
         descriptions |= getattr(measure, "descriptions", {})
-    return {name: reword(text, kind) for name, text in {**descriptions, **TIME_METRICS}.items()}
+    return {name: reword(text, noun) for name, text in {**descriptions, **TIME_METRICS}.items()}
 
 
 def penalty_descriptions(name: str, penalty: Any) -> dict[str, str]:

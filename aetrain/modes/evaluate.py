@@ -44,8 +44,8 @@ def evaluate(request: RunRequest, settings: Settings) -> dict[str, Any]:
         log_data(components, splits)
         log.info("%s after %d epochs", source, epoch)
         metrics = evaluate_components(components, splits)
-        measures, kind = components.measures.values(), components.model.kind
-        descriptions = collect_descriptions(components.objective.penalties, measures, kind)
+        measures, noun = components.measures.values(), components.dataset.noun
+        descriptions = collect_descriptions(components.objective.penalties, measures, noun)
         descriptions = describe_metrics(metrics, descriptions)
         write_descriptions(request.run_dir.path, descriptions)
         constant = {NLL_CONSTANT: loss_constants(components.model)["nll"]}

@@ -94,9 +94,11 @@ def predict(components: Components, dataset: RatingDataset, examples: Examples, 
     if dataset.implicit:
         return Predictions(examples.feature_names, np.where(values > 0, values, np.nan), output)
     if dataset.rows == "users":
-        users, items, item_names = np.array([number]), np.arange(len(output)), examples.feature_names
+        items, item_names = np.arange(len(output)), examples.feature_names
     else:
-        users, items, item_names = np.array([number]), examples.rows.cpu().numpy(), examples.names
+        assert examples.rows is not None  # of every loaded data set
+        items, item_names = examples.rows.cpu().numpy(), tuple(examples.names)
+    users = np.array([number])
     bias = dataset.to_ratings
     return Predictions(item_names, bias(users, items, values), bias(users, items, output))
 
@@ -104,7 +106,7 @@ def predict(components: Components, dataset: RatingDataset, examples: Examples, 
 def best(ratings: Array, allowed: Array) -> list[int]:
     """Return the indices of the highest ratings [D] among those allowed [D], highest first."""
     order = np.argsort(np.where(allowed, -ratings, np.inf), kind="stable")
-    return order[: min(NUM_ITEMS, int(allowed.sum()))].tolist()  # type: ignore[no-any-return]
+    return order[: min(NUM_ITEMS, int(allowed.sum()))].tolist()
 
 
 def table(predictions: Predictions, items: Sequence[int], word: str) -> str:

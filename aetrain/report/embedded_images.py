@@ -9,20 +9,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_WIDTH = 560  # pixels; a card on the page is about a third narrower
+MAX_LARGE_WIDTH = 1120  # of a card as wide as the page
 MAX_STRIP_ROW_HEIGHT = 512  # pixels
 MAX_FILE_PIXELS = 40_000_000  # larger files are not opened
 
 
-def image_url(file: Path) -> str | None:
-    """Return an image file as a data: URL, at most MAX_WIDTH wide; None if it is not a PNG image."""
+def image_url(file: Path, max_width: int = MAX_WIDTH) -> str | None:
+    """Return an image file as a data: URL, at most `max_width` wide; None if it is not a PNG image."""
     from PIL import Image
 
     image = _read_image(file)
     if image is None:
         return None
-    if image.width > MAX_WIDTH:
-        size = (MAX_WIDTH, max(1, image.height * MAX_WIDTH // image.width))
-        image = image.resize(size, Image.Resampling.BOX if image.width % MAX_WIDTH else Image.Resampling.LANCZOS)
+    if image.width > max_width:
+        size = (max_width, max(1, image.height * max_width // image.width))
+        image = image.resize(size, Image.Resampling.BOX if image.width % max_width else Image.Resampling.LANCZOS)
     content = io.BytesIO()
     image.save(content, "WEBP", quality=82, method=2)
     return _data_url("webp", content.getvalue())

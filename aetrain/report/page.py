@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from aetrain.report import picture_sections, sections
+from aetrain.report import picture_sections, sections, unit_words
 from aetrain.report.groups import RunGroup, group_runs
 from aetrain.report.html import Html, el, join
 from aetrain.report.natural_order import natural_key
@@ -49,6 +49,7 @@ def page_text(title: str, groups: Sequence[RunGroup], csv_name: str) -> str:
         ("images", "images", picture_sections.reconstructions(groups)),
         ("curves", "curves", sections.learning_curves(groups)),
         ("rates", "rate", sections.rates(groups)),
+        ("words", "words", unit_words.unit_words(groups)),
         ("units", "units", picture_sections.unit_pictures(groups)),
         ("failures", "failures", sections.failures(groups)),
         ("diagnostics", "diagnostics", sections.diagnostics(groups)),
@@ -78,7 +79,7 @@ def filters(groups: Sequence[RunGroup]) -> Html | None:
             menus.append(el("label", f"{title} ", el("select", *options, data_filter=name)))
     if not menus:
         return None
-    groupings = {"": "test images", "dataset": "data set", "model": "model", "none": "nothing"}
+    groupings = {"": "test set", "dataset": "data set", "model": "model", "none": "nothing"}
     options = [el("option", text, value=value) for value, text in groupings.items()]
     menus.append(el("label", "group the table by ", el("select", *options, data_grouping=True)))
     return el("div", *menus, el("span", role="status", class_="count"), class_="filters")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from aetrain.report.embedded_images import image_url, strip_row_urls
+from aetrain.report.embedded_images import MAX_LARGE_WIDTH, MAX_WIDTH, image_url, strip_row_urls
 from aetrain.report.groups import RunGroup
 from aetrain.report.html import Html, el, scrollable, section
 from aetrain.report.natural_order import Key, natural_key
@@ -12,6 +12,8 @@ from aetrain.report.tables import swatch
 
 MAX_RUNS_WITH_PICTURES = 36  # if there are more, one run of each group is shown
 CURVES = "curves"  # the figure of learning curves, which the report draws itself
+WORDS = "features-"  # begins the figures of units in words, which the report writes itself
+LARGE = ("rows", "feature_errors")  # pictures with small texts
 STRIP = "strip"  # the picture of test images and reconstructions that compares runs
 
 
@@ -83,7 +85,8 @@ def _runs_with_pictures(groups: Sequence[RunGroup]) -> list[tuple[RunGroup, RunS
 def unit_pictures(groups: Sequence[RunGroup]) -> Html | None:
     """Return the pictures of the runs: all of a single run, else one kind at a time, chosen with buttons."""
     runs = _runs_with_pictures(groups)
-    kinds = {name for _, run in runs for name in run.pictures if name not in (STRIP, CURVES)}
+    names = [name for _, run in runs for name in run.pictures]
+    kinds = {name for name in names if name not in (STRIP, CURVES) and not name.startswith(WORDS)}
     cards_by_kind: dict[str, list[Html]] = {}
     for kind in sorted(kinds, key=_units_first):
         cards = _cards(kind, runs)
@@ -112,7 +115,9 @@ def _cards(kind: str, runs: Sequence[tuple[RunGroup, RunSummary]]) -> list[Html]
     """Return the pictures of one kind with captions: the name of the kind if there is only one run, else the run's."""
     cards = []
     for group, run in runs:
-        url = image_url(run.pictures[kind]) if kind in run.pictures else None
+        is_large = kind in LARGE
+        width = MAX_LARGE_WIDTH if is_large else MAX_WIDTH
+        url = image_url(run.pictures[kind], width) if kind in run.pictures else None
         if url is None:
             continue
         caption = el("figcaption", _as_words(kind))
@@ -120,6 +125,7 @@ def _cards(kind: str, runs: Sequence[tuple[RunGroup, RunSummary]]) -> list[Html]
             caption = el("figcaption", swatch(group), group.label, _details(run))
         image = el("img", src=url, alt=f"{kind} of {run.name}", loading="lazy")
         class_ = "card" if run is group.runs[0] else "card more"
+        class_ = f"{class_} large" if is_large else class_
         cards.append(el("figure", caption, image, class_=class_, data_group=group.number))
     return cards
 

@@ -277,7 +277,7 @@ def rates(groups: Sequence[RunGroup]) -> Html | None:
     if not blocks:
         return None
     note = (
-        "Each point is a run. Farther right, the code carries more information about the image; farther down, the "
+        "Each point is a run. Farther right, the code carries more information about its input; farther down, the "
         "reconstruction is better. On a dashed line the two sum to the same -ELBO, its label; lower left is better."
     )
     charts = el("div", *_without_only_title(blocks), class_="charts")

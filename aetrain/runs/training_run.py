@@ -83,10 +83,10 @@ class TrainingRun:
         context = context_factory(
             model, held_out, prepare, components.noise, split=self.held_out_name, train=splits.train
         )
-        measures = components.measures.values()
-        self.descriptions = collect_descriptions(components.objective.penalties, measures, model.kind)
+        measures, noun = components.measures.values(), components.dataset.noun
+        self.descriptions = collect_descriptions(components.objective.penalties, measures, noun)
         self.tensorboard = TensorBoardWriter(
-            self.run_dir.path, components.views, context, self.descriptions, self._figure_options, model.kind
+            self.run_dir.path, components.views, context, self.descriptions, self._figure_options, noun
         )
         self.training_state = checkpoint.TrainingState(
             components.objective, components.optimizers, components.weight_average
@@ -128,7 +128,7 @@ class TrainingRun:
     def _figure_options(self, epoch: int) -> FigureOptions:
         settings = flatten_settings(self.settings)
         caption = run_caption(settings, self.request.overrides, epoch, self.settings.seed)
-        return FigureOptions(caption, self.settings.figure_formats, kind=self.components.model.kind)
+        return FigureOptions(caption, self.settings.figure_formats, noun=self.components.dataset.noun)
 
     @contextmanager
     def event_file(self) -> Iterator[None]:
@@ -263,10 +263,9 @@ class TrainingRun:
         model, penalties = self.components.model, self.components.objective.penalties
         constant = self.evaluator.data_constant(model)
         has_targets = self.evaluator.images.targets is not None
-        findings = diagnose(
+        return diagnose(
             diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte, constant, has_targets)
         )
-        return [finding.reword(model.kind) for finding in findings]
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""

@@ -15,9 +15,9 @@ from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.pca import PCA
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import KL
-from aetrain.testing.common import expect, labelled_images, small_model, unchanged
+from aetrain.testing.common import IMAGE_SHAPE, expect, labelled_images, small_model, unchanged
 from aetrain.views.context import ViewContext
-from aetrain.views.view import View, ViewOutput
+from aetrain.views.view import View, ViewOutput, view_kinds
 
 
 def check_measure(measure: Measure, model: Autoencoder | None = None) -> None:
@@ -48,11 +48,23 @@ def check_measure(measure: Measure, model: Autoencoder | None = None) -> None:
 
 
 def check_view(view: View, model: Autoencoder | None = None) -> None:
-    """Check a view on a small model, with and without noise and labels: equal at every call, and nothing changed."""
-    name = type(view).__name__
-    model = (model or small_model(Gaussian)).eval()
-    images = labelled_images(60)
-    x = Prepare()(images.values)
+    """Check a view on a small model, with and without noise and labels: equal at every call, and nothing changed.
+
+    A view of other data than images is drawn for each of its kinds.
+    """
+    if model is not None:
+        _check_drawing(view, model.eval())
+        return
+    for kind in view_kinds(view):
+        shape = IMAGE_SHAPE if kind == "image" else (1, 1, math.prod(IMAGE_SHAPE))
+        model = small_model(Gaussian, image_shape=shape).eval()
+        model.kind = kind
+        _check_drawing(view, model)
+
+
+def _check_drawing(view: View, model: Autoencoder) -> None:
+    name, images = type(view).__name__, labelled_images(60)
+    x = Prepare()(images.values).view(-1, *model.image_shape)
     for labels, noise in ((images.labels, Replace(0.3, 0.0)), (None, NoNoise())):
         files = []
         for _ in range(2):

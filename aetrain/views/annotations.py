@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from aetrain.model.records import Kind
 from aetrain.utils.wording import reword
 from aetrain.views.render import GAP, INK, RGB
 
@@ -27,7 +26,7 @@ class FigureOptions:
     caption: str = ""  # model, data set, epoch and seed
     formats: Sequence[str] = ("png",)  # of png, svg and pdf
     description: str = ""  # of the view, the note of figures without a note
-    kind: Kind = "image"  # of the data, which the texts name
+    noun: str = "image"  # the word for an example
 
 
 DEFAULT_OPTIONS = FigureOptions()
@@ -138,18 +137,18 @@ class Annotations:
     note: str | None = None  # None for the description of the view
 
 
-def reword_annotations(annotations: Annotations, kind: Kind) -> Annotations:
-    """Return texts about images for another kind of data; the labels, such as names of classes, stay."""
-    if kind == "image":
+def reword_annotations(annotations: Annotations, noun: str) -> Annotations:
+    """Return texts about images for examples called `noun`; the labels, such as names of classes, stay."""
+    if noun == "image":
         return annotations
     return replace(
         annotations,
-        title=reword(annotations.title, kind),
-        x_axis=reword(annotations.x_axis, kind),
-        y_axis=reword(annotations.y_axis, kind),
-        key_title=reword(annotations.key_title, kind),
-        key=[replace(entry, text=reword(entry.text, kind)) for entry in annotations.key],
-        note=None if annotations.note is None else reword(annotations.note, kind),
+        title=reword(annotations.title, noun),
+        x_axis=reword(annotations.x_axis, noun),
+        y_axis=reword(annotations.y_axis, noun),
+        key_title=reword(annotations.key_title, noun),
+        key=[replace(entry, text=reword(entry.text, noun)) for entry in annotations.key],
+        note=None if annotations.note is None else reword(annotations.note, noun),
     )
 
 

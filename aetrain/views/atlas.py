@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aetrain.model.records import Kind
 from aetrain.views.annotations import (
     BLACK_GREY_WHITE,
     Annotations,
@@ -25,8 +26,11 @@ from aetrain.views.render import (
     SATURATED_COLOUR,
     bounding_box,
     bytes_to_picture,
+    load_font,
     to_pil_images,
 )
+from aetrain.views.text_columns import FONT_SIZE as WORDS_FONT_SIZE
+from aetrain.views.text_columns import TextColumn, text_columns
 from aetrain.views.unit_activations import UnitActivations, by_unit
 from aetrain.views.units import frame_colours, layer_name, shade
 from aetrain.views.view import Picture, PictureSet, check_positive
@@ -52,6 +56,13 @@ SHADES = (
 NOTE = (
     "Left: the number of the unit, the images or places at which it fires, and its state. Right: the distribution of "
     "its activations, with square roots as heights; the numbers above are the ends of the axis."
+)
+WORDS_NOTE = (
+    "Left: the number of the unit, the examples at which it fires, and its state. Active with: the features of largest "
+    "correlation with the activation of the unit. Produces: the features of the decoded example that change most, "
+    "relative to their spread, as the unit rises by one standard deviation from its mean. A minus sign: less of the "
+    "feature. Right: the distribution of the activations, with square roots as heights; the numbers above are the ends "
+    "of the axis."
 )
 LINE_WIDTH = 3
 LINE_COLOUR: RGB = (225, 225, 225)  # of the axes of histograms
@@ -88,6 +99,9 @@ class Atlas:
     - The `images` of the context that activate it most, in descending order; for channels, the patch that the channel
       sees at the place of its largest activation.
     - The histogram of its activations, on one scale for the page, with square roots as heights. The grey line is zero.
+
+    Of examples that are no images, words take the place of the pictures: the features that the unit goes with and
+    those that it produces, as in `aetrain.views.unit_features.Features`, and the classes of its best examples.
     """
 
     description: ClassVar[str] = (
@@ -95,6 +109,7 @@ class Atlas:
     )
 
     selects_units: ClassVar[bool] = True
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "counts", "ratings")
 
     count: int = 12
     images: int = 5
@@ -109,11 +124,13 @@ class Atlas:
         for name, activations in context.activations.items():
             selection = context.select_units(activations.tap, self.count)
             pixels, sheet = self._page(context, activations, selection.units)
+            key = [KeyEntry(colour, text) for colour, text in zip(BLACK_GREY_WHITE, SHADES, strict=True)]
+            is_image = context.model.kind == "image"
             annotations = Annotations(
                 f"Atlas of the units of {layer_name(name)}",
-                key_title="input and effect",
-                key=[KeyEntry(colour, text) for colour, text in zip(BLACK_GREY_WHITE, SHADES, strict=True)],
-                note=f"{NOTE} Shown: {selection.describe()}.",
+                key_title="input and effect" if is_image else "",
+                key=key if is_image else (),
+                note=f"{NOTE if is_image else WORDS_NOTE} Shown: {selection.describe()}.",
             )
             pictures[name] = Picture(pixels, annotations, sheet, selection)
         return PictureSet(pictures)
@@ -130,20 +147,29 @@ class Atlas:
 
         left, texts = LABEL_WIDTH, label_texts(activations, units)
         dead = activations.dead[units].tolist()
+        words: list[PlacedText] = []
         for column in columns:
             texts.append(heading(column.heading, left))
-            # The images of a dead unit would be arbitrary.
-            hidden = dead if column.heading == BEST_IMAGES else [False] * len(units)
-            paste_tiles(page, column.tiles, hidden, left)
+            if isinstance(column, TextColumn):
+                words += column.texts(left, [HEADING_HEIGHT + row * STEP for row in range(len(units))])
+            else:
+                # The images of a dead unit would be arbitrary.
+                hidden = dead if column.heading == BEST_IMAGES else [False] * len(units)
+                paste_tiles(page, column.tiles, hidden, left)
             left += column.width
         texts += draw_histograms(draw, activations, units, histograms_left)
         is_grey = context.x.shape[1] != 3 and not any(frame_colours(activations, units))
-        sheet = Sheet(page_pixels(page, is_grey), [*texts, heading("unit", LABEL_WIDTH - LABEL_MARGIN, "rm")])
+        sheet = Sheet(page_pixels(page, is_grey), [*texts, *words, heading("unit", LABEL_WIDTH - LABEL_MARGIN, "rm")])
         write_texts(draw, font, texts)
+        write_texts(draw, load_font(WORDS_FONT_SIZE), words)
         return page_pixels(page, is_grey), sheet
 
-    def _columns(self, context: ViewContext, activations: UnitActivations, units: Tensor) -> list[Column]:
-        """Return the columns of pictures; the first is missing where the units have no gradient."""
+    def _columns(
+        self, context: ViewContext, activations: UnitActivations, units: Tensor
+    ) -> Sequence[Column | TextColumn]:
+        """Return the columns of pictures or words; the first picture is missing where the units have no gradient."""
+        if context.model.kind != "image":
+            return text_columns(context, activations, units, self.images)
         columns = []
         inputs = context.max_activating_input(activations.tap, units, self.norm)
         if inputs is not None:

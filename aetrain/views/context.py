@@ -17,7 +17,7 @@ from aetrain.data.examples import Examples, Prepare
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward, Tap
-from aetrain.views.linear_baseline import LinearBaseline, baseline_of
+from aetrain.views.linear_baseline import LinearBaseline, baseline_of, spread_index
 from aetrain.views.render import bounding_box
 from aetrain.views.unit_activations import (
     UnitActivations,
@@ -55,6 +55,7 @@ class ViewContext:
     feature_names: tuple[str, ...] = ()  # of vectors, such as words
     targets: Tensor | None = None  # [N, C, H, W] complete values, where some of `x` are hidden
     make_baseline: Callable[[], LinearBaseline] | None = None  # of vectors, fitted to the training examples
+    rows: Tensor | None = None  # [N] the places of the examples in their data set
     is_final: bool = False  # whether the pictures are the figures of a finished run, which have no earlier ones
     # Tensors of some units of a layer, with the numbers of the units.
     _cache: dict[tuple[str, ...], tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False, repr=False)
@@ -213,6 +214,11 @@ class ViewContext:
         """Return the names of the classes of images `index` [K], or [] where the images have no labels."""
         return [] if self.labels is None else [self.class_name(label) for label in self.labels[index].tolist()]
 
+    def example_name(self, index: int) -> str:
+        """Return the name of an example: its class, if it has one, and its place in the data set."""
+        number = index if self.rows is None else int(self.rows[index])
+        return f"row {number}" if self.labels is None else f"{self.class_name(int(self.labels[index]))}, row {number}"
+
     def class_name(self, label: int) -> str:
         """Return the name of a class, or its number where it has no name."""
         return self.class_names[label] if 0 <= label < len(self.class_names) else str(label)
@@ -260,14 +266,17 @@ def context_factory(
     split: str = "test",
     train: Examples | None = None,
 ) -> Callable[[int], ViewContext]:
-    """Return the function that makes the context of an epoch from a model and the first `count` images.
+    """Return the function that makes the context of an epoch from a model and `count` images or examples.
 
-    A linear baseline is fitted to `train`. The images are prepared once. Fewer of large images are used: `MAX_PIXELS`
+    They are the first images, or evenly spaced examples of other data, whose files are often sorted by class. A linear
+    baseline is fitted to `train`. The images are prepared once. Fewer of large images are used: `MAX_PIXELS`
     in all, but at least `MIN_IMAGES` images.
     """
-    selected = images[: max(MIN_IMAGES, min(count, MAX_PIXELS // math.prod(images.values.shape[1:])))]
+    count = max(MIN_IMAGES, min(count, MAX_PIXELS // math.prod(images.values.shape[1:])))
+    selected = images[:count] if images.kind == "image" else images[spread_index(len(images), count).to(images.device)]
     x = prepare(selected.values, torch.Generator(selected.device).manual_seed(SEED))
     targets = None if selected.targets is None else prepare(selected.targets)
     baseline = baseline_of(train, prepare, model.code_dim) if train is not None and len(train) else None
     names = selected.class_names, split, selected.feature_names
-    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names, targets, baseline)
+    others = targets, baseline, selected.rows
+    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names, *others)

@@ -14,6 +14,7 @@ from aetrain.views.context import ViewContext
 from aetrain.views.unit_selection import raised_unit_changes
 
 MIN_OCCURRENCES = 5  # examples with a feature that is not 0, fewer of which tell little about it
+MAX_DEVIATION = 5.0  # of an activation from its mean, in standard deviations
 MIN_STD = 1e-6  # of a feature that varies
 
 
@@ -35,14 +36,16 @@ def unit_correlations(context: ViewContext, tap: Tap, units: Tensor) -> Tensor:
     """Return the correlation [U', D] of the activation of each of `units` [U'] with each feature over the examples.
 
     It is the activation-weighted mean of the examples less their mean, in standard deviations: for activations a with
-    mean 0 and variance 1, mean(a x) = corr(a, x) std(x). A missing value is 0, as the encoder sees it. Counts are taken
-    as log(1 + count), so that a few long documents do not decide. Features that do not vary, and those of fewer than
-    `MIN_OCCURRENCES` examples, have 0.
+    mean 0 and variance 1, mean(a x) = corr(a, x) std(x). A missing value is 0, as the encoder sees it. So that a few
+    examples, such as very long documents, do not decide, counts are taken as log(1 + count), and activations that are
+    more than `MAX_DEVIATION` standard deviations from their mean as so far from it. Features that do not vary, and
+    those of fewer than `MIN_OCCURRENCES` examples, have 0.
     """
     x = context.x.flatten(1).nan_to_num(0.0)
     if context.model.kind == "counts":
         x = x.clamp_min(0).log1p()
     activations = context.activations[tap.name].per_image[:, units].to(x).nan_to_num(0, 0, 0)
+    activations = standardise(activations).clamp(-MAX_DEVIATION, MAX_DEVIATION)
     correlations = standardise(activations).t() @ standardise(x) / len(x)
     return correlations.masked_fill(rare_features(context.x), 0.0)
 

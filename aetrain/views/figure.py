@@ -37,8 +37,9 @@ def save_figure(content: Content, annotations: Annotations, path: Path, options:
     with drawing_parameters():
         for kind in options.formats:
             if kind == "png":
-                is_drawn = isinstance(content, Sheet) and content.drawn is not None
-                data = draw_figure(Sheet(content.drawn) if is_drawn else content, annotations, options).encode_png()
+                drawn = content.drawn if isinstance(content, Sheet) else None
+                shown = content if drawn is None else Sheet(drawn)
+                data = draw_figure(shown, annotations, options).encode_png()
             else:
                 data = draw_figure(content, annotations, options).encode_vectors(kind)
             atomic.replace(path.with_name(f"{path.name}.{kind}"), data)

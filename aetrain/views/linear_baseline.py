@@ -92,13 +92,20 @@ def principal_components(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return vectors.to(device), (values[:count].square() / num_rows).to(device)
 
 
+def spread_index(num_examples: int, count: int) -> Tensor:
+    """Return `count` evenly spaced indices of examples, or all of them where there are fewer."""
+    if num_examples <= count:
+        return torch.arange(num_examples)
+    return torch.arange(count) * num_examples // count
+
+
 def baseline_of(examples: Examples, prepare: Prepare, num_components: int) -> Callable[[], LinearBaseline]:
     """Return a function that fits the baseline to examples at its first call: at most `MAX_VALUES`, evenly spaced."""
 
     @cache
     def fit() -> LinearBaseline:
         num_rows = max(MIN_PLANE, min(len(examples), MAX_VALUES // examples.values.shape[-1]))
-        index = torch.linspace(0, len(examples) - 1, num_rows).long().to(examples.device)
+        index = spread_index(len(examples), num_rows).to(examples.device)
         return LinearBaseline.fit(prepare(examples.values[index]), num_components, examples.kind)
 
     return fit

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aetrain.model.records import Kind
 from aetrain.storage import atomic
 from aetrain.views.annotations import DEFAULT_OPTIONS, FigureOptions
 from aetrain.views.context import ViewContext
@@ -29,21 +30,23 @@ CONFIG = """embeddings {{
   tensor_name: "code"
   tensor_path: "{folder}/codes.tsv"
   metadata_path: "{folder}/labels.tsv"
+{sprite}}}
+"""
+SPRITE = """\
   sprite {{
     image_path: "{folder}/sprite.png"
     single_image_dim: {width}
     single_image_dim: {height}
   }}
-}}
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Codes with the class names and the thumbnails of their images."""
+    """Codes with the class names and the thumbnails of their images, where the examples are images."""
 
     z: Tensor  # [N, D]
-    x: Tensor  # [N, C, h, w] in [0, 1]
+    x: Tensor | None  # [N, C, h, w] in [0, 1]
     classes: list[str]  # [N], or empty
 
     def log(self, writer: "SummaryWriter", tag: str, step: int) -> None:
@@ -58,17 +61,24 @@ class Embedding:
         folder = run_dir / FOLDER
         atomic.replace(folder / "codes.tsv", self._codes_table().encode())
         atomic.replace(folder / "labels.tsv", self._labels_table().encode())
-        sprite, (height, width) = thumbnail_sheet(self.x)
-        write_png(sprite, folder / "sprite.png")
-        config = CONFIG.format(folder=FOLDER, height=height, width=width)
-        atomic.replace(run_dir / CONFIG_FILE, config.encode())
+        sprite = ""
+        if self.x is not None:
+            sheet, (height, width) = thumbnail_sheet(self.x)
+            write_png(sheet, folder / "sprite.png")
+            sprite = SPRITE.format(folder=FOLDER, height=height, width=width)
+        atomic.replace(run_dir / CONFIG_FILE, CONFIG.format(folder=FOLDER, sprite=sprite).encode())
 
     def _codes_table(self) -> str:
         codes = self.z.detach().cpu().to(torch.float32).nan_to_num(0, 0, 0).tolist()
         return "".join(map(_table_row, codes))
 
+    @property
+    def _noun(self) -> str:
+        """The heading of the numbers of the examples."""
+        return "example" if self.x is None else "image"
+
     def _labels_table(self) -> str:
-        """Return the class and the number of each image; the number alone, without a heading, where no class is known.
+        """Return the class and the number of each example; without classes the number alone, without a heading.
 
         TensorBoard expects a heading exactly where a table has two or more columns.
         """
@@ -76,7 +86,7 @@ class Embedding:
         if not self.classes:
             return "".join(f"{number}\n" for number in numbers)
         lines = [f"{name}\t{number}" for name, number in zip(self.classes, numbers, strict=True)]
-        return "".join(f"{line}\n" for line in ["class\timage", *lines])
+        return "".join(f"{line}\n" for line in [f"class\t{self._noun}", *lines])
 
 
 def _table_row(values: Sequence[float]) -> str:
@@ -88,7 +98,11 @@ def _table_row(values: Sequence[float]) -> str:
 class Projector:
     """The codes of the context's first `count` images for TensorBoard's page Projector, written when a run ends."""
 
-    description: ClassVar[str] = "The codes with thumbnails and classes for TensorBoard's page Projector."
+    description: ClassVar[str] = (
+        "The codes with classes, and with thumbnails of images, for TensorBoard's page Projector."
+    )
+
+    data_kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "counts", "ratings")
 
     count: int = 1000
 
@@ -98,7 +112,8 @@ class Projector:
     def __call__(self, context: ViewContext) -> Embedding:
         labels = [] if context.labels is None else context.labels[: self.count].tolist()
         classes = [context.class_name(label) for label in labels]
-        return Embedding(context.z[: self.count], context.x[: self.count], classes)
+        x = context.x[: self.count] if context.model.kind == "image" else None
+        return Embedding(context.z[: self.count], x, classes)
 
 
 def thumbnail_sheet(x: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -55,11 +55,9 @@ class Rows:
         expected = context.expected_values(context.x_in[chosen], context.complete[chosen])
         linear = context.baseline.reconstruct(context.x_in[chosen], context.model.code_dim)
         values = torch.stack([context.complete[chosen], expected, linear], dim=-1).flatten(1, 3)  # [K, D, 3]
-        labels = context.class_labels(chosen) or [""] * len(chosen)
         panels = []
-        for row, (number, label) in enumerate(zip(chosen.tolist(), labels, strict=True)):
-            title = f"{label}, example {number + 1}" if label else f"example {number + 1}"
-            panels.append(Panel(title, self._lists(context, number, values[row])))
+        for row, number in enumerate(chosen.tolist()):
+            panels.append(Panel(context.example_name(number), self._lists(context, number, values[row])))
         pixels, sheet = draw_panels(panels)
         hidden_note = f" {HIDDEN_MARK.strip()}: hidden from the model." if context.targets is not None else ""
         annotations = Annotations(

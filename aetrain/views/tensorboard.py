@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from aetrain.config.renames import TAGS
 from aetrain.evaluation.metric_names import HPARAM_METRICS, find_pattern
-from aetrain.model.records import Kind
 from aetrain.storage import atomic
 from aetrain.storage.checkpoint_state import PICTURES
 from aetrain.utils import compat
@@ -39,7 +38,7 @@ class TensorBoardWriter:
 
     `make_context` returns the context of an epoch for the views. It is not called where `views` is empty.
     `descriptions` are those of metrics, by name or pattern. TensorBoard shows them, and those of the views.
-    `figure_options` returns the caption and the formats of the figures of an epoch. `kind` is that of the data.
+    `figure_options` returns the caption and the formats of the figures of an epoch. `noun` is the word for an example.
     """
 
     def __init__(
@@ -49,14 +48,14 @@ class TensorBoardWriter:
         make_context: Callable[[int], ViewContext],
         descriptions: Mapping[str, str] | None = None,
         figure_options: Callable[[int], FigureOptions] = lambda epoch: DEFAULT_OPTIONS,
-        kind: Kind = "image",
+        noun: str = "image",
     ) -> None:
         self.directory = directory
         self.views = views
         self.make_context = make_context
         self.descriptions = descriptions or {}
         self.figure_options = figure_options
-        self.kind = kind
+        self.noun = noun
         self.epoch = 0
         self.written_tags: set[str] = set()  # of scalars
         self.has_charts = False
@@ -137,9 +136,9 @@ class TensorBoardWriter:
         """Return the description of a metric such as `test/sse`, or of the view `views/NAME` or `views_NAME/LAYER`."""
         group, _, name = tag.partition("/")
         if group == "views":
-            return describe_view(self.views.get(name), self.kind)
+            return describe_view(self.views.get(name), self.noun)
         if group.startswith("views_"):
-            return describe_view(self.views.get(group.removeprefix("views_")), self.kind)
+            return describe_view(self.views.get(group.removeprefix("views_")), self.noun)
         return self.descriptions.get(find_pattern(name, self.descriptions), "")
 
     def add_scalars(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -183,7 +182,7 @@ class TensorBoardWriter:
                     writes.append(executor.submit(output.log, self.writer, name, epoch))
                 final_output = view(final_context) if has_final_form else output
                 if final_output is not None and save:
-                    described = replace(options, description=describe_view(view, self.kind))
+                    described = replace(options, description=describe_view(view, self.noun))
                     writes.append(executor.submit(final_output.save, self.directory / "figures" / name, described))
         for write in writes:
             write.result()  # raises the thread's exception

@@ -129,7 +129,7 @@ def describe_units(context: ViewContext, tap: Tap, units: Tensor, count: int) ->
     states = [STATES.get(colour, "") if colour else "" for colour in frame_colours(activations, units)]
     rates = activations.rate[units].tolist()
     rows = zip(units.tolist(), rates, states, active_with, produces, strict=True)
-    return [UnitFeatures(unit + 1, rate, *rest) for unit, rate, *rest in rows]
+    return [UnitFeatures(unit + 1, rate, state, active, made) for unit, rate, state, active, made in rows]
 
 
 def unit_panel(unit: UnitFeatures) -> Panel:

@@ -58,9 +58,9 @@ def view_kinds(view: View) -> tuple[Kind, ...]:
     return getattr(view, "data_kinds", ("image",))
 
 
-def describe_view(view: View | None, kind: Kind = "image") -> str:
-    """Return the description of a view in words for a kind of data; empty if it has none."""
-    return reword(str(getattr(view, "description", "")), kind)
+def describe_view(view: View | None, noun: str = "image") -> str:
+    """Return the description of a view for examples called `noun`; empty if it has none."""
+    return reword(str(getattr(view, "description", "")), noun)
 
 
 def selects_units(view: View) -> bool:
@@ -130,7 +130,7 @@ def save_content(content: Content, annotations: Annotations | None, path: Path, 
     from aetrain.views.figure import save_figure
 
     annotations = annotations or Annotations(name_as_words(path.name))
-    save_figure(content, reword_annotations(annotations, options.kind), path, options)
+    save_figure(content, reword_annotations(annotations, options.noun), path, options)
 
 
 def name_as_words(name: str) -> str:

@@ -23,7 +23,8 @@ BASELINES = {"": "", "_lsa": ", LSA-10", "_lsa_128": ", LSA-128", "_input": ", w
 
 def check(runs: dict[str, Trained]) -> Outcome:
     """Check that the precisions reach the targets, above those of LSA of the same size."""
-    metrics, holds = {}, True
+    metrics: dict[str, float] = {}
+    holds = True
     for name, run in runs.items():
         for count, target in TARGETS[name].items():
             values = {suffix: run.metrics[f"test/precision_{count}{suffix}"] for suffix in BASELINES}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from aetrain.data.examples import Examples, Prepare, fill_missing, in_order
 from aetrain.evaluation.measures.measure import EvalInputs, encode_all
@@ -68,6 +69,15 @@ def nearest_rows(queries: Tensor, rows: Tensor, count: int, batch_size: int = 50
         distances = torch.addmm(squared_norms, batch, rows.t(), alpha=-2)
         nearest.append(distances.topk(count, largest=False).indices)
     return torch.cat(nearest)
+
+
+def nearest_by_cosine(queries: Tensor, rows: Tensor, count: int, batch_size: int = 500) -> Tensor:
+    """Return the indices [M, count] of the rows [N, D] of the largest cosine with each query [M, D], largest first.
+
+    The cosine with a vector of length 0 is 0.
+    """
+    units = F.normalize(rows).t()
+    return torch.cat([(F.normalize(batch) @ units).topk(count).indices for batch in queries.split(batch_size)])
 
 
 def nearest_by_bits(queries: Tensor, rows: Tensor, count: int, batch_size: int = 500) -> Tensor:

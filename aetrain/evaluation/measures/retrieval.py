@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from aetrain.data.dataset import fixed_order
 from aetrain.data.examples import Examples, Splits
@@ -15,6 +14,7 @@ from aetrain.evaluation.measures.baselines import (
     FeatureSet,
     feature_sets,
     nearest_by_bits,
+    nearest_by_cosine,
     nearest_rows,
 )
 from aetrain.evaluation.measures.lsa import LSA
@@ -112,9 +112,7 @@ def default_distance(kind: Kind) -> Distance:
 
 def find_nearest(queries: Tensor, rows: Tensor, count: int, distance: Distance) -> Tensor:
     """Return the indices [M, count] of the rows [N, D] nearest to each query [M, D], nearest first."""
-    if distance == "cosine":  # the order of the distances between vectors of length 1
-        queries, rows = F.normalize(queries), F.normalize(rows)
-    return nearest_rows(queries, rows, count)
+    return (nearest_by_cosine if distance == "cosine" else nearest_rows)(queries, rows, count)
 
 
 def precision_at_k(retrieved: Tensor, relevant: Tensor, k: int) -> float:

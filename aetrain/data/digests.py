@@ -66,20 +66,21 @@ def _digest_images(images: Examples) -> dict[str, Any]:
     content: dict[str, Any] = {
         "images": len(images),
         "shape": list(images.values.shape[1:]),
-        "pixels": _digest_values(images.values),
+        "pixels": digest_values(images.values),
         "labels": "" if images.labels is None else digest(images.labels),
         "names": digest(images.names) if images.file_names else "",
     }
     if images.kind != "image":
         content["kind"] = images.kind
     if images.targets is not None:
-        content["targets"] = _digest_values(images.targets)
+        content["targets"] = digest_values(images.targets)
     if images.feature_names:
         content["features"] = digest(images.feature_names)
     return content
 
 
-def _digest_values(values: Values) -> str:
+def digest_values(values: Values) -> str:
+    """Return a digest of values and their shape, missing ones (NaN) included."""
     if isinstance(values, Tensor):
         return digest(values)
     if isinstance(values, MappedRows):

@@ -966,8 +966,9 @@ def test_path_that_is_no_npz_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"path='missing.npz' does not exist \(looked for /"):
         _ = Npz(path="missing.npz").stored_shape
     np.save(tmp_path / "x.npy", grey_images())
+    (tmp_path / "x.npy").rename(tmp_path / "x.npz")
     with pytest.raises(ValueError, match=r"cannot be read as an .npz file \(File is not a zip file\): save it again"):
-        _ = Npz(path=str(tmp_path / "x.npy")).stored_shape
+        _ = Npz(path=str(tmp_path / "x.npz")).stored_shape
     with pytest.raises(ValueError, match=r"test_fraction=2"):
         Npz(path="x", test_fraction=2)
 

@@ -450,7 +450,7 @@ def test_the_configs_have_every_view_with_its_defaults() -> None:
 
 def test_the_docs_describe_each_view() -> None:
     text = (ROOT / "docs" / "views.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == set(VIEWS)
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == set(VIEWS | VIEWS_OF_FEATURES)
     steps, fraction = unit_activations.ASCENT_STEPS, unit_activations.STEP_FRACTION
     assert f"{steps} steps, each {fraction:g} of the way" in text.replace("six", "6")
     assert f"the covariance of {COVARIANCE_IMAGES} images" in text

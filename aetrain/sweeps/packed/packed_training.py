@@ -158,7 +158,7 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     pca = fit_pca_baseline(runs[0].components, splits)
     for run in runs:
         if run.active:
-            with run.isolated():
+            with run.isolated(), run.training_run.final_weights():
                 run.finish(evaluate_components(run.components, splits, pca))
             run.drop()
 

@@ -30,7 +30,7 @@ from aetrain.storage.saved_config import read_saved_config
 from aetrain.storage.trust import is_signed
 
 TRAIN_MODE = "aetrain.runs.train.train"
-TRAINING_MODES = ("train",)  # options of `mode` that train a model
+TRAINING_MODES = ("train", "lr_find")  # options of `mode` that train a model
 
 # Root settings that are not taken from the run: the command line or the defaults decide.
 NOT_FROM_RUN = ("run", "query", "user", "start", "resume", "device", "verbose", "trust", "data_dir")

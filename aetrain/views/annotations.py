@@ -117,7 +117,17 @@ class Curves:
     best_epoch: int | None = None
 
 
-Content = Sheet | Tiles | PointCloud | Distributions | Curves
+@dataclass(frozen=True)
+class RateLoss:
+    """The losses of a learning-rate range test."""
+
+    rates: Sequence[float]  # rising
+    losses: Sequence[float]
+    smoothed: Sequence[float]
+    suggestion: float | None
+
+
+Content = Sheet | Tiles | PointCloud | Distributions | Curves | RateLoss
 
 
 @dataclass(frozen=True)

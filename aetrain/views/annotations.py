@@ -111,12 +111,23 @@ class CurvePanel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Panels of curves."""
+    """Panels of curves, with a line at the best epoch where there is one."""
 
     panels: Sequence[CurvePanel]
+    best_epoch: int | None = None
 
 
-Content = Sheet | Tiles | PointCloud | Distributions | Curves
+@dataclass(frozen=True)
+class RateLoss:
+    """The losses of a learning-rate range test."""
+
+    rates: Sequence[float]  # rising
+    losses: Sequence[float]
+    smoothed: Sequence[float]
+    suggestion: float | None
+
+
+Content = Sheet | Tiles | PointCloud | Distributions | Curves | RateLoss
 
 
 @dataclass(frozen=True)

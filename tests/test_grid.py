@@ -33,7 +33,7 @@ NEED_FILES = {"dataset": ARCHIVES | OWN_FILES}
 AXES = {
     name: [option for option in options if option not in NEED_FILES.get(name, ())]
     for name, options in GROUPS.items()
-    if name not in ("mode", "experiment", "views", "measures")
+    if name not in ("mode", "experiment", "search", "views", "measures")
 }
 
 

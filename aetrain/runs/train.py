@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from aetrain.config.errors import ConfigError, error_context
+from aetrain.config.errors import ConfigError, RunPruned, error_context
 from aetrain.config.settings import Settings
 from aetrain.data.dataset import Dataset
 from aetrain.data.digests import digest_data
@@ -64,12 +64,14 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
                 compile_steps(steps, (components.model, components.objective), batches)
             bar = _progress_bar() if request.single else None
             fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
+            if reason := training_run.pruned:
+                raise RunPruned(reason)
             with training_run.averaged_weights():
                 return training_run.finish(evaluate_components(components, splits))
 
 
 def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | None:
-    """Return the metrics of a run that is finished, or that failed in an earlier sweep; None where work is left.
+    """Return the metrics of a run that is finished, or failed or pruned in an earlier sweep; None where work is left.
 
     Raise ConfigError where the directory holds another run.
     """
@@ -83,6 +85,8 @@ def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | No
         log.info("%s stopped in epoch %d: nothing to do: %s (%s)", run_dir, metrics["epochs"], reason, CONTINUE_STOPPED)
     elif status == "failed" and not request.single and not settings.retry:
         log.info("%s failed before: %s (retry=true trains it again)", run_dir, metrics.get("cause"))
+    elif status == "pruned" and not request.single:
+        log.info("%s was stopped by its search before: %s", run_dir, metrics.get("cause"))
     else:
         return None
     return metrics

@@ -33,7 +33,7 @@ from aetrain.evaluation.metric_descriptions import collect_descriptions, describ
 from aetrain.evaluation.sparsity_goal import sparsity_goal
 from aetrain.objective.objective import loss_constants, mean_data_constant, recorded_losses
 from aetrain.runs.build import Components
-from aetrain.runs.epoch_selection import EpochSelection
+from aetrain.runs.epoch_selection import PRUNED, EpochSelection
 from aetrain.runs.extension import describe_extension
 from aetrain.runs.preprocessing import write_state
 from aetrain.runs.request import RunRequest
@@ -116,6 +116,12 @@ class TrainingRun:
     def training_lines(self) -> list[checkpoint.JournalLine]:
         """The records of the epochs of training, without those of pretraining."""
         return [line for line in self.journal if _is_training_epoch(line)]
+
+    @property
+    def pruned(self) -> str:
+        """Why a search has stopped the training; empty where it has not, or where `stop` has."""
+        reason = str(self.journal[-1].get(PRUNED, ""))
+        return reason if reason == self.state.stop_reason else ""
 
     def _load_checkpoint(self) -> checkpoint.Progress | None:
         """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""

@@ -207,7 +207,8 @@ class TrainingRun:
     def show(self, state: TrainState) -> None:
         """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""
         metrics = self._evaluate_epoch(state)
-        line = {"epoch": state.epoch, **metrics, **self.nll_constant, "seconds": round(state.seconds, 4)}
+        line: checkpoint.JournalLine = {"epoch": state.epoch, **metrics, **self.nll_constant}
+        line["seconds"] = round(state.seconds, 4)
         self.selection.check_first_epoch(line)
         state.stop_reason, record = self.selection.stop_reason([*self.training_lines, line])
         line |= record

@@ -52,11 +52,13 @@ class PackedLauncher(Launcher):
         from aetrain.config.overrides import task_overrides
         from aetrain.runs.request import RunRequest
         from aetrain.storage.run_directory import RunDirectory
+        from aetrain.sweeps.search.pruning import is_search, make_pruning
 
         def collect(config: DictConfig) -> None:
             hydra = HydraConfig.get()
             run_dir = RunDirectory(Path(hydra.runtime.output_dir))
-            requests.append(RunRequest(config, run_dir, task_overrides(hydra.overrides.task), single=False))
+            task, prune = task_overrides(hydra.overrides.task), make_pruning(hydra, config)
+            requests.append(RunRequest(config, run_dir, task, False, is_search(hydra), prune))
 
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from aetrain.config.errors import ConfigError, RunPruned, error_context
+from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.settings import Settings
 from aetrain.data.dataset import Dataset
 from aetrain.data.digests import digest_data
@@ -64,8 +64,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
                 compile_steps(steps, (components.model, components.objective), batches)
             bar = _progress_bar() if request.single else None
             fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
-            if reason := training_run.pruned:
-                raise RunPruned(reason)
+            training_run.check_pruned()
             with training_run.averaged_weights():
                 return training_run.finish(evaluate_components(components, splits))
 

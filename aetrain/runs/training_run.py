@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from aetrain.config.chosen_options import run_caption
-from aetrain.config.errors import ConfigError, error_context
+from aetrain.config.errors import ConfigError, RunPruned, error_context
 from aetrain.config.hparams import hparams, trial_digest
 from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
@@ -117,11 +117,11 @@ class TrainingRun:
         """The records of the epochs of training, without those of pretraining."""
         return [line for line in self.journal if _is_training_epoch(line)]
 
-    @property
-    def pruned(self) -> str:
-        """Why a search has stopped the training; empty where it has not, or where `stop` has."""
+    def check_pruned(self) -> None:
+        """Raise RunPruned where a search has stopped the training: the run is not evaluated."""
         reason = str(self.journal[-1].get(PRUNED, ""))
-        return reason if reason == self.state.stop_reason else ""
+        if reason and reason == self.state.stop_reason:
+            raise RunPruned(reason)
 
     def _load_checkpoint(self) -> checkpoint.Progress | None:
         """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from aetrain.config.errors import RunPruned
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
 from aetrain.data.examples import Splits
@@ -81,6 +82,8 @@ class PackedTrainingRun:
         try:
             with run_dir.logging(exclusive=True), reporting_disk_errors(run_dir):
                 yield
+        except RunPruned as reason:
+            self.drop(reason)
         except (Exception, SystemExit) as error:
             log.error("%s is dropped from its pack:", run_dir)
             self.drop(error)
@@ -159,6 +162,7 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     for run in runs:
         if run.active:
             with run.isolated():
+                run.training_run.check_pruned()
                 run.finish(evaluate_components(run.components, splits, pca))
             run.drop()
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -167,7 +167,7 @@ def _launch(config: DictConfig, directory: Path, overrides: list[str]) -> None:
     from aetrain.sweeps.launch import run_isolated
     from aetrain.sweeps.search.pruning import make_pruning
 
-    hydra_config = HydraConfig.get()
+    hydra_config: Any = HydraConfig.get()
     prune = make_pruning(hydra_config, config)
     run_isolated(RunRequest(config, RunDirectory(directory), overrides, False, is_search(hydra_config), prune))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -34,8 +35,8 @@ class SearchSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Make the launcher that `sweep` uses."""
         self.context = hydra_context
-        self.config = config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self.master = config
+        self.runs_launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )
 
@@ -49,12 +50,12 @@ class SearchSweeper(Sweeper):
         params: Any = OmegaConf.to_container(self.params) if self.params else {}
         space, fixed = read_space(params, arguments, self.context.config_loader)
         self.shared = [*self._own_choice(), *fixed.values(), self._constant_keys(fixed)]
-        job = self.context.config_loader.load_sweep_config(self.config, self.shared)
+        job = self.context.config_loader.load_sweep_config(self.master, self.shared)
         names, higher_is_better = self._objective(job)
         record = SearchRecord(self.name, names, higher_is_better, space_as_data(space), [*fixed.values()])
-        self.directory = Path(str(self.config.hydra.sweep.dir))
+        self.directory = Path(str(self.master.hydra.sweep.dir))
         with searching_in(self.directory):
-            OmegaConf.save(self.config, self.directory / "multirun.yaml")
+            OmegaConf.save(self.master, self.directory / "multirun.yaml")
             study = self.open_study(space, higher_is_better, _identity(record, fixed), fixed)
             run_search(self.directory, record, study, self._launch, self._batch_size())
 
@@ -73,7 +74,7 @@ class SearchSweeper(Sweeper):
 
     def _own_choice(self) -> list[str]:
         """Return the override that chooses this sweeper where `search=` has done so, which the jobs do not have."""
-        typed = [str(text) for text in self.config.hydra.overrides.hydra]
+        typed = [str(text) for text in self.master.hydra.overrides.hydra]
         return [] if any(text.startswith("hydra/sweeper=") for text in typed) else [f"hydra/sweeper={self.name}"]
 
     def _constant_keys(self, fixed: Mapping[str, str]) -> str:
@@ -103,14 +104,14 @@ class SearchSweeper(Sweeper):
 
         if self.n_jobs is not None:
             return self.n_jobs
-        size = self.config.hydra.launcher.get("size")  # of a pack
-        return int(size) if size is not None else count_workers(self.config.hydra)
+        size = self.master.hydra.launcher.get("size")  # of a pack
+        return int(size) if size is not None else count_workers(self.master.hydra)
 
     def _launch(self, trials: "Sequence[Trial]") -> list[Path]:
         """Run trials; return the directories of their runs."""
         jobs = [[*self.shared, *self.job_overrides(trial)] for trial in trials]
-        returns = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
-        return [Path(result.hydra_cfg.hydra.runtime.output_dir) for result in returns]
+        returns = self.runs_launcher.launch(jobs, initial_job_idx=trials[0].number)
+        return [Path(_hydra(result).runtime.output_dir) for result in returns]
 
     def job_overrides(self, trial: "Trial") -> list[str]:
         """Return the overrides of a trial."""
@@ -197,7 +198,7 @@ class OptunaSweeper(SearchSweeper):
 
         if fixed.get("retry") == "retry=true":
             raise ConfigError("retry=true is for other sweeps: Optuna counts a failed trial and proposes others")
-        hydra: Any = OmegaConf.to_container(self.config.hydra, resolve=False)
+        hydra: Any = OmegaConf.to_container(self.master.hydra, resolve=False)
         hydra["sweep"]["dir"] = str(self.directory)
         sampler: Any = OmegaConf.to_container(self.sampler)
         settings = StudySettings(storage_of(hydra), self.study_name, sampler, self.n_trials)
@@ -206,6 +207,13 @@ class OptunaSweeper(SearchSweeper):
     def job_overrides(self, trial: "Trial") -> list[str]:
         """Return the overrides of a trial, and its place in the storage."""
         return [*super().job_overrides(trial), f"hydra.sweeper.trial_id={trial.trial_id}"]
+
+
+def _hydra(result: JobReturn) -> DictConfig:
+    """Return Hydra's own section of the config of a job."""
+    assert result.hydra_cfg is not None
+    section: DictConfig = result.hydra_cfg.hydra
+    return section
 
 
 def _plain(value: Any) -> Any:

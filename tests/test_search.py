@@ -4,6 +4,8 @@ import importlib.util
 import json
 import math
 import random
+import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +14,14 @@ from typing import Any
 
 import pytest
 from command import command
-from conftest import TINY
+from conftest import ROOT, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from aetrain import api, cli
 from aetrain.config.errors import ConfigError, RunPruned
+from aetrain.config.paths import CONFIG_DIR, GROUPS
 from aetrain.config.search_space import Choice, Interval, Space, read_space, space_as_data
 from aetrain.report.search import count_trials, repeat_command, search_section
 from aetrain.report.search_figures import write_search_figures
@@ -270,7 +273,6 @@ def test_a_run_is_pruned_where_optuna_itself_prunes_the_trial(name: str, tmp_pat
     import optuna
     import yaml
 
-    from aetrain.config.paths import CONFIG_DIR
     from aetrain.sweeps.search.optuna_study import Pruning, make_component, open_storage
 
     text = (CONFIG_DIR / "hydra" / "sweeper" / "pruner" / f"{name}.yaml").read_text()
@@ -411,6 +413,35 @@ def test_optuna_prunes_runs_of_the_command(launcher: str, tmp_path: Path) -> Non
         assert (trial.epochs < 4) == (trial.status == "pruned")
     table = (tmp_path / "s" / "sweep.csv").read_text()
     assert table.count("pruned") >= states.count("pruned")
+
+
+PAGE = (ROOT / "docs" / "search.md").read_text()
+COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S) for line in block.splitlines()]
+QUICK = ("epochs=1", "dataset.subset=64", "dataset.test_subset=64", "dataset.validation=20", "views=none")
+
+
+def test_the_page_has_commands_and_lists_all_options() -> None:
+    assert len(COMMANDS) > 6
+    for group in (GROUPS["search"], *(files_of(name) for name in ("sampler", "pruner"))):
+        assert all(f"`{option}`" in PAGE for option in group)
+
+
+def files_of(group: str) -> list[str]:
+    """Return the options of a group of the sweeper by Optuna."""
+    return [file.stem for file in (CONFIG_DIR / "hydra" / "sweeper" / group).glob("*.yaml")]
+
+
+@pytest.mark.slow
+@needs_optuna
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("aetrain ")])
+def test_commands_of_the_page(line: str, tmp_path: Path) -> None:
+    if "joblib" in line:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    trials = [] if "n_trials" in line else ["hydra.sweeper.n_trials=3"]
+    words = [word for word in shlex.split(line)[1:] if not word.startswith("dataset.validation=")]
+    outcome = command([*words, *QUICK, *trials], tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "repeat:  aetrain " in outcome.out
 
 
 def test_a_space_needs_the_flag_of_a_sweep(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def _distribution(override: Override) -> Distribution:
     if isinstance(sweep, IntervalSweep):
         return _interval(override, sweep)
     if isinstance(sweep, RangeSweep):
-        numbers = [float(number) for number in override.sweep_iterator()]
+        numbers = [float(text) for text in override.sweep_string_iterator()]
         if not numbers:
             raise ConfigError(f"{override.input_line} has no values")
         is_integer = all(isinstance(value, int) for value in (sweep.start, sweep.stop, sweep.step))

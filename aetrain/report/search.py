@@ -63,12 +63,13 @@ def search_section(record: SearchRecord | None, figures: Mapping[str, Path]) -> 
 
 def _best_table(record: SearchRecord) -> Html:
     keys = list(record.space)
-    heads = ["trial", *record.objective, *map(short_name, keys), "epochs"]
     rows = []
     for trial in record.best()[:MAX_BEST_TRIALS]:
         link = el("a", str(trial.number), href=f"{quote(trial.run, errors='replace')}/") if trial.run else trial.number
         values = [el("td", format_number(value), class_="num") for value in trial.values or ()]
         settings = [el("td", trial.settings.get(key, "-")) for key in keys]
         rows.append(el("tr", el("td", link), *values, *settings, el("td", trial.epochs, class_="num")))
-    head = el("thead", el("tr", *(el("th", text) for text in heads)))
-    return scrollable(el("table", head, el("tbody", *rows), class_="plain"))
+    numbers = [el("th", name, class_="num") for name in record.objective]
+    names = [el("th", short_name(key), title=key) for key in keys]
+    head = el("thead", el("tr", el("th", "trial"), *numbers, *names, el("th", "epochs", class_="num")))
+    return scrollable(el("table", head, el("tbody", *rows)))

@@ -15,6 +15,7 @@ from aetrain.storage.search_file import SearchRecord, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
 DPI = 160
@@ -113,6 +114,8 @@ def _limits(values: Sequence[float], higher_is_better: bool) -> tuple[float, flo
 
 def draw_best_so_far(record: SearchRecord) -> "Figure":
     """Return the values of the trials in their order, and the best value up to each of them."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = _new_figure(3.4)
     axes = figure.subplots()
     trials = record.finished()
@@ -130,7 +133,7 @@ def draw_best_so_far(record: SearchRecord) -> "Figure":
             label = f"{status} (no value)"
             axes.plot(others, [edge] * len(others), marker, color=colour, markersize=4, label=label, clip_on=False)
     axes.set(xlabel="trial", ylabel=record.objective[0], ylim=(low, high))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
@@ -150,6 +153,8 @@ def draw_objectives(record: SearchRecord) -> "Figure":
 
 def draw_slices(record: SearchRecord, settings: Sequence[SettingAxis]) -> "Figure":
     """Return a panel for each setting and metric: the objective of each trial against its value."""
+    from matplotlib.ticker import MaxNLocator
+
     columns = min(MAX_COLUMNS, len(settings))
     rows_each = math.ceil(len(settings) / columns)
     figure = _new_figure(rows_each * len(record.objective) * PANEL_HEIGHT)
@@ -166,11 +171,12 @@ def draw_slices(record: SearchRecord, settings: Sequence[SettingAxis]) -> "Figur
                 axes.set_ylabel(metric)
     if points is not None:
         bar = figure.colorbar(points, ax=panels, label="trial", aspect=40, pad=0.01)
-        bar.ax.yaxis.get_major_locator().set_params(integer=True)
+        bar.locator = MaxNLocator(integer=True)
+        bar.update_ticks()
     return figure
 
 
-def _draw_slice(axes: "Axes", record: SearchRecord, setting: SettingAxis, number: int) -> object:
+def _draw_slice(axes: "Axes", record: SearchRecord, setting: SettingAxis, number: int) -> "PathCollection":
     trials = record.finished()
     low, high = _limits([_value(trial, number) for trial in trials], record.higher_is_better[number])
     x = [setting.position(trial) for trial in trials]
@@ -185,7 +191,7 @@ def _draw_slice(axes: "Axes", record: SearchRecord, setting: SettingAxis, number
         _set_log_ticks(axes, x)
     if setting.names:
         turned = sum(map(len, setting.names)) > MAX_UPRIGHT_LETTERS
-        rotation = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+        rotation: dict[str, Any] = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if turned else {}
         axes.set_xticks(range(len(setting.names)), setting.names, **rotation)
         axes.set_xlim(-0.5, len(setting.names) - 0.5)
     return points

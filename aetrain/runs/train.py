@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -52,7 +53,8 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     threads = choose_threads(settings, components.model, latest_state(run_dir.path))
     with run_dir.logging(), reporting_disk_errors(run_dir), backend(threads):
         log_data(components, splits)
-        training_run = TrainingRun(request, settings, components, splits, data)
+        fit_pca = pca_baseline(components, splits)
+        training_run = TrainingRun(request, settings, components, splits, data, fit_pca)
         with training_run.event_file():
             training_run.prepare()
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
@@ -66,7 +68,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
             fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
             training_run.check_pruned()
             with training_run.averaged_weights():
-                return training_run.finish(evaluate_components(components, splits))
+                return training_run.finish(evaluate_components(components, splits, fit_pca))
 
 
 def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | None:
@@ -146,11 +148,16 @@ def check_measures(components: Components, splits: Splits) -> None:
             measure.check_images(splits)
 
 
-def evaluate_components(components: Components, splits: Splits, pca: PCA | None = None) -> Metrics:
-    """Return the standard metrics of the test images and the measures; `pca` avoids fitting the baseline again."""
+def evaluate_components(
+    components: Components, splits: Splits, fit_pca: Callable[[], PCA | None] | None = None
+) -> Metrics:
+    """Return the standard metrics of the test images and the measures.
+
+    `fit_pca` returns the baseline that views have shown, if there are views; by default it is fitted here.
+    """
     prepare = components.dataset.prepare
     evaluator = Evaluator(splits.test, prepare, components.noise)
-    pca = pca or fit_pca_baseline(components, splits)
+    pca = fit_pca_baseline(components, splits) if fit_pca is None else fit_pca()
     metrics = evaluator.evaluate_full(components.model.eval(), components.objective, pca)
     metrics |= components.dataset.baseline_metrics(splits.test)
     inputs = EvalInputs(
@@ -166,6 +173,16 @@ def evaluate_components(components: Components, splits: Splits, pca: PCA | None 
     for measure in components.measures.values():
         metrics |= measure(inputs)
     return {f"test/{name}": value for name, value in metrics.items()}
+
+
+def pca_baseline(components: Components, splits: Splits) -> Callable[[], PCA | None]:
+    """Return a function that fits the baseline at its first call, for views and metrics."""
+
+    @cache
+    def fit_pca() -> PCA | None:
+        return fit_pca_baseline(components, splits)
+
+    return fit_pca
 
 
 def fit_pca_baseline(components: Components, splits: Splits) -> PCA | None:

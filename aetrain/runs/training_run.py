@@ -6,7 +6,7 @@ Between `prepare` and `finish`, `fit` trains the weights and calls `record` afte
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -31,6 +31,7 @@ from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.evaluation.sparsity_goal import sparsity_goal
+from aetrain.model.pca import PCA
 from aetrain.objective.objective import loss_constants, mean_data_constant, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.epoch_selection import PRUNED, EpochSelection
@@ -69,7 +70,13 @@ class TrainingRun:
     """A run from the checkpoint in its directory, which must be claimed, or from the start."""
 
     def __init__(
-        self, request: RunRequest, settings: Settings, components: Components, splits: Splits, data: DataDigests
+        self,
+        request: RunRequest,
+        settings: Settings,
+        components: Components,
+        splits: Splits,
+        data: DataDigests,
+        fit_pca: Callable[[], PCA | None],
     ) -> None:
         model, prepare = components.model, components.dataset.prepare
         self.request = request
@@ -82,7 +89,7 @@ class TrainingRun:
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
         context = context_factory(
-            model, held_out, prepare, components.noise, split=self.held_out_name, train=splits.train
+            model, held_out, prepare, components.noise, split=self.held_out_name, train=splits.train, fit_pca=fit_pca
         )
         measures, noun = components.measures.values(), components.dataset.noun
         self.descriptions = collect_descriptions(components.objective.penalties, measures, noun)

@@ -4,7 +4,7 @@ Each run has its own directory, event file, checkpoint and metrics, as if it had
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,6 +13,7 @@ from aetrain.config.errors import RunPruned
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
 from aetrain.data.examples import Splits
+from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
 from aetrain.runs.epoch_selection import check_names, check_split
@@ -23,9 +24,9 @@ from aetrain.runs.train import (
     check_training_images,
     claim_directory,
     evaluate_components,
-    fit_pca_baseline,
     load_data,
     log_data,
+    pca_baseline,
 )
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.sweeps.packed.equivalence import check_equivalence
@@ -88,14 +89,14 @@ class PackedTrainingRun:
             log.error("%s is dropped from its pack:", run_dir)
             self.drop(error)
 
-    def begin(self, splits: Splits, data: DataDigests) -> None:
-        """Claim the directory and make the weights that training begins with."""
+    def begin(self, splits: Splits, data: DataDigests, fit_pca: Callable[[], PCA | None]) -> None:
+        """Claim the directory and make the weights that training begins with; `fit_pca` is for all runs of the pack."""
         check_training_images(self.components, splits)
         check_measures(self.components, splits)
         check_split(self.request, self.settings, splits.held_out[0])
         check_same_data(self.request.run_dir, data)
         self.request = claim_directory(self.request)
-        self.training_run = TrainingRun(self.request, self.settings, self.components, splits, data)
+        self.training_run = TrainingRun(self.request, self.settings, self.components, splits, data, fit_pca)
         self._open.enter_context(self.training_run.event_file())
         self.training_run.prepare()
 
@@ -150,20 +151,20 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     splits = load_data(runs[0].components)
     data = digest_data(splits)
     log_data(runs[0].components, splits)
+    fit_pca = pca_baseline(runs[0].components, splits)
     for run in runs:
         # The settings of the data are those of the pack, and this data set has learnt its conversions.
         run.components = replace(run.components, dataset=runs[0].components.dataset)
         with run.isolated():
-            run.begin(splits, data)
+            run.begin(splits, data, fit_pca)
             log_data(runs[0].components, splits)  # once more, in the run's own file
     for epoch in sorted({run.training_run.state.epoch for run in runs if run.active}):
         _fit_from(runs, splits, epoch)
-    pca = fit_pca_baseline(runs[0].components, splits)
     for run in runs:
         if run.active:
             with run.isolated():
                 run.training_run.check_pruned()
-                run.finish(evaluate_components(run.components, splits, pca))
+                run.finish(evaluate_components(run.components, splits, fit_pca))
             run.drop()
 
 

@@ -76,6 +76,7 @@ ADDED: dict[str, Any] = {
     "verbose": False,
     "user": None,
     "stop": {"_target_": "aetrain.training.early_stopping.EarlyStopping", "patience": None, "min_delta": 0.0},
+    "keep": "last",
     "objective": "validation/loss",
     "select_on_test": False,
 }

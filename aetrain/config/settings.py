@@ -68,6 +68,7 @@ class Settings:
     clip_grad_norm: float | None
     ema: float | None
     accumulate_grad_batches: int
+    keep: Literal["last", "best"]
     objective: str | Sequence[str]
     select_on_test: Annotated[bool, LOCATION]
     device: Annotated[Literal["auto", "cpu", "cuda", "mps", "xpu"], SHARED_LOCATION]

@@ -67,7 +67,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
             bar = _progress_bar() if request.single else None
             fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
             training_run.check_pruned()
-            with training_run.averaged_weights():
+            with training_run.final_weights():
                 return training_run.finish(evaluate_components(components, splits, fit_pca))
 
 

@@ -42,6 +42,7 @@ def fingerprint(run: Path) -> dict[str, str]:
         "optimizers": digest(training["optimizers"]),
         "objective": digest(training["objective"]),
         "weight average": digest(training.get("weight_average")),
+        "best weights": digest(training.get("best_weights")),
         "metrics": digest(_without_timings(run_dir.metrics())),
         "findings": digest((run / "findings.json").read_bytes()) if "findings.json" in files else "",
         "history": digest([_without_timings(metrics) for metrics in run_dir.history()]),

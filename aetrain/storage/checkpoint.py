@@ -47,6 +47,7 @@ class TrainingState:
     objective: nn.Module
     optimizers: Sequence[Optimizer] | None = None  # None where a trained model is only evaluated
     weight_average: nn.Module | None = None  # the exponential moving average of the weights, where there is one
+    best_weights: nn.Module | None = None  # the weights of the best epoch, where the run keeps them
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states by name."""
@@ -56,6 +57,8 @@ class TrainingState:
         }
         if self.weight_average is not None:
             state["weight_average"] = self.weight_average.state_dict()
+        if self.best_weights is not None:
+            state["best_weights"] = self.best_weights.state_dict()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -66,6 +69,8 @@ class TrainingState:
                 optimizer.load_state_dict(saved)
         if self.weight_average is not None:
             self.weight_average.load_state_dict(state["weight_average"])
+        if self.best_weights is not None:
+            self.best_weights.load_state_dict(state["best_weights"])
 
 
 @dataclass(frozen=True)

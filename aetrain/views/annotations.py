@@ -111,9 +111,10 @@ class CurvePanel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Panels of curves."""
+    """Panels of curves, with a line at the best epoch where there is one."""
 
     panels: Sequence[CurvePanel]
+    best_epoch: int | None = None
 
 
 Content = Sheet | Tiles | PointCloud | Distributions | Curves

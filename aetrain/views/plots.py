@@ -118,6 +118,8 @@ def draw_curves(curves: Curves, annotations: Annotations, options: FigureOptions
     page, all_axes = make_panels([panel.metric for panel in curves.panels], replace(annotations, key=key), options)
     for axes, panel in zip(all_axes, curves.panels, strict=True):
         draw_panel(axes, panel, colours)
+        if curves.best_epoch is not None:
+            axes.axvline(curves.best_epoch, color=as_fractions(INK), linewidth=LINE_WIDTH / 2, linestyle=":")
         style_axes(axes, annotations.x_axis, panel.unit)
     return page
 

@@ -164,7 +164,8 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
         if run.active:
             with run.isolated():
                 run.training_run.check_pruned()
-                run.finish(evaluate_components(run.components, splits, fit_pca))
+                with run.training_run.final_weights():
+                    run.finish(evaluate_components(run.components, splits, fit_pca))
             run.drop()
 
 

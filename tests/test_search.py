@@ -6,14 +6,16 @@ import math
 import random
 import re
 import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import command
+from command import aetrain, command
 from conftest import ROOT, TINY
 from hypothesis import given
 from hypothesis import strategies as st
@@ -350,6 +352,15 @@ def test_a_run_returns_its_objective_to_hydra(tmp_path: Path) -> None:
     assert all(map(math.isnan, values))
 
 
+def test_an_objective_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_history([{"epoch": 1, "validation/sse": math.inf, "nll_constant": 0.0}])
+    run.write_metrics({"status": "finished", "epochs": 1, "nll_constant": 0.0})
+    outcome = read_outcome(run, "validation/sse")
+    assert (outcome.status, outcome.values) == ("failed", None)
+    assert "inf" in outcome.cause
+
+
 def test_a_run_of_a_search_does_not_select_on_the_test_set(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the search would select on the test set.*dataset.validation=5000"):
         entry.run_request(request_of(tmp_path, "dataset.validation=0"))
@@ -413,6 +424,44 @@ def test_optuna_prunes_runs_of_the_command(launcher: str, tmp_path: Path) -> Non
         assert (trial.epochs < 4) == (trial.status == "pruned")
     table = (tmp_path / "s" / "sweep.csv").read_text()
     assert table.count("pruned") >= states.count("pruned")
+
+
+@pytest.mark.slow
+@needs_optuna
+def test_packed_runs_are_pruned(tmp_path: Path) -> None:
+    space = ["optimizer.lr=tag(log,interval(1e-6,1e-1))", "epochs=4", "hydra.sweeper.n_trials=8"]
+    pruner = ["hydra/sweeper/pruner=halving", "hydra.sweeper.pruner.min_resource=1"]
+    launcher = ["hydra/launcher=packed", "hydra.launcher.size=8"]
+    outcome = command([*SEARCH, *space, "hydra/sweeper=optuna", *pruner, *launcher], tmp_path)
+    assert outcome.code == 0, outcome.err
+    runs = [RunDirectory(tmp_path / "s" / trial.run) for trial in search_in(tmp_path).trials]
+    assert len({run.history()[1]["seconds"] for run in runs}) == 1, "runs of one pack have equal shares of its time"
+    assert {trial.status for trial in search_in(tmp_path).trials} == {"finished", "pruned"}
+
+
+@pytest.mark.slow
+@needs_optuna
+def test_a_search_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    space = ["optimizer.lr=tag(log,interval(1e-6,1e-1))", "epochs=6", "hydra.sweeper.n_trials=7"]
+    sampler = ["hydra/sweeper=optuna", "hydra.sweeper.sampler.n_startup_trials=3"]
+    arguments = [*SEARCH, "dataset.subset=1000", *space, *sampler, "hydra.sweeper.pruner.n_startup_trials=2"]
+    (tmp_path / "whole").mkdir()
+    assert command(arguments, tmp_path / "whole").code == 0
+    killed = subprocess.Popen([*aetrain(), *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (search := read_search(tmp_path / "s")) or len(search.trials) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    outcome = command(arguments, tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "trials have ended before" in outcome.out
+
+    def results(folder: Path) -> list[TrialRecord]:
+        return [replace(trial, seconds=0) for trial in search_in(folder).trials]
+
+    assert results(tmp_path) == results(tmp_path / "whole")
 
 
 PAGE = (ROOT / "docs" / "search.md").read_text()
@@ -538,6 +587,20 @@ def test_the_report_of_a_search_by_several_metrics(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_of_a_search_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "search.json"
     for text in ("", "[]", "{}", '{"trials": 3}', '{"trials": [{"number": 1}]}', "[" * 100_000):
-        (tmp_path / "search.json").write_text(text)
+        file.write_text(text)
         assert read_search(tmp_path) is None
+    write_search(tmp_path, record_of(trials_of(2)))
+    whole = file.read_text()
+    assert read_search(tmp_path) is not None
+    for old, new in (("0.5", '"0.5"'), ('"finished"', "3"), ('"values": [', '"values": [1,'), ("[", "[NaN,")):
+        file.write_text(whole.replace(old, new))
+        assert file.read_text() == whole or read_search(tmp_path) is None
+    generator = random.Random(0)
+    for _ in range(300):
+        start = generator.randrange(len(whole))
+        file.write_text(whole[:start] + whole[start + generator.randrange(9) :])
+        search = read_search(tmp_path)
+        if search is not None:
+            assert search_section(search, {}) is not None or not search.trials

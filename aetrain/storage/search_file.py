@@ -1,7 +1,7 @@
 """search.json in the directory of a sweep: the trials of a search, which its report reads."""
 
 import json
-from collections.abc import Sequence
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,25 @@ def read_search(directory: Path) -> SearchRecord | None:
         if file.stat().st_size > MAX_FILE_BYTES:
             return None
         content = json.loads(file.read_text(encoding="utf-8"))
-        return SearchRecord(**{**content, "trials": _read_trials(content["trials"])})
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        record = SearchRecord(**{**content, "trials": [TrialRecord(**item) for item in content["trials"]]})
+        return record if _is_sound(record) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
-def _read_trials(items: Sequence[dict[str, Any]]) -> list[TrialRecord]:
-    return sorted((TrialRecord(**item) for item in items), key=lambda trial: trial.number)
+def _is_sound(record: SearchRecord) -> bool:
+    """Return whether all values of a record that was read have their types, so that a report can rely on them."""
+    texts = [record.sweeper, *record.objective, *record.fixed, *record.space]
+    distributions = [item for node in record.space.values() for item in node.get("values", ())]
+    for trial in record.trials:
+        texts += [trial.status, trial.run, trial.cause, *trial.settings, *trial.settings.values()]
+    numbers = [value for trial in record.trials for value in (trial.number, trial.epochs, trial.seconds)]
+    numbers += [value for trial in record.trials for value in trial.values or ()]
+    lengths = {len(record.objective), len(record.higher_is_better)}
+    lengths |= {len(trial.values) for trial in record.trials if trial.values is not None}
+    return (
+        len(lengths) == 1
+        and bool(record.objective)
+        and all(isinstance(text, str) for text in [*texts, *distributions])
+        and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+    )

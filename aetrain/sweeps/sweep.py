@@ -18,6 +18,7 @@ from aetrain.report.runs import read_runs
 from aetrain.report.search import count_trials, repeat_command
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
+from aetrain.storage.locks import is_locked
 from aetrain.storage.run_directory import OUTCOMES, RunDirectory, display_path
 from aetrain.storage.search_file import SEARCH_FILE, read_search
 from aetrain.sweeps.search.optuna_study import JOURNAL, SEARCH_LOCK
@@ -48,7 +49,7 @@ class Sweep:
     def clean(self) -> None:
         """Remove the recorded outcomes, and the files of a sweep without runs."""
         shutil.rmtree(self.directory / OUTCOMES, ignore_errors=True)
-        if not self.runs():
+        if not self.runs() and not is_locked(self.directory / SEARCH_LOCK):
             for name in ("multirun.yaml", SEARCH_FILE, SEARCH_LOCK, JOURNAL):
                 (self.directory / name).unlink(missing_ok=True)
 

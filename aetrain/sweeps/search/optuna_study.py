@@ -47,7 +47,6 @@ def check_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-@cache
 def open_storage(location: str) -> "BaseStorage":
     """Return the storage at a URL such as sqlite:///study.db, or in a file of a journal."""
     import optuna
@@ -103,9 +102,10 @@ class OptunaStudy:
         self.settings = settings
         self.space = space
         self.directory = directory
+        self.storage = open_storage(settings.storage)
         self.distributions = {key: as_optuna(distribution) for key, distribution in space.items()}
         self.study = optuna.create_study(
-            storage=open_storage(settings.storage),
+            storage=self.storage,
             study_name=settings.name,
             directions=["maximize" if higher else "minimize" for higher in higher_is_better],
             load_if_exists=True,
@@ -174,7 +174,7 @@ class OptunaStudy:
         record = outcome.recorded(trial, str((self.directory / run).absolute()))
         attribute = {"run": record.run, "epochs": record.epochs, "seconds": record.seconds, "cause": record.cause}
         assert trial.trial_id is not None
-        open_storage(self.settings.storage).set_trial_user_attr(trial.trial_id, OUTCOME_KEY, attribute)
+        self.storage.set_trial_user_attr(trial.trial_id, OUTCOME_KEY, attribute)
         if outcome.values is not None:
             self.study.tell(trial.number, list(outcome.values))
         else:
@@ -231,19 +231,21 @@ class Pruning:
         epoch, values = int(lines[-1]["epoch"]), epoch_objective(self.objective, lines[-1])
         if values is None or epoch == 0:
             return ""
-        storage = open_storage(self.storage)
+        storage, study = _open(self.storage, self.study)
         storage.set_trial_intermediate_value(self.trial_id, epoch, values[0])
         if epoch >= self.epochs:
             return ""
         pruner = make_component(self.pruner, "pruner")
-        if not pruner.prune(_open_study(self.storage, self.study), storage.get_trial(self.trial_id)):
+        if not pruner.prune(study, storage.get_trial(self.trial_id)):
             return ""
         name = type(pruner).__name__
         return f"pruned in epoch {epoch} by the {name}: {self.objective} is {values[0]:.6g}"
 
 
 @cache
-def _open_study(storage: str, name: str) -> "Study":
+def _open(location: str, name: str) -> "tuple[BaseStorage, Study]":
+    """Return a storage and a study in it, once for all epochs of a run, or of the runs of a pack."""
     import optuna
 
-    return optuna.load_study(study_name=name, storage=open_storage(storage))
+    storage = open_storage(location)
+    return storage, optuna.load_study(study_name=name, storage=storage)

@@ -59,9 +59,12 @@ def read_outcome(run_dir: RunDirectory, objective: str | Sequence[str]) -> Outco
     match run_dir.status:
         case "finished":
             try:
-                return Outcome("finished", final_objective(objective, metrics, history), epochs, seconds)
+                values = final_objective(objective, metrics, history)
             except ConfigError as error:
                 return Outcome("failed", None, epochs, seconds, str(error))
+            if not all(map(math.isfinite, values)):
+                return Outcome("failed", None, epochs, seconds, f"its objective is {values}")
+            return Outcome("finished", values, epochs, seconds)
         case "pruned":
             return Outcome("pruned", None, epochs, seconds, str(metrics.get("cause", "")))
         case status:

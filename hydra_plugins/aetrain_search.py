@@ -1,6 +1,5 @@
 """`hydra/sweeper=random` and `hydra/sweeper=optuna`, in the package where Hydra looks for sweepers."""
 
-import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from aetrain.config.search_space import Space
     from aetrain.sweeps.search.study import Study, Trial
 
-log = logging.getLogger("aetrain")
+BATCHES = 4  # of runs for each worker that a random search launches together
 
 
 class SearchSweeper(Sweeper):
@@ -153,6 +152,11 @@ class RandomSweeper(SearchSweeper):
                 raise ConfigError(f"{self.directory} has another search: use another directory (hydra.sweep.dir=)")
         trials = earlier.trials if earlier else []
         return RandomStudy(space, self.seed, self.n_trials, trials, fixed.get("retry") == "retry=true")
+
+    def _batch_size(self) -> int:
+        """Return several times the number of workers, where there are some: no proposal waits for an outcome."""
+        size = super()._batch_size()
+        return size if size == 1 or self.n_jobs is not None else BATCHES * size
 
 
 class OptunaSweeper(SearchSweeper):

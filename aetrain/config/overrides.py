@@ -32,7 +32,7 @@ DEFAULT_NAME = "default"  # of a run that overrides nothing
 NOT_AN_OPTION = (int, float, dict, list, type(None))  # types of values that cannot name an option
 
 # Settings whose value is a path: of files that a command reads, or of a directory that it may create.
-INPUT_PATHS = ("run", "query", "resume", "data_dir", "dataset.path")
+INPUT_PATHS = ("run", "query", "start", "resume", "data_dir", "dataset.path")
 OUTPUT_PATHS = ("hydra.run.dir", "hydra.sweep.dir", "mode.out")
 PATHS = (*INPUT_PATHS, *OUTPUT_PATHS)
 
@@ -40,7 +40,7 @@ PATHS = (*INPUT_PATHS, *OUTPUT_PATHS)
 READERS = ("board", "report")
 
 # Overrides with these keys may refer to a saved run.
-RUN_KEYS = ("mode", "run", "resume", "query", "user")
+RUN_KEYS = ("mode", "run", "start", "resume", "query", "user")
 
 
 def register_resolvers() -> None:

@@ -79,6 +79,7 @@ ADDED: dict[str, Any] = {
     "keep": "last",
     "objective": "validation/loss",
     "select_on_test": False,
+    "start": None,
 }
 
 # Settings of sections that came later, and the values of runs that lack them.

@@ -79,6 +79,7 @@ class Settings:
     run: Annotated[str | None, RUN_LOCATION]
     query: Annotated[str | None, RUN_LOCATION]
     user: Annotated[str | int | None, RUN_LOCATION]
+    start: Annotated[str | None, Role(in_name=False, in_evaluation_name=False)]
     resume: Annotated[str | None, RUN_LOCATION]
     verbose: Annotated[bool, replace(OUTPUT, in_evaluation_name=False)]
     retry: Annotated[bool, LOCATION]

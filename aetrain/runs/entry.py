@@ -10,12 +10,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aetrain.config.errors import ConfigError, RunPruned, SigTerm
-from aetrain.config.overrides import SAVED
+from aetrain.config.overrides import SAVED, literal
+from aetrain.config.paths import groups
 from aetrain.config.renames import upgrade_composed
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate, validate
+from aetrain.runs.from_saved_run import merge_overrides
 from aetrain.runs.request import RunRequest
 from aetrain.storage.run_directory import DirectoryLocked, RunDirectory
+from aetrain.storage.saved_config import saved_config
 
 
 def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), single: bool = True) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def record_failure(request: RunRequest, error: BaseException) -> bool:
 
 
 def with_original_overrides(request: RunRequest) -> RunRequest:
-    """Return the request with the overrides that its run began with, where it resumes a saved run.
+    """Return the request with the overrides that its run began with, where it resumes or starts from a saved run.
 
     A run from elsewhere that is resumed without trust=true is not signed: it stays one from elsewhere.
     """
@@ -128,4 +131,14 @@ def with_original_overrides(request: RunRequest) -> RunRequest:
         return request
     if request.config.get("trust") is not True:
         request.run_dir.signs_config = False
-    return replace(request, overrides=request.run_dir.overrides())
+    return replace(request, overrides=request.run_dir.overrides() or starting_overrides(request))
+
+
+def starting_overrides(request: RunRequest) -> list[str]:
+    """Return the overrides of the run that `start` names and those of the command line, without inherited settings."""
+    if request.config.get("start") is None:
+        return []
+    run = Path(request.config.start)
+    inherited = {f"{key}={literal(value)}" for key, value in saved_config(run, "start").items() if key not in groups()}
+    own = [text for text in request.overrides if text not in {*inherited, "trust=true"}]
+    return merge_overrides(run, [text for text in own if not text.endswith(f"={SAVED}")])

@@ -21,6 +21,7 @@ from aetrain.runs.entry import with_original_overrides
 from aetrain.runs.epoch_selection import check_names, check_split, stop_reason_of_finished
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
+from aetrain.runs.start_weights import find_start_weights
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.storage.checkpoint_state import latest_state
 from aetrain.training.backend.compile import compile_steps
@@ -42,6 +43,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
         return metrics
     components = build(settings)
     check_names(request, settings, components)
+    start_weights = find_start_weights(settings, components, request.run_dir.path)
     splits = load_data(components)
     check_split(request, settings, splits.held_out[0])
     check_training_images(components, splits)
@@ -56,7 +58,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
         fit_pca = pca_baseline(components, splits)
         training_run = TrainingRun(request, settings, components, splits, data, fit_pca)
         with training_run.event_file():
-            training_run.prepare()
+            training_run.prepare(start_weights)
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
             if settings.compile and settings.accumulate_grad_batches > 1:
                 log.info(

@@ -33,6 +33,7 @@ from aetrain.runs.preprocessing import write_state
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import write_files
 from aetrain.runs.run_result import find_problems, log_result
+from aetrain.runs.start_weights import StartWeights, apply_start_weights
 from aetrain.storage import checkpoint
 from aetrain.storage.checkpoint_state import latest_state
 from aetrain.storage.descriptions import write_descriptions
@@ -41,7 +42,7 @@ from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory
 from aetrain.training.loop import TrainState, seed_epoch
 from aetrain.training.pretraining.pretrain import PretrainContext
 from aetrain.views.annotations import FigureOptions
-from aetrain.views.context import context_factory
+from aetrain.views.context import ViewContext, context_factory
 from aetrain.views.learning_curves import save_learning_curves
 from aetrain.views.tensorboard import TensorBoardWriter
 from aetrain.views.thumbnail_strip import write_thumbnail_strip
@@ -86,14 +87,7 @@ class TrainingRun:
         )
         measures, noun = components.measures.values(), components.dataset.noun
         self.descriptions = collect_descriptions(components.objective.penalties, measures, noun)
-        self.tensorboard = TensorBoardWriter(
-            self.run_dir.path,
-            components.views,
-            lambda epoch: make_context(self._epoch_of_weights(epoch)),
-            self.descriptions,
-            lambda epoch: self._figure_options(self._epoch_of_weights(epoch)),
-            noun,
-        )
+        self.tensorboard = self._tensorboard_writer(make_context)
         self.training_state = checkpoint.TrainingState(
             components.objective, components.optimizers, components.weight_average, components.best_weights
         )
@@ -116,6 +110,16 @@ class TrainingRun:
             log.warning("%s", text)
         if self.extension:
             log.warning("%s", self.extension)
+
+    def _tensorboard_writer(self, make_context: Callable[[int], ViewContext]) -> TensorBoardWriter:
+        return TensorBoardWriter(
+            self.run_dir.path,
+            self.components.views,
+            lambda epoch: make_context(self._epoch_of_weights(epoch)),
+            self.descriptions,
+            lambda epoch: self._figure_options(self._epoch_of_weights(epoch)),
+            self.components.dataset.noun,
+        )
 
     @property
     def training_lines(self) -> list[checkpoint.JournalLine]:
@@ -165,8 +169,11 @@ class TrainingRun:
             self.start_time = time.perf_counter()
             yield
 
-    def prepare(self) -> None:
-        """Make the weights that training begins with and record them as epoch 0; do nothing in a resumed run."""
+    def prepare(self, start_weights: StartWeights | None = None) -> None:
+        """Make the weights that training begins with and record them as epoch 0; do nothing in a resumed run.
+
+        `start_weights` are those of another run.
+        """
         if self.saved is not None:
             return
         components, seed = self.components, self.state.seed
@@ -181,6 +188,8 @@ class TrainingRun:
         )
         with error_context("pretrain"):
             components.pretrain(components.model, context)
+        if start_weights is not None:
+            apply_start_weights(start_weights, components, self.run_dir.path)
         if components.weight_average is not None:
             components.weight_average.reset()
         self.record(self.state)

@@ -19,7 +19,7 @@ DIGEST_LENGTH = 16  # hexadecimal characters
 # The contents of a run directory beside its event file. All other files are leftovers.
 FILES = (
     *("aetrain.log", "history.jsonl", "metrics.json", "metrics.txt", "findings.json", "descriptions.json"),
-    *("projector_config.pbtxt", "data.json"),
+    *("projector_config.pbtxt", "data.json", "start.json"),
     *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/signature", ".hydra/lock"),
 )
 FIGURES = ("figures/", "projector")

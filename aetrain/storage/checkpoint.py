@@ -126,28 +126,52 @@ def _replace_checkpoint(directory: Path, files: Mapping[str, bytes]) -> None:
     atomic.sync_folder(directory)
 
 
+@dataclass(frozen=True)
+class SavedTensors:
+    """The tensors of a checkpoint by name, and its epoch."""
+
+    epoch: int
+    model: Mapping[str, torch.Tensor]
+    objective: Mapping[str, torch.Tensor]
+
+
+def read_tensors(directory: Path) -> SavedTensors:
+    """Return the tensors of the newest undamaged checkpoint. Raise CheckpointError where there is none."""
+    (weights, states, progress), _ = _read_newest(directory, with_training=True)
+    return SavedTensors(progress.epoch, weights, states["objective"])
+
+
 def load(directory: Path, model: nn.Module, training: TrainingState | None = None) -> Progress:
     """Load the newest undamaged checkpoint into the model, and into `training` where it is given.
 
     Raise CheckpointError where there is none, or where it is of a model of another shape.
     """
+    (weights, states, progress), folder = _read_newest(directory, with_training=training is not None)
+    _load_weights(folder, model, weights)
+    if training is not None:
+        _load_training(folder, training, states)
+    return progress
+
+
+Content = tuple[dict[str, torch.Tensor], dict[str, Any], Progress]  # weights, states of training, progress
+
+
+def _read_newest(directory: Path, with_training: bool) -> tuple[Content, Path]:
+    """Return the content of the newest undamaged checkpoint, and its folder."""
     problems = []
     for name in (CHECKPOINT, PREVIOUS):
         folder = directory / name
         if not folder.is_dir():
             continue
         try:
-            weights, states, progress = _read(folder, with_training=training is not None)
+            content = _read(folder, with_training)
         except Exception as error:  # any that a parser raises on a damaged file
             line = str(error).partition("\n")[0] or repr(error)
             problems.append(f"{folder} is damaged ({line[:MAX_CAUSE_LENGTH]})")
             continue
         if problems:
-            log.warning("%s: using the previous checkpoint, of epoch %d", problems[0], progress.epoch)
-        _load_weights(folder, model, weights)
-        if training is not None:
-            _load_training(folder, training, states)
-        return progress
+            log.warning("%s: using the previous checkpoint, of epoch %d", problems[0], content[-1].epoch)
+        return content, folder
     if problems:
         raise CheckpointError("; ".join(problems) + ": train the run again")
     raise CheckpointError(f"{directory} has no checkpoint: its training ended before the first one was written")
@@ -180,7 +204,7 @@ def _is_readable(folder: Path) -> bool:
     return True
 
 
-def _read(folder: Path, with_training: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any], Progress]:
+def _read(folder: Path, with_training: bool) -> Content:
     state = read_state(folder)
     files: dict[str, bytes] = {}
     for name in state.sha256 if with_training else (WEIGHTS_FILE,):

@@ -115,8 +115,10 @@ class RunDirectory:
         if differences:
             more = ["..."] if len(differences) > MAX_DIFFERENCES_SHOWN else []
             raise ConfigError(
-                f"{self.path} holds a run of another config: use another directory (hydra.run.dir=)\n  "
+                f"{self.path} holds a run of another config, with which alone it goes on:\n  "
                 + "\n  ".join(differences[:MAX_DIFFERENCES_SHOWN] + more)
+                + f"\n  start={self.path} begins a new run with its weights and these settings; a new run without its "
+                "weights needs another directory (hydra.run.dir=)"
             )
 
     def claim(self, config: DictConfig, overrides: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from aetrain.runs.entry import record_error
 from aetrain.runs.epoch_selection import check_names, check_split
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
+from aetrain.runs.start_weights import find_start_weights
 from aetrain.runs.train import (
     check_measures,
     check_training_images,
@@ -94,11 +95,12 @@ class PackedTrainingRun:
         check_training_images(self.components, splits)
         check_measures(self.components, splits)
         check_split(self.request, self.settings, splits.held_out[0])
+        start_weights = find_start_weights(self.settings, self.components, self.request.run_dir.path)
         check_same_data(self.request.run_dir, data)
         self.request = claim_directory(self.request)
         self.training_run = TrainingRun(self.request, self.settings, self.components, splits, data, fit_pca)
         self._open.enter_context(self.training_run.event_file())
-        self.training_run.prepare()
+        self.training_run.prepare(start_weights)
 
     def show(self, epoch: int, metrics: dict[str, float], seconds: float) -> None:
         """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""

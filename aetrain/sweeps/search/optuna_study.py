@@ -4,6 +4,7 @@ All processes of a search open the same storage: a file of a journal beside the 
 functions alone: it is an optional dependency.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -54,7 +55,8 @@ def open_storage(location: str) -> "BaseStorage":
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" not in location:
-        return optuna.storages.JournalStorage(journal.JournalFileBackend(location))
+        lock = journal.JournalFileOpenLock(location) if sys.platform == "win32" else None  # others have symbolic links
+        return optuna.storages.JournalStorage(journal.JournalFileBackend(location, lock))
     try:
         return optuna.storages.get_storage(location)
     except (ImportError, ValueError) as error:

@@ -18,7 +18,7 @@ from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
-from aetrain.runs.epoch_selection import check_names, check_split, stop_reason_of_finished
+from aetrain.runs.epoch_selection import check_names, check_pruned, check_split, stop_reason_of_finished
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.start_weights import find_start_weights
@@ -68,7 +68,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
                 compile_steps(steps, (components.model, components.objective), batches)
             bar = _progress_bar() if request.single else None
             fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
-            training_run.check_pruned()
+            check_pruned(training_run.journal, state.stop_reason)
             with training_run.final_weights():
                 return training_run.finish(evaluate_components(components, splits, fit_pca))
 

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from aetrain.config.chosen_options import run_caption
-from aetrain.config.errors import ConfigError, RunPruned, error_context
+from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.hparams import config_digest, hparams
 from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
@@ -27,7 +27,7 @@ from aetrain.evaluation.sparsity_goal import sparsity_goal
 from aetrain.model.pca import PCA
 from aetrain.objective.objective import loss_constants, mean_data_constant, recorded_losses
 from aetrain.runs.build import Components
-from aetrain.runs.epoch_selection import PRUNED, EpochSelection
+from aetrain.runs.epoch_selection import EpochSelection
 from aetrain.runs.extension import describe_extension
 from aetrain.runs.preprocessing import write_state
 from aetrain.runs.request import RunRequest
@@ -125,12 +125,6 @@ class TrainingRun:
     def training_lines(self) -> list[checkpoint.JournalLine]:
         """The records of the epochs of training, without those of pretraining."""
         return [line for line in self.journal if _is_training_epoch(line)]
-
-    def check_pruned(self) -> None:
-        """Raise RunPruned where a search has stopped the training: the run is not evaluated."""
-        reason = str(self.journal[-1].get(PRUNED, ""))
-        if reason and reason == self.state.stop_reason:
-            raise RunPruned(reason)
 
     def _load_checkpoint(self) -> checkpoint.Progress | None:
         """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""

@@ -16,7 +16,7 @@ from aetrain.data.examples import Splits
 from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
-from aetrain.runs.epoch_selection import check_names, check_split
+from aetrain.runs.epoch_selection import check_names, check_pruned, check_split
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.start_weights import find_start_weights
@@ -165,7 +165,7 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     for run in runs:
         if run.active:
             with run.isolated():
-                run.training_run.check_pruned()
+                check_pruned(run.training_run.journal, run.training_run.state.stop_reason)
                 with run.training_run.final_weights():
                     run.finish(evaluate_components(run.components, splits, fit_pca))
             run.drop()

@@ -31,9 +31,10 @@ def run_request(request: RunRequest) -> dict[str, Any]:
     run_dir = request.run_dir
     try:
         settings = check(request.config, request.overrides)
-        mode = locate(settings.mode["_target_"])
+        own = dict(settings.mode)
+        mode = locate(own.pop("_target_"))
         with run_dir.reporting_write_errors():
-            result: dict[str, Any] = mode(request, settings)
+            result: dict[str, Any] = mode(request, settings, **own)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         record_error(request, error)
         if isinstance(error, SystemExit):  # raised by a component; it must neither end a sweep nor look like a success

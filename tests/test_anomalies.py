@@ -279,9 +279,9 @@ def test_windows_are_rows_of_one_split_in_order(data: st.DataObject) -> None:
     np.testing.assert_array_equal(windows.frame.to_numpy(), np.array(expected))
     lags = [f"t-{lag}" if lag else "t" for lag in reversed(range(window))]
     assert [*windows.frame.columns] == [f"{name}[{lag}]" for name in "ab" for lag in lags]
-    assert windows.rows is not None
+    assert windows.places is not None
     assert windows.labels is not None
-    assert windows.rows.tolist() == [start + window - 1 for start in starts]
+    assert windows.places.tolist() == [start + window - 1 for start in starts]
     frequency = [(labels == label).sum() for label in range(3)]
     for start, label in zip(starts, windows.labels, strict=True):
         part = labels[start : start + window]
@@ -339,7 +339,7 @@ def test_mistakes_in_windows(tmp_path: Path) -> None:
 
 def test_an_array_as_windows(tmp_path: Path) -> None:
     x = np.sin(np.arange(300))[:, None]
-    words = "model=linear model.code_dim=2 dataset.window=5 epochs=1 views=none device=cpu".split()
+    words = ["model=linear", "model.code_dim=2", "dataset.window=5", "epochs=1", "views=none", "device=cpu"]
     trained = aetrain.run(words, data=x, directory=tmp_path / "run")
     assert len(trained.data.train) == 270 - 4
     assert trained.encode(np.zeros((3, 5))).shape == (3, 2)

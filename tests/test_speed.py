@@ -474,7 +474,10 @@ def test_compiler_of_torch_gives_the_steps_of_autograd(caplog: pytest.LogCapture
 # --- Start ------------------------------------------------------------------------------------------------------------
 
 # Modules that take longer to import than a small run takes to train, and that a run on the digits does not need.
-HEAVY_MODULES = ("torch._dynamo", "torch._inductor", "sympy", "torchmetrics", "torchvision", "matplotlib", "pandas")
+HEAVY_MODULES = (
+    *("torch._dynamo", "torch._inductor", "sympy", "torchmetrics", "torchvision", "matplotlib", "pandas", "scipy"),
+    "sklearn.base",
+)
 
 
 @pytest.mark.slow

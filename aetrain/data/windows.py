@@ -29,7 +29,7 @@ def make_windows(content: TableContent, window: int, stride: int, test_fraction:
     import pandas as pd
 
     frame = content.frame
-    if content.sparse is not None:
+    if content.rows is not None:
         raise ValueError(f"window={window} needs a dense table: use dataset.window=null with a sparse matrix")
     for name in frame.columns:
         if not is_number(frame[name]):
@@ -44,7 +44,7 @@ def make_windows(content: TableContent, window: int, stride: int, test_fraction:
         frame=pd.DataFrame(values[starts].reshape(len(starts), -1), columns=columns),
         labels=None if content.labels is None else window_labels(content.labels, starts, window),
         splits=splits[starts],
-        rows=starts + window - 1,
+        places=starts + window - 1,
     )
 
 

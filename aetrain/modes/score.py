@@ -21,6 +21,7 @@ from aetrain.data.dataset import Dataset
 from aetrain.data.digests import digest_data
 from aetrain.data.examples import Examples, Splits, in_order
 from aetrain.data.user_files import Array
+from aetrain.data.vector_dataset import VectorDataset
 from aetrain.evaluation.example_scores import BATCH_SIZE, ExampleScorer, score_names
 from aetrain.modes.evaluate import load_trained, output_directory, separate_changed_data, separate_data
 from aetrain.modes.other_data import chooses_data, load_all
@@ -34,7 +35,7 @@ from aetrain.storage.run_directory import RunDirectory, display_path
 from aetrain.storage.saved_config import saved_config
 from aetrain.training.backend.setup import backend
 from aetrain.views.annotations import FigureOptions
-from aetrain.views.scored_examples import feature_errors_picture, image_errors_picture
+from aetrain.views.scored_examples import feature_errors_picture, image_errors_picture, window_errors_picture
 from aetrain.views.view import Picture
 
 log = logging.getLogger("aetrain")
@@ -116,6 +117,8 @@ def score(
         scorer = ExampleScorer.fit(model, own.train, dataset.prepare)
         reference = reference_scores(scorer, own, dataset, score)
         threshold = choose_threshold(reference, false_positive_rate)
+        if not np.isfinite(threshold):
+            raise ConfigError(f"the scores of {source} are not finite: its training has diverged; train it again")
         scores = scorer.score(examples, components.dataset.prepare)
         ranking = Ranking.of(examples, scores, score, threshold)
         log_threshold(score, threshold, false_positive_rate, own, components.dataset.noun)
@@ -167,7 +170,13 @@ def log_threshold(score: str, threshold: float, rate: float, own: Splits, noun: 
     has_validation = len(own.validation) > 0
     split, count = ("validation", len(own.validation)) if has_validation else ("training", len(own.train))
     log.info(
-        "threshold of %s: %.4g, exceeded by %g%% of %s %s %ss", score, threshold, 100 * rate, f"{count:,}", split, noun
+        "threshold of %s: %.4g, exceeded by at most %g%% of %s %s %ss",
+        score,
+        threshold,
+        100 * rate,
+        f"{count:,}",
+        split,
+        noun,
     )
     if not has_validation:
         log.warning(
@@ -269,8 +278,14 @@ def draw_scored(components: Components, title: str, x: Tensor, labels: Sequence[
         return image_errors_picture(title, x, model.reconstruct(x), labels)
     expected = model.likelihood.expected(model(x).decoded, x).flatten(1)  # [K, D]
     x = x.flatten(1)
-    unscale = components.dataset.vector_format.unscale if model.kind == "vector" else torch.Tensor.clone
-    return feature_errors_picture(title, (expected - x).square(), unscale(x), unscale(expected), labels, names)
+    dataset, errors = components.dataset, (expected - x).square()
+    if isinstance(dataset, VectorDataset):
+        x, expected = map(dataset.vector_format.unscale, (x, expected))
+        if (window := dataset.rows_per_example) > 1:
+            columns = [name.removesuffix("[t]") for name in names[window - 1 :: window]]
+            x, expected = (values.unflatten(1, (-1, window)) for values in (x, expected))  # [K, C, W]
+            return window_errors_picture(title, x, expected, labels, columns)
+    return feature_errors_picture(title, errors, x, expected, labels, names)
 
 
 def picture_labels(ranking: Ranking, places: Sequence[int], are_short: bool) -> list[str]:

@@ -3,6 +3,8 @@
 import csv
 import itertools
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import command
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -370,3 +374,52 @@ def test_windows_of_the_series_are_found(run: Callable[..., Path]) -> None:
     words = ["experiment=series_outliers", "dataset.length=12000", "dataset.validation=100", "epochs=8", "views=none"]
     metrics = json.loads((run(*words, "device=cpu") / "metrics.json").read_text())
     assert metrics["test/roc_auc"] > metrics["test/roc_auc_pca"] > 0.5
+
+
+# --- The document -----------------------------------------------------------------------------------------------------
+
+DOCUMENT = (ROOT / "docs" / "anomalies.md").read_text()
+COMMANDS = [shlex.split(line)[1:] for line in re.findall(r"^aetrain .*$", DOCUMENT, re.M)]
+QUICK = ["epochs=1", "dataset.subset=128", "dataset.test_subset=256", "views=none", "device=cpu"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of a user, with a run, images and a series."""
+    (training,) = [words for words in COMMANDS if "dataset=digits" in words]
+    assert command([*training, *QUICK, "hydra.run.dir=RUN"], tmp_path).code == 0
+    (tmp_path / "my" / "images").mkdir(parents=True)
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "my" / "images" / f"{number}.png")
+    rows = [f"{np.sin(row / 5):.3f},{np.cos(row / 7):.3f}" for row in range(400)]
+    (tmp_path / "my" / "series.csv").write_text("\n".join(["load,heat", *rows]))
+    return tmp_path
+
+
+def test_commands_of_the_document(folder: Path) -> None:
+    assert len(COMMANDS) == 7
+    for words in COMMANDS:
+        extra = [] if "mode=score" in words else [*QUICK, f"hydra.run.dir=run-{len(words)}"]
+        if "experiment=one_class" in words:
+            continue  # it needs the archives of MNIST
+        outcome = command([*words, *extra], folder)
+        assert outcome.code == 0, outcome.err
+    assert len([*folder.rglob("scores.csv")]) == 2
+
+
+@pytest.mark.data
+def test_experiment_one_class(run: Callable[..., Path], data_dir: Path) -> None:
+    words = [*COMMANDS[-1], *QUICK, f"data_dir={data_dir}"]
+    metrics = json.loads((run(*words) / "metrics.json").read_text())
+    assert "test/roc_auc_9_code_distance" in metrics
+    assert "test/roc_auc_3" not in metrics, "3 is the usual digit"
+
+
+def test_tables_of_the_document_are_those_of_the_records() -> None:
+    for name in ("one_class", "series_outliers"):
+        figures = json.loads((ROOT / "docs" / "experiments" / f"{name}.json").read_text())["figures"]
+        scores = ("distance of codes", "squared error", "PCA", "isolation forest")
+        for row in {text.partition(",")[0] for text in figures}:
+            cells = [f"{figures[f'{row}, {score}'][0]:.3f}" for score in scores]
+            assert f"| {row} | {' | '.join(cells)} |" in DOCUMENT

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError, error_context
 from aetrain.config.overrides import SAVED
-from aetrain.config.settings import Settings
+from aetrain.config.settings import Settings, flatten
 from aetrain.data.columns import numbered_names
 from aetrain.data.dataset import Dataset
 from aetrain.data.digests import digest_data
@@ -124,7 +125,8 @@ def score(
         log_threshold(score, threshold, false_positive_rate, own, components.dataset.noun)
         folder = request.run_dir.path / FOLDER
         write_tables(folder, components, ranking)
-        options = FigureOptions(str(display_path(source.path)), settings.figure_formats, noun=components.dataset.noun)
+        caption = run_caption(flatten(saved_config(source.path)), source.overrides(), epoch, settings.seed)
+        options = FigureOptions(caption, settings.figure_formats, noun=components.dataset.noun)
         draw_extremes(folder, components, ranking, count, options)
         log_ranking(ranking, components.dataset.noun, folder)
     return {"threshold": threshold, "flagged": int(ranking.is_flagged.sum())}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from command import command
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -26,6 +26,7 @@ from aetrain.data.table import Table
 from aetrain.data.table_content import TableContent
 from aetrain.data.user_files import Array
 from aetrain.data.windows import make_windows
+from aetrain.evaluation.comparability import ranking_obstacles
 from aetrain.evaluation.example_scores import NUM_NEIGHBOURS, SCORES, ExampleScorer, score_names
 from aetrain.evaluation.measures.anomaly import Anomaly
 from aetrain.evaluation.metric_direction import better_direction
@@ -127,6 +128,15 @@ def test_areas_of_each_held_out_class_and_of_all(run: Callable[..., Path]) -> No
     assert "score: Euclidean distance from the code" in table
 
 
+def test_areas_are_ranked_between_runs_of_the_same_usual_classes() -> None:
+    first: dict[str, Any] = {"dataset.train_classes": "[0]", "model.code_dim": 2}
+    others = [first | {"model.code_dim": 4}, first | {"dataset.train_classes": "[1]"}]
+    for tag in ("test/roc_auc", "test/average_precision_3_pca", "test/outlier_auc_forest"):
+        assert ranking_obstacles(tag, [first, others[0]]) == []
+        assert ranking_obstacles(tag, [first, others[1]]) == ["dataset.train_classes"]
+    assert ranking_obstacles("test/sse", [first, others[1]]) == []
+
+
 def test_a_measure_of_anomalies_needs_a_class_that_is_held_out(run: Callable[..., Path]) -> None:
     with pytest.raises(
         ConfigError, match=r"no class is held out of training.*such as dataset.train_classes=\[class 0\]"
@@ -143,6 +153,7 @@ def test_a_measure_of_anomalies_needs_a_class_that_is_held_out(run: Callable[...
 # --- Thresholds and mode=score ----------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.floats(0.001, 0.999))
 def test_at_most_the_rate_of_the_reference_is_above_the_threshold(values: list[float], rate: float) -> None:
     reference = np.array(values)
@@ -259,6 +270,7 @@ def test_settings_of_mode_score_are_checked(words: list[str], message: str, tiny
 # --- Windows of a series ----------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # the first call imports pandas
 @given(st.data())
 def test_windows_are_rows_of_one_split_in_order(data: st.DataObject) -> None:
     import pandas as pd
@@ -336,9 +348,9 @@ def test_mistakes_in_windows(tmp_path: Path) -> None:
         ({"window": 30, "label": "kind", "drop": ["day"]}, "window=30 is longer than all 10 test rows"),
         ({"window": 8, "label": "kind", "drop": ["day"], "validation": 80}, "leaves nothing to train on"),
     ]
-    for settings, message in mistakes:
+    for arguments, message in mistakes:
         with pytest.raises(ValueError, match=message):
-            Table(path=path, **settings).load()
+            Table(path=path, **arguments).load()
 
 
 def test_an_array_as_windows(tmp_path: Path) -> None:

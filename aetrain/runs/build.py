@@ -70,9 +70,7 @@ def build(settings: Settings, run: Path | None = None) -> Components:
     `run` is the directory of a trained run, whose data set has learnt its conversions.
     """
     device = select_device(settings.device)
-    dataset: Dataset = _make(settings, "dataset")
-    if run is not None:
-        restore_state(run, dataset)
+    dataset = build_dataset(settings, run)
     likelihood = _make_likelihood(settings, dataset)
     augment: Augment = _make(settings, "augment")
     with error_context("noise"):
@@ -113,6 +111,14 @@ def build(settings: Settings, run: Path | None = None) -> Components:
         seed=settings.seed,
         make_untrained=lambda: make_model().to(device),
     )
+
+
+def build_dataset(settings: Settings, run: Path | None = None) -> Dataset:
+    """Build a data set, with what that of the trained run in the directory `run` has learnt. No data is read."""
+    dataset: Dataset = _make(settings, "dataset")
+    if run is not None:
+        restore_state(run, dataset)
+    return dataset
 
 
 def _make_likelihood(settings: Settings, dataset: Dataset) -> Likelihood:

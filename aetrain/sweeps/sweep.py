@@ -13,7 +13,7 @@ from aetrain.report.groups import group_runs
 from aetrain.report.metrics import main_metrics, metric_name
 from aetrain.report.natural_order import Key, natural_key
 from aetrain.report.page import write_page
-from aetrain.report.runs import read_runs
+from aetrain.report.run_folders import read_runs
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
 from aetrain.storage.run_directory import OUTCOMES, RunDirectory, display_path

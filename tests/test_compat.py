@@ -1,4 +1,4 @@
-"""Private interfaces of Hydra, OmegaConf, torch and TensorBoard that aetrain.utils.compat uses still exist.
+"""Private interfaces of other packages that aetrain.utils.compat uses still exist.
 
 A failure here means that an upgrade has removed or changed one of them: adapt the function of that name in compat.py.
 """
@@ -13,6 +13,7 @@ import yaml
 from omegaconf._utils import get_yaml_loader
 from torch import nn
 
+from aetrain.data import digits
 from aetrain.utils import compat
 
 ADVICE = "an upgrade has changed a private interface: adapt aetrain.utils.compat."
@@ -95,6 +96,17 @@ def test_hparams_plugin() -> None:
         assert callable(getattr(Context, name, None)), ADVICE + "hparams_plugin"
     assert isinstance(vars(HParamsPlugin(TBContext()))["_context"], Context), ADVICE + "hparams_plugin"
     assert compat.hparams_plugin([]).plugin_name == "hparams", ADVICE + "hparams_plugin"
+
+
+def test_scikit_learn_file() -> None:
+    from sklearn.datasets import load_digits
+
+    record = load_digits()
+    pixels, labels = digits._load()
+    assert torch.equal(pixels.flatten(1).to(torch.float64), (torch.from_numpy(record.data) * 255 / 16).round()), ADVICE
+    assert labels.tolist() == record.target.tolist(), ADVICE + "scikit_learn_file"
+    with pytest.raises(FileNotFoundError, match=r"no data file nowhere\.csv"):
+        compat.scikit_learn_file("nowhere.csv")
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])

@@ -474,7 +474,10 @@ def test_compiler_of_torch_gives_the_steps_of_autograd(caplog: pytest.LogCapture
 # --- Start ------------------------------------------------------------------------------------------------------------
 
 # Modules that take longer to import than a small run takes to train, and that a run on the digits does not need.
-HEAVY_MODULES = ("torch._dynamo", "torch._inductor", "sympy", "torchmetrics", "torchvision", "matplotlib", "pandas")
+HEAVY_MODULES = (
+    *("torch._dynamo", "torch._inductor", "sympy", "torchmetrics", "torchvision", "matplotlib", "pandas", "scipy"),
+    "sklearn.base",
+)
 
 
 @pytest.mark.slow
@@ -588,6 +591,14 @@ def test_ssim_equals_its_equations(shape: tuple[int, int, int]) -> None:
     x = torch.rand(4, *shape, generator=generator)
     y = (x + 0.2 * torch.randn(4, *shape, generator=generator)).clamp(0, 1)
     assert image_errors.ssim(y, x) == pytest.approx(ssim_by_pixel(y, x), abs=1e-5)
+
+
+def test_ssim_of_images_in_parts_equals_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.rand(2, 5, 3, 12, 13, generator=torch.Generator().manual_seed(0))
+    whole = image_errors.ssim(y, x)
+    for max_pixels in (1, 2 * x[0].numel()):
+        monkeypatch.setattr(image_errors, "SSIM_MAX_PIXELS", max_pixels)
+        torch.testing.assert_close(image_errors.ssim(y, x), whole)
 
 
 def ssim_by_pixel(y: Tensor, x: Tensor) -> list[float]:

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aetrain.data.examples import Examples
 from aetrain.data.image_dataset import ImageDataset
+from aetrain.utils.compat import scikit_learn_file
 
 
 @final
@@ -37,9 +39,10 @@ class Digits(ImageDataset):
 
 @cache
 def _load() -> tuple[Tensor, Tensor]:
-    """Return the pixels [1797, 1, 8, 8] and labels [1797]; scikit-learn parses them from text, which takes 15 ms."""
-    from sklearn.datasets import load_digits
+    """Return the pixels [1797, 1, 8, 8] and labels [1797] of scikit-learn's file: 64 grey values and a label a line.
 
-    digits = load_digits()
-    grey = torch.from_numpy(digits.images)  # [1797, 8, 8] float64
-    return grey.mul(255 / 16).round().to(torch.uint8).unsqueeze(1), torch.from_numpy(digits.target).long()
+    They are those of `sklearn.datasets.load_digits`, whose import takes longer than a small run.
+    """
+    table = torch.from_numpy(np.loadtxt(scikit_learn_file("digits.csv.gz"), delimiter=","))  # [1797, 65] float64
+    grey = table[:, :-1].reshape(-1, 1, 8, 8)
+    return grey.mul(255 / 16).round().to(torch.uint8), table[:, -1].long()

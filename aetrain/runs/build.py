@@ -287,7 +287,7 @@ def _instantiate(
 ) -> Any:
     """Build the component of a node, by `_class` in place of its target where given; errors name the key."""
     try:
-        factory = instantiate({**node, "_partial_": True}, _convert_="all")
+        factory = instantiate({**node, "_partial_": True, "_convert_": "all"})
         if _class is not None:
             factory = partial(_class, **factory.keywords)
         return factory(*arguments, **named)

@@ -18,6 +18,7 @@ from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
+from aetrain.runs.epoch_selection import check_names, check_split, stop_reason_of_finished
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
@@ -29,6 +30,7 @@ from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
 
 log = logging.getLogger("aetrain")
 
+CONTINUE_STOPPED = "a larger stop.patience= continues it, or stop.patience=null"
 PCA_MAX_PIXELS = 4096  # the covariance of larger images takes longer than training
 PCA_BATCH_SIZE = 2048  # images of which moments are summed at a time
 
@@ -39,7 +41,9 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     if metrics is not None:
         return metrics
     components = build(settings)
+    check_names(request, settings, components)
     splits = load_data(components)
+    check_split(request, settings, splits.held_out[0])
     check_training_images(components, splits)
     check_measures(components, splits)
     data = digest_data(splits)
@@ -77,6 +81,8 @@ def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | No
     status = metrics.get("status")
     if status == "finished" and metrics.get("epochs", 0) >= settings.epochs:
         log.info("%s is finished: nothing to do (a larger epochs= continues it)", run_dir)
+    elif status == "finished" and (reason := stop_reason_of_finished(request, settings, run_dir)):
+        log.info("%s stopped in epoch %d: nothing to do: %s (%s)", run_dir, metrics["epochs"], reason, CONTINUE_STOPPED)
     elif status == "failed" and not request.single and not settings.retry:
         log.info("%s failed before: %s (retry=true trains it again)", run_dir, metrics.get("cause"))
     else:

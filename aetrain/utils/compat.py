@@ -1,4 +1,4 @@
-"""Every use of a private interface of Hydra, OmegaConf, torch or TensorBoard, and the workaround for each.
+"""Every use of a private interface of Hydra, OmegaConf, torch, TensorBoard or scikit-learn, with its workaround.
 
 `config/composition.py` has those of Hydra's composition.
 `tests/test_compat.py` fails with a clear sentence where an upgrade of one of them removes an interface.
@@ -7,6 +7,8 @@
 import inspect
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from hydra._internal.utils import get_args_parser as hydra_argument_parser
@@ -21,6 +23,7 @@ __all__ = [
     "hydra_argument_parser",  # the parser of Hydra's own flags, which Hydra 1.3 does not export
     "load_yaml",
     "omegaconf_resolvers",
+    "scikit_learn_file",
     "use_fast_checksums",
     "without_compiler",
 ]
@@ -47,6 +50,20 @@ def cpu_has(feature: Literal["avx512_bf16", "amx_tile"]) -> bool:
 def omegaconf_resolvers() -> dict[str, Any]:
     """Return OmegaConf's own dictionary of resolvers by name, which OmegaConf offers no way to read."""
     return BaseContainer._resolvers
+
+
+def scikit_learn_file(name: str) -> Path:
+    """Return the path of a data file of scikit-learn, without its import, which takes longer than a small run.
+
+    Raise FileNotFoundError where scikit-learn has no such file.
+    """
+    package = find_spec("sklearn")
+    folders = (package.submodule_search_locations if package else None) or []
+    files = [Path(folder, "datasets", "data", name) for folder in folders]
+    for file in files:
+        if file.is_file():
+            return file
+    raise FileNotFoundError(f"scikit-learn has no data file {name}: {files}")
 
 
 def event_writer(writer: "SummaryWriter") -> Any:

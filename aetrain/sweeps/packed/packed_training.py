@@ -15,6 +15,7 @@ from aetrain.data.examples import Splits
 from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
+from aetrain.runs.epoch_selection import check_names, check_split
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.train import (
@@ -69,6 +70,11 @@ class PackedTrainingRun:
             self.settings.seed,
         )
 
+    @property
+    def is_training(self) -> bool:
+        """Tell whether training goes on: the run was not dropped, and neither its epochs nor its patience are over."""
+        return self.active and not self.training_run.state.is_last
+
     @contextmanager
     def isolated(self) -> Iterator[None]:
         """Log to the run's own file alone inside, and drop the run where an error is raised."""
@@ -84,6 +90,7 @@ class PackedTrainingRun:
         """Claim the directory and make the weights that training begins with; `fit_pca` is for all runs of the pack."""
         check_training_images(self.components, splits)
         check_measures(self.components, splits)
+        check_split(self.request, self.settings, splits.held_out[0])
         check_same_data(self.request.run_dir, data)
         self.request = claim_directory(self.request)
         self.training_run = TrainingRun(self.request, self.settings, self.components, splits, data, fit_pca)
@@ -112,8 +119,8 @@ class PackedTrainingRun:
         self.request.run_dir.release()
 
 
-class RunDropped(Exception):
-    """A run was dropped from the pack; the others continue without it."""
+class PackChanged(Exception):
+    """A run has left the pack, because it was dropped or has stopped early; the others continue without it."""
 
 
 def _train(requests: Sequence[PackRequest]) -> None:
@@ -158,14 +165,14 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
 
 
 def _fit_from(runs: Sequence[PackedTrainingRun], splits: Splits, epoch: int) -> None:
-    """Train the runs whose checkpoints are of the same epoch to their end; a dropped run stops nothing but itself."""
-    same = [run for run in runs if run.active and run.training_run.state.epoch == epoch]
+    """Train the runs whose checkpoints are of the same epoch to their end; one that leaves stops no other."""
+    same = [run for run in runs if run.is_training and run.training_run.state.epoch == epoch]
     while same:
         try:
             _fit(same, splits, epoch)
             return
-        except RunDropped:
-            same = [run for run in same if run.active]
+        except PackChanged:
+            same = [run for run in same if run.is_training]
             epoch = max((run.training_run.state.epoch for run in same), default=epoch)
 
 
@@ -178,6 +185,7 @@ def equivalent_runs(requests: Sequence[PackRequest]) -> list[PackedTrainingRun]:
     for request in requests:
         try:
             copies = [PackedTrainingRun(request.request, request.settings, build(request.settings)) for _ in range(3)]
+            check_names(request.request, request.settings, copies[0].components)
         except Exception:  # reported when the run is tried by itself
             continue
         runs.append(copies[0])
@@ -205,7 +213,7 @@ def _why_individual(settings: Settings) -> str:
 
 
 def _fit(runs: Sequence[PackedTrainingRun], splits: Splits, epoch: int) -> None:
-    """Train runs from the same epoch to their end. Raise RunDropped after an epoch in which one was dropped."""
+    """Train runs from the same epoch to their end. Raise PackChanged after an epoch in which one left the pack."""
     pack = Pack([run.packed_run for run in runs])
     settings, prepare = runs[0].settings, runs[0].components.dataset.prepare
     state = TrainState(pack.model, settings.seed, settings.epochs, epoch)
@@ -222,8 +230,8 @@ def _fit(runs: Sequence[PackedTrainingRun], splits: Splits, epoch: int) -> None:
                 save.result()
         values = (state.epoch, state.epochs, len(runs), state.seconds, seconds)
         log.info("epoch %d/%d | %d runs | %.2f s, %.3f s a run", *values)
-        if not all(run.active for run in runs):
-            raise RunDropped
+        if not state.is_last and not all(run.is_training for run in runs):
+            raise PackChanged
 
     loader = VectorizedBatches(pack, state, splits.train, settings.batch_size, prepare)
     fit(state, pack.optimizer_steps, loader, [record])

@@ -38,7 +38,7 @@ from aetrain.views.differing_examples import DifferingExamples, choose_differing
 log = logging.getLogger("aetrain")
 
 METRICS = ("sse", "noisy_sse", "nll", "neg_elbo")  # that are compared, of those that both runs have
-EXAMPLES_SHOWN = {"image": 8, "vector": 4, "counts": 4, "ratings": 4}  # of each half
+EXAMPLES_SHOWN = {"image": 6, "vector": 4, "counts": 4, "ratings": 4}  # of each half
 BATCH_SIZE = 1000
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # it imports NumPy
 
 MINUS = "\N{MINUS SIGN}"
 NOTE = (
-    "Differences are means over the same {count:,} test examples, {other} less {reference}. In brackets: the interval "
-    "of 95 % over the choice of these examples, by the bootstrap of pairs. It knows nothing of the spread over seeds, "
-    "which is in the table above."
+    "A difference is the mean error of a run minus that of {reference}, over the same {count:,} test examples. In "
+    "brackets: the interval of 95 % over the choice of these examples, by the bootstrap of pairs. It knows nothing of "
+    "the spread over seeds, which is in the table above."
 )
 
 
@@ -70,9 +70,8 @@ def comparison_section(comparisons: Comparisons | None) -> Html | None:
     counts = [difference.count for other in comparisons.others for difference in other.differences.values()]
     parts: list[Html | None] = [el("ul", *reasons, class_="short") if reasons else None]
     if rows:
-        name = comparisons.others[0].member.label if len(comparisons.others) == 1 else "each run"
         parts.append(scrollable(el("table", el("thead", el("tr", *head)), el("tbody", *rows), class_="differences")))
-        parts.append(el("p", NOTE.format(count=counts[0], other=name, reference=reference.label)))
+        parts.append(el("p", NOTE.format(count=counts[0], reference=reference.label)))
     return section("Paired differences", "differences", *parts, *pictures)
 
 
@@ -128,10 +127,10 @@ def differences_csv(comparisons: Comparisons) -> str:
 
 
 def describe_comparisons(comparisons: Comparisons) -> list[str]:
-    """Return a line for each member and metric: `sse: vae less deep: -1.2 [-1.3, -1.1], from 12.0 to 10.8`."""
+    """Return a line for each member and metric: `sse: vae minus deep: -1.2 [-1.3, -1.1], from 12.0 to 10.8`."""
     lines = []
     for other in comparisons.others:
-        names = f"{other.member.label} less {comparisons.reference.label}"
+        names = f"{other.member.label} minus {comparisons.reference.label}"
         if other.reason:
             lines.append(f"{names}: left out: {other.reason}")
         for tag, pair in other.differences.items():

@@ -13,11 +13,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import aetrain
+from aetrain.data import examples, image_cache
 from aetrain.data import folder as folder_module
-from aetrain.data import image_cache
 from aetrain.data.array_dataset import ImagesOfArray
 from aetrain.data.digests import digest_data
-from aetrain.data.examples import Batches, Examples, Prepare, Splits, in_order
+from aetrain.data.examples import Batches, Examples, Prepare, Splits, in_order, with_targets
 from aetrain.data.folder import Folder
 from aetrain.data.image_reader import ImageReader
 from aetrain.data.mapped_rows import MappedArray, MappedRows, join_mapped, largest_value
@@ -116,6 +116,19 @@ def test_batches_of_mapped_rows_are_those_of_a_tensor() -> None:
 
 
 # --- The cache of a folder --------------------------------------------------------------------------------------------
+
+
+def test_batches_of_large_images_in_evaluation_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.arange(7 * 12, dtype=torch.uint8).view(7, 3, 2, 2)
+    small = [*in_order(Examples(values), 5, Prepare())]
+    assert [len(x) for x in small] == [5, 2]
+    for max_values, sizes in ((30, [2, 2, 2, 1]), (11, [1] * 7)):
+        monkeypatch.setattr(examples, "MAX_BATCH_VALUES", max_values)
+        large = [*in_order(Examples(values), 5, Prepare())]
+        assert [len(x) for x in large] == sizes
+        assert torch.equal(torch.cat(large), torch.cat(small))
+        pairs = [*with_targets(Examples(values, targets=255 - values), 5, Prepare())]
+        assert [len(x) for x, _ in pairs] == [len(target) for _, target in pairs] == sizes
 
 
 @pytest.mark.parametrize(

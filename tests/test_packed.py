@@ -411,3 +411,18 @@ def test_pack_of_one_is_refused(tmp_path: Path) -> None:
     assert outcome.code == 1
     assert "hydra.launcher.size=1 packs nothing: use 2 or more" in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+def test_run_that_stops_early_leaves_its_pack(tmp_path: Path) -> None:
+    common = ["model=linear", "optimizer=sgd", "epochs=30", "dataset.validation=20", "stop.patience=3"]
+    each = ["optimizer.lr=0.5", "optimizer.lr=1e-3", "optimizer.lr=0.4"]
+    packed, individual = (make_requests(tmp_path / name, common, each) for name in ("packed", "individual"))
+    assert train_packed(packed) == [0, 1, 2]
+    train_individually(individual)
+    for one, other in zip(packed, individual, strict=True):
+        assert metrics(path(one))["epochs"] == metrics(path(other))["epochs"]
+        assert metrics(path(one)).get("stop_reason") == metrics(path(other)).get("stop_reason")
+        assert_same_run(path(one), path(other))
+    epochs = [metrics(path(request))["epochs"] for request in packed]
+    assert epochs[1] == 30
+    assert max(epochs[0], epochs[2]) < 30

@@ -593,6 +593,14 @@ def test_ssim_equals_its_equations(shape: tuple[int, int, int]) -> None:
     assert image_errors.ssim(y, x) == pytest.approx(ssim_by_pixel(y, x), abs=1e-5)
 
 
+def test_ssim_of_images_in_parts_equals_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.rand(2, 5, 3, 12, 13, generator=torch.Generator().manual_seed(0))
+    whole = image_errors.ssim(y, x)
+    for max_pixels in (1, 2 * x[0].numel()):
+        monkeypatch.setattr(image_errors, "SSIM_MAX_PIXELS", max_pixels)
+        torch.testing.assert_close(image_errors.ssim(y, x), whole)
+
+
 def ssim_by_pixel(y: Tensor, x: Tensor) -> list[float]:
     """Return SSIM by the equations of the paper: pixel by pixel, each with its own window."""
     side = min(x.shape[2:])

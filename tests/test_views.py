@@ -5,7 +5,7 @@ import io
 import math
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,7 @@ from aetrain.model.bottlenecks import Gaussian
 from aetrain.model.conv import conv
 from aetrain.model.dense import dense
 from aetrain.model.likelihoods import Bernoulli
+from aetrain.model.pca import PCA
 from aetrain.views import unit_activations
 from aetrain.views.atlas import Atlas
 from aetrain.views.codes import CodeGrid, CodeMap, principal_coordinates, procrustes_rotation
@@ -222,6 +223,49 @@ def test_reconstructions_show_clean_and_noisy_images_and_reconstructions(noise: 
     for kind, rows in enumerate(expected):
         torch.testing.assert_close(small[kind], rows[:5, 0])
         torch.testing.assert_close(small[kind + len(expected)], rows[5:, 0])
+
+
+def test_pca_of_the_same_size_has_a_row_of_reconstructions() -> None:
+    images, model = some_images(), make_model(vae)
+    pca = PCA.fit([images.pixels / 255], model.code_dim)
+    noise = GaussianNoise()
+    context = context_factory(model, images, Prepare(), noise, fit_pca=lambda: pca)(0)
+    chosen = interleave_classes(images.labels, 60)[:5]
+    with_pca, without = Reconstructions()(context), Reconstructions()(context_of(model, images, noise))
+    assert with_pca.annotations is not None
+    assert with_pca.annotations.rows[:4] == ["image", "noisy input", "reconstruction", "PCA"]
+    side = 112 + GAP
+    sheet = picture(with_pca)
+    assert sheet.shape[1] == picture(without).shape[1] + 2 * side, "a row in each of the two blocks"
+    row = sheet[0, GAP:, -(5 * side) :].unflatten(0, (-1, side)).unflatten(2, (5, side))[3, 7:112:14, :, 7:112:14]
+    centred = context.x_in[chosen].flatten(1) - pca.mean
+    expected = pca.mean + centred @ pca.components.t() @ pca.components
+    torch.testing.assert_close(row.transpose(0, 1), expected.view(5, 8, 8).clamp(0, 1))
+
+
+def test_pca_has_no_row_where_it_is_left_out_or_would_copy() -> None:
+    images, model = some_images(), make_model(vae)
+    left_out = context_factory(model, images, Prepare(), NoNoise(), fit_pca=lambda: None)(0)
+    assert left_out.pca_reconstruct(left_out.x) is None
+    overcomplete = make_model(vae, code_dim=64)
+    pca = PCA.fit([images.pixels / 255], 64)
+    context = context_factory(overcomplete, images, Prepare(), NoNoise(), fit_pca=lambda: pca)(0)
+    assert context.pca_reconstruct(context.x) is None
+
+
+def test_the_pca_of_the_pictures_is_that_of_the_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[PCA] = []
+    fit = PCA.fit
+
+    def record_fit(batches: Iterable[Tensor], k: int) -> PCA:
+        fits.append(fit(batches, k))
+        return fits[-1]
+
+    monkeypatch.setattr(PCA, "fit", staticmethod(record_fit))
+    few = ("dataset=digits", "dataset.subset=64", "dataset.test_subset=64", "views=reconstructions", "epochs=1")
+    trained = api.run(["model=deep", *few], directory=tmp_path / "run")
+    assert len(fits) == 1
+    assert "test/pca_sse" in trained.metrics
 
 
 @pytest.mark.parametrize("count", [7, 8, 11])

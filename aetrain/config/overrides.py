@@ -253,6 +253,8 @@ def literal(value: Any) -> str:
     """Return a value of a root setting in Hydra's override grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(literal, value))}]"
     return str(value) if isinstance(value, int | float) else QuotedString(str(value), Quote.single).with_quotes()
 
 

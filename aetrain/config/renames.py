@@ -75,6 +75,9 @@ ADDED: dict[str, Any] = {
     "threads": "auto",
     "verbose": False,
     "user": None,
+    "stop": {"_target_": "aetrain.training.early_stopping.EarlyStopping", "patience": None, "min_delta": 0.0},
+    "objective": "validation/loss",
+    "select_on_test": False,
 }
 
 # Settings of sections that came later, and the values of runs that lack them.

@@ -1,6 +1,6 @@
 """The settings at the root of a config: their names, their types and the roles that they play, in one place."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
@@ -58,6 +58,7 @@ class Settings:
     optimizer: Annotated[Node, PER_RUN]
     schedule: Annotated[Node, PER_RUN]
     pretrain: Annotated[Node, PER_RUN]
+    stop: Annotated[Node, Role(identity=False)]
     views: Annotated[Node, OUTPUT]
     measures: Annotated[Node, OUTPUT]
 
@@ -67,6 +68,8 @@ class Settings:
     clip_grad_norm: float | None
     ema: float | None
     accumulate_grad_batches: int
+    objective: str | Sequence[str]
+    select_on_test: Annotated[bool, LOCATION]
     device: Annotated[Literal["auto", "cpu", "cuda", "mps", "xpu"], SHARED_LOCATION]
     threads: Annotated[int | Literal["auto"], SHARED_LOCATION]
     precision: Literal["float32", "fast"]

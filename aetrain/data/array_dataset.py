@@ -14,6 +14,7 @@ from aetrain.data.columns import Columns
 from aetrain.data.examples import Examples
 from aetrain.data.image_dataset import ImageDataset
 from aetrain.data.mapped_rows import MappedRows
+from aetrain.data.mapped_vectors import is_mapped_table, map_table
 from aetrain.data.npy_files import map_images
 from aetrain.data.program_data import ProgramData, as_numpy, current_data
 from aetrain.data.rows import concatenate
@@ -46,7 +47,7 @@ def is_mapped(values: Any) -> bool:
 class Array(ColumnsDataset):
     """Vectors of a program: an array or tensor [N, D], a pandas DataFrame with columns, or a sparse matrix [N, D].
 
-    A sparse matrix stays sparse, which needs `scaling=none`.
+    A sparse matrix stays sparse, which needs `scaling=none`. Numbers of a numpy.memmap stay in their file.
     """
 
     data: ProgramData | None = field(default_factory=current_data, init=False, repr=False, compare=False)
@@ -59,6 +60,8 @@ class Array(ColumnsDataset):
             raise ValueError(f"data has rows of the shapes {' and '.join(map(str, widths))}: use one")
         if is_sparse(parts[0]):
             content = self._sparse_content(parts)
+        elif all(map(is_mapped_table, parts)) and not self.categorical:
+            content = map_table(parts, self.label, self.drop, data.split_names())
         else:
             import pandas as pd
 
@@ -74,8 +77,8 @@ class Array(ColumnsDataset):
 
     def make_columns(self, content: TableContent) -> Columns:
         """Return the columns; those of a sparse matrix have numbers in place of names."""
-        if content.sparse is not None:
-            return Columns.numbered(content.sparse.shape[-1])
+        if isinstance(content.rows, SparseRows):
+            return Columns.numbered(content.rows.shape[-1])
         return super().make_columns(content)
 
     def _sparse_content(self, parts: Sequence[Any]) -> TableContent:
@@ -89,7 +92,7 @@ class Array(ColumnsDataset):
         matrix = csr_array(vstack(parts)).astype(np.float32)
         if not np.isfinite(matrix.data).all():
             raise ValueError("the sparse matrix has entries that are not finite: remove them")
-        return TableContent(pd.DataFrame(), splits=_require(self.data).split_names(), sparse=SparseRows(matrix))
+        return TableContent(pd.DataFrame(), splits=_require(self.data).split_names(), rows=SparseRows(matrix))
 
 
 @final

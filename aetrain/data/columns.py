@@ -160,11 +160,14 @@ def _numbers(column: "Series") -> Array:
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
     if np.isinf(numbers).any():
         row = int(np.flatnonzero(np.isinf(numbers))[0])
-        raise ValueError(
-            f"column {column.name!r}, data row {row + 1} is {numbers[row]:g}: mend the row, or leave the entry empty "
-            "for a missing value"
-        )
+        raise ValueError(describe_infinite(column.name, row, numbers[row]))
     return numbers
+
+
+def describe_infinite(column: Any, row: int, value: float) -> str:
+    """Return the message about an infinite value in a row, counted from 0, of a column."""
+    place = f"column {column!r}, data row {row + 1}"
+    return f"{place} is {value:g}: mend the row, or leave the entry empty for a missing value"
 
 
 def _first_text(column: "Series") -> int | None:

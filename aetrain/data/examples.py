@@ -4,6 +4,7 @@ An example is an image [C, H, W], or a vector of D features [1, 1, D], in which 
 Shapes: N examples, B batch, C channels, H height, W width, D features.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ from aetrain.data.mapped_rows import MappedRows
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.user_files import abbreviate
 from aetrain.model.records import Kind
+
+MAX_BATCH_VALUES = 2**23  # of a batch in evaluation, which bounds the memory of large images
 
 Values = Tensor | SparseRows | MappedRows  # [N, C, H, W]: uint8 of images, float32 of vectors
 
@@ -191,12 +194,12 @@ def shuffled_rows(values: Values, generator: torch.Generator | None = None) -> T
 
 
 def in_order(images: Examples, batch_size: int, prepare: Prepare, seed: int = 0) -> Iterator[Tensor]:
-    """Yield the images once, in order, as batches [B, C, H, W] for evaluation.
+    """Yield the images once, in order, as batches [B, C, H, W] for evaluation; batches of large images are smaller.
 
     The random numbers of `prepare` come from a generator of their own with seed `seed`.
     """
     generator = torch.Generator(images.device).manual_seed(seed)
-    for values in images.values.split(batch_size):
+    for values in images.values.split(evaluation_batch_size(images, batch_size)):
         yield prepare(values, generator)
 
 
@@ -206,7 +209,13 @@ def with_targets(images: Examples, batch_size: int, prepare: Prepare) -> Iterato
     if images.targets is None:
         yield from ((x, x) for x in inputs)
     else:
-        yield from zip(inputs, map(prepare, images.targets.split(batch_size)), strict=True)
+        targets = images.targets.split(evaluation_batch_size(images, batch_size))
+        yield from zip(inputs, map(prepare, targets), strict=True)
+
+
+def evaluation_batch_size(images: Examples, batch_size: int) -> int:
+    """Return the batch size, or the number of examples with MAX_BATCH_VALUES values where they are large."""
+    return max(min(batch_size, MAX_BATCH_VALUES // math.prod(images.values.shape[1:])), 1)
 
 
 def known_mean(batches: Iterable[Tensor]) -> Tensor:

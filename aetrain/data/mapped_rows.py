@@ -1,4 +1,4 @@
-"""Images that stay in their file: rows of memory-mapped arrays, which are read one batch at a time.
+"""Examples that stay in their file: rows of memory-mapped arrays, which are read one batch at a time.
 
 Shapes: N examples, M rows of an array, B batch, C channels, H height, W width.
 """
@@ -11,43 +11,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aetrain.data.scaling import FittedScaling
 from aetrain.data.user_files import Array
 
-# The part of a GPU's free memory that images may fill; what needs more stays in the file.
+# The part of a GPU's free memory that examples may fill; what needs more stays in the file.
 MAX_SHARE_OF_DEVICE = 0.5
 CHUNK_SIZE = 4096  # rows that are read at a time where all are
 
 
 @dataclass(frozen=True, eq=False)
 class MappedArray:
-    """An array of images in a file, of which nothing is in memory but the rows that are read.
+    """An array of examples in a file, of which nothing is in memory but the rows that are read.
 
-    `to_pixels` makes uint8 [B, C, H, W] of stored rows. `identity` differs where the images do: a digest of the
-    content, or the file's name, size and time.
+    `convert` makes values [B, C, H, W] of `dtype` of stored rows: uint8 of images, float64 of vectors. `identity`
+    differs where the examples do: a digest of the content, or the file's name, size and time.
     """
 
     stored: Array  # [M, ...]
     identity: str
-    to_pixels: Callable[[Array], Array] | None = None  # None for an array [M, C, H, W] of uint8
+    convert: Callable[[Array], Array] | None = None  # None for an array [M, C, H, W] of `dtype`
     checksums: Array | None = None  # [M] uint32: the CRC-32 of each row's pixels
+    dtype: torch.dtype = torch.uint8
 
     def read(self, rows: Array) -> Array:
-        """Return new pixels [B, C, H, W] of rows [B]."""
+        """Return new values [B, C, H, W] of rows [B]."""
         values: Array = np.take(self.stored, rows, axis=0)
-        return values if self.to_pixels is None else self.to_pixels(values)
+        return values if self.convert is None else self.convert(values)
 
 
 @dataclass(frozen=True, eq=False)
 class MappedRows:
-    """N images, uint8, in memory-mapped arrays, with a part of the interface of a tensor.
+    """N examples in memory-mapped arrays, with a part of the interface of a tensor.
 
-    `rows` count through the arrays, one after another. With `threshold` pixels above it are 255, and others 0.
+    `rows` count through the arrays, one after another. With `threshold` pixels above it are 255, and others 0. With
+    `scaling` vectors are float32 in the units of a model.
     """
 
     arrays: tuple[MappedArray, ...]
     image_shape: tuple[int, int, int]  # (C, H, W)
     rows: Tensor  # [N] int64, on the CPU
     threshold: int | None = None
+    scaling: FittedScaling | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # of the batches
 
     @classmethod
@@ -62,8 +66,8 @@ class MappedRows:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the pixels."""
-        return torch.uint8
+        """The type of the values."""
+        return self.arrays[0].dtype if self.scaling is None else torch.float32
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,24 +86,27 @@ class MappedRows:
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def to(self, device: torch.device) -> "MappedRows | Tensor":
-        """Return pixels [N, C, H, W] on a GPU where they fit, else rows whose batches are copied to the device."""
+        """Return values [N, C, H, W] on a GPU where they fit, else rows whose batches are copied to the device."""
         moved = replace(self, device=device)
-        if device.type != "cuda" or self.shape.numel() > MAX_SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
+        num_bytes = self.shape.numel() * self.dtype.itemsize
+        if device.type != "cuda" or num_bytes > MAX_SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
             return moved
-        pixels = torch.empty(self.shape, dtype=self.dtype, device=device)
+        values = torch.empty(self.shape, dtype=self.dtype, device=device)
         for start, part in zip(range(0, len(self), CHUNK_SIZE), moved.split(CHUNK_SIZE), strict=True):
-            pixels[start : start + CHUNK_SIZE] = part.dense()
-        return pixels
+            values[start : start + CHUNK_SIZE] = part.dense()
+        return values
 
     def dense(self) -> Tensor:
-        """Return the pixels of all rows [N, C, H, W], read from the file, on the device."""
-        pixels = torch.from_numpy(self._read(self.rows.numpy()))
+        """Return the values of all rows [N, C, H, W], read from the file, on the device."""
+        values = torch.from_numpy(self._read(self.rows.numpy()))
         if self.threshold is not None:
-            pixels = (pixels > self.threshold).to(torch.uint8).mul_(255)
+            values = (values > self.threshold).to(torch.uint8).mul_(255)
+        if self.scaling is not None:
+            values = self.scaling.apply(values).to(torch.float32)
         if self.device.type != "cuda":
-            return pixels.to(self.device)
+            return values.to(self.device)
         # The copy from pinned memory passes while the device computes and the next batch is read.
-        return pixels.pin_memory().to(self.device, non_blocking=True)
+        return values.pin_memory().to(self.device, non_blocking=True)
 
     def checksums(self) -> list[int]:
         """Return the CRC-32 of each image; an empty list where they are not known."""
@@ -107,7 +114,7 @@ class MappedRows:
         return [] if known is None else known[self.rows.numpy()].tolist()
 
     def content(self) -> tuple[object, ...]:
-        """Return values that are equal for equal images: checksums of rows where these are known."""
+        """Return values that are equal for equal examples: checksums of rows where these are known."""
         if checksums := self.checksums():
             return str(self.shape), self.threshold, torch.tensor(checksums)
         return str(self.shape), self.threshold, [array.identity for array in self.arrays], self.rows
@@ -115,12 +122,12 @@ class MappedRows:
     def _read(self, rows: Array) -> Array:
         if len(self.arrays) == 1:
             return self.arrays[0].read(rows)
-        pixels, start = np.empty((len(rows), *self.image_shape), np.uint8), 0
+        values, start = torch.empty(len(rows), *self.image_shape, dtype=self.arrays[0].dtype).numpy(), 0
         for array in self.arrays:
             inside = (rows >= start) & (rows < start + len(array.stored))
-            pixels[inside] = array.read(rows[inside] - start)
+            values[inside] = array.read(rows[inside] - start)
             start += len(array.stored)
-        return pixels
+        return values
 
 
 def join_mapped(parts: Sequence[MappedRows]) -> MappedRows:

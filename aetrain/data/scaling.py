@@ -3,13 +3,17 @@
 Shapes: N examples, D features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from aetrain.data.user_files import Array
+
+Chunks = Callable[[], Iterable[Array]]  # parts of the features [N, D] in their order, read at each call
+
+MAX_VALUES = 2**25  # that are in memory at a time for medians
 
 Scaling = Literal["standard", "minmax", "robust", "none"]
 
@@ -22,15 +26,15 @@ class FittedScaling:
     scale: Array  # [D] float64, not 0
 
     @classmethod
-    def fit(cls, scaling: Scaling, features: Array, is_number: Array) -> Self:
-        """Return the scaling of features [N, D]: of numbers alone, without their missing values (NaN).
+    def fit(cls, scaling: Scaling, chunks: Chunks, is_number: Array) -> Self:
+        """Return the scaling of the features in `chunks`: of numbers alone, [D], without their missing values (NaN).
 
         `standard` gives the mean 0 and the standard deviation 1, `minmax` the range [0, 1], `robust` the median 0 and
         the interquartile range 1. A constant feature becomes 0.
         """
-        center, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
+        center, scale = np.zeros(len(is_number)), np.ones(len(is_number))
         if scaling != "none" and is_number.any():
-            center[is_number], scale[is_number] = _fit(scaling, features[:, is_number])
+            center[is_number], scale[is_number] = _fit(scaling, chunks, np.flatnonzero(is_number))
         return cls(center, scale)
 
     def apply(self, features: Any) -> Any:
@@ -51,18 +55,29 @@ class FittedScaling:
         return cls(np.array(state["center"], dtype=np.float64), np.array(state["scale"], dtype=np.float64))
 
 
-def _fit(scaling: Scaling, numbers: Array) -> tuple[Array, Array]:
-    """Return the center and the scale [D] that a scaler of scikit-learn has of numbers [N, D]."""
-    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+def _fit(scaling: Scaling, chunks: Chunks, columns: Array) -> tuple[Array, Array]:
+    """Return the center and the scale that a scaler of scikit-learn has of some columns of the features."""
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-    if scaling == "minmax":
-        minmax = MinMaxScaler().fit(numbers)
-        return minmax.data_min_, 1 / minmax.scale_
     if scaling == "robust":
-        robust = RobustScaler().fit(numbers)
-        return robust.center_, robust.scale_
-    standard = StandardScaler().fit(numbers)
-    return standard.mean_, standard.scale_
+        return _fit_robust(chunks, columns)
+    scaler = MinMaxScaler() if scaling == "minmax" else StandardScaler()
+    for chunk in chunks():
+        scaler.partial_fit(chunk[:, columns])
+    if scaling == "minmax":
+        return scaler.data_min_, 1 / scaler.scale_
+    return scaler.mean_, scaler.scale_
+
+
+def _fit_robust(chunks: Chunks, columns: Array) -> tuple[Array, Array]:
+    """Return the medians and the interquartile ranges of some columns, of as many at a time as memory holds."""
+    from sklearn.preprocessing import RobustScaler
+
+    num_rows = sum(map(len, chunks()))
+    parts = np.array_split(columns, max(-(-num_rows * len(columns) // MAX_VALUES), 1))
+    fitted = [RobustScaler().fit(np.concatenate([chunk[:, part] for chunk in chunks()])) for part in parts]
+    center, scale = ([getattr(scaler, name) for scaler in fitted] for name in ("center_", "scale_"))
+    return np.concatenate(center), np.concatenate(scale)
 
 
 def _like(values: Any, numbers: Array) -> Any:

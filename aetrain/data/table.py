@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import final
 
+from aetrain.data.mapped_vectors import map_large_npy, map_table
 from aetrain.data.table_content import TableContent, number_table_labels
 from aetrain.data.table_files import read_table_file
 from aetrain.data.vector_dataset import ColumnsDataset
@@ -15,7 +16,8 @@ class Table(ColumnsDataset):
 
     The first line of a text file names the columns; its separator is the commonest of `,`, `;`, tab and `|` in it. An
     empty entry, `?`, NA and NaN are missing values. `encoding` is that of a text file. An .npy file has numbers [N, D]
-    or records; an .npz file has arrays named as those of `Npz`, and `feature_names` where they have names.
+    or records; numbers of 64 MiB and more stay in the file. An .npz file has arrays named as those of `Npz`, and
+    `feature_names` where they have names.
     """
 
     path: str
@@ -28,6 +30,8 @@ class Table(ColumnsDataset):
 
     def read_content(self) -> TableContent:
         """Return the table in the file."""
+        if (array := map_large_npy(self.path)) is not None and not self.categorical:
+            return map_table([array], self.label, self.drop, None)
         conversions: list[str] = []
         warnings: list[str] = []
         file = read_table_file(self.path, self.encoding, conversions.append, warnings.append)

@@ -9,6 +9,7 @@ import numpy as np
 from aetrain.config.errors import did_you_mean
 from aetrain.data.class_numbers import number_labels
 from aetrain.data.columns import is_number
+from aetrain.data.mapped_rows import MappedRows
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.split_names import SPELLINGS, split_of
 from aetrain.data.user_files import Array, abbreviate
@@ -28,7 +29,7 @@ class TableContent:
     labels: Array | None = None  # [N] int64, numbered
     class_names: tuple[str, ...] = ()
     splits: Array | None = None  # [N] of train, test and validation; None for a random split
-    sparse: SparseRows | None = None  # in place of the frame, which has no rows then
+    rows: SparseRows | MappedRows | None = None  # of the features, in place of the frame, which has no rows then
     conversions: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -57,7 +58,7 @@ def separate_columns(
     if label is not None:
         if str(label) not in frame.columns:
             raise ValueError(f"column {str(label)!r} is dataset.label and in dataset.drop: leave it out of one")
-        labels, class_names = _number(frame.pop(str(label)), warnings)
+        labels, class_names = number_label_column(frame.pop(str(label)), warnings)
     if splits is None:
         splits, frame = _separate_split(frame)
     if not frame.shape[1]:
@@ -71,7 +72,7 @@ def _describe_missing(setting: str, name: str, names: Sequence[str]) -> str:
     return f"no column {name!r} for dataset.{setting}{hint}{without}"
 
 
-def _number(column: "Series", warnings: list[str]) -> tuple[Array, tuple[str, ...]]:
+def number_label_column(column: "Series", warnings: list[str]) -> tuple[Array, tuple[str, ...]]:
     """Return the labels [N] of a column, numbered, and the names of the classes."""
     name = column.name
     if column.isna().any():

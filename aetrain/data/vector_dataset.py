@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch
 from aetrain.data.columns import Columns
 from aetrain.data.dataset import Dataset
 from aetrain.data.examples import Examples, Values
+from aetrain.data.mapped_rows import MappedRows
+from aetrain.data.mapped_vectors import Summary, check_finite, summarise_vectors, vector_chunks
 from aetrain.data.scaling import FittedScaling, Scaling
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.split_rows import split_rows
@@ -40,6 +43,7 @@ class VectorDataset(Dataset):
     _columns: Columns | None = field(default=None, init=False, repr=False, compare=False)
     _fitted: FittedScaling | None = field(default=None, init=False, repr=False, compare=False)
     _fitted_scaling: str = field(default="", init=False, repr=False, compare=False)  # the setting of `_fitted`
+    _summary: Summary | None = field(default=None, init=False, repr=False, compare=False)  # of a table in a mapped file
     _has_missing: bool = field(default=False, init=False, repr=False, compare=False)
 
     @abstractmethod
@@ -62,7 +66,7 @@ class VectorDataset(Dataset):
             with self._errors():
                 self._content = self.read_content()
                 self._columns = self.make_columns(self._content)
-                self._has_missing = self._content.sparse is None and bool(self._content.frame.isna().to_numpy().any())
+                self._has_missing = self._is_incomplete(self._content)
         return self._columns
 
     @property
@@ -125,13 +129,22 @@ class VectorDataset(Dataset):
             self._fit(examples)
         if self._fitted_scaling != self.scaling:
             raise ValueError(f"scaling={self.scaling}, but the run was trained with scaling={self._fitted_scaling}")
-        assert self._fitted is not None
         if isinstance(examples.values, SparseRows):
             return examples
-        values = self._fitted.apply(examples.pixels).to(torch.float32)
+        if isinstance(examples.values, MappedRows):
+            assert self._summary is not None
+            extremes = torch.from_numpy(np.stack([self._summary.low, self._summary.high]))
+            self._scaled(extremes)
+            return replace(examples, values=replace(examples.values, scaling=self._fitted))
+        return replace(examples, values=self._scaled(examples.values))
+
+    def _scaled(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features in the units of the model, float32. Raise ValueError where one is too large."""
+        assert self._fitted is not None
+        values = self._fitted.apply(features).to(torch.float32)
         if values.isinf().any():
             raise ValueError(f"scaling={self.scaling}: a value is too large for 32-bit floats: use scaling=standard")
-        return replace(examples, values=values)
+        return values
 
     def fitted_state(self) -> Mapping[str, Any]:
         """Return the columns and the scaling."""
@@ -150,28 +163,41 @@ class VectorDataset(Dataset):
         """Fit the scaling to training examples, and warn of constant features."""
         columns = self.columns
         self._fitted_scaling = self.scaling
-        if isinstance(train.values, SparseRows):
-            self._fitted = FittedScaling.fit("none", np.empty((0, len(columns.feature_names))), columns.is_number)
+        values = train.values
+        if isinstance(values, SparseRows):
+            self._fitted = FittedScaling.fit("none", list, columns.is_number)
             return
-        features = train.pixels.flatten(1).numpy()
-        known = ~np.isnan(features)
-        if len(features) and not (has_values := known.any(axis=0)).all():
-            name = columns.columns[columns.column_of_feature[~has_values][0]].name
+        low, high = (summary := summarise_vectors(values)).low, summary.high
+        if len(values) and (is_unknown := np.isnan(low)).any():
+            name = columns.columns[columns.column_of_feature[is_unknown][0]].name
             raise ValueError(f"{self.source}column {name!r} has no value in a training row: use dataset.drop=[{name}]")
-        self._fitted = FittedScaling.fit(self.scaling, features, columns.is_number)
-        if len(features) > 1:
-            is_constant = np.nanmin(features, axis=0) == np.nanmax(features, axis=0)
-            if names := [columns.feature_names[number] for number in np.flatnonzero(is_constant)]:
-                self.add_warning(f"constant in all training rows: {abbreviate(names)}")
+        self._fitted = FittedScaling.fit(self.scaling, partial(vector_chunks, values), columns.is_number)
+        if len(values) > 1 and (is_constant := low == high).any():
+            names = [columns.feature_names[number] for number in np.flatnonzero(is_constant)]
+            self.add_warning(f"constant in all training rows: {abbreviate(names)}")
 
     def _values(self, content: TableContent, columns: Columns) -> Values:
-        """Return the features in original units [N, 1, 1, D]: float64, or sparse rows where the content is sparse."""
-        if content.sparse is not None:
-            return content.sparse
-        features = columns.to_features(content.frame)
-        if np.isnan(features).any() and not self._has_missing:
+        """Return the features in original units [N, 1, 1, D]: float64, or the rows of the content."""
+        values: Values
+        if content.rows is None:
+            values = torch.from_numpy(columns.to_features(content.frame))[:, None, None]
+            has_missing = bool(values.isnan().any())
+        else:
+            values, has_missing = content.rows, self._is_incomplete(content)
+        if has_missing and not self._has_missing:
             raise ValueError("it has missing values, but the run was trained on complete data: fill them in")
-        return torch.from_numpy(features)[:, None, None]
+        return values
+
+    def _is_incomplete(self, content: TableContent) -> bool:
+        """Tell whether a table has missing values, reading the rows of a file at most once."""
+        if content.rows is None:
+            return bool(content.frame.isna().to_numpy().any())
+        if isinstance(content.rows, SparseRows):
+            return False
+        if self._summary is None:
+            self._summary = summarise_vectors(content.rows)
+            check_finite(content.rows, self._summary, list(content.frame.columns))
+        return self._summary.has_missing
 
     def _add_notes(self, content: TableContent, columns: Columns) -> None:
         for text in content.conversions:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 PIXEL_EPS = 1e-6  # distance from 0 and 1 that keeps the cross-entropy of a black or white reconstruction finite
 MIN_MSE = (0.5 / 255) ** 2  # half a grey level squared, which bounds the PSNR of an exact reconstruction
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
+SSIM_MAX_PIXELS = 2**20  # of the images that are compared at a time, which bounds the memory of large ones
 SSIM_LUMINANCE, SSIM_CONTRAST = 0.01**2, 0.03**2  # C_1 and C_2 of Wang et al. (2004) for pixels in [0, 1]
 
 
@@ -36,6 +37,12 @@ def ssim(reconstruction: Tensor, x: Tensor) -> Tensor:
     images below 11 pixels the window is the largest that fits, and below 4 pixels it is uniform. The values are those
     of torchmetrics, whose import takes longer than all other imports together.
     """
+    size = max(SSIM_MAX_PIXELS // x[0].numel(), 1)
+    parts = zip(reconstruction.split(size), x.split(size), strict=True)
+    return torch.cat([_ssim_of_batch(*part) for part in parts])
+
+
+def _ssim_of_batch(reconstruction: Tensor, x: Tensor) -> Tensor:
     line = _ssim_window(min(x.shape[2:]), x.device)
     window = len(line)
     weights = torch.outer(line, line).to(x.dtype).expand(5, 1, -1, -1)

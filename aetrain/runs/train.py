@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
+from aetrain.runs.epoch_selection import check_names, check_split, stop_reason_of_finished
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
@@ -28,6 +30,7 @@ from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
 
 log = logging.getLogger("aetrain")
 
+CONTINUE_STOPPED = "a larger stop.patience= continues it, or stop.patience=null"
 PCA_MAX_PIXELS = 4096  # the covariance of larger images takes longer than training
 PCA_BATCH_SIZE = 2048  # images of which moments are summed at a time
 
@@ -38,7 +41,9 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     if metrics is not None:
         return metrics
     components = build(settings)
+    check_names(request, settings, components)
     splits = load_data(components)
+    check_split(request, settings, splits.held_out[0])
     check_training_images(components, splits)
     check_measures(components, splits)
     data = digest_data(splits)
@@ -48,7 +53,8 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     threads = choose_threads(settings, components.model, latest_state(run_dir.path))
     with run_dir.logging(), reporting_disk_errors(run_dir), backend(threads):
         log_data(components, splits)
-        training_run = TrainingRun(request, settings, components, splits, data)
+        fit_pca = pca_baseline(components, splits)
+        training_run = TrainingRun(request, settings, components, splits, data, fit_pca)
         with training_run.event_file():
             training_run.prepare()
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
@@ -61,7 +67,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
             bar = _progress_bar() if request.single else None
             fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
             with training_run.averaged_weights():
-                return training_run.finish(evaluate_components(components, splits))
+                return training_run.finish(evaluate_components(components, splits, fit_pca))
 
 
 def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | None:
@@ -75,6 +81,8 @@ def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | No
     status = metrics.get("status")
     if status == "finished" and metrics.get("epochs", 0) >= settings.epochs:
         log.info("%s is finished: nothing to do (a larger epochs= continues it)", run_dir)
+    elif status == "finished" and (reason := stop_reason_of_finished(request, settings, run_dir)):
+        log.info("%s stopped in epoch %d: nothing to do: %s (%s)", run_dir, metrics["epochs"], reason, CONTINUE_STOPPED)
     elif status == "failed" and not request.single and not settings.retry:
         log.info("%s failed before: %s (retry=true trains it again)", run_dir, metrics.get("cause"))
     else:
@@ -137,11 +145,16 @@ def check_measures(components: Components, splits: Splits) -> None:
             measure.check_images(splits)
 
 
-def evaluate_components(components: Components, splits: Splits, pca: PCA | None = None) -> Metrics:
-    """Return the standard metrics of the test images and the measures; `pca` avoids fitting the baseline again."""
+def evaluate_components(
+    components: Components, splits: Splits, fit_pca: Callable[[], PCA | None] | None = None
+) -> Metrics:
+    """Return the standard metrics of the test images and the measures.
+
+    `fit_pca` returns the baseline that views have shown, if there are views; by default it is fitted here.
+    """
     prepare = components.dataset.prepare
     evaluator = Evaluator(splits.test, prepare, components.noise)
-    pca = pca or fit_pca_baseline(components, splits)
+    pca = fit_pca_baseline(components, splits) if fit_pca is None else fit_pca()
     metrics = evaluator.evaluate_full(components.model.eval(), components.objective, pca)
     metrics |= components.dataset.baseline_metrics(splits.test)
     inputs = EvalInputs(
@@ -157,6 +170,16 @@ def evaluate_components(components: Components, splits: Splits, pca: PCA | None 
     for measure in components.measures.values():
         metrics |= measure(inputs)
     return {f"test/{name}": value for name, value in metrics.items()}
+
+
+def pca_baseline(components: Components, splits: Splits) -> Callable[[], PCA | None]:
+    """Return a function that fits the baseline at its first call, for views and metrics."""
+
+    @cache
+    def fit_pca() -> PCA | None:
+        return fit_pca_baseline(components, splits)
+
+    return fit_pca
 
 
 def fit_pca_baseline(components: Components, splits: Splits) -> PCA | None:

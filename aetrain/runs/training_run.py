@@ -6,7 +6,7 @@ Between `prepare` and `finish`, `fit` trains the weights and calls `record` afte
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -31,8 +31,10 @@ from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
 from aetrain.evaluation.sparsity_goal import sparsity_goal
+from aetrain.model.pca import PCA
 from aetrain.objective.objective import loss_constants, mean_data_constant, recorded_losses
 from aetrain.runs.build import Components
+from aetrain.runs.epoch_selection import EpochSelection
 from aetrain.runs.extension import describe_extension
 from aetrain.runs.preprocessing import write_state
 from aetrain.runs.request import RunRequest
@@ -68,7 +70,13 @@ class TrainingRun:
     """A run from the checkpoint in its directory, which must be claimed, or from the start."""
 
     def __init__(
-        self, request: RunRequest, settings: Settings, components: Components, splits: Splits, data: DataDigests
+        self,
+        request: RunRequest,
+        settings: Settings,
+        components: Components,
+        splits: Splits,
+        data: DataDigests,
+        fit_pca: Callable[[], PCA | None],
     ) -> None:
         model, prepare = components.model, components.dataset.prepare
         self.request = request
@@ -81,7 +89,7 @@ class TrainingRun:
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
         context = context_factory(
-            model, held_out, prepare, components.noise, split=self.held_out_name, train=splits.train
+            model, held_out, prepare, components.noise, split=self.held_out_name, train=splits.train, fit_pca=fit_pca
         )
         measures, noun = components.measures.values(), components.dataset.noun
         self.descriptions = collect_descriptions(components.objective.penalties, measures, noun)
@@ -92,22 +100,29 @@ class TrainingRun:
             components.objective, components.optimizers, components.weight_average
         )
         self.state = TrainState(model, settings.seed, settings.epochs)
+        self.selection = EpochSelection(request, settings, self.held_out_name)
         self.extension = ""  # of the training by a change of epochs, in words
         self.saved = self._load_checkpoint()
         self.journal = [*self.saved.journal] if self.saved else []
+        self.state.stop_reason = self.selection.recorded_stop_reason(self.training_lines)
         self.train_constant = mean_data_constant(model, in_order(splits.train, settings.batch_size, prepare))
         self.nll_constant = {NLL_CONSTANT: loss_constants(model)["nll"]}
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.start_time = time.perf_counter()
         write_files(self.run_dir.path, data)
         write_state(self.run_dir.path, components.dataset)
-        self.run_dir.write_history([line for line in self.journal if _is_training_epoch(line)])
+        self.run_dir.write_history(self.training_lines)
         self.repeated = repeated_metrics(components, self.held_out_name)
         log.info("%s: %s weights, %s", self.run_dir, f"{self.num_parameters:,}", components.device)
         for text in sparsity_goal(model, components.objective.penalties, flatten_settings(settings)).warnings():
             log.warning("%s", text)
         if self.extension:
             log.warning("%s", self.extension)
+
+    @property
+    def training_lines(self) -> list[checkpoint.JournalLine]:
+        """The records of the epochs of training, without those of pretraining."""
+        return [line for line in self.journal if _is_training_epoch(line)]
 
     def _load_checkpoint(self) -> checkpoint.Progress | None:
         """Restore the weights, optimizers and epoch of the run's checkpoint, where there is one."""
@@ -133,8 +148,9 @@ class TrainingRun:
     @contextmanager
     def event_file(self) -> Iterator[None]:
         """Open the run's event file inside."""
-        epoch = self.state.epoch if self.saved else None
-        with self.tensorboard.session(self.config_yaml, epoch, _curves(self.journal), last=self.state.epochs):
+        state = self.state
+        epoch, last = state.epoch if self.saved else None, state.epoch if state.is_last else state.epochs
+        with self.tensorboard.session(self.config_yaml, epoch, _curves(self.journal), last=last):
             self.start_time = time.perf_counter()
             yield
 
@@ -192,7 +208,11 @@ class TrainingRun:
     def show(self, state: TrainState) -> None:
         """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""
         metrics = self._evaluate_epoch(state)
-        line = {"epoch": state.epoch, **metrics, **self.nll_constant, "seconds": round(state.seconds, 4)}
+        line: checkpoint.JournalLine = {"epoch": state.epoch, **metrics, **self.nll_constant}
+        line["seconds"] = round(state.seconds, 4)
+        self.selection.check_first_epoch(line)
+        state.stop_reason, record = self.selection.stop_reason([*self.training_lines, line])
+        line |= record
         self.journal.append(line)
         self.run_dir.append_history(line)
         self.tensorboard.add_scalars(state.epoch, metrics)
@@ -200,6 +220,8 @@ class TrainingRun:
         own = {tag: value for tag, value in metrics.items() if tag not in self.repeated}
         noun = self.components.dataset.noun
         log.info("%s", epoch_line(state, own, self.held_out_name, self.batches.num_images, noun))
+        if state.stop_reason:
+            log.info("training stops in epoch %d: %s", state.epoch, state.stop_reason)
 
     def _evaluate_epoch(self, state: TrainState) -> Metrics:
         """Return the metrics of an epoch by tag. Raise ConfigError where one is not finite."""
@@ -246,6 +268,7 @@ class TrainingRun:
             "epochs": state.epoch,
             "weights": self.num_parameters,
             "seconds": round(time.perf_counter() - self.start_time, 3),
+            **({"stop_reason": state.stop_reason} if state.stop_reason else {}),
             **self.nll_constant,
             **metrics,
         }

@@ -31,11 +31,12 @@ class TrainState:
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)  # of the last epoch: means over its examples
     seconds: float = 0.0  # of the last epoch, evaluation and pictures excluded
+    stop_reason: str = ""  # why training ends before `epochs`; a callback may set it
 
     @property
     def is_last(self) -> bool:
-        """Tell whether the last epoch has ended."""
-        return self.epoch >= self.epochs
+        """Tell whether the last epoch has ended: all have passed, or a callback has set `stop_reason`."""
+        return self.epoch >= self.epochs or bool(self.stop_reason)
 
 
 class Callback(Protocol):
@@ -65,7 +66,7 @@ def fit(
     progress_bar: ProgressBar | None = None,
     accumulate: int = 1,
 ) -> None:
-    """Train until `state.epochs` epochs have passed.
+    """Train until `state.epochs` epochs have passed or a callback has set `state.stop_reason`.
 
     Each optimizer step takes `accumulate` batches. Losses stay on the device until the epoch ends.
     """

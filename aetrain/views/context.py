@@ -13,9 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aetrain.data.examples import Examples, Prepare
+from aetrain.data.examples import Examples, Prepare, fill_missing
 from aetrain.data.noise import Noise
 from aetrain.model.autoencoder import Autoencoder
+from aetrain.model.pca import PCA
 from aetrain.model.records import Forward, Tap
 from aetrain.views.linear_baseline import LinearBaseline, baseline_of, spread_index
 from aetrain.views.render import bounding_box
@@ -55,6 +56,7 @@ class ViewContext:
     feature_names: tuple[str, ...] = ()  # of vectors, such as words
     targets: Tensor | None = None  # [N, C, H, W] complete values, where some of `x` are hidden
     make_baseline: Callable[[], LinearBaseline] | None = None  # of vectors, fitted to the training examples
+    fit_pca: Callable[[], PCA | None] | None = None  # the baseline of the metrics, which is fitted once for a run
     rows: Tensor | None = None  # [N] the places of the examples in their data set
     is_final: bool = False  # whether the pictures are the figures of a finished run, which have no earlier ones
     # Tensors of some units of a layer, with the numbers of the units.
@@ -120,6 +122,17 @@ class ViewContext:
         if self.make_baseline is not None:
             return self.make_baseline()
         return LinearBaseline.fit(self.x, self.model.code_dim, self.model.kind)
+
+    def pca_reconstruct(self, x_in: Tensor) -> Tensor | None:
+        """Return PCA's reconstructions [B, C, H, W] of images x_in, with as many components as the code has units.
+
+        The mean takes the place of a missing value. None where PCA is left out, because the images are too large, and
+        where it would copy them, because the code has as many units as an image has pixels.
+        """
+        pca = self.fit_pca() if self.fit_pca is not None else None
+        if pca is None or self.model.code_dim >= x_in[0].numel():
+            return None
+        return pca.reconstruct(fill_missing(x_in, pca.mean) if self.model.has_missing else x_in)
 
     def select_units(self, tap: Tap, count: int) -> UnitSelection:
         """Return the units of a layer that a picture shows, at most `count`.
@@ -265,12 +278,13 @@ def context_factory(
     count: int = 1000,
     split: str = "test",
     train: Examples | None = None,
+    fit_pca: Callable[[], PCA | None] | None = None,
 ) -> Callable[[int], ViewContext]:
     """Return the function that makes the context of an epoch from a model and `count` images or examples.
 
     They are the first images, or evenly spaced examples of other data, whose files are often sorted by class. A linear
-    baseline is fitted to `train`. The images are prepared once. Fewer of large images are used: `MAX_PIXELS`
-    in all, but at least `MIN_IMAGES` images.
+    baseline is fitted to `train`, and `fit_pca` returns that of the metrics. The images are prepared once. Fewer of
+    large images are used: `MAX_PIXELS` in all, but at least `MIN_IMAGES` images.
     """
     count = max(MIN_IMAGES, min(count, MAX_PIXELS // math.prod(images.values.shape[1:])))
     selected = images[:count] if images.kind == "image" else images[spread_index(len(images), count).to(images.device)]
@@ -278,5 +292,5 @@ def context_factory(
     targets = None if selected.targets is None else prepare(selected.targets)
     baseline = baseline_of(train, prepare, model.code_dim) if train is not None and len(train) else None
     names = selected.class_names, split, selected.feature_names
-    others = targets, baseline, selected.rows
+    others = targets, baseline, fit_pca, selected.rows
     return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names, *others)

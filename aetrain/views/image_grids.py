@@ -13,19 +13,23 @@ from aetrain.views.render import GREY
 from aetrain.views.view import Picture, check_positive, grid_picture
 
 SAMPLE_COLUMNS = 8
-ROW_LABELS = {"clean": "image", "seen": "noisy input", "recon.": "reconstruction"}  # of figures, by caption
+# Labels of figures, by caption.
+ROW_LABELS = {"clean": "image", "seen": "noisy input", "recon.": "reconstruction", "PCA": "PCA"}
+PCA_NOTE = "PCA has as many components as the code has units."
 
 
 @final
 @dataclass(frozen=True)
 class Reconstructions:
-    """Rows of clean images, of the encoder's noisy inputs where there is noise, and of the reconstructions.
+    """Rows of clean images, of the encoder's noisy inputs where there is noise, of the reconstructions and of PCA's.
 
+    PCA reads the same inputs, and has as many components as the code has units; it has no row where it is left out.
     With labels, the images are the first of each class in the order of the classes, then the second of each, and so on.
     """
 
     description: ClassVar[str] = (
-        "Rows of test images, of the noisy inputs where there is noise, and of the reconstructions."
+        "Rows of test images, of the noisy inputs where there is noise, of the reconstructions, and of those of PCA "
+        "with as many components as the code has units."
     )
 
     count: int = 10
@@ -40,16 +44,20 @@ class Reconstructions:
         if context.x_in is not context.x:
             kinds["seen"] = context.x_in[chosen]
         kinds["recon."] = context.reconstruct(context.x_in[chosen])
+        if (linear := context.pca_reconstruct(context.x_in[chosen])) is not None:
+            kinds["PCA"] = linear
         columns = min(self.columns, len(chosen))
         rows: list[Tensor] = []
         for block in zip(*(images.split(columns) for images in kinds.values()), strict=True):
             rows.extend(fill_row(images, columns) for images in block)
         captions = list(kinds) * (len(rows) // len(kinds))
+        notes = ["The class of an image is above it."] if context.labels is not None else []
+        notes += [PCA_NOTE] if linear is not None else []
         annotations = Annotations(
             f"{context.split.capitalize()} images and their reconstructions",
             rows=[ROW_LABELS[caption] for caption in captions],
             tiles=self._class_labels(context, chosen, columns, len(kinds)),
-            note="The class of an image is above it." if context.labels is not None else "",
+            note=" ".join(notes),
             **pixel_key(context.x),
         )
         return grid_picture(torch.cat(rows), annotations, columns, captions)

@@ -4,7 +4,7 @@ Each run has its own directory, event file, checkpoint and metrics, as if it had
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -12,8 +12,10 @@ from dataclasses import replace
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
 from aetrain.data.examples import Splits
+from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
+from aetrain.runs.epoch_selection import check_names, check_split
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.train import (
@@ -21,9 +23,9 @@ from aetrain.runs.train import (
     check_training_images,
     claim_directory,
     evaluate_components,
-    fit_pca_baseline,
     load_data,
     log_data,
+    pca_baseline,
 )
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.sweeps.packed.equivalence import check_equivalence
@@ -68,6 +70,11 @@ class PackedTrainingRun:
             self.settings.seed,
         )
 
+    @property
+    def is_training(self) -> bool:
+        """Tell whether training goes on: the run was not dropped, and neither its epochs nor its patience are over."""
+        return self.active and not self.training_run.state.is_last
+
     @contextmanager
     def isolated(self) -> Iterator[None]:
         """Log to the run's own file alone inside, and drop the run where an error is raised."""
@@ -79,13 +86,14 @@ class PackedTrainingRun:
             log.error("%s is dropped from its pack:", run_dir)
             self.drop(error)
 
-    def begin(self, splits: Splits, data: DataDigests) -> None:
-        """Claim the directory and make the weights that training begins with."""
+    def begin(self, splits: Splits, data: DataDigests, fit_pca: Callable[[], PCA | None]) -> None:
+        """Claim the directory and make the weights that training begins with; `fit_pca` is for all runs of the pack."""
         check_training_images(self.components, splits)
         check_measures(self.components, splits)
+        check_split(self.request, self.settings, splits.held_out[0])
         check_same_data(self.request.run_dir, data)
         self.request = claim_directory(self.request)
-        self.training_run = TrainingRun(self.request, self.settings, self.components, splits, data)
+        self.training_run = TrainingRun(self.request, self.settings, self.components, splits, data, fit_pca)
         self._open.enter_context(self.training_run.event_file())
         self.training_run.prepare()
 
@@ -111,8 +119,8 @@ class PackedTrainingRun:
         self.request.run_dir.release()
 
 
-class RunDropped(Exception):
-    """A run was dropped from the pack; the others continue without it."""
+class PackChanged(Exception):
+    """A run has left the pack, because it was dropped or has stopped early; the others continue without it."""
 
 
 def _train(requests: Sequence[PackRequest]) -> None:
@@ -140,31 +148,31 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     splits = load_data(runs[0].components)
     data = digest_data(splits)
     log_data(runs[0].components, splits)
+    fit_pca = pca_baseline(runs[0].components, splits)
     for run in runs:
         # The settings of the data are those of the pack, and this data set has learnt its conversions.
         run.components = replace(run.components, dataset=runs[0].components.dataset)
         with run.isolated():
-            run.begin(splits, data)
+            run.begin(splits, data, fit_pca)
             log_data(runs[0].components, splits)  # once more, in the run's own file
     for epoch in sorted({run.training_run.state.epoch for run in runs if run.active}):
         _fit_from(runs, splits, epoch)
-    pca = fit_pca_baseline(runs[0].components, splits)
     for run in runs:
         if run.active:
             with run.isolated():
-                run.finish(evaluate_components(run.components, splits, pca))
+                run.finish(evaluate_components(run.components, splits, fit_pca))
             run.drop()
 
 
 def _fit_from(runs: Sequence[PackedTrainingRun], splits: Splits, epoch: int) -> None:
-    """Train the runs whose checkpoints are of the same epoch to their end; a dropped run stops nothing but itself."""
-    same = [run for run in runs if run.active and run.training_run.state.epoch == epoch]
+    """Train the runs whose checkpoints are of the same epoch to their end; one that leaves stops no other."""
+    same = [run for run in runs if run.is_training and run.training_run.state.epoch == epoch]
     while same:
         try:
             _fit(same, splits, epoch)
             return
-        except RunDropped:
-            same = [run for run in same if run.active]
+        except PackChanged:
+            same = [run for run in same if run.is_training]
             epoch = max((run.training_run.state.epoch for run in same), default=epoch)
 
 
@@ -177,6 +185,7 @@ def equivalent_runs(requests: Sequence[PackRequest]) -> list[PackedTrainingRun]:
     for request in requests:
         try:
             copies = [PackedTrainingRun(request.request, request.settings, build(request.settings)) for _ in range(3)]
+            check_names(request.request, request.settings, copies[0].components)
         except Exception:  # reported when the run is tried by itself
             continue
         runs.append(copies[0])
@@ -204,7 +213,7 @@ def _why_individual(settings: Settings) -> str:
 
 
 def _fit(runs: Sequence[PackedTrainingRun], splits: Splits, epoch: int) -> None:
-    """Train runs from the same epoch to their end. Raise RunDropped after an epoch in which one was dropped."""
+    """Train runs from the same epoch to their end. Raise PackChanged after an epoch in which one left the pack."""
     pack = Pack([run.packed_run for run in runs])
     settings, prepare = runs[0].settings, runs[0].components.dataset.prepare
     state = TrainState(pack.model, settings.seed, settings.epochs, epoch)
@@ -221,8 +230,8 @@ def _fit(runs: Sequence[PackedTrainingRun], splits: Splits, epoch: int) -> None:
                 save.result()
         values = (state.epoch, state.epochs, len(runs), state.seconds, seconds)
         log.info("epoch %d/%d | %d runs | %.2f s, %.3f s a run", *values)
-        if not all(run.active for run in runs):
-            raise RunDropped
+        if not state.is_last and not all(run.is_training for run in runs):
+            raise PackChanged
 
     loader = VectorizedBatches(pack, state, splits.train, settings.batch_size, prepare)
     fit(state, pack.optimizer_steps, loader, [record])

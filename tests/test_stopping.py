@@ -1,0 +1,225 @@
+"""Early stopping and the objective: when training ends, by which metric, and what a resumed run makes of it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import command
+from conftest import TINY
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aetrain import api
+from aetrain.config.errors import ConfigError
+from aetrain.evaluation.metric_direction import better_direction
+from aetrain.evaluation.model_selection import epoch_objective, final_objective
+from aetrain.runs import entry
+from aetrain.runs.epoch_selection import objective_of_run
+from aetrain.runs.request import RunRequest
+from aetrain.selfcheck.fingerprint import differences, fingerprint
+from aetrain.storage.run_directory import RunDirectory
+from aetrain.training.early_stopping import EarlyStopping
+
+RUN = (
+    *("dataset=digits", "dataset.subset=64", "dataset.test_subset=64", "dataset.validation=64", "batch_size=32"),
+    *("views=none", "device=cpu", "model=linear"),
+)
+# A rate at which the held-out loss rises after a few epochs.
+NOISY = ("optimizer=sgd", "optimizer.lr=0.5", "epochs=30", "stop.patience=3")
+
+
+def records(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the final metrics and the epochs of a run."""
+    run_dir = RunDirectory(directory)
+    return run_dir.metrics(), run_dir.history()
+
+
+# --- The rule ---------------------------------------------------------------------------------------------------------
+
+
+def reference_stop(values: Sequence[float], patience: int, min_delta: float) -> int | None:
+    """Return the index at which EarlyStopping of Keras (mode="min", `on_epoch_end`) stops; None where it does not."""
+    best, wait = float("inf"), 0
+    for index, current in enumerate(values):
+        wait += 1
+        if current - best < -min_delta:
+            best, wait = current, 0
+        elif wait >= patience:
+            return index
+    return None
+
+
+@given(
+    st.lists(st.integers(-8, 8), max_size=30),
+    st.integers(1, 5),
+    st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    st.booleans(),
+)
+def test_rule_stops_where_the_rule_of_keras_does(
+    values: list[int], patience: int, min_delta: float, higher: bool
+) -> None:
+    rule = EarlyStopping(patience, min_delta)
+    losses = [-value if higher else value for value in values]
+    stops = [bool(rule.reason(values[: end + 1], higher)) for end in range(len(values))]
+    expected = reference_stop(losses, patience, min_delta)
+    assert (stops.index(True) if any(stops) else None) == expected
+
+
+def test_rule_without_patience_never_stops() -> None:
+    assert not EarlyStopping().reason([1.0] * 100, higher_is_better=False)
+
+
+# --- The objective ----------------------------------------------------------------------------------------------------
+
+
+def test_objective_of_an_epoch_and_of_a_run_is_its_recorded_metric(run: Callable[..., Path]) -> None:
+    directory = run(*RUN, "epochs=2", "objective=validation/sse")
+    metrics, history = records(directory)
+    assert epoch_objective("validation/sse", history[1]) == (history[1]["validation/sse"],)
+    assert objective_of_run(RunDirectory(directory), "validation/sse") == history[2]["validation/sse"]
+    assert objective_of_run(RunDirectory(directory), ["validation/loss", "test/psnr"]) == (
+        history[2]["validation/loss"],
+        metrics["test/psnr"],
+    )
+    assert epoch_objective("test/psnr", history[1]) is None
+    with pytest.raises(ConfigError, match="validation/psnr"):
+        final_objective("validation/psnr", metrics, history)
+
+
+def test_held_out_metric_is_of_the_test_set_where_it_is_held_out(tiny: Callable[..., Path]) -> None:
+    metrics, history = records(tiny())
+    assert epoch_objective("validation/loss", history[-1]) == (history[-1]["test/loss"],)
+    assert final_objective("validation/loss", metrics, history) == (history[-1]["test/loss"],)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model=vae", "model.penalties.kl.free_bits=0.1", "noise=masking"],
+        ["model=vae", "penalty=tc"],
+        ["model=aae"],
+        ["model=vqvae", "measures=retrieval"],
+        ["sparsity=kl"],
+        ["dataset=wine", "dataset.subset=null", "dataset.test_subset=null"],
+    ],
+)
+def test_every_metric_of_a_run_is_a_known_objective(tiny: Callable[..., Path], overrides: list[str]) -> None:
+    metrics, history = records(tiny(*overrides))
+    tags = {tag for tag in (*metrics, *history[-1]) if "/" in tag and better_direction(tag)}
+    assert {"test/loss", "train/loss"} <= tags
+    tiny(*overrides, f"objective=[{','.join(sorted(tags))}]", "epochs=0", name="other")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["objective=validation/los"], ["objective=validation/los", "did you mean 'validation/loss'"]),
+        (["objective=loss"], ["did you mean 'validation/loss'"]),
+        (["objective=valid/loss"], ["did you mean 'validation/loss'"]),
+        (["objective=[]"], ["objective=[] is empty"]),
+        (["objective=validation/kl", "model=vae", "stop.patience=1"], ["neither", "validation/loss"]),
+        (["objective=test/sse", "stop.patience=1"], ["stop.patience", "select on the test set", "validation=5000"]),
+        (["objective=[validation/sse,validation/loss]", "stop.patience=1"], ["objective=validation/sse"]),
+        (["stop.patience=0"], ["stop.patience=0"]),
+        (["stop.min_delta=-1"], ["stop.min_delta=-1"]),
+    ],
+)
+def test_mistake_in_the_objective_is_refused_before_data_are_read(
+    overrides: list[str], words: list[str], tmp_path: Path
+) -> None:
+    outcome = command(["dataset=mnist", f"data_dir={tmp_path / 'none'}", *overrides], tmp_path)
+    assert outcome.code == 1
+    assert all(word in outcome.err for word in words), outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_selection_on_the_test_set_is_refused_unless_allowed(tmp_path: Path) -> None:
+    overrides = [*TINY, "stop.patience=1", "hydra.run.dir=run"]
+    outcome = command(overrides, tmp_path)
+    assert outcome.code == 1
+    assert "no validation examples" in outcome.err
+    assert "dataset.validation=5000" in outcome.err
+    assert "select_on_test=true" in outcome.err
+    assert not (tmp_path / "run").exists()
+    assert command([*overrides, "select_on_test=true"], tmp_path).code == 0
+
+
+def test_a_search_may_not_select_on_the_test_set(tmp_path: Path) -> None:
+    config, directory, overrides = api.compose_config([*TINY, f"hydra.run.dir={tmp_path / 'run'}"])
+    with pytest.raises(ConfigError, match="the search would select on the test set"):
+        entry.run_request(RunRequest(config, RunDirectory(directory), overrides, in_search=True))
+
+
+# --- Training ---------------------------------------------------------------------------------------------------------
+
+
+def test_training_stops_at_the_epoch_of_the_rule(run: Callable[..., Path]) -> None:
+    metrics, history = records(run(*RUN, *NOISY))
+    losses = [line["validation/loss"] for line in history]
+    assert metrics["epochs"] == reference_stop(losses, 3, 0.0)
+    assert metrics["epochs"] < 30
+    assert "stop.patience" not in metrics["stop_reason"]
+    assert "no improvement in 3 epochs" in metrics["stop_reason"]
+
+
+def test_stopped_run_says_what_continues_it(tmp_path: Path) -> None:
+    overrides = [*RUN, *NOISY, "hydra.run.dir=run"]
+    assert "training stops in epoch" in command(overrides, tmp_path).out
+    before = fingerprint(tmp_path / "run")
+    for arguments in (overrides, ["resume=run"], ["resume=run", "epochs=40"]):
+        outcome = command(arguments, tmp_path)
+        assert outcome.code == 0
+        assert "nothing to do: validation/loss: no improvement in 3 epochs" in outcome.out
+        assert "a larger stop.patience=" in outcome.out
+    assert not differences(before, fingerprint(tmp_path / "run"))
+
+
+def test_more_patience_continues_a_stopped_run_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    command([*RUN, *NOISY, "hydra.run.dir=run"], tmp_path)
+    command([*RUN, *NOISY, "stop.patience=6", "hydra.run.dir=other"], tmp_path)
+    outcome = command(["resume=run", "stop.patience=6"], tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert not differences(fingerprint(tmp_path / "other"), fingerprint(tmp_path / "run"))
+
+
+class PruneAfter:
+    """A search that stops a run after an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.calls: list[int] = []
+
+    def __call__(self, lines: Sequence[Mapping[str, Any]]) -> str:
+        self.calls.append(lines[-1]["epoch"])
+        return "the search prunes it" if lines[-1]["epoch"] >= self.epoch else ""
+
+
+def train_pruned(folder: Path, prune: PruneAfter | None) -> dict[str, Any]:
+    """Train a run of at most 5 epochs that a search may stop; return its metrics."""
+    config, directory, overrides = api.compose_config([*RUN, "epochs=5", f"hydra.run.dir={folder}"])
+    return entry.run_request(RunRequest(config, RunDirectory(directory), overrides, in_search=True, prune=prune))
+
+
+def test_search_stops_a_run_and_is_not_asked_again(tmp_path: Path) -> None:
+    prune = PruneAfter(2)
+    metrics = train_pruned(tmp_path / "run", prune)
+    assert (metrics["epochs"], metrics["stop_reason"]) == (2, "the search prunes it")
+    assert prune.calls == [0, 1, 2]
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert history[-1]["pruned"] == "the search prunes it"
+    (tmp_path / "run" / "metrics.json").unlink()  # as if it had been killed before its end
+    again = PruneAfter(99)
+    assert train_pruned(tmp_path / "run", again)["epochs"] == 2
+    assert not again.calls
+
+
+def test_pruned_run_continues_without_its_search(tmp_path: Path) -> None:
+    train_pruned(tmp_path / "run", PruneAfter(2))
+    train_pruned(tmp_path / "whole", None)
+    assert command([f"resume={tmp_path / 'run'}"], tmp_path).code == 0
+    differing = differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "run"))
+    assert differing == ["history"]  # it keeps the record that the run was pruned

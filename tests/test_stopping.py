@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from aetrain import api
-from aetrain.config.errors import ConfigError
+from aetrain.config.errors import ConfigError, RunPruned
 from aetrain.evaluation.metric_direction import better_direction
 from aetrain.evaluation.model_selection import epoch_objective, final_objective
 from aetrain.runs import entry
@@ -209,19 +209,21 @@ def train_pruned(folder: Path, prune: PruneAfter | None) -> dict[str, Any]:
 
 def test_search_stops_a_run_and_is_not_asked_again(tmp_path: Path) -> None:
     prune = PruneAfter(2)
-    metrics = train_pruned(tmp_path / "run", prune)
-    assert (metrics["epochs"], metrics["stop_reason"]) == (2, "the search prunes it")
+    with pytest.raises(RunPruned, match="the search prunes it"):
+        train_pruned(tmp_path / "run", prune)
     assert prune.calls == [0, 1, 2]
     history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
     assert history[-1]["pruned"] == "the search prunes it"
     (tmp_path / "run" / "metrics.json").unlink()  # as if it had been killed before its end
     again = PruneAfter(99)
-    assert train_pruned(tmp_path / "run", again)["epochs"] == 2
+    with pytest.raises(RunPruned, match="the search prunes it"):
+        train_pruned(tmp_path / "run", again)
     assert not again.calls
 
 
 def test_pruned_run_continues_without_its_search(tmp_path: Path) -> None:
-    train_pruned(tmp_path / "run", PruneAfter(2))
+    with pytest.raises(RunPruned):
+        train_pruned(tmp_path / "run", PruneAfter(2))
     train_pruned(tmp_path / "whole", None)
     assert command([f"resume={tmp_path / 'run'}"], tmp_path).code == 0
     differing = differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "run"))

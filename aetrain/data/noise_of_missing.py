@@ -25,8 +25,8 @@ class Hide:
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the examples [B, C, H, W] with more values missing."""
-        known = torch.empty_like(x).uniform_(generator=generator).ge_(self.p)  # 1, or 0 where the value is hidden
-        return known.div_(known).mul_(x)  # 0 / 0 is NaN; masked_fill takes 10 times as long for random masks on a CPU
+        known = torch.empty_like(x).uniform_(generator=generator).ge(self.p).to(x.dtype)  # 0 where it is hidden
+        return known / known * x  # 0 / 0 is NaN; masked_fill takes 4 times as long for random masks on a CPU
 
     def at_level(self, level: float, image_shape: tuple[int, int, int]) -> "Hide":
         """Return the noise that hides the share `level` of the values."""

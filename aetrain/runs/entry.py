@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aetrain.config.errors import ConfigError, SigTerm
+from aetrain.config.errors import ConfigError, RunPruned, SigTerm
 from aetrain.config.overrides import SAVED, literal
 from aetrain.config.paths import groups
 from aetrain.config.renames import upgrade_composed
@@ -115,6 +115,8 @@ def record_failure(request: RunRequest, error: BaseException) -> bool:
             return write(config, overrides, "interrupted", f"stopped by {signal}")
         case SystemExit():
             return write(config, overrides, "failed", f"SystemExit: {error.code}")
+        case RunPruned():
+            return write(config, overrides, "pruned", str(error))
         case Exception() if not isinstance(error, ConfigError):
             return write(config, overrides, "failed", f"{type(error).__name__}: {error}", error)
         case _:

@@ -6,7 +6,7 @@ All are functions of the metrics of its past epochs, so that a resumed run makes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aetrain.config.errors import error_context
+from aetrain.config.errors import RunPruned, error_context
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate
 from aetrain.evaluation.metric_descriptions import collect_descriptions
@@ -114,6 +114,12 @@ class EpochSelection:
         values = [float(line[metric.tag]) for line in lines if metric.tag in line]
         reason = self.rule.reason(values, metric.higher_is_better)
         return f"{metric.tag}: {reason}" if reason else ""
+
+
+def check_pruned(lines: Sequence[EpochLine], stop_reason: str) -> None:
+    """Raise RunPruned where a search has stopped the training after these epochs: such a run is not evaluated."""
+    if stop_reason and stop_reason == lines[-1].get(PRUNED):
+        raise RunPruned(stop_reason)
 
 
 def make_stop_rule(settings: Settings) -> StopRule:

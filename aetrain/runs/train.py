@@ -18,7 +18,7 @@ from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
-from aetrain.runs.epoch_selection import check_names, check_split, stop_reason_of_finished
+from aetrain.runs.epoch_selection import check_names, check_pruned, check_split, stop_reason_of_finished
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.start_weights import find_start_weights
@@ -68,12 +68,13 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
                 compile_steps(steps, (components.model, components.objective), batches)
             bar = _progress_bar() if request.single else None
             fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
+            check_pruned(training_run.journal, state.stop_reason)
             with training_run.final_weights():
                 return training_run.finish(evaluate_components(components, splits, fit_pca))
 
 
 def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | None:
-    """Return the metrics of a run that is finished, or that failed in an earlier sweep; None where work is left.
+    """Return the metrics of a run that is finished, or failed or pruned in an earlier sweep; None where work is left.
 
     Raise ConfigError where the directory holds another run.
     """
@@ -87,6 +88,8 @@ def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | No
         log.info("%s stopped in epoch %d: nothing to do: %s (%s)", run_dir, metrics["epochs"], reason, CONTINUE_STOPPED)
     elif status == "failed" and not request.single and not settings.retry:
         log.info("%s failed before: %s (retry=true trains it again)", run_dir, metrics.get("cause"))
+    elif status == "pruned" and not request.single:
+        log.info("%s was stopped by its search before: %s", run_dir, metrics.get("cause"))
     else:
         return None
     return metrics

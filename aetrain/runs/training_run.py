@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from aetrain.config.chosen_options import run_caption
 from aetrain.config.errors import ConfigError
-from aetrain.config.hparams import hparams, trial_digest
+from aetrain.config.hparams import config_digest, hparams
 from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
 from aetrain.data.examples import Batches, Splits, in_order
@@ -314,8 +314,8 @@ class TrainingRun:
         self.tensorboard.add_note("diagnostics", text or "No findings.")
         if best := self.selection.describe_best(self.training_lines):
             self.tensorboard.add_note("best_epoch", best)
-        trial = trial_digest(settings, self.data.splits)
-        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, trial)
+        group = config_digest(settings, self.data.splits)
+        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, group)
 
 
 def flatten_settings(settings: Settings) -> dict[str, Any]:

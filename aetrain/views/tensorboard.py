@@ -223,10 +223,10 @@ class TensorBoardWriter:
                 copies.writestr(f"{number:04}", content)
         atomic.replace(self.directory / PICTURES / str(epoch), archive.getvalue())
 
-    def close(self, hparams: Mapping[str, int | float | str | bool], metrics: Mapping[str, float], trial: str) -> None:
+    def close(self, hparams: Mapping[str, int | float | str | bool], metrics: Mapping[str, float], group: str) -> None:
         """Write the run's row of the HParams table, and close the file.
 
-        Runs with an equal `trial` are averaged in one row, so `trial` and `hparams` leave out the seed. TensorBoard
+        Runs with an equal `group` are averaged in one row, so `group` and `hparams` leave out the seed. TensorBoard
         finds the columns in the runs that it compares: no run describes the table, because TensorBoard would use the
         description of any one of them for all. If no epoch has written one of `HPARAM_METRICS`, it is written here,
         because its column would otherwise be empty.
@@ -236,7 +236,7 @@ class TensorBoardWriter:
         for tag in HPARAM_METRICS:
             if tag in metrics and tag not in self.written_tags:
                 self.writer.add_scalar(tag, metrics[tag], self.epoch)
-        compat.add_summary(self.writer, hp.hparams_pb(dict(hparams), trial_id=trial))
+        compat.add_summary(self.writer, hp.hparams_pb(dict(hparams), trial_id=group))
         self.writer.close()
 
 

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from aetrain.config.errors import RunPruned
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
 from aetrain.data.examples import Splits
 from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
-from aetrain.runs.epoch_selection import check_names, check_split
+from aetrain.runs.epoch_selection import check_names, check_pruned, check_split
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.start_weights import find_start_weights
@@ -83,6 +84,8 @@ class PackedTrainingRun:
         try:
             with run_dir.logging(exclusive=True), reporting_disk_errors(run_dir):
                 yield
+        except RunPruned as reason:
+            self.drop(reason)
         except (Exception, SystemExit) as error:
             log.error("%s is dropped from its pack:", run_dir)
             self.drop(error)
@@ -161,8 +164,10 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
         _fit_from(runs, splits, epoch)
     for run in runs:
         if run.active:
-            with run.isolated(), run.training_run.final_weights():
-                run.finish(evaluate_components(run.components, splits, fit_pca))
+            with run.isolated():
+                check_pruned(run.training_run.journal, run.training_run.state.stop_reason)
+                with run.training_run.final_weights():
+                    run.finish(evaluate_components(run.components, splits, fit_pca))
             run.drop()
 
 

@@ -28,6 +28,7 @@ CASES = [
     "model=linear pretrain=pca likelihood=gaussian",
     "model=linear dataset.binarize=dynamic optimizer=lbfgs",
     "model=aae sparsity=l1 noise=salt_and_pepper optimizer=sgd",
+    "model=linear dataset.subset=4 dataset.validation=50 optimizer.lr=0.1 ema=0.5 keep=best stop.patience=1",
 ]
 
 

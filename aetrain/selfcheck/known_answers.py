@@ -207,7 +207,7 @@ def same_seed_same_run(context: CheckContext) -> str:
 def resume_is_exact(context: CheckContext) -> str:
     """Check that a killed and resumed run equals an uninterrupted one."""
     overrides = ["model=vae", "noise=gaussian", "schedule=cosine", "dataset.subset=200", "epochs=3"]
-    config, _, _ = api.compose_config([*DIGITS, *overrides])
+    config, _, _ = api.compose_config([*DIGITS, *overrides, "dataset.validation=100", "keep=best"])
     return check_resume(config, context.folder / "resume")
 
 

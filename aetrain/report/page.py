@@ -11,9 +11,12 @@ from aetrain.report.groups import RunGroup, group_runs
 from aetrain.report.html import Html, el, join
 from aetrain.report.natural_order import natural_key
 from aetrain.report.runs import RunSummary, read_runs
+from aetrain.report.search import search_section
+from aetrain.report.search_figures import write_search_figures
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
 from aetrain.storage.run_directory import display_path
+from aetrain.storage.search_file import read_search
 
 FILE_STEM = "report"  # of report.html and report.csv
 
@@ -32,19 +35,29 @@ def write_report(folder: Path, out: Path) -> tuple[Path, int]:
         groups = group_runs(runs)
         table = page.with_suffix(".csv")
         atomic.replace_text(table, to_csv(groups))
-        write_page(page, display_path(folder), groups, table.name)
+        write_page(page, display_path(folder), groups, table.name, folder)
     return page, len(runs)
 
 
-def write_page(file: Path, title: str, groups: Sequence[RunGroup], csv_name: str) -> None:
-    """Write the page about groups of runs; `csv_name` is the file name of the table beside it."""
-    atomic.replace_text(file, page_text(title, groups, csv_name))
+def write_page(file: Path, title: str, groups: Sequence[RunGroup], csv_name: str, folder: Path) -> None:
+    """Write the page about groups of runs; `csv_name` is the file name of the table beside it.
+
+    Where `folder`, which holds the runs, is that of a search, the page has a section about it, and its pictures are
+    written beside the page, into figures/.
+    """
+    search = read_search(folder)
+    figures = {} if search is None else write_search_figures(search, file.parent / "figures")
+    atomic.replace_text(file, page_text(title, groups, csv_name, search_section(search, figures)))
 
 
-def page_text(title: str, groups: Sequence[RunGroup], csv_name: str) -> str:
-    """Return the page about groups of runs as HTML; `csv_name` is the file name of the table beside it."""
+def page_text(title: str, groups: Sequence[RunGroup], csv_name: str, search: Html | None = None) -> str:
+    """Return the page about groups of runs as HTML, with the section about their search where they have one.
+
+    `csv_name` is the file name of the table beside it.
+    """
     runs = [run for group in groups for run in group.runs]
     parts: Sections = [
+        ("search", "search", search),
         ("glance", "metrics", sections.overview(groups)),
         ("images", "images", picture_sections.reconstructions(groups)),
         ("curves", "curves", sections.learning_curves(groups)),

@@ -297,5 +297,5 @@ def context_factory(
     targets = None if selected.targets is None else prepare(selected.targets)
     baseline = baseline_of(train, prepare, model.code_dim) if train is not None and len(train) else None
     names = selected.class_names, split, selected.feature_names
-    others = targets, baseline, fit_pca, selected.rows
-    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names, *others)
+    others = targets, baseline
+    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names, *others, fit_pca, selected.rows)

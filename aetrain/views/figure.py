@@ -22,7 +22,8 @@ from aetrain.views.annotations import (
     Sheet,
     Tiles,
 )
-from aetrain.views.page import LABEL_SIZE, LINE_SPACING, Page, drawing_parameters, shorten, text_width
+from aetrain.views.drawing_parameters import drawing_parameters
+from aetrain.views.page import LABEL_SIZE, LINE_SPACING, Page, shorten, text_width
 from aetrain.views.plots import draw_curves, draw_distributions, draw_points, draw_rate_loss
 from aetrain.views.render import GAP, WHITE
 

@@ -149,7 +149,10 @@ def _read_runs(config: DictConfig) -> None:
     from aetrain.runs.entry import resolve
 
     plain = resolve(config)
-    validate({key: {} if key in groups() and key != "mode" else value for key, value in plain.items()})
+    checked = {key: {} if key in groups() and key != "mode" else value for key, value in plain.items()}
+    runs = checked["run"] if isinstance(checked["run"], list) else []
+    for run in runs or [None]:  # each of a list is a run
+        validate(checked | ({"run": run} if runs else {}))
     mode = dict(plain["mode"])
     locate(mode.pop("_target_"))(run=plain["run"], **mode)
 

@@ -55,7 +55,7 @@ CASES = {
     ),
     "conv": (
         ["model=conv_vae", "model.channels=[4,8]", "likelihood=gaussian", "noise=salt_and_pepper"],
-        ["likelihood.variance=0.5", "likelihood.variance=0.1 seed=1"],
+        ["likelihood.variance=0.5", "likelihood.variance=0.1 seed=1 noise.white=0.2"],
     ),
     "learned": (
         ["model=vae", "model.hidden=[32]", "likelihood=gaussian", "likelihood.variance=learned_per_feature"],

@@ -159,7 +159,8 @@ def _quote_path(text: str) -> str:
 
     A path may hold any character. Three things have a meaning: `~` at its start, `${`, which begins an interpolation,
     and quotes around a path that does not exist. A comma separates the values of a sweep where the setting is one of
-    INPUT_PATHS, no file has the whole text as its name, and one has a part of it. The value `null` stays.
+    INPUT_PATHS, no file has the whole text as its name, and one has a part of it. `run=[A,B]` is a list of paths. The
+    value `null` stays.
     """
     typed_key, equals, value = text.partition("=")
     key = typed_key.lstrip("+")
@@ -167,6 +168,8 @@ def _quote_path(text: str) -> str:
         return text
     if not value:  # a shell variable that is not set, as in run=$RUN
         raise ConfigError(f"{key}= is empty: give a path, or leave it out")
+    if key == "run" and value[0] == "[" and value[-1] == "]" and not _exists(value):
+        return f"{typed_key}=[{','.join(_quote_items(value[1:-1], typed_key))}]"
     if not _is_utf8(value):  # the shell passes any bytes
         raise ConfigError(f"{key}={value!a} is not text in UTF-8: rename the file or directory")
     parts = value.split(",")
@@ -176,6 +179,25 @@ def _quote_path(text: str) -> str:
     if key in INPUT_PATHS and re.fullmatch(r"(choice|shuffle|sort)\(.*\)", value) and not _exists(value):
         return text
     return f"{typed_key}={_quote_value(value)}"
+
+
+def _quote_items(text: str, key: str) -> list[str]:
+    """Return the paths of a list `a,b` in quotes. A comma is part of a path where a file has this name.
+
+    The longest path that exists is taken at each place. Items that are quoted already stay.
+    """
+    parts, items = text.split(","), list[str]()
+    if any(part.strip()[:1] in ("'", '"') and not _exists(part) for part in parts):
+        return parts
+    while parts:
+        ends = [end for end in range(len(parts), 0, -1) if _exists(",".join(parts[:end]).strip())]
+        end = ends[0] if ends else 1
+        path = ",".join(parts[:end])
+        if not path.strip():
+            raise ConfigError(f"{key}=[{text}] has an empty place: write {key}=[A,B] with a path in each place")
+        items.append(literal(os.path.expanduser(path if _exists(path) else path.strip())))
+        parts = parts[end:]
+    return items
 
 
 def _is_utf8(text: str) -> bool:

@@ -9,6 +9,7 @@ from aetrain.report.groups import RunGroup, by_test_set, shared_settings
 from aetrain.report.html import Html, el, scrollable, section
 from aetrain.report.metrics import SECONDS_PER_EPOCH, describe_metric, main_metrics, metric_name
 from aetrain.report.numbers import format_number
+from aetrain.report.pca_losses import pca_losses
 from aetrain.report.ranking import Ranking, comparable_groups, ranking_notes, rankings
 from aetrain.report.runs import RunSummary
 from aetrain.report.tables import metric_tables, overview_table, run_link, run_table, setting_choice, swatch
@@ -31,8 +32,8 @@ DASHED_LINE = Html("<svg viewBox='0 0 30 12' class='key'><path class='line dashe
 
 def headlines(groups: Sequence[RunGroup], runs: Sequence[RunSummary]) -> Html:
     """Return the main results as a list of sentences."""
-    results = [*_comparisons(groups), *_single_result(groups), *best_epoch_of_single_run(runs)]
-    sentences = [*results, *_run_states(runs), *_diagnosis(runs)]
+    sentences = [*_comparisons(groups), *_single_result(groups), *best_epoch_of_single_run(runs), *pca_losses(groups)]
+    sentences += [*_run_states(runs), *_diagnosis(runs)]
     return el("ul", *sentences, class_="short")
 
 

@@ -34,9 +34,10 @@ def run_request(request: RunRequest) -> dict[str, Any]:
     run_dir = request.run_dir
     try:
         settings = check(request.config, request.overrides)
-        mode = locate(settings.mode["_target_"])
+        options = dict(settings.mode)
+        mode = locate(options.pop("_target_"))
         with run_dir.reporting_write_errors():
-            result: dict[str, Any] = mode(request, settings)
+            result: dict[str, Any] = mode(request, settings, **options)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         record_error(request, error)
         if isinstance(error, SystemExit):  # raised by a component; it must neither end a sweep nor look like a success
@@ -135,10 +136,17 @@ def with_original_overrides(request: RunRequest) -> RunRequest:
 
 
 def starting_overrides(request: RunRequest) -> list[str]:
-    """Return the overrides of the run that `start` names and those of the command line, without inherited settings."""
+    """Return the overrides of the run that `start` names, and those of the command line; none without `start`."""
     if request.config.get("start") is None:
         return []
-    run = Path(request.config.start)
-    inherited = {f"{key}={literal(value)}" for key, value in saved_config(run, "start").items() if key not in groups()}
+    return merge_overrides(Path(request.config.start), typed_overrides(request))
+
+
+def typed_overrides(request: RunRequest) -> list[str]:
+    """Return the overrides of the command line, without the settings that `start` inherits from another run."""
+    if request.config.get("start") is None:
+        return list(request.overrides)
+    saved = saved_config(Path(request.config.start), "start")
+    inherited = {f"{key}={literal(value)}" for key, value in saved.items() if key not in groups()}
     own = [text for text in request.overrides if text not in {*inherited, "trust=true"}]
-    return merge_overrides(run, [text for text in own if not text.endswith(f"={SAVED}")])
+    return [text for text in own if not text.endswith(f"={SAVED}")]

@@ -30,7 +30,7 @@ from aetrain.storage.saved_config import read_saved_config
 from aetrain.storage.trust import is_signed
 
 TRAIN_MODE = "aetrain.runs.train.train"
-TRAINING_MODES = ("train",)  # options of `mode` that train a model
+TRAINING_MODES = ("train", "lr_find")  # options of `mode` that train a model
 
 # Root settings that are not taken from the run: the command line or the defaults decide.
 NOT_FROM_RUN = ("run", "query", "user", "start", "resume", "device", "verbose", "trust", "data_dir")
@@ -54,6 +54,8 @@ def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list
         raise ConfigError("query= is the image that mode=search looks for: add mode=search")
     if "user" in by_key and mode != "recommend":
         raise ConfigError("user= is the user for whom mode=recommend makes a list: add mode=recommend")
+    if "run" in by_key and isinstance(by_key["run"].value(), list) and mode != "report":
+        raise ConfigError(f"run=[...] is for mode=report: mode={mode or 'train'} takes one run")
     if mode in READERS:
         return _check_reader(str(mode), by_key, overrides)
     keys = [key for key in ("resume", "start", "run") if key in by_key and by_key[key].value() is not None]
@@ -87,7 +89,10 @@ def _check_reader(mode: str, by_key: Mapping[str, Override], overrides: Sequence
     if ignored:
         raise ConfigError(f"mode={mode} reads finished runs and has no such setting: drop {ignored[0]}=")
     if any(override.is_sweep_override() for override in by_key.values()):
-        raise ConfigError(f"mode={mode} takes one folder with all its runs: use run= with the folder that holds them")
+        raise ConfigError(
+            f"mode={mode} takes one folder with all its runs: use run= with the folder that holds them"
+            f"{', or run=[A,B]' if mode == 'report' else ''}"
+        )
     return list(overrides)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from aetrain.config.chosen_options import run_caption
-from aetrain.config.errors import ConfigError, error_context
+from aetrain.config.errors import ConfigError
 from aetrain.config.hparams import config_digest, hparams
 from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
@@ -29,6 +29,7 @@ from aetrain.objective.objective import loss_constants, mean_data_constant, reco
 from aetrain.runs.build import Components
 from aetrain.runs.epoch_selection import EpochSelection
 from aetrain.runs.extension import describe_extension
+from aetrain.runs.initial_weights import pretrain
 from aetrain.runs.preprocessing import write_state
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import write_files
@@ -39,8 +40,7 @@ from aetrain.storage.checkpoint_state import latest_state
 from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory
-from aetrain.training.loop import TrainState, seed_epoch
-from aetrain.training.pretraining.pretrain import PretrainContext
+from aetrain.training.loop import TrainState
 from aetrain.views.annotations import FigureOptions
 from aetrain.views.context import ViewContext, context_factory
 from aetrain.views.learning_curves import save_learning_curves
@@ -170,18 +170,8 @@ class TrainingRun:
         """
         if self.saved is not None:
             return
-        components, seed = self.components, self.state.seed
-        seed_epoch(seed, 0)
-        context = PretrainContext(
-            batches=self.batches,
-            noise=components.noise,
-            objective=components.objective,
-            make_optimizer=components.make_optimizer,
-            seed=seed,
-            record=self._record_pretraining,
-        )
-        with error_context("pretrain"):
-            components.pretrain(components.model, context)
+        components = self.components
+        pretrain(components, self.batches, self._record_pretraining)
         if start_weights is not None:
             apply_start_weights(start_weights, components, self.run_dir.path)
         if components.weight_average is not None:

@@ -14,7 +14,7 @@ from aetrain.report.metrics import main_metrics, metric_name
 from aetrain.report.natural_order import Key, natural_key
 from aetrain.report.numbers import format_number
 from aetrain.report.page import write_page
-from aetrain.report.runs import read_runs
+from aetrain.report.run_folders import read_runs
 from aetrain.report.search import count_trials, repeat_command
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic

@@ -18,12 +18,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aetrain.config import renames
 from aetrain.config.errors import ConfigError, list_choices
-from aetrain.config.paths import CONFIG_DIR, GROUPS, default_likelihood
+from aetrain.config.paths import CONFIG_DIR, GROUPS, GROUPS_WITHOUT_SECTION, default_likelihood
 from aetrain.config.settings import role_of
 
 SAVED = "saved"  # the option under which a group offers the section of a saved run
 PROVIDER = "aetrain"  # of the options that are offered to Hydra while a command runs
 SEQUENCE_GROUP = "noise"  # the group whose options can be given as a list
+SEARCH_GROUP = "search"  # the group whose options are spaces of a search
 SEQUENCE = "sequence"  # its option whose steps are other options
 MAX_NAME_LENGTH = 120
 DEFAULT_NAME = "default"  # of a run that overrides nothing
@@ -31,7 +32,7 @@ DEFAULT_NAME = "default"  # of a run that overrides nothing
 NOT_AN_OPTION = (int, float, dict, list, type(None))  # types of values that cannot name an option
 
 # Settings whose value is a path: of files that a command reads, or of a directory that it may create.
-INPUT_PATHS = ("run", "query", "resume", "data_dir", "dataset.path")
+INPUT_PATHS = ("run", "query", "start", "resume", "data_dir", "dataset.path")
 OUTPUT_PATHS = ("hydra.run.dir", "hydra.sweep.dir", "mode.out")
 PATHS = (*INPUT_PATHS, *OUTPUT_PATHS)
 
@@ -39,7 +40,7 @@ PATHS = (*INPUT_PATHS, *OUTPUT_PATHS)
 READERS = ("board", "report")
 
 # Overrides with these keys may refer to a saved run.
-RUN_KEYS = ("mode", "run", "resume", "query", "user")
+RUN_KEYS = ("mode", "run", "start", "resume", "query", "user")
 
 
 def register_resolvers() -> None:
@@ -288,7 +289,12 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             raise ConfigError(f"cannot read '{override.input_line}': there is no name before '='")
         options, value = GROUPS.get(override.key_or_group, []), override.value()
         chosen = value if isinstance(value, list) else [] if value is None else [value]
-        if options and value is None and override.key_or_group != "experiment" and not override.is_delete():
+        if (
+            options
+            and value is None
+            and override.key_or_group not in GROUPS_WITHOUT_SECTION
+            and not override.is_delete()
+        ):
             raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {list_choices(options)}")
         if options and any(isinstance(item, NOT_AN_OPTION) for item in chosen):
             raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {list_choices(options)}")
@@ -298,6 +304,16 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 def constant_keys(overrides: Sequence[Override]) -> list[str]:
     """Return the keys that are the same in every job of a sweep."""
     return [override.key_or_group for override in overrides if not override.is_sweep_override()]
+
+
+def refuse_space(overrides: Sequence[Override]) -> None:
+    """Raise ConfigError for `search=` in a command that is no sweep: a space is not the settings of one run."""
+    for override in overrides:
+        if override.key_or_group == SEARCH_GROUP and override.value() is not None:
+            raise ConfigError(
+                f"{override.input_line} is a space of settings for many runs: add -m for a random search, and "
+                "hydra/sweeper=optuna for one by Optuna"
+            )
 
 
 def count_combinations(overrides: Sequence[Override]) -> int | None:

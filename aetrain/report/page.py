@@ -13,12 +13,15 @@ from aetrain.report.html import Html, el, join
 from aetrain.report.natural_order import natural_key
 from aetrain.report.run_folders import read_runs
 from aetrain.report.runs import RunSummary
+from aetrain.report.search import search_section
+from aetrain.report.search_figures import write_search_figures
 from aetrain.report.sweep_figure import figure_names, write_figures
-from aetrain.report.sweep_plots import make_sweep_plots
+from aetrain.report.sweep_plots import SweepPlot, make_sweep_plots
 from aetrain.report.sweep_section import sweep_section
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
 from aetrain.storage.run_directory import display_path
+from aetrain.storage.search_file import read_search
 
 FILE_STEM = "report"  # of report.html and report.csv
 
@@ -37,27 +40,48 @@ def write_report(folder: Path, out: Path) -> tuple[Path, int]:
         groups = group_runs(runs)
         table = page.with_suffix(".csv")
         atomic.replace_text(table, to_csv(groups))
-        write_page(page, display_path(folder), groups, table.name)
+        write_page(page, display_path(folder), groups, table.name, folder)
     return page, len(runs)
 
 
 def write_page(
-    file: Path, title: str, groups: Sequence[RunGroup], csv_name: str, comparisons: Comparisons | None = None
+    file: Path,
+    title: str,
+    groups: Sequence[RunGroup],
+    csv_name: str,
+    folder: Path | None,
+    comparisons: Comparisons | None = None,
 ) -> None:
-    """Write the page about groups of runs, and the plots of a numeric setting beside it.
+    """Write the page about groups of runs; `csv_name` is the file name of the table beside it.
 
-    `csv_name` is the file name of the table beside it; the plots have the same stem.
+    Where `folder`, which holds the runs, is that of a search, the page has a section about it, and its pictures are
+    written beside the page, into figures/. Else the plots of a numeric setting are written beside the page, if there is
+    one, with the stem of the table.
     """
-    write_figures(make_sweep_plots(groups), file.parent, Path(csv_name).stem)
-    atomic.replace_text(file, page_text(title, groups, csv_name, comparisons))
+    search = None if folder is None else read_search(folder)
+    figures = {} if search is None else write_search_figures(search, file.parent / "figures")
+    plots = make_sweep_plots(groups) if search is None else []
+    write_figures(plots, file.parent, Path(csv_name).stem)
+    text = page_text(title, groups, csv_name, search_section(search, figures), plots, comparisons)
+    atomic.replace_text(file, text)
 
 
-def page_text(title: str, groups: Sequence[RunGroup], csv_name: str, comparisons: Comparisons | None = None) -> str:
-    """Return the page about groups of runs as HTML; `csv_name` is the file name of the table beside it."""
+def page_text(
+    title: str,
+    groups: Sequence[RunGroup],
+    csv_name: str,
+    search: Html | None = None,
+    plots: Sequence[SweepPlot] = (),
+    comparisons: Comparisons | None = None,
+) -> str:
+    """Return the page about groups of runs as HTML, with the section about their search where they have one.
+
+    `csv_name` is the file name of the table beside it.
+    """
     runs = [run for group in groups for run in group.runs]
-    plots = make_sweep_plots(groups)
     plot_names = figure_names(plots, Path(csv_name).stem)
     parts: Sections = [
+        ("search", "search", search),
         ("glance", "metrics", sections.overview(groups)),
         ("differences", "differences", comparison_section(comparisons)),
         ("sweep", "plots", sweep_section(plots, groups, plot_names)),

@@ -23,7 +23,7 @@ MAX_ABSOLUTE_METRIC = 1e300  # larger numbers are left out: sums of them would o
 
 TRAINING_MODE = "aetrain.runs.train.train"  # `mode._target_` of a run that trains; other modes use such a run
 INTERPOLATION = "${"  # begins a reference to another setting or a resolver
-SAVED_STATUSES = ("finished", "failed", "interrupted", "running")
+SAVED_STATUSES = ("finished", "failed", "pruned", "interrupted", "running")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RunSummary:
 
     path: Path
     name: str  # its path relative to the folder of the report
-    status: str  # finished, failed, interrupted, running, stopped (no process is running it) or damaged
+    status: str  # finished, failed, pruned, interrupted, running, stopped (no process is running it) or damaged
     link: str = "."  # its path relative to the page
     cause: str = ""  # of a failure or of the damage
     settings: Mapping[str, Any] = field(default_factory=dict)  # its config with references resolved, by dotted name

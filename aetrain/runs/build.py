@@ -29,6 +29,7 @@ from aetrain.runs.data_kinds import check_augment, check_likelihood, check_netwo
 from aetrain.runs.preprocessing import restore_state
 from aetrain.training.backend.device import select_device
 from aetrain.training.backend.precision import forward_pass
+from aetrain.training.best_weights import BestWeights
 from aetrain.training.optimizers import LBFGS
 from aetrain.training.pretraining.pretrain import Pretrain
 from aetrain.training.step import MakeOptimizer, OptimizerStep, TrainingStep, optimizer_steps
@@ -50,6 +51,7 @@ class Components:
     optimizer_steps: Sequence[OptimizerStep]
     make_optimizer: MakeOptimizer
     weight_average: WeightAverage | None
+    best_weights: BestWeights | None
     views: Mapping[str, Any]
     measures: Mapping[str, Measure]
     device: torch.device
@@ -104,6 +106,7 @@ def build(settings: Settings, run: Path | None = None) -> Components:
         optimizer_steps=steps,
         make_optimizer=make_optimizer,
         weight_average=_average_weights(settings, model, steps),
+        best_weights=BestWeights(model, objective) if settings.keep == "best" else None,
         views=views,
         measures=measures,
         device=device,

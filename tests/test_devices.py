@@ -12,7 +12,7 @@ from aetrain.config.errors import ConfigError
 from aetrain.training.backend import device as device_module
 from aetrain.training.backend.device import select_device
 from aetrain.utils import devices
-from aetrain.utils.devices import keep_random_state, to_float64
+from aetrain.utils.devices import keep_random_state, seed_generators, to_float64
 
 ON_DEVICE = tuple(word for word in TINY if word != "device=cpu")
 
@@ -90,6 +90,19 @@ def test_run_keeps_to_the_rules_of_an_accelerator(
     """A run mixes no devices, draws with generators of the device, and has no float64 on it."""
     directory = run(*ON_DEVICE, *overrides, f"device={DEVICE.type}", f"data_dir='{tmp_path}'")
     assert (directory / "metrics.json").is_file()
+
+
+def test_generators_are_seeded_as_torch_seeds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    by_torch = torch.rand(3)
+    seed_generators(5)
+    assert torch.equal(torch.rand(3), by_torch)
+    assert torch.initial_seed() == 5
+    seeds: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    monkeypatch.setattr(devices, "accelerator", lambda: torch.device("cuda"))
+    seed_generators(7)
+    assert seeds == [7]
 
 
 def test_random_states_of_cpu_and_mps_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

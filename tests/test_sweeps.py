@@ -251,22 +251,33 @@ def test_the_server_has_imported_what_every_run_needs(tmp_path: Path) -> None:
     arguments = [*TINY, "model=vae", f"hydra.run.dir='{tmp_path / 'run'}'"]
     assert run_process.run(record_imports, tmp_path / "imports", arguments) == run_process.FINISHED
     imported = (tmp_path / "imports").read_text().split()
-    of_the_data_set = ("aetrain.data.", "sklearn.datasets.data", "sklearn.datasets.descr")
-    assert not [name for name in imported if not name.startswith(of_the_data_set)]
+    assert not [name for name in imported if not name.startswith("aetrain.data.")]
 
 
-@pytest.mark.parametrize("views", [(), ("views=none", "views.format=svg"), ("views=default",)])
-def test_the_server_imports_matplotlib_for_runs_with_figures(
-    views: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ((), []),
+        (("views=none", "views.format=svg"), []),
+        (("views=default",), run_process.FIGURE_MODULES),
+        (("dataset=wine",), run_process.VECTOR_MODULES),
+        (
+            ("dataset=ratings", "dataset.path=a.csv", "views=default"),
+            run_process.FIGURE_MODULES + run_process.VECTOR_MODULES,
+        ),
+    ],
+)
+def test_the_server_imports_matplotlib_and_scikit_learn_for_runs_that_need_them(
+    settings: tuple[str, ...], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preloaded: list[str] = []
     monkeypatch.setattr(run_process, "PRELOADED", preloaded)
     monkeypatch.setattr(run_process, "run", lambda *_: run_process.FINISHED)
-    config, directory, overrides = api.compose_config([*TINY, *views])
+    config, directory, overrides = api.compose_config([*TINY, *settings])
     for _ in range(2):
         run_isolated(RunRequest(config, RunDirectory(directory), overrides, single=False))
-    assert preloaded == (run_process.FIGURE_MODULES if "views=default" in views else [])
-    for module in run_process.FIGURE_MODULES:
+    assert preloaded == expected
+    for module in expected:
         importlib.import_module(module)
 
 

@@ -38,6 +38,8 @@ MERGE = ConfigLoaderImpl._compose_config_from_defaults_list
 PARSE = OverridesParser.parse_rule
 INTERPOLATION_MAP = defaults_list._create_interpolation_map
 
+NO_OPTIONS = OmegaConf.create()  # Hydra reads it alone
+
 
 @dataclass
 class _Read:
@@ -173,7 +175,7 @@ def _create_interpolation_map(overrides: Any, defaults: list[Any], self_added: b
     """Return the options to which interpolations in a list of defaults refer; none where there are none."""
     if any(default.is_interpolation() for default in defaults):
         return INTERPOLATION_MAP(overrides, defaults, self_added)
-    return OmegaConf.create()
+    return NO_OPTIONS
 
 
 def _keep(entries: OrderedDict[Hashable, Any], key: Hashable, entry: Any, limit: int) -> None:

@@ -65,7 +65,7 @@ def _report_on_folders(folders: Sequence[Path], out: str | Path | None, paired: 
         table = page.with_suffix(".csv")
         atomic.replace_text(table, to_csv(groups))
         title = ", ".join(display_path(folder) for folder in folders)
-        write_page(page, title, groups, table.name, None, comparisons)
+        write_page(page, title, groups, table.name, comparisons=comparisons)
     return page, len(runs)
 
 

@@ -16,7 +16,7 @@ from aetrain.report.runs import RunSummary
 from aetrain.report.search import search_section
 from aetrain.report.search_figures import write_search_figures
 from aetrain.report.sweep_figure import figure_names, write_figures
-from aetrain.report.sweep_plots import SweepPlot, make_sweep_plots
+from aetrain.report.sweep_plots import make_sweep_plots
 from aetrain.report.sweep_section import sweep_section
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
@@ -49,21 +49,18 @@ def write_page(
     title: str,
     groups: Sequence[RunGroup],
     csv_name: str,
-    folder: Path | None,
+    folder: Path | None = None,
     comparisons: Comparisons | None = None,
 ) -> None:
-    """Write the page about groups of runs; `csv_name` is the file name of the table beside it.
+    """Write the page about groups of runs, and the plots of a numeric setting beside it.
 
-    Where `folder`, which holds the runs, is that of a search, the page has a section about it, and its pictures are
-    written beside the page, into figures/. Else the plots of a numeric setting are written beside the page, if there is
-    one, with the stem of the table.
+    `csv_name` is the file name of the table beside it; the plots have the same stem. Where `folder`, which holds the
+    runs, is that of a search, the page has a section about it, and its pictures are written into figures/.
     """
+    write_figures(make_sweep_plots(groups), file.parent, Path(csv_name).stem)
     search = None if folder is None else read_search(folder)
     figures = {} if search is None else write_search_figures(search, file.parent / "figures")
-    plots = make_sweep_plots(groups) if search is None else []
-    write_figures(plots, file.parent, Path(csv_name).stem)
-    text = page_text(title, groups, csv_name, search_section(search, figures), plots, comparisons)
-    atomic.replace_text(file, text)
+    atomic.replace_text(file, page_text(title, groups, csv_name, search_section(search, figures), comparisons))
 
 
 def page_text(
@@ -71,7 +68,6 @@ def page_text(
     groups: Sequence[RunGroup],
     csv_name: str,
     search: Html | None = None,
-    plots: Sequence[SweepPlot] = (),
     comparisons: Comparisons | None = None,
 ) -> str:
     """Return the page about groups of runs as HTML, with the section about their search where they have one.
@@ -79,6 +75,7 @@ def page_text(
     `csv_name` is the file name of the table beside it.
     """
     runs = [run for group in groups for run in group.runs]
+    plots = make_sweep_plots(groups)
     plot_names = figure_names(plots, Path(csv_name).stem)
     parts: Sections = [
         ("search", "search", search),

@@ -32,8 +32,8 @@ DASHED_LINE = Html("<svg viewBox='0 0 30 12' class='key'><path class='line dashe
 
 def headlines(groups: Sequence[RunGroup], runs: Sequence[RunSummary]) -> Html:
     """Return the main results as a list of sentences."""
-    results = [*_comparisons(groups), *_single_result(groups), *best_epoch_of_single_run(runs), *pca_losses(groups)]
-    sentences = [*results, *_run_states(runs), *_diagnosis(runs)]
+    sentences = [*_comparisons(groups), *_single_result(groups), *best_epoch_of_single_run(runs), *pca_losses(groups)]
+    sentences += [*_run_states(runs), *_diagnosis(runs)]
     return el("ul", *sentences, class_="short")
 
 

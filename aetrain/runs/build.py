@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from hydra.utils import instantiate
 from torch.optim import Optimizer
 
 from aetrain.config.errors import ConfigError, add_context, error_context
@@ -26,6 +25,7 @@ from aetrain.objective.objective import MODEL_THAT_EMITS, Objective
 from aetrain.objective.penalties import Penalty
 from aetrain.objective.sparsity import Sparsity
 from aetrain.runs.data_kinds import check_augment, check_likelihood, check_network
+from aetrain.runs.factories import make_factory
 from aetrain.runs.preprocessing import restore_state
 from aetrain.training.backend.device import select_device
 from aetrain.training.backend.precision import forward_pass
@@ -35,6 +35,7 @@ from aetrain.training.pretraining.pretrain import Pretrain
 from aetrain.training.step import MakeOptimizer, OptimizerStep, TrainingStep, optimizer_steps
 from aetrain.training.weight_average import WeightAverage
 from aetrain.utils.compat import without_compiler
+from aetrain.utils.devices import seed_generators
 from aetrain.views.view import view_kinds
 
 
@@ -70,9 +71,7 @@ def build(settings: Settings, run: Path | None = None) -> Components:
     `run` is the directory of a trained run, whose data set has learnt its conversions.
     """
     device = select_device(settings.device)
-    dataset: Dataset = _make(settings, "dataset")
-    if run is not None:
-        restore_state(run, dataset)
+    dataset = build_dataset(settings, run)
     likelihood = _make_likelihood(settings, dataset)
     augment: Augment = _make(settings, "augment")
     with error_context("noise"):
@@ -115,6 +114,14 @@ def build(settings: Settings, run: Path | None = None) -> Components:
     )
 
 
+def build_dataset(settings: Settings, run: Path | None = None) -> Dataset:
+    """Build a data set, with what that of the trained run in the directory `run` has learnt. No data is read."""
+    dataset: Dataset = _make(settings, "dataset")
+    if run is not None:
+        restore_state(run, dataset)
+    return dataset
+
+
 def _make_likelihood(settings: Settings, dataset: Dataset) -> Likelihood:
     """Build the likelihood and tell it about the data; one that asks for `image_shape` gets that of the examples.
 
@@ -152,7 +159,7 @@ def _model_factory(
         image_shape = dataset.image_shape
 
     def make_model() -> Autoencoder:
-        torch.manual_seed(settings.seed)
+        seed_generators(settings.seed)
         model: Autoencoder = _instantiate(
             "model",
             node,
@@ -290,7 +297,7 @@ def _instantiate(
 ) -> Any:
     """Build the component of a node, by `_class` in place of its target where given; errors name the key."""
     try:
-        factory = instantiate({**node, "_partial_": True, "_convert_": "all"})
+        factory = make_factory(node)
         if _class is not None:
             factory = partial(_class, **factory.keywords)
         return factory(*arguments, **named)

@@ -26,6 +26,7 @@ PRELOADED = [  # modules that every run imports
     "aetrain.views.tensorboard_link",
     "aetrain.views.thumbnail_strip",
     "google_crc32c",
+    "numpy.ctypeslib",
     "aetrain.model.dense",
     "aetrain.training.schedules",
     "aetrain.objective.sparsity",
@@ -35,7 +36,6 @@ PRELOADED = [  # modules that every run imports
     "tensorboard.plugins.hparams.summary_v2",
     "tensorboard.plugins.custom_scalar.layout_pb2",
     "tensorboard.backend.event_processing.event_file_loader",
-    "sklearn.datasets",
 ]
 
 FIGURE_MODULES = [  # modules that every run with figures imports
@@ -45,6 +45,8 @@ FIGURE_MODULES = [  # modules that every run with figures imports
     "matplotlib.figure",
     "matplotlib.font_manager",
 ]
+
+VECTOR_MODULES = ["sklearn.datasets", "sklearn.preprocessing"]  # modules that runs on data other than images import
 
 DEFAULT_UNRAISABLE_HOOK = sys.unraisablehook
 RESEND_DELAY_S = 0.05

@@ -11,6 +11,8 @@ def run_isolated(request: RunRequest) -> None:
     run_dir = request.run_dir
     if any(name != "format" for name in request.config.get("views") or ()):
         process.preload(process.FIGURE_MODULES)
+    if "random_crop" not in request.config.get("dataset", {}):  # a setting of all images
+        process.preload(process.VECTOR_MODULES)
     sys.stdout.flush()
     code = process.run(_run, request)
     if code == process.FINISHED or run_dir.outcome_file.is_file() or run_dir.is_locked:

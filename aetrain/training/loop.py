@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aetrain.model.records import LossDict
 from aetrain.training.step import OptimizerStep
+from aetrain.utils.devices import seed_generators
 
 
 class EpochLoader(Protocol):
@@ -54,7 +55,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 def seed_epoch(seed: int, epoch: int) -> None:
     """Seed every generator from (seed, epoch), so that an epoch is a pure function of its initial state."""
-    torch.manual_seed(epoch_seed(seed, epoch))
+    seed_generators(epoch_seed(seed, epoch))
 
 
 def fit(

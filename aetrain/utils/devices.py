@@ -13,6 +13,18 @@ def accelerator() -> torch.device | None:
     return torch.accelerator.current_accelerator(check_available=True)
 
 
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of the CPU and of the accelerator.
+
+    Without an accelerator, `torch.manual_seed` would keep the seed for each kind that torch knows, with a traceback:
+    that takes longer than a batch, and more memory with each epoch.
+    """
+    if accelerator() is None:
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 @cache
 def has_float64(kind: str) -> bool:
     """Return whether a kind of device computes in float64. MPS does not, and some devices of Intel do not."""

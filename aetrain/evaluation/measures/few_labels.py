@@ -19,7 +19,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import LossDict
 from aetrain.training.loop import TrainState, fit
 from aetrain.training.step import OptimizerStep, after_step_hooks
-from aetrain.utils.devices import keep_random_state, to_float64
+from aetrain.utils.devices import keep_random_state, seed_generators, to_float64
 
 log = logging.getLogger("aetrain")
 
@@ -89,7 +89,7 @@ class FewLabels(LabelledMeasure):
 
     def fine_tune(self, model: Autoencoder, images: Examples, prepare: Prepare, seed: int) -> "Classifier":
         """Return a classifier trained on labelled images; the weights of `model` are changed."""
-        torch.manual_seed(seed)
+        seed_generators(seed)
         classifier = Classifier(model, int(images.classes.max()) + 1).to(images.values.device)
         batches = IndexBatches(images, self.batch_size)
         optimizer = Adam(classifier.parameters(), lr=self.lr, fused=True)

@@ -4,6 +4,7 @@ torch is imported inside the job, so that help, completion and `--cfg job` answe
 """
 
 import logging
+import math
 import os
 import shlex
 import signal
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -30,6 +31,7 @@ from aetrain.config.errors import ConfigError, SigTerm
 from aetrain.config.paths import CONFIG_DIR, groups
 from aetrain.runs import process
 from aetrain.storage.run_directory import RunDirectory, display_path, resume_command
+from aetrain.sweeps.search.pruning import is_search
 from aetrain.sweeps.sweep import Sweep
 from aetrain.sweeps.workers import announce_workers
 from aetrain.utils.cores import WORKERS_VARIABLE
@@ -117,8 +119,8 @@ class Jobs:
     error: Exception | None = None
     interrupted: Path | None = None  # directory of a training that was interrupted, with a record of it
 
-    def __call__(self, config: DictConfig) -> None:
-        """Do one run, of a single command or of a sweep."""
+    def __call__(self, config: DictConfig) -> float | tuple[float, ...] | None:
+        """Do one run, of a single command or of a sweep; return the objective of a run of a sweep that trains."""
         hydra_config = HydraConfig.get()
         directory = Path(hydra_config.runtime.output_dir)
         overrides = command_line.task_overrides(hydra_config.overrides.task)
@@ -137,6 +139,8 @@ class Jobs:
             raise ConfigError("-m is for runs: leave it out with a mode that reads finished runs")
         else:
             _launch(config, directory, overrides)
+            return _objective(config, directory) if mode == "train" else None
+        return None
 
 
 def _read_runs(config: DictConfig) -> None:
@@ -145,7 +149,10 @@ def _read_runs(config: DictConfig) -> None:
     from aetrain.runs.entry import resolve
 
     plain = resolve(config)
-    validate({key: {} if key in groups() and key != "mode" else value for key, value in plain.items()})
+    checked = {key: {} if key in groups() and key != "mode" else value for key, value in plain.items()}
+    runs = checked["run"] if isinstance(checked["run"], list) else []
+    for run in runs or [None]:  # each of a list is a run
+        validate(checked | ({"run": run} if runs else {}))
     mode = dict(plain["mode"])
     locate(mode.pop("_target_"))(run=plain["run"], **mode)
 
@@ -161,8 +168,21 @@ def _launch(config: DictConfig, directory: Path, overrides: list[str]) -> None:
     """Do a run of a sweep in its own process."""
     from aetrain.runs.request import RunRequest
     from aetrain.sweeps.launch import run_isolated
+    from aetrain.sweeps.search.pruning import make_pruning
 
-    run_isolated(RunRequest(config, RunDirectory(directory), overrides, single=False))
+    hydra_config: Any = HydraConfig.get()
+    prune = make_pruning(hydra_config, config)
+    run_isolated(RunRequest(config, RunDirectory(directory), overrides, False, is_search(hydra_config), prune))
+
+
+def _objective(config: DictConfig, directory: Path) -> float | tuple[float, ...]:
+    """Return the objective of a run for Hydra's sweepers: a number, or several; NaN if the run did not finish."""
+    from aetrain.evaluation.model_selection import objective_names
+    from aetrain.sweeps.search.study import read_outcome
+
+    names = objective_names(config.objective)
+    values = read_outcome(RunDirectory(directory), names).values or (math.nan,) * len(names)
+    return values[0] if len(values) == 1 else values
 
 
 class SweepCallback(Callback):
@@ -187,7 +207,8 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         """Note the sweep and the folders that Hydra creates for it."""
         directory = Path(config.hydra.sweep.dir)
-        SweepCallback.folders, SweepCallback.sweep = _missing_folders(directory), Sweep(directory)
+        sweep = Sweep(directory, is_search(config.hydra))
+        SweepCallback.folders, SweepCallback.sweep = _missing_folders(directory), sweep
         announce_workers(config.hydra)
 
 
@@ -254,6 +275,8 @@ def preprocess_argv(arguments: list[str]) -> list[str]:
     flags = [command_line.expand_config_dir(text) for text in arguments if text not in parsed.overrides]
     overrides = command_line.normalize(parsed.overrides)
     parsed_overrides = command_line.parse(overrides)
+    if not parsed.multirun:
+        command_line.refuse_space(parsed_overrides)
     command_line.forget_saved_options()
     if any(override.key_or_group in command_line.RUN_KEYS for override in parsed_overrides):
         from aetrain.runs.from_saved_run import start_from_run

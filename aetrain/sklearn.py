@@ -24,7 +24,7 @@ from aetrain.config.keywords import keyword_overrides
 from aetrain.data.arrays import BATCH_SIZE
 from aetrain.data.pixel_values import to_bytes
 from aetrain.data.user_files import Array
-from aetrain.evaluation.evaluator import sse
+from aetrain.evaluation import example_scores
 from aetrain.model.autoencoder import Autoencoder as Model
 from aetrain.storage.run_directory import RunDirectory
 
@@ -268,7 +268,7 @@ def decode(model: Model, codes: Tensor) -> Tensor:
 
 def squared_error(model: Model, rows: Tensor) -> Tensor:
     """Return the squared error of each of the rows [B, D], [B]; the network sees pixels clipped to [0, 1]."""
-    return sse(model.reconstruct(as_inputs(model, rows)), as_images(model, rows))
+    return example_scores.squared_error(model, model(as_inputs(model, rows), as_images(model, rows)))
 
 
 def negative_log_likelihood(model: Model, rows: Tensor) -> Tensor:
@@ -276,10 +276,7 @@ def negative_log_likelihood(model: Model, rows: Tensor) -> Tensor:
 
     Pixels are clipped to [0, 1].
     """
-    x = as_inputs(model, rows)
-    code = model.encode(x)
-    nll = model.likelihood.neg_log_prob(model.decode(code), x)
-    return nll + code.kl().sum(1) if code.is_random else nll
+    return example_scores.negative_log_likelihood(model, model(as_inputs(model, rows)))
 
 
 def as_inputs(model: Model, rows: Tensor) -> Tensor:

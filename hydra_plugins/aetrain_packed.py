@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
@@ -52,11 +52,13 @@ class PackedLauncher(Launcher):
         from aetrain.config.overrides import task_overrides
         from aetrain.runs.request import RunRequest
         from aetrain.storage.run_directory import RunDirectory
+        from aetrain.sweeps.search.pruning import is_search, make_pruning
 
         def collect(config: DictConfig) -> None:
-            hydra = HydraConfig.get()
+            hydra: Any = HydraConfig.get()
             run_dir = RunDirectory(Path(hydra.runtime.output_dir))
-            requests.append(RunRequest(config, run_dir, task_overrides(hydra.overrides.task), single=False))
+            task, prune = task_overrides(hydra.overrides.task), make_pruning(hydra, config)
+            requests.append(RunRequest(config, run_dir, task, False, is_search(hydra), prune))
 
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):

@@ -90,8 +90,8 @@ def test_encoder_and_decoder(option: str) -> None:
         testing.check_decoder(make_decoder, tied=bool(option_config("model", option).get("tied")))
 
 
-# Measures of other data than the images of `check_measure`; tests of their own check them.
-OTHER_MEASURES = ("none", "imputation", "outliers", "recommendation")
+# Measures of other data or classes than those of `check_measure`; tests of their own check them.
+OTHER_MEASURES = ("none", "anomaly", "imputation", "outliers", "recommendation")
 
 
 @pytest.mark.slow

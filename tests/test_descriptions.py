@@ -35,6 +35,7 @@ NEEDS = {
     "measures=retrieval": ("measures.retrieval.at=[5]",),
     "measures=robustness": ("measures.robustness.levels=[0.3]",),
     "measures=imputation": ("dataset=wine", "likelihood=gaussian", "dataset.missing=0.3"),
+    "measures=anomaly": ("dataset.train_classes=[0,1]",),
     "measures=outliers": ("dataset=wine", "likelihood=gaussian", "dataset.train_classes=[0]"),
 }
 

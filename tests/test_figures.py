@@ -35,9 +35,10 @@ from aetrain.views.annotations import (
     Tiles,
 )
 from aetrain.views.context import ViewContext
+from aetrain.views.drawing_parameters import drawing_parameters
 from aetrain.views.figure import draw_figure, enlargement, label_tiles, save_figure
 from aetrain.views.learning_curves import curve_panels, unit_of
-from aetrain.views.page import MAX_TEXT_LENGTH, WIDTH, drawing_parameters, text_width, wrap
+from aetrain.views.page import MAX_TEXT_LENGTH, WIDTH, text_width, wrap
 from aetrain.views.render import GAP, grid
 from aetrain.views.view import describe_view
 

@@ -25,7 +25,8 @@ BASE = (*TINY, "model=linear", "model.code_dim=3", "epochs=0", "hydra.run.dir=ru
 MAX_SECONDS = 20  # of a command; longer ones are printed
 
 # Options and settings with which a valid run takes long or downloads are left out.
-OPTIONS = {group: options for group, options in groups().items() if group not in ("dataset", "experiment", "mode")}
+OMITTED = ("dataset", "experiment", "search", "mode")
+OPTIONS = {group: options for group, options in groups().items() if group not in OMITTED}
 KEYS = sorted({*group_settings(), *Settings.__annotations__} - {"epochs", "data_dir"} - set(groups()))
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)

@@ -173,8 +173,8 @@ def test_all_views_are_drawn(model: str, run: Callable[..., Path]) -> None:
     assert len(names[0]) > 5
 
 
-# Measures of data of another kind than the images of these runs.
-OTHER_MEASURES = ("none", "imputation", "outliers", "recommendation")
+# Measures of data of another kind or of other classes than the images of these runs.
+OTHER_MEASURES = ("none", "anomaly", "imputation", "outliers", "recommendation")
 
 
 @pytest.mark.parametrize("measure", [name for name in groups()["measures"] if name not in OTHER_MEASURES])

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import json
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -14,14 +15,18 @@ import pytest
 import torch
 from conftest import TINY
 from generated_data import DATA_OF_LIKELIHOOD, Counts, overrides_of
+from omegaconf import OmegaConf
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.config.paths import CONFIG_DIR, groups, option_config
+from aetrain.config.search_space import read_space
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate, parameter_names
+from aetrain.evaluation.model_selection import objective_metrics
 from aetrain.runs import entry
 from aetrain.runs.build import build
+from aetrain.sweeps.search.study import draw_text
 
 GROUPS = groups()
 
@@ -33,7 +38,7 @@ NEED_FILES = {"dataset": ARCHIVES | OWN_FILES}
 AXES = {
     name: [option for option in options if option not in NEED_FILES.get(name, ())]
     for name, options in GROUPS.items()
-    if name not in ("mode", "experiment", "views", "measures")
+    if name not in ("mode", "experiment", "search", "views", "measures")
 }
 
 
@@ -133,6 +138,23 @@ def test_yaml_names_every_setting_of_its_target(group: str, option: str) -> None
     set_by_the_builder = {"image_shape", "likelihood", "sparsifier", "scale", "params"} - set(node)
     settings = set(parameter_names(target)[0]) - set_by_the_builder
     assert settings <= set(node), f"{file.name} lacks {settings - set(node)}"
+
+
+@pytest.mark.parametrize("search", GROUPS["search"])
+def test_runs_from_everywhere_in_a_space_of_a_search_take_two_steps(search: str) -> None:
+    params = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "search" / f"{search}.yaml"))
+    assert isinstance(params, dict)
+    params.pop("defaults")
+    space, fixed = read_space({str(key): value for key, value in params.items()}, [])
+    quantiles = [dict.fromkeys(space, u) for u in (0.0, 1 - 1e-9)]  # both ends of each distribution, then random ones
+    generator = random.Random(0)
+    quantiles += [{key: generator.random() for key in space} for _ in range(4)]
+    model = search if search in GROUPS["model"] else "deep"
+    for place in quantiles:
+        values = [f"{key}={draw_text(space[key], u)}" for key, u in place.items()]
+        settings = settings_of([f"model={model}", *fixed.values(), *values])
+        take_two_steps_of(settings)
+        objective_metrics(settings.objective)
 
 
 def test_combination_without_meaning_names_both_settings() -> None:

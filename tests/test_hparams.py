@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aetrain.config.hparams import hparams, trial_digest
+from aetrain.config.hparams import config_digest, hparams
 from aetrain.config.overrides import parse_assignments
 from aetrain.config.settings import flatten
 from aetrain.evaluation.metric_names import HPARAM_METRICS
@@ -40,7 +40,7 @@ def test_hparams_are_the_options_and_the_settings_that_change_the_result() -> No
     assert parse_assignments(["+a=1", "b.c=x=y", "~d", "~e=2"]) == {"a": "1", "b.c": "x=y"}
 
 
-def test_a_trial_is_a_config_without_its_seed() -> None:
+def test_the_digest_is_that_of_a_config_without_its_seed() -> None:
     config = {
         "epochs": 1,
         "seed": 0,
@@ -52,8 +52,8 @@ def test_a_trial_is_a_config_without_its_seed() -> None:
         "measures": {},
     }
 
-    def trial(pixels: str = "1f", **changes: Any) -> str:
-        return trial_digest({**flatten(config), **changes}, {"test": {"images": 5, "pixels": pixels}})
+    def digest(pixels: str = "1f", **changes: Any) -> str:
+        return config_digest({**flatten(config), **changes}, {"test": {"images": 5, "pixels": pixels}})
 
     same: list[dict[str, Any]] = [
         {"seed": 1},
@@ -63,7 +63,7 @@ def test_a_trial_is_a_config_without_its_seed() -> None:
         {"views.units.count": 9},
         {"measures.probes.k": 5},
     ]
-    assert {trial(**changes) for changes in same} == {trial()}
+    assert {digest(**changes) for changes in same} == {digest()}
     other: list[dict[str, Any]] = [
         {"epochs": 10},
         {"pixels": "2f"},
@@ -73,7 +73,7 @@ def test_a_trial_is_a_config_without_its_seed() -> None:
         {"model.code_dim": 3},
         {"model.new": None},
     ]
-    assert len({trial(), *(trial(**changes) for changes in other)}) == 1 + len(other)
+    assert len({digest(), *(digest(**changes) for changes in other)}) == 1 + len(other)
 
 
 class Page:
@@ -115,14 +115,14 @@ class Page:
         return sorted(pairs)
 
 
-def write_event_file(folder: Path, trial: str, values: dict[str, Any], metrics: dict[str, float]) -> None:
+def write_event_file(folder: Path, group: str, values: dict[str, Any], metrics: dict[str, float]) -> None:
     def no_context(epoch: int) -> ViewContext:
         raise AssertionError("there are no views")
 
     tensorboard = TensorBoardWriter(folder, {}, no_context)
     tensorboard.open("a: 1")
     tensorboard.add_scalars(1, {"train/nll": 1.0, "test/mse": 0.5})
-    tensorboard.close(values, metrics, trial)
+    tensorboard.close(values, metrics, group)
 
 
 @pytest.mark.parametrize("own_plugin", [False, True])
@@ -138,7 +138,7 @@ def test_columns_are_typed_and_equal_in_any_order_of_the_runs(own_plugin: bool, 
     for i, change in enumerate(changes):
         name = f"sweep{i // 2}/{i}"
         metrics = {"test/sse": float(i), "test/nll": 1.0} if i else {"test/kl": 3.0, "test/sse": 0.0}
-        write_event_file(tmp_path / name, f"trial{i}", constant | first | change, metrics)
+        write_event_file(tmp_path / name, f"group{i}", constant | first | change, metrics)
         names.append(name)
     pages = [Page(tmp_path, order, own_plugin) for order in (names, names[::-1], [*names[2:], *names[:2]])]
     for page in pages[1:]:

@@ -35,6 +35,7 @@ from aetrain.data.noise import (
     Poisson,
     Replace,
     Speckle,
+    noise_for,
 )
 from aetrain.evaluation.evaluator import sse
 from aetrain.evaluation.measures.robustness import Robustness, noise_kinds
@@ -398,3 +399,22 @@ def test_a_noise_of_the_user_is_measured_and_drawn(tmp_path: Path, monkeypatch: 
     kinds = {name for name in metrics if name.startswith("test/noisy_sse_")}
     assert len(kinds) == 2 * (len(noise_kinds()) + 1)
     assert (tmp_path / "run" / "figures" / "noise_map.png").is_file()
+
+
+@pytest.mark.parametrize("option", sorted({*OPTIONS} - {"none", "sequence"}))
+def test_missing_values_stay_missing_under_every_noise(option: str) -> None:
+    noise = noise_for(build_option(option), "image", has_missing=True)
+    x = torch.rand(20, 1, 9, 8, generator=seeded())
+    x[torch.rand(x.shape, generator=seeded(1)) < 0.4] = torch.nan
+    noisy = noise(x, seeded(2))
+    assert noisy.isnan()[x.isnan()].all()
+    assert noisy[~noisy.isnan()].isfinite().all()
+    assert not torch.equal(noisy.nan_to_num(0), x.nan_to_num(0))
+
+
+def test_a_blur_of_known_pixels_is_their_weighted_mean() -> None:
+    x = torch.rand(2, 1, 6, 7, generator=seeded())
+    torch.testing.assert_close(noise_for(Blur(1.2), "image", has_missing=True)(x), Blur(1.2)(x))
+    constant = torch.full((1, 1, 6, 7), 0.7).masked_fill(torch.rand(1, 1, 6, 7, generator=seeded()) < 0.5, torch.nan)
+    blurred = noise_for(Blur(1.2), "image", has_missing=True)(constant)
+    torch.testing.assert_close(blurred, constant, equal_nan=True)

@@ -55,7 +55,7 @@ CASES = {
     ),
     "conv": (
         ["model=conv_vae", "model.channels=[4,8]", "likelihood=gaussian", "noise=salt_and_pepper"],
-        ["likelihood.variance=0.5", "likelihood.variance=0.1 seed=1"],
+        ["likelihood.variance=0.5", "likelihood.variance=0.1 seed=1 noise.white=0.2"],
     ),
     "learned": (
         ["model=vae", "model.hidden=[32]", "likelihood=gaussian", "likelihood.variance=learned_per_feature"],
@@ -415,12 +415,14 @@ def test_pack_of_one_is_refused(tmp_path: Path) -> None:
 
 def test_run_that_stops_early_leaves_its_pack(tmp_path: Path) -> None:
     common = ["model=linear", "optimizer=sgd", "epochs=30", "dataset.validation=20", "stop.patience=3"]
+    common += ["keep=best", f"+views.reconstructed={VIEW}"]
     each = ["optimizer.lr=0.5", "optimizer.lr=1e-3", "optimizer.lr=0.4"]
     packed, individual = (make_requests(tmp_path / name, common, each) for name in ("packed", "individual"))
     assert train_packed(packed) == [0, 1, 2]
     train_individually(individual)
     for one, other in zip(packed, individual, strict=True):
         assert metrics(path(one))["epochs"] == metrics(path(other))["epochs"]
+        assert metrics(path(one))["kept_epoch"] == metrics(path(other))["kept_epoch"]
         assert metrics(path(one)).get("stop_reason") == metrics(path(other)).get("stop_reason")
         assert_same_run(path(one), path(other))
     epochs = [metrics(path(request))["epochs"] for request in packed]

@@ -16,7 +16,7 @@ from torch import distributions
 
 from aetrain import api
 from aetrain.model.likelihoods import Bernoulli, Gaussian
-from aetrain.report.runs import read_runs
+from aetrain.report.run_folders import read_runs
 from aetrain.runs import training_run
 from aetrain.storage import checkpoint, old_metrics
 from aetrain.storage.hashing import sha256

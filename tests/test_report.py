@@ -25,7 +25,7 @@ from aetrain.report.metrics import main_metrics
 from aetrain.report.numbers import format_number, tick_values
 from aetrain.report.page import write_report
 from aetrain.report.ranking import best_groups
-from aetrain.report.runs import read_runs
+from aetrain.report.run_folders import read_runs
 from aetrain.sweeps.sweep import Sweep
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"

@@ -28,7 +28,8 @@ from aetrain.report.natural_order import natural_key
 from aetrain.report.numbers import log_tick_values, tick_label
 from aetrain.report.page import write_report
 from aetrain.report.ranking import best_groups, ranking_notes
-from aetrain.report.runs import RunSummary, read_runs
+from aetrain.report.run_folders import read_runs
+from aetrain.report.runs import RunSummary
 from aetrain.storage.saved_config import resolve_config
 from aetrain.sweeps.sweep import Sweep
 

@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command import command
 from conftest import TINY
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from aetrain import api
-from aetrain.config.errors import ConfigError
+from aetrain.config.errors import ConfigError, RunPruned
 from aetrain.evaluation.metric_direction import better_direction
 from aetrain.evaluation.model_selection import epoch_objective, final_objective
 from aetrain.runs import entry
 from aetrain.runs.epoch_selection import objective_of_run
 from aetrain.runs.request import RunRequest
+from aetrain.runs.training_run import TrainingRun
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.training.early_stopping import EarlyStopping
@@ -26,8 +29,8 @@ RUN = (
     *("dataset=digits", "dataset.subset=64", "dataset.test_subset=64", "dataset.validation=64", "batch_size=32"),
     *("views=none", "device=cpu", "model=linear"),
 )
-# A rate at which the held-out loss rises after a few epochs.
-NOISY = ("optimizer=sgd", "optimizer.lr=0.5", "epochs=30", "stop.patience=3")
+# So few images that the held-out loss rises after epoch 5.
+OVERFITTING = (*RUN, "dataset.subset=4", "batch_size=2", "optimizer.lr=0.03", "epochs=30", "stop.patience=3")
 
 
 def records(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -158,7 +161,7 @@ def test_a_search_may_not_select_on_the_test_set(tmp_path: Path) -> None:
 
 
 def test_training_stops_at_the_epoch_of_the_rule(run: Callable[..., Path]) -> None:
-    metrics, history = records(run(*RUN, *NOISY))
+    metrics, history = records(run(*OVERFITTING))
     losses = [line["validation/loss"] for line in history]
     assert metrics["epochs"] == reference_stop(losses, 3, 0.0)
     assert metrics["epochs"] < 30
@@ -167,7 +170,7 @@ def test_training_stops_at_the_epoch_of_the_rule(run: Callable[..., Path]) -> No
 
 
 def test_stopped_run_says_what_continues_it(tmp_path: Path) -> None:
-    overrides = [*RUN, *NOISY, "hydra.run.dir=run"]
+    overrides = [*OVERFITTING, "hydra.run.dir=run"]
     assert "training stops in epoch" in command(overrides, tmp_path).out
     before = fingerprint(tmp_path / "run")
     for arguments in (overrides, ["resume=run"], ["resume=run", "epochs=40"]):
@@ -179,8 +182,8 @@ def test_stopped_run_says_what_continues_it(tmp_path: Path) -> None:
 
 
 def test_more_patience_continues_a_stopped_run_as_if_it_had_not_stopped(tmp_path: Path) -> None:
-    command([*RUN, *NOISY, "hydra.run.dir=run"], tmp_path)
-    command([*RUN, *NOISY, "stop.patience=6", "hydra.run.dir=other"], tmp_path)
+    command([*OVERFITTING, "hydra.run.dir=run"], tmp_path)
+    command([*OVERFITTING, "stop.patience=6", "hydra.run.dir=other"], tmp_path)
     outcome = command(["resume=run", "stop.patience=6"], tmp_path)
     assert outcome.code == 0, outcome.err
     assert not differences(fingerprint(tmp_path / "other"), fingerprint(tmp_path / "run"))
@@ -206,20 +209,132 @@ def train_pruned(folder: Path, prune: PruneAfter | None) -> dict[str, Any]:
 
 def test_search_stops_a_run_and_is_not_asked_again(tmp_path: Path) -> None:
     prune = PruneAfter(2)
-    metrics = train_pruned(tmp_path / "run", prune)
-    assert (metrics["epochs"], metrics["stop_reason"]) == (2, "the search prunes it")
+    with pytest.raises(RunPruned, match="the search prunes it"):
+        train_pruned(tmp_path / "run", prune)
     assert prune.calls == [0, 1, 2]
     history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
     assert history[-1]["pruned"] == "the search prunes it"
     (tmp_path / "run" / "metrics.json").unlink()  # as if it had been killed before its end
     again = PruneAfter(99)
-    assert train_pruned(tmp_path / "run", again)["epochs"] == 2
+    with pytest.raises(RunPruned, match="the search prunes it"):
+        train_pruned(tmp_path / "run", again)
     assert not again.calls
 
 
 def test_pruned_run_continues_without_its_search(tmp_path: Path) -> None:
-    train_pruned(tmp_path / "run", PruneAfter(2))
+    with pytest.raises(RunPruned):
+        train_pruned(tmp_path / "run", PruneAfter(2))
     train_pruned(tmp_path / "whole", None)
     assert command([f"resume={tmp_path / 'run'}"], tmp_path).code == 0
     differing = differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "run"))
     assert differing == ["history"]  # it keeps the record that the run was pruned
+
+
+# --- The weights of the best epoch ------------------------------------------------------------------------------------
+
+BEST = (*OVERFITTING, "keep=best")
+
+
+class Interrupted(Exception):
+    """A kill, as far as the files of the run are concerned."""
+
+
+def interrupt_after_save(number: int, overrides: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train a run that dies after its checkpoint number `number`, before anything else is written."""
+    save, count = TrainingRun.save, 0
+
+    def save_and_die(training_run: TrainingRun) -> None:
+        nonlocal count
+        save(training_run)
+        count += 1
+        if count == number:
+            raise Interrupted
+
+    config, directory, full_overrides = api.compose_config([*overrides, f"hydra.run.dir={folder}"])
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "save", save_and_die)
+        patch.setattr(RunDirectory, "record_failure", lambda *_: False)
+        with pytest.raises(Interrupted):
+            entry.run(config, directory, full_overrides)
+
+
+def test_run_ends_with_the_weights_of_the_best_epoch(run: Callable[..., Path], tmp_path: Path) -> None:
+    metrics, history = records(run(*BEST))
+    losses = [line["validation/loss"] for line in history]
+    best = losses.index(min(losses))
+    assert 0 < best < metrics["epochs"]
+    assert (metrics["best_epoch"], metrics["kept_epoch"]) == (best, best)
+    assert [line["best_epoch"] for line in history] == [
+        losses.index(min(losses[: epoch + 1])) for epoch in range(len(history))
+    ]
+    shorter, _ = records(run(*OVERFITTING, "stop.patience=null", f"epochs={best}", name="shorter"))
+    differing = {name for name in shorter if name.startswith("test/") and shorter[name] != metrics[name]}
+    assert not differing
+    tensors = load_file(tmp_path / "shorter" / "checkpoint" / "model.safetensors")
+    kept = load_file(tmp_path / "run" / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in tensors.items())
+    loaded = api.load(tmp_path / "run").model.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in tensors.items())
+
+
+def test_objective_of_a_run_is_that_of_the_weights_that_it_keeps(run: Callable[..., Path]) -> None:
+    for name, keep in (("best", "best"), ("last", "last")):
+        directory = run(*BEST, f"keep={keep}", name=name)
+        losses = [line["validation/loss"] for line in records(directory)[1]]
+        expected = min(losses) if keep == "best" else losses[-1]
+        assert objective_of_run(RunDirectory(directory), "validation/loss") == expected
+
+
+CASES = {
+    "linear": [],
+    "average": ["ema=0.9"],
+    "critic": ["model=aae", "model.hidden=[16]"],
+    "codebook": ["model=vqvae", "model.hidden=[16]", "optimizer=adam", "optimizer.lr=0.05"],
+    "pretrained": ["pretrain=pca", "likelihood=gaussian", "optimizer.lr=0.02"],
+    "higher": ["objective=train/loss", "schedule=cosine"],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_interrupted_run_equals_an_uninterrupted_one(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*BEST, *CASES[case], "views=reconstructions", "epochs=10"]
+    command([*overrides, "hydra.run.dir=whole"], tmp_path)
+    expected = fingerprint(tmp_path / "whole")
+    saves = len(records(tmp_path / "whole")[1])
+    for number in {2, saves - 1, saves}:
+        folder = tmp_path / f"killed{number}"
+        interrupt_after_save(number, overrides, folder, monkeypatch)
+        outcome = command([f"resume={folder}"], tmp_path)
+        assert outcome.code == 0, outcome.err
+        assert not differences(expected, fingerprint(folder))
+
+
+@pytest.mark.parametrize("extension", ["epochs=10", "stop.patience=6"])
+def test_extended_run_equals_one_that_did_not_end(extension: str, tmp_path: Path) -> None:
+    """The pictures at the end of the first part are of the best weights, those of epoch 8 of a longer run are not."""
+    overrides = [*BEST, "views=reconstructions"]
+    if "epochs" in extension:
+        overrides += ["stop.patience=null", "epochs=8"]
+    command([*overrides, "hydra.run.dir=run"], tmp_path)
+    first = records(tmp_path / "run")[0]
+    assert first["best_epoch"] < first["epochs"]
+    outcome = command(["resume=run", extension], tmp_path)
+    assert outcome.code == 0, outcome.err
+    command([*overrides, extension, "hydra.run.dir=whole"], tmp_path)
+    assert records(tmp_path / "run")[0]["epochs"] > first["epochs"]
+    assert not differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "run"))
+
+
+def test_log_and_texts_name_the_best_epoch(tmp_path: Path) -> None:
+    out = command([*BEST, "hydra.run.dir=run"], tmp_path).out
+    metrics, _ = records(tmp_path / "run")
+    assert f"best: epoch {metrics['best_epoch']} with validation/loss" in out
+    assert "its weights are kept" in out
+    out = command([*BEST, "keep=last", "hydra.run.dir=last"], tmp_path).out
+    assert f"best: epoch {metrics['best_epoch']} with" in out
+    assert "keep=best" in out
+    outcome = command([*BEST, "hydra.run.dir=last"], tmp_path)
+    assert outcome.code == 1
+    assert "keep: last there, best here" in outcome.err

@@ -679,8 +679,10 @@ def test_a_writer_that_ctrl_c_blocks_is_closed_after_a_time_limit(
     never_set = threading.Event()
     tensorboard = TensorBoardWriter(tmp_path, {}, context_factory(make_model(vae), some_images(), Prepare(), NoNoise()))
 
+    tensorboard.open("a: 1")
+
     def interrupt() -> None:
-        with tensorboard.session("a: 1"):
+        with tensorboard.closed_on_error():
             monkeypatch.setattr(tensorboard.writer, "close", never_set.wait)
             raise KeyboardInterrupt
 

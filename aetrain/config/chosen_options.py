@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Mapping
 
 from aetrain.config.overrides import SAVED, parse_assignments
-from aetrain.config.paths import default_likelihood, default_options, experiment_options, groups, option_settings
+from aetrain.config.paths import (
+    GROUPS_WITHOUT_SECTION,
+    default_likelihood,
+    default_options,
+    experiment_options,
+    groups,
+    option_settings,
+)
 from aetrain.config.settings import FlatSettings
 
 
@@ -28,7 +35,7 @@ def chosen_options(settings: FlatSettings, overrides: Mapping[str, str]) -> dict
         option = named or defaults.get(group, "")
         if f"{group}._target_" in settings:
             option = _option_of_class(group, settings, option, is_named=bool(named))
-        if option and group != "experiment":
+        if option and group not in GROUPS_WITHOUT_SECTION:
             options[group] = option
     return options
 

@@ -91,11 +91,19 @@ def _explain_one(error: BaseException) -> str | None:
     return None
 
 
+# Hydra's other plugins that search: sweepers and their packages.
+OTHER_SWEEPERS = {"ax": "hydra-ax-sweeper", "nevergrad": "hydra-nevergrad-sweeper"}
+
 # --- Options ----------------------------------------------------------------------------------------------------------
 
 
 def _unknown_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    if group == "hydra/sweeper" and option in OTHER_SWEEPERS:
+        return (
+            f"hydra/sweeper={option} needs the package {OTHER_SWEEPERS[option]}: pip install {OTHER_SWEEPERS[option]}\n"
+            "  its version 1.2 is for packages of 2021; aetrain's own are hydra/sweeper=optuna and hydra/sweeper=random"
+        )
     options = [name for name in error.options or groups().get(group) or () if name != SAVED and "+" not in name]
     if not options:
         return f"there is no config '{error.missing_cfg_file}': a config is a YAML file in a group's folder"

@@ -17,6 +17,10 @@ class SigTerm(KeyboardInterrupt):
     """SIGTERM, which ends a run as Ctrl-C does: with a record of the interruption."""
 
 
+class RunPruned(Exception):
+    """A search has stopped the run, which is no failure. Its text is the reason."""
+
+
 @contextmanager
 def error_context(name: str, settings: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Turn a ValueError, which is how a component refuses a setting, into a ConfigError that names the node `name`.

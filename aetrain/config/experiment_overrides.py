@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from aetrain.config.errors import ConfigError
 from aetrain.config.keywords import keyword_overrides
 from aetrain.config.overrides import key_of, parse_assignments
-from aetrain.config.paths import groups, option_config
+from aetrain.config.paths import GROUPS_WITHOUT_SECTION, groups, option_config
 from aetrain.config.validate import (
     COMPONENT_LISTS,
     EXTRA_SETTINGS,
@@ -73,7 +73,9 @@ def _chosen_groups(overrides: Sequence[str]) -> dict[str, str]:
     assignments = parse_assignments(overrides)
     if "experiment" not in assignments:
         return {}
-    return {group: assignments[group] for group in groups() if group in assignments and group != "experiment"}
+    return {
+        group: assignments[group] for group in groups() if group in assignments and group not in GROUPS_WITHOUT_SECTION
+    }
 
 
 def _void_settings(group: str, node: DictConfig, keys: Collection[str]) -> list[str]:

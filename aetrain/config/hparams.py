@@ -12,7 +12,7 @@ from aetrain.config.settings import role_of
 HParam = int | float | str  # bool is an int
 
 DATASET_PATH = "dataset.path"
-TRIAL_DIGITS = 12  # of the digest that names a trial
+DIGEST_LENGTH = 12  # characters
 
 
 def hparams(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, HParam]:
@@ -36,12 +36,12 @@ def hparams(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, 
     return hparams
 
 
-def trial_digest(settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """Return a digest of a config without its seed: runs of one trial differ in nothing else that changes the result.
+def config_digest(settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """Return a digest of a config without its seed: runs of one digest differ in nothing else that changes the result.
 
     `settings` is the resolved config by dotted name, and `data` are the digests of the images, which stand for the path
     of the data. Other locations, views and measures are left out.
     """
     compared = {key: value for key, value in settings.items() if role_of(key).compared and key != DATASET_PATH}
     text = json.dumps([compared, data], sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()[:TRIAL_DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]

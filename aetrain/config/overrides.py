@@ -18,12 +18,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from aetrain.config import renames
 from aetrain.config.errors import ConfigError, list_choices
-from aetrain.config.paths import CONFIG_DIR, GROUPS, default_likelihood
+from aetrain.config.paths import CONFIG_DIR, GROUPS, GROUPS_WITHOUT_SECTION, default_likelihood
 from aetrain.config.settings import role_of
 
 SAVED = "saved"  # the option under which a group offers the section of a saved run
 PROVIDER = "aetrain"  # of the options that are offered to Hydra while a command runs
 SEQUENCE_GROUP = "noise"  # the group whose options can be given as a list
+SEARCH_GROUP = "search"  # the group whose options are spaces of a search
 SEQUENCE = "sequence"  # its option whose steps are other options
 MAX_NAME_LENGTH = 120
 DEFAULT_NAME = "default"  # of a run that overrides nothing
@@ -31,7 +32,7 @@ DEFAULT_NAME = "default"  # of a run that overrides nothing
 NOT_AN_OPTION = (int, float, dict, list, type(None))  # types of values that cannot name an option
 
 # Settings whose value is a path: of files that a command reads, or of a directory that it may create.
-INPUT_PATHS = ("run", "query", "resume", "data_dir", "dataset.path")
+INPUT_PATHS = ("run", "query", "start", "resume", "data_dir", "dataset.path")
 OUTPUT_PATHS = ("hydra.run.dir", "hydra.sweep.dir", "mode.out")
 PATHS = (*INPUT_PATHS, *OUTPUT_PATHS)
 
@@ -39,7 +40,7 @@ PATHS = (*INPUT_PATHS, *OUTPUT_PATHS)
 READERS = ("board", "report")
 
 # Overrides with these keys may refer to a saved run.
-RUN_KEYS = ("mode", "run", "resume", "query", "user")
+RUN_KEYS = ("mode", "run", "start", "resume", "query", "user")
 
 
 def register_resolvers() -> None:
@@ -158,7 +159,8 @@ def _quote_path(text: str) -> str:
 
     A path may hold any character. Three things have a meaning: `~` at its start, `${`, which begins an interpolation,
     and quotes around a path that does not exist. A comma separates the values of a sweep where the setting is one of
-    INPUT_PATHS, no file has the whole text as its name, and one has a part of it. The value `null` stays.
+    INPUT_PATHS, no file has the whole text as its name, and one has a part of it. `run=[A,B]` is a list of paths. The
+    value `null` stays.
     """
     typed_key, equals, value = text.partition("=")
     key = typed_key.lstrip("+")
@@ -166,6 +168,8 @@ def _quote_path(text: str) -> str:
         return text
     if not value:  # a shell variable that is not set, as in run=$RUN
         raise ConfigError(f"{key}= is empty: give a path, or leave it out")
+    if key == "run" and value[0] == "[" and value[-1] == "]" and not _exists(value):
+        return f"{typed_key}=[{','.join(_quote_items(value[1:-1], typed_key))}]"
     if not _is_utf8(value):  # the shell passes any bytes
         raise ConfigError(f"{key}={value!a} is not text in UTF-8: rename the file or directory")
     parts = value.split(",")
@@ -175,6 +179,25 @@ def _quote_path(text: str) -> str:
     if key in INPUT_PATHS and re.fullmatch(r"(choice|shuffle|sort)\(.*\)", value) and not _exists(value):
         return text
     return f"{typed_key}={_quote_value(value)}"
+
+
+def _quote_items(text: str, key: str) -> list[str]:
+    """Return the paths of a list `a,b` in quotes. A comma is part of a path where a file has this name.
+
+    The longest path that exists is taken at each place. Items that are quoted already stay.
+    """
+    parts, items = text.split(","), list[str]()
+    if any(part.strip()[:1] in ("'", '"') and not _exists(part) for part in parts):
+        return parts
+    while parts:
+        ends = [end for end in range(len(parts), 0, -1) if _exists(",".join(parts[:end]).strip())]
+        end = ends[0] if ends else 1
+        path = ",".join(parts[:end])
+        if not path.strip():
+            raise ConfigError(f"{key}=[{text}] has an empty place: write {key}=[A,B] with a path in each place")
+        items.append(literal(os.path.expanduser(path if _exists(path) else path.strip())))
+        parts = parts[end:]
+    return items
 
 
 def _is_utf8(text: str) -> bool:
@@ -266,7 +289,12 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             raise ConfigError(f"cannot read '{override.input_line}': there is no name before '='")
         options, value = GROUPS.get(override.key_or_group, []), override.value()
         chosen = value if isinstance(value, list) else [] if value is None else [value]
-        if options and value is None and override.key_or_group != "experiment" and not override.is_delete():
+        if (
+            options
+            and value is None
+            and override.key_or_group not in GROUPS_WITHOUT_SECTION
+            and not override.is_delete()
+        ):
             raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {list_choices(options)}")
         if options and any(isinstance(item, NOT_AN_OPTION) for item in chosen):
             raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {list_choices(options)}")
@@ -276,6 +304,16 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 def constant_keys(overrides: Sequence[Override]) -> list[str]:
     """Return the keys that are the same in every job of a sweep."""
     return [override.key_or_group for override in overrides if not override.is_sweep_override()]
+
+
+def refuse_space(overrides: Sequence[Override]) -> None:
+    """Raise ConfigError for `search=` in a command that is no sweep: a space is not the settings of one run."""
+    for override in overrides:
+        if override.key_or_group == SEARCH_GROUP and override.value() is not None:
+            raise ConfigError(
+                f"{override.input_line} is a space of settings for many runs: add -m for a random search, and "
+                "hydra/sweeper=optuna for one by Optuna"
+            )
 
 
 def count_combinations(overrides: Sequence[Override]) -> int | None:

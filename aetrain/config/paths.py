@@ -26,6 +26,9 @@ def _list_options() -> dict[str, list[str]]:
 # from which options inherit settings, is a file outside of the groups' folders.
 GROUPS = _list_options()
 
+# Groups that set the settings of other groups, or of a search, and have no section of their own in a config.
+GROUPS_WITHOUT_SECTION = ("experiment", "search")
+
 # The default likelihood of the data sets that inherit from a base, and of others, such as those of a user.
 LIKELIHOOD_OF_BASES = {
     "/base_images@_here_": "bernoulli",
@@ -143,7 +146,7 @@ def group_settings() -> dict[str, list[str]]:
     """Return the settings inside groups and the options that have them: {"noise.p": ["noise=masking", ...], ...}."""
     settings: dict[str, list[str]] = {}
     for group, options in groups().items():
-        if group == "experiment":  # it sets the settings of other groups
+        if group in GROUPS_WITHOUT_SECTION:
             continue
         for option in options:
             for key in _dotted_keys(option_config(group, option), group):

@@ -76,8 +76,10 @@ ADDED: dict[str, Any] = {
     "verbose": False,
     "user": None,
     "stop": {"_target_": "aetrain.training.early_stopping.EarlyStopping", "patience": None, "min_delta": 0.0},
+    "keep": "last",
     "objective": "validation/loss",
     "select_on_test": False,
+    "start": None,
 }
 
 # Settings of sections that came later, and the values of runs that lack them.

@@ -68,6 +68,7 @@ class Settings:
     clip_grad_norm: float | None
     ema: float | None
     accumulate_grad_batches: int
+    keep: Literal["last", "best"]
     objective: str | Sequence[str]
     select_on_test: Annotated[bool, LOCATION]
     device: Annotated[Literal["auto", "cpu", "cuda", "mps", "xpu"], SHARED_LOCATION]
@@ -78,6 +79,7 @@ class Settings:
     run: Annotated[str | None, RUN_LOCATION]
     query: Annotated[str | None, RUN_LOCATION]
     user: Annotated[str | int | None, RUN_LOCATION]
+    start: Annotated[str | None, Role(in_name=False, in_evaluation_name=False)]
     resume: Annotated[str | None, RUN_LOCATION]
     verbose: Annotated[bool, replace(OUTPUT, in_evaluation_name=False)]
     retry: Annotated[bool, LOCATION]

@@ -60,7 +60,7 @@ class Array(ColumnsDataset):
             raise ValueError(f"data has rows of the shapes {' and '.join(map(str, widths))}: use one")
         if is_sparse(parts[0]):
             content = self._sparse_content(parts)
-        elif all(map(is_mapped_table, parts)) and not self.categorical:
+        elif self.can_map and all(map(is_mapped_table, parts)):
             content = map_table(parts, self.label, self.drop, data.split_names())
         else:
             import pandas as pd

@@ -30,7 +30,7 @@ class Table(ColumnsDataset):
 
     def read_content(self) -> TableContent:
         """Return the table in the file."""
-        if (array := map_large_npy(self.path)) is not None and not self.categorical:
+        if self.can_map and (array := map_large_npy(self.path)) is not None:
             return map_table([array], self.label, self.drop, None)
         conversions: list[str] = []
         warnings: list[str] = []

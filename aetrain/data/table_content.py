@@ -30,6 +30,7 @@ class TableContent:
     class_names: tuple[str, ...] = ()
     splits: Array | None = None  # [N] of train, test and validation; None for a random split
     rows: SparseRows | MappedRows | None = None  # of the features, in place of the frame, which has no rows then
+    places: Array | None = None  # [N] int64 of the rows in the source; None for 0, 1, ...
     conversions: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

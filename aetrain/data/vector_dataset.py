@@ -24,6 +24,7 @@ from aetrain.data.split_rows import split_rows
 from aetrain.data.table_content import SPLIT_COLUMN, TableContent, separate_columns
 from aetrain.data.user_files import abbreviate, check_fraction
 from aetrain.data.vector_format import VectorFormat
+from aetrain.data.windows import check_window, last_windows, make_windows
 from aetrain.model.records import Kind
 
 
@@ -51,6 +52,15 @@ class VectorDataset(Dataset):
         """Return the table. Raise ValueError for one that cannot be read."""
 
     @property
+    def rows_per_example(self) -> int:
+        """The number of rows of the table that form an example: 1, or those of a window of a time series."""
+        return 1
+
+    def read_rows(self) -> TableContent:
+        """Return the table with one row for each example."""
+        return self.read_content()
+
+    @property
     def source(self) -> str:
         """The beginning of a message about the table, such as `path='a.csv': `."""
         return ""
@@ -64,7 +74,7 @@ class VectorDataset(Dataset):
         """The columns, read from the table unless a saved run has stated them."""
         if self._columns is None:
             with self._errors():
-                self._content = self.read_content()
+                self._content = self.read_rows()
                 self._columns = self.make_columns(self._content)
                 self._has_missing = self._is_incomplete(self._content)
         return self._columns
@@ -97,14 +107,14 @@ class VectorDataset(Dataset):
         """Return the features of the splits in original units, float64 [N, 1, 1, D]."""
         columns = self.columns
         with self._errors():
-            content, self._content = self._content or self.read_content(), None
+            content, self._content = self._content or self.read_rows(), None
             values = self._values(content, columns)
         self._add_notes(content, columns)
         examples = Examples(
             values,
             None if content.labels is None else torch.from_numpy(content.labels),
             content.class_names,
-            rows=torch.arange(len(values)),
+            rows=torch.arange(len(values)) if content.places is None else torch.from_numpy(content.places),
             kind=self.kind,
             feature_names=columns.feature_names,
         )
@@ -158,6 +168,18 @@ class VectorDataset(Dataset):
         vector_format = VectorFormat.from_state(state)
         self._columns, self._fitted = vector_format.columns, vector_format.scaling
         self._fitted_scaling, self._has_missing = str(state["setting"]), bool(state["has_missing"])
+
+    def _hold_out(self, train: Examples) -> tuple[Examples, Examples]:
+        """Return the training and the validation examples; the last windows of a series, without a row in common."""
+        if self.rows_per_example == 1 or not 0 < self.validation < len(train):
+            return super()._hold_out(train)
+        assert train.rows is not None
+        kept, held_out = last_windows(train.rows.tolist(), self.validation, self.rows_per_example)
+        if not kept:
+            raise ValueError(
+                f"validation={self.validation} leaves nothing to train on: all other windows have rows of these windows"
+            )
+        return train[torch.tensor(kept)], train[torch.tensor(held_out)]
 
     def _fit(self, train: Examples) -> None:
         """Fit the scaling to training examples, and warn of constant features."""
@@ -224,16 +246,41 @@ class ColumnsDataset(VectorDataset):
     `label` is the column of the classes, `drop` are columns to leave out, `categorical` are columns whose numbers are
     categories. A column `split` with the words train, test and validation states the splits; without it, and without
     test rows, `test_fraction` of the rows are for testing, the same ones in every run.
+
+    `window` takes the rows as a time series: an example is that many consecutive rows, and `stride` are the rows from
+    one example to the next (see `make_windows`). The last rows are then for testing.
     """
 
     label: str | int | None = None
     drop: Sequence[str | int] = ()
     categorical: Sequence[str | int] = ()
     test_fraction: float = 0.1
+    window: int | None = None
+    stride: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fraction(self.test_fraction)
+        check_window(self.window, self.stride)
+        if self.window is not None and self.categorical:
+            raise ValueError(f"window={self.window} is for numbers alone: use dataset.categorical=[] and dataset.drop=")
+
+    @property
+    def can_map(self) -> bool:
+        """Tell whether the rows can stay in their file: categories and windows are made in memory."""
+        return not self.categorical and self.window is None
+
+    @property
+    def rows_per_example(self) -> int:
+        """`window`, or 1."""
+        return self.window or 1
+
+    def read_rows(self) -> TableContent:
+        """Return the table, or its windows."""
+        content = self.read_content()
+        if self.window is None:
+            return content
+        return make_windows(content, self.window, self.stride, self.test_fraction)
 
     def make_columns(self, content: TableContent) -> Columns:
         """Return the columns of the table, those of `categorical` as categories."""

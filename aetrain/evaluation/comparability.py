@@ -17,6 +17,10 @@ LIKELIHOOD_METRICS = ("nll", "neg_elbo", "bits_per_dim", "is_nll_K")
 NOISE_METRICS = ("noisy_sse", "noisy_bce", "noisy_psnr", "input_sse")
 TIME_METRICS = ("seconds_per_epoch",)
 
+# Areas under curves for the classes that training leaves out, which are others where the training classes are.
+ANOMALY_METRICS = ("roc_auc", "roc_auc_NAME", "average_precision", "average_precision_NAME")
+ANOMALY_METRICS += ("outlier_auc", "outlier_auc_NAME")
+
 # Errors of predicted ratings are of the same held-out ratings, whatever the rows of examples and the centre are.
 RATING_METRICS = ("rmse", "mae")
 RATING_SETTINGS = ("dataset.rows", "dataset.center", "dataset.center_shrinkage")
@@ -73,6 +77,8 @@ def _decisive_settings(tag: str, settings: FlatSettings) -> dict[str, Any]:
         tests += [_is_term_of_loss, _is_noise]
     if find_pattern(name, LIKELIHOOD_METRICS):
         tests.append(_is_kind_of_likelihood)
+    if find_pattern(name, ANOMALY_METRICS):
+        tests.append(_is_of_anomalies)
     if name in NOISE_METRICS:
         tests.append(_is_noise)
     elif pattern := find_pattern(name, MEASURES):
@@ -89,6 +95,10 @@ def _changes_test_images(key: str) -> bool:
 
 def _is_of_data_set(key: str) -> bool:
     return key.startswith("dataset.") and key != "dataset.scale"
+
+
+def _is_of_anomalies(key: str) -> bool:
+    return key in ("dataset.train_classes", "measures.outliers.normal")
 
 
 def _is_kind_of_likelihood(key: str) -> bool:

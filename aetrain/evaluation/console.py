@@ -37,6 +37,9 @@ BASELINE_PREFIXES = {
     "mean rating": ("rmse", "mean_rmse"),
 }
 BASELINE_SUFFIXES = {
+    "nll": "_nll",
+    "nll + kl": "_nll_kl",
+    "code distance": "_code_distance",
     "PCA": "_pca",
     "LSA": "_lsa",
     "LSA-128": "_lsa_128",
@@ -50,7 +53,12 @@ BASELINE_SUFFIXES = {
     "iterative PCA": "_iterative_pca",
 }
 TITLES_OF_VECTORS = {"mean image": "mean", "noisy image": "noisy input"}  # in place of those of images
-OWN_TITLES = {"pixels": "code", "input": "code", "untrained": "trained"}  # of the metric's column beside a baseline
+OWN_TITLES = {
+    "pixels": "code",
+    "input": "code",
+    "untrained": "trained",
+    "code distance": "error",
+}  # of the metric's column beside a baseline
 
 # Short descriptions, by name or pattern, of metrics whose names say little.
 NOTES = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from aetrain.data.pixel_values import MAX_DARK
 from aetrain.evaluation.diagnostic_inputs import DiagnosticInputs
-from aetrain.evaluation.finding import Finding
+from aetrain.evaluation.finding import NO_BETTER_THAN_PCA, Finding
 
 MIN_LOSS_RISE = 0.05  # of the error before training: the least rise of the loss that counts as divergence
 MIN_KL = 0.5  # nats of a random code
@@ -236,7 +236,7 @@ def no_better_than_pca(inputs: DiagnosticInputs) -> Finding | None:
     if error <= MAX_PCA_RATIO * pca_error or no_better_than_mean_image(inputs) is not None:
         return None
     return Finding(
-        "no better than PCA",
+        NO_BETTER_THAN_PCA,
         f"the squared error is {error:.4g}, and PCA with as many units ({inputs.code_dim}) has {pca_error:.4g}",
         inputs.advice("more epochs", "another optimizer.lr", "a smaller model.penalties.kl.weight"),
     )

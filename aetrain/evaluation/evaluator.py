@@ -22,7 +22,7 @@ from aetrain.model.codes import Code
 from aetrain.model.likelihoods import Likelihood
 from aetrain.model.pca import PCA
 from aetrain.model.records import Forward
-from aetrain.objective.objective import Objective, mean_data_constant, recorded_losses
+from aetrain.objective.objective import Objective, loss_constants, mean_data_constant, recorded_losses
 from aetrain.objective.penalties import KL
 from aetrain.utils.devices import to_float64
 
@@ -173,6 +173,22 @@ class Evaluator:
         if pca is not None and reconstructions:
             metrics["pca_angle"] = pca.angle_to(PCA.fit(reconstructions, model.code_dim))
         return metrics
+
+    @torch.no_grad()
+    def example_metrics(self, model: Autoencoder, objective: Objective) -> dict[str, Tensor]:
+        """Return the metrics of each example of which `evaluate_epoch` returns the means, [N] each, float64.
+
+        Those of a whole batch, such as `loss`, are left out.
+        """
+        generator = torch.Generator(self.images.values.device).manual_seed(1)
+        parts: dict[str, list[Tensor]] = {}
+        for x_in, x in self._batches():
+            metrics, _ = batch_metrics(model, objective, self.noise, model(x_in, x), generator)
+            for name, value in metrics.items():
+                if value.dim():
+                    parts.setdefault(name, []).append(value.cpu().double())
+        constants = loss_constants(model, self.data_constant(model))
+        return {name: torch.cat(values) + constants.get(name, 0.0) for name, values in parts.items()}
 
     def data_constant(self, model: Autoencoder) -> float:
         """Return the mean over all images of the constant that the data decide, in nats; computed once."""

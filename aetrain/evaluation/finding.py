@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+# The findings that the reconstructions are no better than those of a baseline.
+NO_BETTER_THAN_PCA = "no better than PCA"
+BELOW_BASELINE = (NO_BETTER_THAN_PCA, "no better than the mean image", "no better than the mean")
+
 
 @dataclass(frozen=True)
 class Finding:

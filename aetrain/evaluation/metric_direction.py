@@ -8,6 +8,7 @@ from aetrain.evaluation.metric_names import find_pattern, name_of
 CLASS_METRICS = (
     *("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi"),
     *("precision_K", "precision_K_binary", "finetuned_N", "outlier_auc"),
+    *("roc_auc", "roc_auc_CLASS", "average_precision", "average_precision_CLASS"),
 )
 ITEM_METRICS = ("recall_K", "ndcg_K")  # of held-out users
 GENERATIVE_METRICS = ("frechet_reconstructions", "frechet_samples", "is_nll_K")

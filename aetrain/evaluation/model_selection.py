@@ -17,7 +17,8 @@ VALIDATION = "validation/"
 MEND = "hold training examples out for it (dataset.validation=5000), or allow it with select_on_test=true"
 
 # Keys of metrics.json.
-BEST_EPOCH = "best_epoch"
+BEST_EPOCH = "best_epoch"  # the first one with the best objective; also in each line of history.jsonl, up to there
+KEPT_EPOCH = "kept_epoch"  # the one whose weights the run ends with
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def final_objective(
     A metric that is measured after every epoch is that of the epoch whose weights were kept. Raise ConfigError where
     the run has no such metric.
     """
-    kept = metrics.get(BEST_EPOCH, metrics.get("epochs"))
+    kept = metrics.get(KEPT_EPOCH, metrics.get("epochs"))
     line: Mapping[str, Any] = next((line for line in reversed(history) if line["epoch"] == kept), {})
     values = []
     for metric in objective_metrics(objective, held_out_split(line)):

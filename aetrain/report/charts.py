@@ -49,6 +49,7 @@ class Axes:
     y_name: str = ""
     integer_x: bool = False  # x counts something: ticks are integers only
     log_y: bool = False  # y is logarithmic
+    x_ticks: Sequence[tuple[float, str]] | None = None  # places and labels of ticks; None for round numbers
 
     def position(self, x: float, y: float) -> Point:
         """Return the SVG coordinates of a point."""
@@ -86,12 +87,12 @@ class Axes:
             yield el("text", tick_label(value), class_="tick end", x=left - 7, y=f"{y + 4:.1f}")
 
     def _x_ticks(self) -> Iterator[Html]:
-        for value in tick_values(*self.x, count=8):
+        for value, label in self.x_ticks or [(value, tick_label(value)) for value in tick_values(*self.x, count=8)]:
             if self.integer_x and value != round(value):
                 continue
             x, bottom = self.position(value, self.y[0])
             yield el("line", class_="grid", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=bottom, y2=bottom + 4)
-            yield el("text", tick_label(value), class_="tick middle", x=f"{x:.1f}", y=bottom + 17)
+            yield el("text", label, class_="tick middle", x=f"{x:.1f}", y=bottom + 17)
 
 
 def draw_chart(axes: Axes, name: str, shapes: Sequence[Html], clip_id: str, value_names: tuple[str, str]) -> Html:

@@ -36,6 +36,7 @@ class Line:
     points: Sequence[Point]
     band: Band = ()
     dashed: bool = False
+    best: Sequence[Point] = ()  # the best epoch of each run
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def draw_curves(name: str, lines: Sequence[Line], clip_id: str) -> Html:
 def _without_epoch_0(line: Line) -> Line:
     points = [point for point in line.points if point[0] > 0]
     band = [part for part in line.band if part[0] > 0]
-    return replace(line, points=points, band=band)
+    return replace(line, points=points, band=band, best=[point for point in line.best if point[0] > 0])
 
 
 def _curve(axes: Axes, line: Line, label_xs: dict[bool, list[float]]) -> Html:
@@ -85,6 +86,10 @@ def _curve(axes: Axes, line: Line, label_xs: dict[bool, list[float]]) -> Html:
     if not line.dashed:
         x, y = axes.position(*line.points[-1])
         shapes.append(el("circle", class_="dot", cx=f"{x:.1f}", cy=f"{y:.1f}", r=2.6))
+    for point in line.best:
+        x, y = axes.position(*point)
+        title = el("title", f"{name}, best epoch {point[0]:g}: {format_number(point[1])}")
+        shapes.append(el("circle", title, class_="best-epoch", cx=f"{x:.1f}", cy=f"{y:.1f}", r=5))
     for mark in find_marks(axes, line):
         shapes += _draw_mark(axes, mark, name, label_xs[mark.is_above])
     attributes = {"data_group": line.group_number, "data_name": name, "data_points": points_json(line.points)}

@@ -167,7 +167,8 @@ for (const svg of all("svg[data-axes]")) {
     ring.setAttribute("class", `ring ${curve.g.getAttribute("class").split(" ")[0]}`);
     ring.setAttribute("cx", x);
     ring.setAttribute("cy", y);
-    tip.textContent = `${curve.g.dataset.name}: ${xName} ${text(point[0])}, ${yName} ${text(point[1])}`;
+    const x_text = point[2] ?? text(point[0]);  // on a logarithmic axis, the place is not the value
+    tip.textContent = `${curve.g.dataset.name}: ${xName} ${x_text}, ${yName} ${text(point[1])}`;
     tip.hidden = false;
     const left = Math.min(box.left + x * scale + 12, document.documentElement.clientWidth - tip.offsetWidth - 8);
     tip.style.left = `${Math.max(8, left) + scrollX}px`;

@@ -7,13 +7,21 @@ from importlib.resources import files
 from pathlib import Path
 
 from aetrain.report import picture_sections, sections, unit_words
+from aetrain.report.comparison import Comparisons, comparison_section
 from aetrain.report.groups import RunGroup, group_runs
 from aetrain.report.html import Html, el, join
 from aetrain.report.natural_order import natural_key
-from aetrain.report.runs import RunSummary, read_runs
+from aetrain.report.run_folders import read_runs
+from aetrain.report.runs import RunSummary
+from aetrain.report.search import search_section
+from aetrain.report.search_figures import write_search_figures
+from aetrain.report.sweep_figure import figure_names, write_figures
+from aetrain.report.sweep_plots import make_sweep_plots
+from aetrain.report.sweep_section import sweep_section
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
 from aetrain.storage.run_directory import display_path
+from aetrain.storage.search_file import read_search
 
 FILE_STEM = "report"  # of report.html and report.csv
 
@@ -32,20 +40,48 @@ def write_report(folder: Path, out: Path) -> tuple[Path, int]:
         groups = group_runs(runs)
         table = page.with_suffix(".csv")
         atomic.replace_text(table, to_csv(groups))
-        write_page(page, display_path(folder), groups, table.name)
+        write_page(page, display_path(folder), groups, table.name, folder)
     return page, len(runs)
 
 
-def write_page(file: Path, title: str, groups: Sequence[RunGroup], csv_name: str) -> None:
-    """Write the page about groups of runs; `csv_name` is the file name of the table beside it."""
-    atomic.replace_text(file, page_text(title, groups, csv_name))
+def write_page(
+    file: Path,
+    title: str,
+    groups: Sequence[RunGroup],
+    csv_name: str,
+    folder: Path | None = None,
+    comparisons: Comparisons | None = None,
+) -> None:
+    """Write the page about groups of runs, and the plots of a numeric setting beside it.
+
+    `csv_name` is the file name of the table beside it; the plots have the same stem. Where `folder`, which holds the
+    runs, is that of a search, the page has a section about it, and its pictures are written into figures/.
+    """
+    write_figures(make_sweep_plots(groups), file.parent, Path(csv_name).stem)
+    search = None if folder is None else read_search(folder)
+    figures = {} if search is None else write_search_figures(search, file.parent / "figures")
+    atomic.replace_text(file, page_text(title, groups, csv_name, search_section(search, figures), comparisons))
 
 
-def page_text(title: str, groups: Sequence[RunGroup], csv_name: str) -> str:
-    """Return the page about groups of runs as HTML; `csv_name` is the file name of the table beside it."""
+def page_text(
+    title: str,
+    groups: Sequence[RunGroup],
+    csv_name: str,
+    search: Html | None = None,
+    comparisons: Comparisons | None = None,
+) -> str:
+    """Return the page about groups of runs as HTML, with the section about their search where they have one.
+
+    `csv_name` is the file name of the table beside it.
+    """
     runs = [run for group in groups for run in group.runs]
+    plots = make_sweep_plots(groups)
+    plot_names = figure_names(plots, Path(csv_name).stem)
     parts: Sections = [
+        ("search", "search", search),
         ("glance", "metrics", sections.overview(groups)),
+        ("differences", "differences", comparison_section(comparisons)),
+        ("sweep", "plots", sweep_section(plots, groups, plot_names)),
         ("images", "images", picture_sections.reconstructions(groups)),
         ("curves", "curves", sections.learning_curves(groups)),
         ("rates", "rate", sections.rates(groups)),

@@ -13,7 +13,6 @@ from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import parse_assignments
 from aetrain.config.settings import flatten, role_of
 from aetrain.evaluation.finding import Finding
-from aetrain.report.natural_order import natural_key
 from aetrain.storage.descriptions import read_descriptions
 from aetrain.storage.old_metrics import upgrade_lines
 from aetrain.storage.run_directory import RunDirectory
@@ -24,7 +23,7 @@ MAX_ABSOLUTE_METRIC = 1e300  # larger numbers are left out: sums of them would o
 
 TRAINING_MODE = "aetrain.runs.train.train"  # `mode._target_` of a run that trains; other modes use such a run
 INTERPOLATION = "${"  # begins a reference to another setting or a resolver
-SAVED_STATUSES = ("finished", "failed", "interrupted", "running")
+SAVED_STATUSES = ("finished", "failed", "pruned", "interrupted", "running")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class RunSummary:
 
     path: Path
     name: str  # its path relative to the folder of the report
-    status: str  # finished, failed, interrupted, running, stopped (no process is running it) or damaged
+    status: str  # finished, failed, pruned, interrupted, running, stopped (no process is running it) or damaged
     link: str = "."  # its path relative to the page
     cause: str = ""  # of a failure or of the damage
     settings: Mapping[str, Any] = field(default_factory=dict)  # its config with references resolved, by dotted name
@@ -52,15 +51,9 @@ class RunSummary:
         return str(self.settings.get("seed", ""))
 
 
-def read_runs(folder: Path, page_folder: Path) -> list[RunSummary]:
-    """Return the runs in and below a folder, sorted by path, numbers in it by value.
-
-    Links lead to them from `page_folder`. A directory below a run's, such as that of an evaluation, is not a run unless
-    it trains.
-    """
-    paths = {file.parent.parent for file in folder.glob("**/.hydra/config.yaml")}
-    paths |= {file.parent for file in folder.glob("**/aetrain.log")}
-    runs = [_read_run(path, folder, page_folder) for path in sorted(paths, key=lambda path: natural_key(str(path)))]
+def without_evaluations(runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """Return the runs without the directories below them, such as those of evaluations, unless these train."""
+    paths = {run.path for run in runs}
     return [run for run in runs if _trains(run) or not paths & {*run.path.parents}]
 
 
@@ -68,8 +61,8 @@ def _trains(run: RunSummary) -> bool:
     return run.settings.get("mode._target_") in (TRAINING_MODE, None)
 
 
-def _read_run(path: Path, folder: Path, page_folder: Path) -> RunSummary:
-    """Return the summary of a run directory; unreadable parts are empty."""
+def read_run(path: Path, folder: Path, page_folder: Path) -> RunSummary:
+    """Return the summary of a run directory in or below `folder`; unreadable parts are empty."""
     run_dir = RunDirectory(path)
     settings, damage = _read_settings(path)
     overrides = parse_assignments(run_dir.overrides())

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
+from aetrain.report.best_epochs import best_epoch_of_single_run, best_points, has_best_epochs
 from aetrain.report.charts import Scatter, colour_class, draw_rate_distortion
 from aetrain.report.curves import Line, draw_curves
 from aetrain.report.groups import RunGroup, by_test_set, shared_settings
 from aetrain.report.html import Html, el, scrollable, section
 from aetrain.report.metrics import SECONDS_PER_EPOCH, describe_metric, main_metrics, metric_name
 from aetrain.report.numbers import format_number
+from aetrain.report.pca_losses import pca_losses
 from aetrain.report.ranking import Ranking, comparable_groups, ranking_notes, rankings
 from aetrain.report.runs import RunSummary
 from aetrain.report.tables import metric_tables, overview_table, run_link, run_table, setting_choice, swatch
@@ -30,7 +32,8 @@ DASHED_LINE = Html("<svg viewBox='0 0 30 12' class='key'><path class='line dashe
 
 def headlines(groups: Sequence[RunGroup], runs: Sequence[RunSummary]) -> Html:
     """Return the main results as a list of sentences."""
-    sentences = [*_comparisons(groups), *_single_result(groups), *_run_states(runs), *_diagnosis(runs)]
+    sentences = [*_comparisons(groups), *_single_result(groups), *best_epoch_of_single_run(runs), *pca_losses(groups)]
+    sentences += [*_run_states(runs), *_diagnosis(runs)]
     return el("ul", *sentences, class_="short")
 
 
@@ -194,10 +197,14 @@ def learning_curves(groups: Sequence[RunGroup]) -> Html | None:
             blocks.append((title, [legend(members, split), el("div", *charts, class_=class_)]))
     if not blocks:
         return None
-    note = None
+    notes = []
     if any(len(group.runs) > 1 for group in groups):
-        note = el("p", "Lines are means over seeds, bands reach from the lowest to the highest.")
-    return section("Learning curves", "curves", *_without_only_title(blocks), note)
+        notes.append("Lines are means over seeds, bands reach from the lowest to the highest.")
+    if has_best_epochs(groups):
+        notes.append("A ring is the best epoch of a run by its objective.")
+    return section(
+        "Learning curves", "curves", *_without_only_title(blocks), el("p", " ".join(notes)) if notes else None
+    )
 
 
 def _without_only_title(blocks: Sequence[Block]) -> list[Html]:
@@ -258,7 +265,7 @@ def _line(group: RunGroup, tag: str, dashed: bool = False) -> Line:
     band = []
     if len(group.runs) > 1 and not dashed:
         band = [(epoch, min(by_epoch[epoch]), max(by_epoch[epoch])) for epoch in epochs]
-    return Line(group.short_label, group.number, points, band, dashed)
+    return Line(group.short_label, group.number, points, band, dashed, () if dashed else best_points(group, tag))
 
 
 def rates(groups: Sequence[RunGroup]) -> Html | None:

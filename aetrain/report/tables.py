@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
+from aetrain.evaluation.model_selection import BEST_EPOCH
+from aetrain.report.best_epochs import has_best_epochs
 from aetrain.report.charts import colour_class
 from aetrain.report.groups import RunGroup, Spread, by_test_set
 from aetrain.report.html import Html, el, scrollable
@@ -77,7 +79,9 @@ def _run_cell(tag: str, run: RunSummary) -> Html:
     value = run.metrics.get(tag)
     if value is None:
         return el("td", "-", class_="num", data_v="")
-    return el("td", f"{value:.0f}" if tag == "epochs" else format_number(value), class_="num", data_v=value)
+    return el(
+        "td", f"{value:.0f}" if tag in ("epochs", BEST_EPOCH) else format_number(value), class_="num", data_v=value
+    )
 
 
 def _ranks(texts: Iterable[str]) -> dict[str, int | str]:
@@ -168,9 +172,11 @@ def _titled_body(title: str, rows: Sequence[Html], num_columns: int) -> Html:
 def run_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
     """Return a table with a row per run and a link to its directory."""
     settings = _SettingColumns(groups)
+    counts = ["epochs", BEST_EPOCH] if has_best_epochs(groups) else ["epochs"]
+    epoch_columns = [Column(name.replace("_", " "), class_="num") for name in counts]
     columns = [Column("run", "link to its directory")]
     columns += [Column(name) for name in SHOWN_APART if name in _varying_settings(groups)]
-    columns += [Column("seed", class_="num"), Column("status"), Column("epochs", class_="num")]
+    columns += [Column("seed", class_="num"), Column("status"), *epoch_columns]
     columns += [*_metric_columns(tags, groups), *settings.columns]
     names = _ranks(run.name for group in groups for run in group.runs)
     rows = []
@@ -180,7 +186,7 @@ def run_table(groups: Sequence[RunGroup], tags: Sequence[str]) -> Html:
             cells += [el("td", group.differences[name]) for name in SHOWN_APART if name in group.differences]
             cells.append(el("td", run.seed or "-", class_="num", data_v=run.seed))
             cells.append(el("td", run.status, class_=f"status {run.status}"))
-            cells += [_run_cell(tag, run) for tag in ("epochs", *tags)]
+            cells += [_run_cell(tag, run) for tag in (*counts, *tags)]
             rows.append(el("tr", *cells, *settings.cells(group), data_group=group.number))
     return _table(columns, [el("tbody", *rows)])
 

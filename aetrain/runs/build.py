@@ -29,6 +29,7 @@ from aetrain.runs.factories import make_factory
 from aetrain.runs.preprocessing import restore_state
 from aetrain.training.backend.device import select_device
 from aetrain.training.backend.precision import forward_pass
+from aetrain.training.best_weights import BestWeights
 from aetrain.training.optimizers import LBFGS
 from aetrain.training.pretraining.pretrain import Pretrain
 from aetrain.training.step import MakeOptimizer, OptimizerStep, TrainingStep, optimizer_steps
@@ -51,6 +52,7 @@ class Components:
     optimizer_steps: Sequence[OptimizerStep]
     make_optimizer: MakeOptimizer
     weight_average: WeightAverage | None
+    best_weights: BestWeights | None
     views: Mapping[str, Any]
     measures: Mapping[str, Measure]
     device: torch.device
@@ -69,9 +71,7 @@ def build(settings: Settings, run: Path | None = None) -> Components:
     `run` is the directory of a trained run, whose data set has learnt its conversions.
     """
     device = select_device(settings.device)
-    dataset: Dataset = _make(settings, "dataset")
-    if run is not None:
-        restore_state(run, dataset)
+    dataset = build_dataset(settings, run)
     likelihood = _make_likelihood(settings, dataset)
     augment: Augment = _make(settings, "augment")
     with error_context("noise"):
@@ -105,12 +105,21 @@ def build(settings: Settings, run: Path | None = None) -> Components:
         optimizer_steps=steps,
         make_optimizer=make_optimizer,
         weight_average=_average_weights(settings, model, steps),
+        best_weights=BestWeights(model, objective) if settings.keep == "best" else None,
         views=views,
         measures=measures,
         device=device,
         seed=settings.seed,
         make_untrained=lambda: make_model().to(device),
     )
+
+
+def build_dataset(settings: Settings, run: Path | None = None) -> Dataset:
+    """Build a data set, with what that of the trained run in the directory `run` has learnt. No data is read."""
+    dataset: Dataset = _make(settings, "dataset")
+    if run is not None:
+        restore_state(run, dataset)
+    return dataset
 
 
 def _make_likelihood(settings: Settings, dataset: Dataset) -> Likelihood:

@@ -9,13 +9,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aetrain.config.errors import ConfigError, SigTerm
-from aetrain.config.overrides import SAVED
+from aetrain.config.errors import ConfigError, RunPruned, SigTerm
+from aetrain.config.overrides import SAVED, literal
+from aetrain.config.paths import groups
 from aetrain.config.renames import upgrade_composed
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate, validate
+from aetrain.runs.from_saved_run import merge_overrides
 from aetrain.runs.request import RunRequest
 from aetrain.storage.run_directory import DirectoryLocked, RunDirectory
+from aetrain.storage.saved_config import saved_config
 
 
 def run(config: DictConfig, directory: Path, overrides: Sequence[str] = (), single: bool = True) -> dict[str, Any]:
@@ -31,9 +34,10 @@ def run_request(request: RunRequest) -> dict[str, Any]:
     run_dir = request.run_dir
     try:
         settings = check(request.config, request.overrides)
-        mode = locate(settings.mode["_target_"])
+        options = dict(settings.mode)
+        mode = locate(options.pop("_target_"))
         with run_dir.reporting_write_errors():
-            result: dict[str, Any] = mode(request, settings)
+            result: dict[str, Any] = mode(request, settings, **options)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         record_error(request, error)
         if isinstance(error, SystemExit):  # raised by a component; it must neither end a sweep nor look like a success
@@ -111,6 +115,8 @@ def record_failure(request: RunRequest, error: BaseException) -> bool:
             return write(config, overrides, "interrupted", f"stopped by {signal}")
         case SystemExit():
             return write(config, overrides, "failed", f"SystemExit: {error.code}")
+        case RunPruned():
+            return write(config, overrides, "pruned", str(error))
         case Exception() if not isinstance(error, ConfigError):
             return write(config, overrides, "failed", f"{type(error).__name__}: {error}", error)
         case _:
@@ -118,7 +124,7 @@ def record_failure(request: RunRequest, error: BaseException) -> bool:
 
 
 def with_original_overrides(request: RunRequest) -> RunRequest:
-    """Return the request with the overrides that its run began with, where it resumes a saved run.
+    """Return the request with the overrides that its run began with, where it resumes or starts from a saved run.
 
     A run from elsewhere that is resumed without trust=true is not signed: it stays one from elsewhere.
     """
@@ -126,4 +132,21 @@ def with_original_overrides(request: RunRequest) -> RunRequest:
         return request
     if request.config.get("trust") is not True:
         request.run_dir.signs_config = False
-    return replace(request, overrides=request.run_dir.overrides())
+    return replace(request, overrides=request.run_dir.overrides() or starting_overrides(request))
+
+
+def starting_overrides(request: RunRequest) -> list[str]:
+    """Return the overrides of the run that `start` names, and those of the command line; none without `start`."""
+    if request.config.get("start") is None:
+        return []
+    return merge_overrides(Path(request.config.start), typed_overrides(request))
+
+
+def typed_overrides(request: RunRequest) -> list[str]:
+    """Return the overrides of the command line, without the settings that `start` inherits from another run."""
+    if request.config.get("start") is None:
+        return list(request.overrides)
+    saved = saved_config(Path(request.config.start), "start")
+    inherited = {f"{key}={literal(value)}" for key, value in saved.items() if key not in groups()}
+    own = [text for text in request.overrides if text not in {*inherited, "trust=true"}]
+    return [text for text in own if not text.endswith(f"={SAVED}")]

@@ -1,13 +1,18 @@
-"""The choices that a run makes by its objective: when training stops early. All are functions of its past epochs."""
+"""The choices that a run makes by its objective: the best epoch, and when training stops early.
+
+All are functions of the metrics of its past epochs, so that a resumed run makes the same ones.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aetrain.config.errors import error_context
+from aetrain.config.errors import RunPruned, error_context
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate
 from aetrain.evaluation.metric_descriptions import collect_descriptions
 from aetrain.evaluation.model_selection import (
+    BEST_EPOCH,
+    KEPT_EPOCH,
     ObjectiveMetric,
     check_epoch_metric,
     check_objective,
@@ -23,6 +28,8 @@ from aetrain.training.early_stopping import StopRule
 
 PRUNED = "pruned"  # key of an epoch's record: why a search stopped the run after it
 
+SEARCH = "the search"  # in messages
+
 EpochLine = Mapping[str, Any]  # a line of history.jsonl
 
 
@@ -32,6 +39,7 @@ class EpochSelection:
     def __init__(self, request: RunRequest, settings: Settings, held_out: str) -> None:
         self.objective = settings.objective
         self.prune = request.prune
+        self.keeps_best = settings.keep == "best"
         self.rule = make_stop_rule(settings)
         self.held_out = held_out
 
@@ -40,10 +48,19 @@ class EpochSelection:
         """The metric of the objective, the first where there are several."""
         return objective_metrics(self.objective, self.held_out)[0]
 
-    def check_first_epoch(self, line: EpochLine) -> None:
-        """Raise ConfigError where the record of an epoch lacks the metric by which the run compares epochs."""
-        if self.rule.is_active:
-            check_epoch_metric(self.metric.tag, line, "stop.patience")
+    @property
+    def compares_epochs(self) -> bool:
+        """Tell whether the run compares its epochs by the objective."""
+        return self.rule.is_active or self.keeps_best
+
+    def best_epoch(self, lines: Sequence[EpochLine]) -> int | None:
+        """Return the first epoch with the best objective; None before one has been measured."""
+        metric = self.metric
+        measured = [line for line in lines if metric.tag in line]
+        if not measured:
+            return None
+        sign = -1.0 if metric.higher_is_better else 1.0
+        return int(min(measured, key=lambda line: sign * line[metric.tag])["epoch"])
 
     def recorded_stop_reason(self, lines: Sequence[EpochLine]) -> str:
         """Return why training has stopped after these epochs of a run that is resumed; empty where it goes on.
@@ -53,13 +70,42 @@ class EpochSelection:
         pruned = "" if self.prune is None or not lines else str(lines[-1].get(PRUNED, ""))
         return self._reason_of_rule(lines) or pruned
 
-    def stop_reason(self, lines: Sequence[EpochLine]) -> tuple[str, dict[str, str]]:
-        """Return why training stops after the last of these epochs, and what its record says about it.
+    def record(self, lines: Sequence[dict[str, Any]]) -> str:
+        """Return why training stops after the last of these epochs; empty where it continues.
 
-        The reason is empty where training continues.
+        The record of the epoch gets the best epoch so far, and the reason of a search that stops the run. Raise
+        ConfigError where it lacks the metric by which the run compares epochs.
         """
+        line = lines[-1]
+        if self.compares_epochs:
+            check_epoch_metric(self.metric.tag, line, "keep=best" if self.keeps_best else "stop.patience")
+            if (best := self.best_epoch(lines)) is not None:
+                line[BEST_EPOCH] = best
         pruned = "" if self.prune is None else self.prune(lines)
-        return self._reason_of_rule(lines) or pruned, {PRUNED: pruned} if pruned else {}
+        if pruned:
+            line[PRUNED] = pruned
+        return self._reason_of_rule(lines) or pruned
+
+    def summary(self, lines: Sequence[EpochLine], stop_reason: str) -> dict[str, Any]:
+        """Return what metrics.json says about the end of training after these epochs."""
+        summary: dict[str, Any] = {"stop_reason": stop_reason} if stop_reason else {}
+        best = self.best_epoch(lines) if self.compares_epochs else None
+        if best is not None:
+            summary[BEST_EPOCH] = best
+            summary[KEPT_EPOCH] = best if self.keeps_best else lines[-1]["epoch"]
+        return summary
+
+    def describe_best(self, lines: Sequence[EpochLine]) -> str:
+        """Return a sentence about the best epoch; empty where the run does not compare epochs."""
+        best = self.best_epoch(lines) if self.compares_epochs else None
+        if best is None:
+            return ""
+        tag, last = self.metric.tag, lines[-1]
+        value = next(line[tag] for line in lines if line["epoch"] == best)
+        if best == last["epoch"]:
+            return f"best: epoch {best}, the last, with {tag} {value:.4g}"
+        kept = "its weights are kept" if self.keeps_best else "the weights are those of the last (keep=best: the best)"
+        return f"best: epoch {best} with {tag} {value:.4g}, last: epoch {last['epoch']} with {last[tag]:.4g}; {kept}"
 
     def _reason_of_rule(self, lines: Sequence[EpochLine]) -> str:
         if not self.rule.is_active:
@@ -68,6 +114,12 @@ class EpochSelection:
         values = [float(line[metric.tag]) for line in lines if metric.tag in line]
         reason = self.rule.reason(values, metric.higher_is_better)
         return f"{metric.tag}: {reason}" if reason else ""
+
+
+def check_pruned(lines: Sequence[EpochLine], stop_reason: str) -> None:
+    """Raise RunPruned where a search has stopped the training after these epochs: such a run is not evaluated."""
+    if stop_reason and stop_reason == lines[-1].get(PRUNED):
+        raise RunPruned(stop_reason)
 
 
 def make_stop_rule(settings: Settings) -> StopRule:
@@ -80,8 +132,12 @@ def make_stop_rule(settings: Settings) -> StopRule:
 
 def selectors(request: RunRequest, settings: Settings) -> list[str]:
     """Return the settings that compare by the objective, in words; none for a plain training run."""
-    selecting = ["stop.patience"] if make_stop_rule(settings).is_active else []
-    return [*selecting, "the search"] if request.in_search else selecting
+    used = {
+        "stop.patience": make_stop_rule(settings).is_active,
+        "keep=best": settings.keep == "best",
+        SEARCH: request.in_search,
+    }
+    return [name for name, is_used in used.items() if is_used]
 
 
 def check_names(request: RunRequest, settings: Settings, components: Components) -> None:
@@ -90,7 +146,7 @@ def check_names(request: RunRequest, settings: Settings, components: Components)
     if all(getattr(measure, "descriptions", {}) for measure in measures):
         check_objective(settings.objective, collect_descriptions(components.objective.penalties, measures, noun))
     for selector in selectors(request, settings):
-        if selector != "the search":
+        if selector != SEARCH:
             check_single_objective(settings.objective, selector)
         check_selection(settings.objective, settings.select_on_test, selector)
 

@@ -1,4 +1,7 @@
-"""Start a command from a saved run: `run=DIR` for the modes that read one, `resume=DIR` to continue its training."""
+"""Start a command from a saved run: `run=DIR` for the modes that read one, `resume=DIR` to continue its training.
+
+`start=DIR` begins another training with the weights of the run, and with its settings where none are given.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,21 +13,35 @@ from omegaconf import OmegaConf
 
 from aetrain.config.errors import ConfigError
 from aetrain.config.keywords import keyword_overrides
-from aetrain.config.overrides import DEFAULT_NAME, PROVIDER, READERS, SAVED, evaluation_name, literal
+from aetrain.config.overrides import (
+    DEFAULT_NAME,
+    PROVIDER,
+    READERS,
+    SAVED,
+    evaluation_name,
+    key_of,
+    literal,
+    run_name,
+)
 from aetrain.config.paths import groups
 from aetrain.config.settings import root_settings
+from aetrain.storage.run_directory import RunDirectory
 from aetrain.storage.saved_config import read_saved_config
 from aetrain.storage.trust import is_signed
 
 TRAIN_MODE = "aetrain.runs.train.train"
+TRAINING_MODES = ("train", "lr_find")  # options of `mode` that train a model
 
 # Root settings that are not taken from the run: the command line or the defaults decide.
-NOT_FROM_RUN = ("run", "query", "user", "resume", "device", "verbose", "trust", "data_dir")
+NOT_FROM_RUN = ("run", "query", "user", "start", "resume", "device", "verbose", "trust", "data_dir")
 NOT_FROM_RESUMED_RUN = ("run", "query", "user", "resume", "verbose", "retry", "trust")
+NOT_FROM_STARTING_RUN = (*NOT_FROM_RUN, "retry", "pretrain")  # its weights take the place of pretraining
 
 
 def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list[str]:
-    """Return overrides that begin with the config of the run that `run=` or `resume=` names; else `overrides` as is.
+    """Return overrides that begin with the config of the run that `run=`, `start=` or `resume=` names.
+
+    Without any of them, `overrides` are returned as they are.
 
     Each section of the saved config becomes the option `saved` of its group, and is chosen unless the command line
     chooses another, as in `mode=eval run=DIR noise=gaussian`. The output of a mode goes into the run's own directory,
@@ -37,13 +54,19 @@ def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list
         raise ConfigError("query= is the image that mode=search looks for: add mode=search")
     if "user" in by_key and mode != "recommend":
         raise ConfigError("user= is the user for whom mode=recommend makes a list: add mode=recommend")
+    if "run" in by_key and isinstance(by_key["run"].value(), list) and mode != "report":
+        raise ConfigError(f"run=[...] is for mode=report: mode={mode or 'train'} takes one run")
     if mode in READERS:
         return _check_reader(str(mode), by_key, overrides)
-    key = next((key for key in ("resume", "run") if key in by_key and by_key[key].value() is not None), None)
-    if key is None:
+    keys = [key for key in ("resume", "start", "run") if key in by_key and by_key[key].value() is not None]
+    if not keys:
         return list(overrides)
+    key = keys[0]
+    if "start" in keys and (len(keys) > 1 or mode not in (None, *TRAINING_MODES)):
+        other = f"mode={mode}" if len(keys) == 1 else f"{' and '.join(keys)}="
+        raise ConfigError(f"start= begins a new training with the weights of a run, and does not go with {other}")
     if by_key[key].is_sweep_override():
-        advice = {"run": "sweep over its conditions, as in noise=none,gaussian, or ", "resume": ""}[key]
+        advice = {"run": "sweep over its conditions, as in noise=none,gaussian, or "}.get(key, "")
         raise ConfigError(f"{key}= takes one run: {advice}use a shell loop")
     if "experiment" in by_key:
         raise ConfigError(f"experiment= and {key}= both choose a config to start from: drop one of them")
@@ -51,7 +74,7 @@ def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list
     if key == "resume":
         rest = [override.input_line or "" for name, override in by_key.items() if name != "resume"]
         return [*_resume(run, by_key), *rest]
-    return [*_evaluate(run, by_key), *overrides]
+    return [*(_start(run, by_key) if key == "start" else _evaluate(run, by_key)), *overrides]
 
 
 def _full_key(override: Override) -> str:
@@ -66,7 +89,10 @@ def _check_reader(mode: str, by_key: Mapping[str, Override], overrides: Sequence
     if ignored:
         raise ConfigError(f"mode={mode} reads finished runs and has no such setting: drop {ignored[0]}=")
     if any(override.is_sweep_override() for override in by_key.values()):
-        raise ConfigError(f"mode={mode} takes one folder with all its runs: use run= with the folder that holds them")
+        raise ConfigError(
+            f"mode={mode} takes one folder with all its runs: use run= with the folder that holds them"
+            f"{', or run=[A,B]' if mode == 'report' else ''}"
+        )
     return list(overrides)
 
 
@@ -75,7 +101,8 @@ def _evaluate(run: Path, by_key: Mapping[str, Override]) -> list[str]:
     if "mode" not in by_key:
         raise ConfigError(
             f"run={run} is for the modes that read a run: add mode=eval\n"
-            f"  to continue its training use resume={run}, with more epochs= if it is finished"
+            f"  to continue its training use resume={run}, with more epochs= if it is finished\n"
+            f"  to begin a new training with its weights use start={run}"
         )
     saved, text = read_saved_config(run)
     name = evaluation_name(run, [override.input_line or "" for override in by_key.values()])
@@ -85,6 +112,24 @@ def _evaluate(run: Path, by_key: Mapping[str, Override]) -> list[str]:
         f"hydra.sweep.dir={literal(str(run / 'eval'))}",
         *_trust_signed(run, text, by_key),
         *_choose_saved(saved, by_key, NOT_FROM_RUN),
+        *_keep_scale(saved, by_key),
+    ]
+
+
+def _start(run: Path, by_key: Mapping[str, Override]) -> list[str]:
+    """Return the overrides that begin a new training with the settings of a run that the command line does not give.
+
+    The new directory has the name of the run's own overrides and of those of the command line.
+    """
+    saved, text = read_saved_config(run, "start")
+    _check_is_training(saved, run, "start")
+    merged = merge_overrides(run, [str(override.input_line) for override in by_key.values()])
+    name = f"{run_name(merged)},start={run_name([run.absolute().name])}"
+    directory = [] if "hydra.run.dir" in by_key else [f"hydra.run.dir='outputs/{name}/${{now:%Y%m%d-%H%M%S-%f}}'"]
+    return [
+        *directory,
+        *_trust_signed(run, text, by_key),
+        *_choose_saved(saved, by_key, NOT_FROM_STARTING_RUN),
         *_keep_scale(saved, by_key),
     ]
 
@@ -101,13 +146,33 @@ def _keep_scale(saved: Mapping[str, Any], by_key: Collection[str]) -> list[str]:
 def _resume(run: Path, by_key: Collection[str]) -> list[str]:
     """Return the overrides that continue a run's training in its own directory."""
     if {"run", "mode", "hydra.run.dir"} & set(by_key):
-        raise ConfigError(f"resume={run} continues a training in its directory: drop run=, mode= and hydra.run.dir=")
+        raise ConfigError(
+            f"resume={run} continues a training in its directory: drop run=, mode= and hydra.run.dir=\n"
+            f"  start={run} begins a new run, in another directory, with its weights"
+        )
     saved, text = read_saved_config(run, "resume")
-    mode = saved.get("mode")
-    if not isinstance(mode, dict) or mode.get("_target_") != TRAIN_MODE:
-        raise ConfigError(f"resume={run}: that is no training run, and only training can be resumed")
+    _check_is_training(saved, run, "resume")
     trust = _trust_signed(run, text, by_key)
     return [f"hydra.run.dir={literal(str(run))}", *trust, *_choose_saved(saved, by_key, NOT_FROM_RESUMED_RUN)]
+
+
+def _check_is_training(saved: Mapping[str, Any], run: Path, key: str) -> None:
+    mode = saved.get("mode")
+    if not isinstance(mode, dict) or mode.get("_target_") != TRAIN_MODE:
+        action = {"resume": "can be resumed", "start": "has weights to begin with"}[key]
+        raise ConfigError(f"{key}={run}: that is no training run, and only training {action}")
+
+
+def merge_overrides(run: Path, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with which a run began, followed by others that replace those of the same settings.
+
+    A group that is chosen anew replaces all settings in it.
+    """
+    keys = {key_of(text) for text in overrides}
+    replaced = {*keys, "pretrain"}
+    own = RunDirectory(run).overrides()
+    kept = [text for text in own if not {key_of(text), key_of(text).partition(".")[0]} & replaced]
+    return [*kept, *overrides]
 
 
 def _trust_signed(run: Path, text: bytes, by_key: Collection[str]) -> list[str]:

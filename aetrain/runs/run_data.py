@@ -21,7 +21,7 @@ def check_same_data(run_dir: RunDirectory, now: DataDigests) -> None:
     if change := describe_change(run_dir.path, now):
         raise ConfigError(
             f"{run_dir} was trained on other data: {change}\n  restore the data, with which training resumes exactly, "
-            "or start a new run in another directory (hydra.run.dir=)"
+            f"or begin a new run: start={run_dir} with its weights, or another directory (hydra.run.dir=) without them"
         )
 
 

@@ -18,9 +18,10 @@ from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
-from aetrain.runs.epoch_selection import check_names, check_split, stop_reason_of_finished
+from aetrain.runs.epoch_selection import check_names, check_pruned, check_split, stop_reason_of_finished
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
+from aetrain.runs.start_weights import find_start_weights
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.storage.checkpoint_state import latest_state
 from aetrain.training.backend.compile import compile_steps
@@ -42,6 +43,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
         return metrics
     components = build(settings)
     check_names(request, settings, components)
+    start_weights = find_start_weights(settings, components, request.run_dir.path)
     splits = load_data(components)
     check_split(request, settings, splits.held_out[0])
     check_training_images(components, splits)
@@ -56,7 +58,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
         fit_pca = pca_baseline(components, splits)
         training_run = TrainingRun(request, settings, components, splits, data, fit_pca)
         with training_run.event_file():
-            training_run.prepare()
+            training_run.prepare(start_weights)
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
             if settings.compile and settings.accumulate_grad_batches > 1:
                 log.info(
@@ -66,12 +68,13 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
                 compile_steps(steps, (components.model, components.objective), batches)
             bar = _progress_bar() if request.single else None
             fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
-            with training_run.averaged_weights():
+            check_pruned(training_run.journal, state.stop_reason)
+            with training_run.final_weights():
                 return training_run.finish(evaluate_components(components, splits, fit_pca))
 
 
 def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | None:
-    """Return the metrics of a run that is finished, or that failed in an earlier sweep; None where work is left.
+    """Return the metrics of a run that is finished, or failed or pruned in an earlier sweep; None where work is left.
 
     Raise ConfigError where the directory holds another run.
     """
@@ -85,6 +88,8 @@ def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | No
         log.info("%s stopped in epoch %d: nothing to do: %s (%s)", run_dir, metrics["epochs"], reason, CONTINUE_STOPPED)
     elif status == "failed" and not request.single and not settings.retry:
         log.info("%s failed before: %s (retry=true trains it again)", run_dir, metrics.get("cause"))
+    elif status == "pruned" and not request.single:
+        log.info("%s was stopped by its search before: %s", run_dir, metrics.get("cause"))
     else:
         return None
     return metrics

@@ -9,24 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from aetrain.config.chosen_options import run_caption
-from aetrain.config.errors import ConfigError, error_context
-from aetrain.config.hparams import hparams, trial_digest
+from aetrain.config.errors import ConfigError
+from aetrain.config.hparams import config_digest, hparams
 from aetrain.config.settings import Settings, flatten
 from aetrain.data.digests import DataDigests
 from aetrain.data.examples import Batches, Splits, in_order
-from aetrain.data.mapped_rows import largest_value
-from aetrain.data.pixel_values import MAX_DARK
-from aetrain.data.sparse_rows import SparseRows
 from aetrain.evaluation.console import epoch_line, final_table, metrics_table, repeated_metrics
-from aetrain.evaluation.diagnostic_inputs import diagnostic_inputs
-from aetrain.evaluation.diagnostics import diagnose
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.finding import Finding
 from aetrain.evaluation.metric_descriptions import collect_descriptions, describe_metrics
@@ -36,21 +29,22 @@ from aetrain.objective.objective import loss_constants, mean_data_constant, reco
 from aetrain.runs.build import Components
 from aetrain.runs.epoch_selection import EpochSelection
 from aetrain.runs.extension import describe_extension
+from aetrain.runs.initial_weights import pretrain
 from aetrain.runs.preprocessing import write_state
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import write_files
+from aetrain.runs.run_result import find_problems, log_result
+from aetrain.runs.start_weights import StartWeights, apply_start_weights
 from aetrain.storage import checkpoint
 from aetrain.storage.checkpoint_state import latest_state
 from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.old_metrics import NLL_CONSTANT
-from aetrain.storage.run_directory import METRICS_TABLE, TIMING_METRICS, RunDirectory, display_path
-from aetrain.training.loop import TrainState, seed_epoch
-from aetrain.training.pretraining.pretrain import PretrainContext
+from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory
+from aetrain.training.loop import TrainState
 from aetrain.views.annotations import FigureOptions
-from aetrain.views.context import context_factory
+from aetrain.views.context import ViewContext, context_factory
 from aetrain.views.learning_curves import save_learning_curves
 from aetrain.views.tensorboard import TensorBoardWriter
-from aetrain.views.tensorboard_link import tensorboard_command, tensorboard_link
 from aetrain.views.thumbnail_strip import write_thumbnail_strip
 
 log = logging.getLogger("aetrain")
@@ -88,16 +82,14 @@ class TrainingRun:
         self.batches = Batches(splits.train, settings.batch_size, prepare)
         self.held_out_name, held_out = splits.held_out
         self.evaluator = Evaluator(held_out, prepare, components.noise)
-        context = context_factory(
+        make_context = context_factory(
             model, held_out, prepare, components.noise, split=self.held_out_name, train=splits.train, fit_pca=fit_pca
         )
         measures, noun = components.measures.values(), components.dataset.noun
         self.descriptions = collect_descriptions(components.objective.penalties, measures, noun)
-        self.tensorboard = TensorBoardWriter(
-            self.run_dir.path, components.views, context, self.descriptions, self._figure_options, noun
-        )
+        self.tensorboard = self._tensorboard_writer(make_context)
         self.training_state = checkpoint.TrainingState(
-            components.objective, components.optimizers, components.weight_average
+            components.objective, components.optimizers, components.weight_average, components.best_weights
         )
         self.state = TrainState(model, settings.seed, settings.epochs)
         self.selection = EpochSelection(request, settings, self.held_out_name)
@@ -119,6 +111,16 @@ class TrainingRun:
         if self.extension:
             log.warning("%s", self.extension)
 
+    def _tensorboard_writer(self, make_context: Callable[[int], ViewContext]) -> TensorBoardWriter:
+        return TensorBoardWriter(
+            self.run_dir.path,
+            self.components.views,
+            lambda epoch: make_context(self._epoch_of_weights(epoch)),
+            self.descriptions,
+            lambda epoch: self._figure_options(self._epoch_of_weights(epoch)),
+            self.components.dataset.noun,
+        )
+
     @property
     def training_lines(self) -> list[checkpoint.JournalLine]:
         """The records of the epochs of training, without those of pretraining."""
@@ -129,6 +131,8 @@ class TrainingRun:
         saved = checkpoint.resume(self.run_dir.path, self.components.model, self.training_state)
         if saved is None:
             return None
+        if self.components.best_weights is not None:  # the checkpoint's model has them
+            self.components.best_weights.swap()
         if self.components.weight_average is not None:  # the checkpoint's model has the averaged weights
             self.components.weight_average.swap()
         if saved.epoch > self.state.epochs:
@@ -149,27 +153,27 @@ class TrainingRun:
     def event_file(self) -> Iterator[None]:
         """Open the run's event file inside."""
         state = self.state
-        epoch, last = state.epoch if self.saved else None, state.epoch if state.is_last else state.epochs
-        with self.tensorboard.session(self.config_yaml, epoch, _curves(self.journal), last=last):
+        epoch = state.epoch if self.saved else None
+        last = state.epoch if state.is_last else state.epochs
+        # The end of a shorter training may have drawn the weights that it kept.
+        redraw = self.components.best_weights is not None and not state.is_last
+        with self.final_weights() if state.is_last else self.averaged_weights():
+            self.tensorboard.open(self.config_yaml, epoch, _curves(self.journal), last, redraw)
+        with self.tensorboard.closed_on_error():
             self.start_time = time.perf_counter()
             yield
 
-    def prepare(self) -> None:
-        """Make the weights that training begins with and record them as epoch 0; do nothing in a resumed run."""
+    def prepare(self, start_weights: StartWeights | None = None) -> None:
+        """Make the weights that training begins with and record them as epoch 0; do nothing in a resumed run.
+
+        `start_weights` are those of another run.
+        """
         if self.saved is not None:
             return
-        components, seed = self.components, self.state.seed
-        seed_epoch(seed, 0)
-        context = PretrainContext(
-            batches=self.batches,
-            noise=components.noise,
-            objective=components.objective,
-            make_optimizer=components.make_optimizer,
-            seed=seed,
-            record=self._record_pretraining,
-        )
-        with error_context("pretrain"):
-            components.pretrain(components.model, context)
+        components = self.components
+        pretrain(components, self.batches, self._record_pretraining)
+        if start_weights is not None:
+            apply_start_weights(start_weights, components, self.run_dir.path)
         if components.weight_average is not None:
             components.weight_average.reset()
         self.record(self.state)
@@ -186,6 +190,28 @@ class TrainingRun:
         with nullcontext() if average is None else average.applied():
             yield
 
+    @contextmanager
+    def final_weights(self) -> Iterator[None]:
+        """Put the weights that the run ends with into the model inside: those of the best epoch, or their average."""
+        with self.averaged_weights(), self._best_weights():
+            yield
+
+    @contextmanager
+    def _best_weights(self) -> Iterator[None]:
+        best_weights = self.components.best_weights
+        with nullcontext() if best_weights is None else best_weights.applied():
+            yield
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights the run ends with, as far as it has come."""
+        best = None if self.components.best_weights is None else self.selection.best_epoch(self.training_lines)
+        return self.state.epoch if best is None else best
+
+    def _epoch_of_weights(self, epoch: int) -> int:
+        """Return the epoch of the weights that the pictures of an epoch show: at the end, those that are kept."""
+        return self.kept_epoch if self.state.is_last and epoch == self.state.epoch else epoch
+
     def record(self, state: TrainState) -> None:
         """Evaluate an epoch, write its metrics and pictures, and save a checkpoint; epoch 0 is before training."""
         with self.averaged_weights():
@@ -195,28 +221,30 @@ class TrainingRun:
     def save(self) -> None:
         """Write the checkpoint of the epoch that was shown last."""
         progress = checkpoint.Progress(self.journal[-1]["epoch"], self.journal)
-        checkpoint.save(
-            self.run_dir.path,
-            self.components.model,
-            self.training_state,
-            progress,
-            self.config_yaml,
-            self.request.overrides,
-            self.data.splits,
-        )
+        with self._best_weights():
+            checkpoint.save(
+                self.run_dir.path,
+                self.components.model,
+                self.training_state,
+                progress,
+                self.config_yaml,
+                self.request.overrides,
+                self.data.splits,
+            )
 
     def show(self, state: TrainState) -> None:
         """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""
         metrics = self._evaluate_epoch(state)
         line: checkpoint.JournalLine = {"epoch": state.epoch, **metrics, **self.nll_constant}
         line["seconds"] = round(state.seconds, 4)
-        self.selection.check_first_epoch(line)
-        state.stop_reason, record = self.selection.stop_reason([*self.training_lines, line])
-        line |= record
         self.journal.append(line)
+        state.stop_reason = self.selection.record(self.training_lines)
+        if self.components.best_weights is not None and self.kept_epoch == state.epoch:
+            self.components.best_weights.store()
         self.run_dir.append_history(line)
         self.tensorboard.add_scalars(state.epoch, metrics)
-        self.tensorboard.add_pictures(state.epoch, last=state.is_last)
+        with self._best_weights() if state.is_last else nullcontext():
+            self.tensorboard.add_pictures(state.epoch, last=state.is_last)
         own = {tag: value for tag, value in metrics.items() if tag not in self.repeated}
         noun = self.components.dataset.noun
         log.info("%s", epoch_line(state, own, self.held_out_name, self.batches.num_images, noun))
@@ -247,7 +275,8 @@ class TrainingRun:
         """
         run_dir, state = self.run_dir, self.state
         settings = flatten_settings(self.settings)
-        findings = self._diagnose(metrics, settings)
+        history = [line for line in self.training_lines if line["epoch"] <= self.kept_epoch]
+        findings = find_problems(self.components, self.evaluator, self.batches.values, metrics, history, settings)
         if lines := run_dir.history()[1:]:
             metrics["train/seconds_per_epoch"] = sorted(line["seconds"] for line in lines)[len(lines) // 2]
         if self.components.views:
@@ -268,48 +297,25 @@ class TrainingRun:
             "epochs": state.epoch,
             "weights": self.num_parameters,
             "seconds": round(time.perf_counter() - self.start_time, 3),
-            **({"stop_reason": state.stop_reason} if state.stop_reason else {}),
+            **self.selection.summary(self.training_lines, state.stop_reason),
             **self.nll_constant,
             **metrics,
         }
         run_dir.write_metrics(content)
-        self._log_result(metrics, descriptions, findings)
+        if best := self.selection.describe_best(self.training_lines):
+            log.info("%s", best)
+        table = final_table(metrics, descriptions, self.components, self.settings.verbose)
+        log_result(run_dir, table, findings, bool(self.components.views), self.request.single)
         return content
-
-    def _diagnose(self, metrics: Metrics, settings: Mapping[str, Any]) -> list[Finding]:
-        by_name = {tag.partition("/")[2]: value for tag, value in metrics.items()}
-        values = self.batches.values
-        largest_byte = 255
-        if not isinstance(values, SparseRows) and values.dtype == torch.uint8:
-            largest_byte = largest_value(values, enough=MAX_DARK)
-        history = self.run_dir.history()
-        model, penalties = self.components.model, self.components.objective.penalties
-        constant = self.evaluator.data_constant(model)
-        has_targets = self.evaluator.images.targets is not None
-        return diagnose(
-            diagnostic_inputs(model, by_name, history, settings, penalties, largest_byte, constant, has_targets)
-        )
 
     def _close_event_file(self, metrics: Metrics, findings: Sequence[Finding], settings: Mapping[str, Any]) -> None:
         """Write the findings and the run's row of the HParams table, and close the event file."""
         text = "\n".join(f"- **{finding.what}**: {finding.evidence}; {finding.remedy}" for finding in findings)
         self.tensorboard.add_note("diagnostics", text or "No findings.")
-        trial = trial_digest(settings, self.data.splits)
-        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, trial)
-
-    def _log_result(self, metrics: Metrics, descriptions: Mapping[str, str], findings: Sequence[Finding]) -> None:
-        """Log the metrics, the paths of the results, and last the findings with their remedies."""
-        table = final_table(metrics, descriptions, self.components, self.settings.verbose)
-        log.info("%s\nmetrics:  %s", table, display_path(self.run_dir.path / METRICS_TABLE))
-        figures = self.run_dir.path / "figures"
-        if self.components.views and any(figures.glob("*")):
-            log.info("pictures: %s", display_path(figures))
-        if self.request.single:  # a sweep logs this once, at its end
-            log.info(
-                "compare:  %s\nthen at:  %s", tensorboard_command(_log_folder(self.run_dir.path)), tensorboard_link()
-            )
-        for finding in findings:
-            log.warning("diagnostics: %s: %s\n  %s", finding.what, finding.evidence, finding.remedy)
+        if best := self.selection.describe_best(self.training_lines):
+            self.tensorboard.add_note("best_epoch", best)
+        group = config_digest(settings, self.data.splits)
+        self.tensorboard.close(hparams(settings, self.request.overrides), metrics, group)
 
 
 def flatten_settings(settings: Settings) -> dict[str, Any]:
@@ -329,8 +335,3 @@ def _curves(journal: Sequence[checkpoint.JournalLine]) -> list[tuple[int, dict[s
         metrics = {tag: value for tag, value in line.items() if "/" in tag and tag not in TIMING_METRICS}
         curves.append((line["epoch"], metrics))
     return curves
-
-
-def _log_folder(path: Path) -> Path:
-    """Return the folder to open TensorBoard on: the nearest parent called outputs, else the run's parent."""
-    return next((folder for folder in path.parents if folder.name == "outputs"), path.parent)

@@ -19,7 +19,7 @@ DIGEST_LENGTH = 16  # hexadecimal characters
 # The contents of a run directory beside its event file. All other files are leftovers.
 FILES = (
     *("aetrain.log", "history.jsonl", "metrics.json", "metrics.txt", "findings.json", "descriptions.json"),
-    *("projector_config.pbtxt", "data.json"),
+    *("projector_config.pbtxt", "data.json", "start.json"),
     *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/signature", ".hydra/lock"),
 )
 FIGURES = ("figures/", "projector")
@@ -42,6 +42,7 @@ def fingerprint(run: Path) -> dict[str, str]:
         "optimizers": digest(training["optimizers"]),
         "objective": digest(training["objective"]),
         "weight average": digest(training.get("weight_average")),
+        "best weights": digest(training.get("best_weights")),
         "metrics": digest(_without_timings(run_dir.metrics())),
         "findings": digest((run / "findings.json").read_bytes()) if "findings.json" in files else "",
         "history": digest([_without_timings(metrics) for metrics in run_dir.history()]),

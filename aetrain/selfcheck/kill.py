@@ -24,10 +24,12 @@ PACKAGE = Path(__file__).resolve().parent.parent
 # The code of an epoch, of everything that is written after it, and of the locks.
 TRACED_FILES = (
     "runs/entry.py",
+    "runs/epoch_selection.py",
     "runs/train.py",
     "runs/training_run.py",
     "storage/run_directory.py",
     "storage/checkpoint.py",
+    "training/best_weights.py",
     "training/loop.py",
     "training/step.py",
     "views/tensorboard.py",

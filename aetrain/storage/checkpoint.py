@@ -47,6 +47,7 @@ class TrainingState:
     objective: nn.Module
     optimizers: Sequence[Optimizer] | None = None  # None where a trained model is only evaluated
     weight_average: nn.Module | None = None  # the exponential moving average of the weights, where there is one
+    best_weights: nn.Module | None = None  # the weights of the best epoch, where the run keeps them
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states by name."""
@@ -56,6 +57,8 @@ class TrainingState:
         }
         if self.weight_average is not None:
             state["weight_average"] = self.weight_average.state_dict()
+        if self.best_weights is not None:
+            state["best_weights"] = self.best_weights.state_dict()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -66,6 +69,8 @@ class TrainingState:
                 optimizer.load_state_dict(saved)
         if self.weight_average is not None:
             self.weight_average.load_state_dict(state["weight_average"])
+        if self.best_weights is not None:
+            self.best_weights.load_state_dict(state["best_weights"])
 
 
 @dataclass(frozen=True)
@@ -121,28 +126,52 @@ def _replace_checkpoint(directory: Path, files: Mapping[str, bytes]) -> None:
     atomic.sync_folder(directory)
 
 
+@dataclass(frozen=True)
+class SavedTensors:
+    """The tensors of a checkpoint by name, and its epoch."""
+
+    epoch: int
+    model: Mapping[str, torch.Tensor]
+    objective: Mapping[str, torch.Tensor]
+
+
+def read_tensors(directory: Path) -> SavedTensors:
+    """Return the tensors of the newest undamaged checkpoint. Raise CheckpointError where there is none."""
+    (weights, states, progress), _ = _read_newest(directory, with_training=True)
+    return SavedTensors(progress.epoch, weights, states["objective"])
+
+
 def load(directory: Path, model: nn.Module, training: TrainingState | None = None) -> Progress:
     """Load the newest undamaged checkpoint into the model, and into `training` where it is given.
 
     Raise CheckpointError where there is none, or where it is of a model of another shape.
     """
+    (weights, states, progress), folder = _read_newest(directory, with_training=training is not None)
+    _load_weights(folder, model, weights)
+    if training is not None:
+        _load_training(folder, training, states)
+    return progress
+
+
+Content = tuple[dict[str, torch.Tensor], dict[str, Any], Progress]  # weights, states of training, progress
+
+
+def _read_newest(directory: Path, with_training: bool) -> tuple[Content, Path]:
+    """Return the content of the newest undamaged checkpoint, and its folder."""
     problems = []
     for name in (CHECKPOINT, PREVIOUS):
         folder = directory / name
         if not folder.is_dir():
             continue
         try:
-            weights, states, progress = _read(folder, with_training=training is not None)
+            content = _read(folder, with_training)
         except Exception as error:  # any that a parser raises on a damaged file
             line = str(error).partition("\n")[0] or repr(error)
             problems.append(f"{folder} is damaged ({line[:MAX_CAUSE_LENGTH]})")
             continue
         if problems:
-            log.warning("%s: using the previous checkpoint, of epoch %d", problems[0], progress.epoch)
-        _load_weights(folder, model, weights)
-        if training is not None:
-            _load_training(folder, training, states)
-        return progress
+            log.warning("%s: using the previous checkpoint, of epoch %d", problems[0], content[-1].epoch)
+        return content, folder
     if problems:
         raise CheckpointError("; ".join(problems) + ": train the run again")
     raise CheckpointError(f"{directory} has no checkpoint: its training ended before the first one was written")
@@ -175,7 +204,7 @@ def _is_readable(folder: Path) -> bool:
     return True
 
 
-def _read(folder: Path, with_training: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any], Progress]:
+def _read(folder: Path, with_training: bool) -> Content:
     state = read_state(folder)
     files: dict[str, bytes] = {}
     for name in state.sha256 if with_training else (WEIGHTS_FILE,):

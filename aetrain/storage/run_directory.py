@@ -58,7 +58,7 @@ class RunDirectory:
 
     @property
     def status(self) -> str:
-        """`finished`, `failed`, `interrupted`, `running`, or `new` where no run has begun."""
+        """`finished`, `failed`, `pruned`, `interrupted`, `running`, or `new` where no run has begun."""
         status = self._read_metrics().get("status")
         if status is not None:
             return str(status)
@@ -115,8 +115,10 @@ class RunDirectory:
         if differences:
             more = ["..."] if len(differences) > MAX_DIFFERENCES_SHOWN else []
             raise ConfigError(
-                f"{self.path} holds a run of another config: use another directory (hydra.run.dir=)\n  "
+                f"{self.path} holds a run of another config, with which alone it goes on:\n  "
                 + "\n  ".join(differences[:MAX_DIFFERENCES_SHOWN] + more)
+                + f"\n  start={self.path} begins a new run with its weights and these settings; a new run without its "
+                "weights needs another directory (hydra.run.dir=)"
             )
 
     def claim(self, config: DictConfig, overrides: Sequence[str]) -> None:
@@ -168,13 +170,16 @@ class RunDirectory:
                 self.signs_config = False
                 self.claim(config, overrides)
             with self.logging():
-                log.error("%s", cause if status == "interrupted" else f"{status}: {cause}", exc_info=error)
+                if status == "pruned":
+                    log.info("%s", cause)
+                else:
+                    log.error("%s", cause if status == "interrupted" else f"{status}: {cause}", exc_info=error)
             self.write_metrics({"status": status, "cause": cause})
             return True
         return False
 
     def record_outcome(self, status: str, cause: str = "") -> None:
-        """Record how a run of a sweep ended where `Sweep` reads it: `finished`, `failed`, `interrupted` or `refused`.
+        """Record how a run of a sweep ended where `Sweep` reads it: `refused`, or its status.
 
         A refused run did not begin: its directory holds another run.
         """

@@ -12,11 +12,16 @@ from aetrain.config.errors import ConfigError
 from aetrain.report.groups import group_runs
 from aetrain.report.metrics import main_metrics, metric_name
 from aetrain.report.natural_order import Key, natural_key
+from aetrain.report.numbers import format_number
 from aetrain.report.page import write_page
-from aetrain.report.runs import read_runs
+from aetrain.report.run_folders import read_runs
+from aetrain.report.search import count_trials, repeat_command
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
+from aetrain.storage.locks import is_locked
 from aetrain.storage.run_directory import OUTCOMES, RunDirectory, display_path
+from aetrain.storage.search_file import SEARCH_FILE, read_search
+from aetrain.sweeps.search.optuna_study import JOURNAL, SEARCH_LOCK
 from aetrain.views.tensorboard_link import tensorboard_command, tensorboard_link
 
 log = logging.getLogger("aetrain")
@@ -29,22 +34,24 @@ class Outcome:
     """The end of a run of this sweep."""
 
     name: str  # of the run's directory
-    status: str  # finished, failed, interrupted or refused
+    status: str  # finished, failed, pruned, interrupted or refused
     cause: str
 
 
 class Sweep:
     """The directory of a sweep, from before its first run; it may hold runs of an earlier one."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, is_search: bool = False) -> None:
         self.directory = directory
+        self.is_search = is_search  # whether its runs are trials, of which some may fail
         shutil.rmtree(directory / OUTCOMES, ignore_errors=True)  # left by a killed command
 
     def clean(self) -> None:
-        """Remove the recorded outcomes, and Hydra's multirun.yaml of a sweep without runs."""
+        """Remove the recorded outcomes, and the files of a sweep without runs."""
         shutil.rmtree(self.directory / OUTCOMES, ignore_errors=True)
-        if not self.runs():
-            (self.directory / "multirun.yaml").unlink(missing_ok=True)
+        if not self.runs() and not is_locked(self.directory / SEARCH_LOCK):
+            for name in ("multirun.yaml", SEARCH_FILE, SEARCH_LOCK, JOURNAL):
+                (self.directory / name).unlink(missing_ok=True)
 
     def runs(self) -> list[RunDirectory]:
         """Return the runs in the directory by name, numbers in it by value."""
@@ -61,7 +68,12 @@ class Sweep:
         return outcomes
 
     def raise_failures(self) -> None:
-        """Raise ConfigError with the number of runs of this sweep that failed or were refused, if any were."""
+        """Raise ConfigError with the number of runs of this sweep that failed or were refused, if any were.
+
+        A search with a finished trial is a success.
+        """
+        if self.is_search and (search := read_search(self.directory)) and search.finished():
+            return
         outcomes = self.outcomes()
         failed = [outcome for outcome in outcomes if outcome.status == "failed"]
         refused = [outcome for outcome in outcomes if outcome.status == "refused"]
@@ -82,11 +94,25 @@ class Sweep:
             groups = group_runs(read_runs(self.directory, self.directory))
             atomic.replace_text(table, to_csv(groups))
             log.info("table:   %s", table)
-            write_page(page, display_path(self.directory), groups, table.name)
+            write_page(page, display_path(self.directory), groups, table.name, self.directory)
             log.info("report:  %s", page)
         except Exception as error:  # a failed report must not fail the sweep
             log.warning("report:  %s could not be written: %s: %s", page, type(error).__name__, error)
         log.info("compare: %s\nthen at: %s", tensorboard_command(self.directory), tensorboard_link())
+        self._log_best()
+
+    def _log_best(self) -> None:
+        """Log the best trial of a search and the command that repeats it."""
+        search = read_search(self.directory) if self.is_search else None
+        best = search.best() if search else []
+        if search is None or not best:
+            return
+        values = zip(search.objective, best[0].values or (), strict=True)
+        text = ", ".join(f"{name} {format_number(value)}" for name, value in values)
+        log.info("search:  %s", count_trials(search))
+        more = "" if len(search.objective) == 1 else f" (first of {len(best)} that no other beats in all metrics)"
+        log.info("best:    trial %d%s: %s, in %s", best[0].number, more, text, best[0].run)
+        log.info("repeat:  %s", repeat_command(search, best[0]))
 
 
 def _natural_name(path: Path) -> Key:

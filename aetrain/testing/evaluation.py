@@ -5,8 +5,11 @@ import math
 import tempfile
 from pathlib import Path
 
+import torch
+
 from aetrain.data.examples import Prepare, Splits
-from aetrain.data.noise import NoNoise, Replace
+from aetrain.data.noise import NoNoise, Replace, noise_for
+from aetrain.data.noise_of_missing import Hide
 from aetrain.evaluation.measures.baselines import BASELINE_DESCRIPTIONS
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
 from aetrain.evaluation.metric_names import find_pattern
@@ -48,7 +51,9 @@ def check_measure(measure: Measure, model: Autoencoder | None = None) -> None:
 
 
 def check_view(view: View, model: Autoencoder | None = None) -> None:
-    """Check a view on a small model, with and without noise and labels: equal at every call, and nothing changed.
+    """Check a view on a small model, with and without noise, labels and missing values.
+
+    Its pictures are equal at every call, and it changes nothing.
 
     A view of other data than images is drawn for each of its kinds.
     """
@@ -60,12 +65,18 @@ def check_view(view: View, model: Autoencoder | None = None) -> None:
         model = small_model(Gaussian, image_shape=shape).eval()
         model.kind = kind
         _check_drawing(view, model)
+        if kind != "counts":
+            model.has_missing = True
+            _check_drawing(view, model, missing=0.2)
 
 
-def _check_drawing(view: View, model: Autoencoder) -> None:
+def _check_drawing(view: View, model: Autoencoder, missing: float = 0.0) -> None:
+    """Check the pictures of images of which a share of the values is `missing` (NaN)."""
     name, images = type(view).__name__, labelled_images(60)
     x = Prepare()(images.values).view(-1, *model.image_shape)
-    for labels, noise in ((images.labels, Replace(0.3, 0.0)), (None, NoNoise())):
+    if missing:
+        x = Hide(missing)(x, torch.Generator().manual_seed(0))
+    for labels, noise in ((images.labels, noise_for(Replace(0.3, 0.0), model.kind, missing > 0)), (None, NoNoise())):
         files = []
         for _ in range(2):
             with unchanged(name, model):

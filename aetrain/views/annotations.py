@@ -111,12 +111,23 @@ class CurvePanel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Panels of curves."""
+    """Panels of curves, with a line at the best epoch where there is one."""
 
     panels: Sequence[CurvePanel]
+    best_epoch: int | None = None
 
 
-Content = Sheet | Tiles | PointCloud | Distributions | Curves
+@dataclass(frozen=True)
+class RateLoss:
+    """The losses of a learning-rate range test."""
+
+    rates: Sequence[float]  # rising
+    losses: Sequence[float]
+    smoothed: Sequence[float]
+    suggestion: float | None
+
+
+Content = Sheet | Tiles | PointCloud | Distributions | Curves | RateLoss
 
 
 @dataclass(frozen=True)
@@ -153,11 +164,15 @@ def reword_annotations(annotations: Annotations, noun: str) -> Annotations:
 
 
 def pixel_key(x: Tensor) -> dict[str, Any]:
-    """Return the key of grey images x [N, C, H, W], 0 in black and 1 in white, as arguments; none for colour images."""
-    if x.shape[1] == 3:
-        return {}
-    black, _, white = BLACK_GREY_WHITE
-    return {"key_title": "value of a pixel", "key": (KeyEntry(black, "0"), KeyEntry(white, "1"))}
+    """Return the key of grey images x [N, C, H, W], 0 in black and 1 in white, as arguments.
+
+    Missing pixels (NaN) are grey. Colour images without missing pixels have no key.
+    """
+    black, grey, white = BLACK_GREY_WHITE
+    key = [] if x.shape[1] == 3 else [KeyEntry(black, "0"), KeyEntry(white, "1")]
+    if bool(x.isnan().any()):
+        key.append(KeyEntry(grey, "missing"))
+    return {"key_title": "value of a pixel", "key": tuple(key)} if key else {}
 
 
 def signed_key(limit: float) -> list[KeyEntry]:

@@ -163,7 +163,7 @@ def plane_of_examples(context: ViewContext, count: int | None = None) -> Tensor:
     It is that of shrunk images, which is nearly the same plane in less time, or that of the linear code of vectors.
     """
     if context.model.kind == "image":
-        return principal_coordinates(F.adaptive_avg_pool2d(context.x[:count], COARSE_SIDE).flatten(1))
+        return principal_coordinates(F.adaptive_avg_pool2d(context.filled[:count], COARSE_SIDE).flatten(1))
     return to_float64(context.baseline.encode(context.x[:count])[:, :2])
 
 

@@ -111,6 +111,11 @@ class ViewContext:
         """The mean of the images, [C, H, W]: of the known values, where some are missing, and 0 where all are."""
         return self.x.nanmean(0).nan_to_num(0.0) if self.model.has_missing else self.x.mean(0)
 
+    @cached_property
+    def filled(self) -> Tensor:
+        """The images with their mean in place of missing values, [N, C, H, W]; `x` itself where none is missing."""
+        return fill_missing(self.x, self.mean_image) if self.model.has_missing else self.x
+
     @property
     def complete(self) -> Tensor:
         """What reconstructions are compared with, [N, C, H, W]: `targets`, or `x`; NaN is unknown."""
@@ -179,7 +184,7 @@ class ViewContext:
         if tap.weights is not None:
             return max_activating_input(self.model, tap, units, self.mean_image, 1, ascent_direction=torch.clone)
         field_of_view = self.receptive_field(tap)
-        deviations = (self.x - self.mean_image)[:, :, *field_of_view]  # [N, C, h, w]
+        deviations = (self.filled - self.mean_image)[:, :, *field_of_view]  # [N, C, h, w]
         radius = float(deviations.flatten(1).norm(dim=1).mean())
         samples = deviations[:COVARIANCE_IMAGES].flatten(1)  # [M, C * h * w]
 
@@ -292,5 +297,5 @@ def context_factory(
     targets = None if selected.targets is None else prepare(selected.targets)
     baseline = baseline_of(train, prepare, model.code_dim) if train is not None and len(train) else None
     names = selected.class_names, split, selected.feature_names
-    others = targets, baseline, fit_pca, selected.rows
-    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names, *others)
+    others = targets, baseline
+    return lambda epoch: ViewContext(model, x, selected.labels, noise, epoch, *names, *others, fit_pca, selected.rows)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, final
 import torch
 from torch import Tensor
 
-from aetrain.data.noise import LeveledNoise
-from aetrain.evaluation.evaluator import sse
+from aetrain.data.noise import LeveledNoise, noise_for
+from aetrain.evaluation.evaluator import squared_error
 from aetrain.evaluation.measures.robustness import check_levels, noise_kinds
 from aetrain.views.annotations import Annotations, KeyEntry, PlacedText, Sheet, pixel_key, write_texts
 from aetrain.views.context import ViewContext
@@ -60,14 +60,14 @@ class Errors:
     def __call__(self, context: ViewContext) -> Picture:
         with torch.no_grad():
             reconstructions = context.model.likelihood.mean(context.out.decoded)
-        errors = sse(reconstructions, context.x).nan_to_num(torch.inf)  # [N]
+        errors = squared_error(context.model)(reconstructions, context.complete).nan_to_num(torch.inf)  # [N]
         labels = torch.zeros_like(errors) if context.labels is None else context.labels
         captions, rows = [], []
         for label in labels.unique()[: self.classes].tolist():
             members = (labels == label).nonzero().flatten()
             worst = members[errors[members].argsort(descending=True, stable=True)[: self.count]]
             worst = torch.cat([worst, worst[-1:].expand(self.count - len(worst))])  # repeat, in a class of few images
-            rows.append(torch.stack([context.x[worst], reconstructions[worst]], dim=1).flatten(0, 1))
+            rows.append(torch.stack([context.complete[worst], reconstructions[worst]], dim=1).flatten(0, 1))
             prefix = "" if context.labels is None else f"{context.class_name(int(label))}: "
             captions.append(f"{prefix}{float(errors[members].mean()):.3g}")
         has_classes = context.labels is not None
@@ -77,7 +77,7 @@ class Errors:
             rows=captions,
             columns=["image", "reconstruction"] * self.count,
             note=f"{ERRORS_NOTE} One row per class, its largest error first." if has_classes else ERRORS_NOTE,
-            **pixel_key(context.x),
+            **pixel_key(context.complete),
         )
         return grid_picture(torch.cat(rows), annotations, 2 * self.count, captions, width=SMALL_TILE_WIDTH)
 
@@ -114,8 +114,8 @@ class NoiseMap:
     def __call__(self, context: ViewContext) -> Picture | None:
         if context.x_in is context.x:
             return None
-        x = context.x[: self.count]
-        mean_image_sse = float(sse(context.mean_image.expand_as(x), x).mean())
+        x = context.complete[: self.count]
+        mean_image_sse = float(squared_error(context.model)(context.mean_image.expand_as(x), x).mean())
         headings = [f"{level:g}" for level in self.levels]
         pixels, sheet = draw_noise_map(self.compute_cells(context), headings, mean_image_sse)
         annotations = Annotations(
@@ -131,15 +131,17 @@ class NoiseMap:
 
     def compute_cells(self, context: ViewContext) -> dict[str, list["Cell"]]:
         """Return the cells of each row, by the name of its noise; all kinds and levels use the same random seed."""
-        x = context.x[: self.count]
+        x, complete = context.x[: self.count], context.complete[: self.count]
+        error = squared_error(context.model)
         rows: dict[str, list[Cell]] = {}
         for name, kind in noise_kinds(self.kinds, self.extra_kinds).items():
             row = rows.setdefault(name.replace("_and_", ", "), [])
             for level in self.levels:
-                noise = kind.at_level(float(level), context.model.image_shape)
+                leveled = kind.at_level(float(level), context.model.image_shape)
+                noise = noise_for(leveled, context.model.kind, context.model.has_missing)
                 noisy = noise(x, context.make_generator())
                 reconstructions = context.reconstruct(noisy)
-                row.append(Cell(noisy[0], reconstructions[0], float(sse(reconstructions, x).mean())))
+                row.append(Cell(noisy[0], reconstructions[0], float(error(reconstructions, complete).mean())))
         return rows
 
 

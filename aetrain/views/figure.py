@@ -18,11 +18,13 @@ from aetrain.views.annotations import (
     FigureOptions,
     PlacedText,
     PointCloud,
+    RateLoss,
     Sheet,
     Tiles,
 )
-from aetrain.views.page import LABEL_SIZE, LINE_SPACING, Page, drawing_parameters, shorten, text_width
-from aetrain.views.plots import draw_curves, draw_distributions, draw_points
+from aetrain.views.drawing_parameters import drawing_parameters
+from aetrain.views.page import LABEL_SIZE, LINE_SPACING, Page, shorten, text_width
+from aetrain.views.plots import draw_curves, draw_distributions, draw_points, draw_rate_loss
 from aetrain.views.render import GAP, WHITE
 
 SHEET_WIDTH = 1440  # of an enlarged sheet, approximately
@@ -60,6 +62,8 @@ def draw_figure(content: Content, annotations: Annotations, options: FigureOptio
             return draw_distributions(content, annotations, options)
         case Curves():
             return draw_curves(content, annotations, options)
+        case RateLoss():
+            return draw_rate_loss(content, annotations, options)
 
 
 def label_tiles(tiles: Tiles, annotations: Annotations, font: float) -> Sheet:

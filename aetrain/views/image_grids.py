@@ -40,8 +40,8 @@ class Reconstructions:
 
     def __call__(self, context: ViewContext) -> Picture:
         chosen = interleave_classes(context.labels, len(context.x))[: self.count].to(context.x.device)
-        kinds = {"clean": context.x[chosen]}
-        if context.x_in is not context.x:
+        kinds = {"clean": context.complete[chosen]}
+        if context.x_in is not context.complete:
             kinds["seen"] = context.x_in[chosen]
         kinds["recon."] = context.reconstruct(context.x_in[chosen])
         if (linear := context.pca_reconstruct(context.x_in[chosen])) is not None:
@@ -58,7 +58,7 @@ class Reconstructions:
             rows=[ROW_LABELS[caption] for caption in captions],
             tiles=self._class_labels(context, chosen, columns, len(kinds)),
             note=" ".join(notes),
-            **pixel_key(context.x),
+            **pixel_key(context.x_in),
         )
         return grid_picture(torch.cat(rows), annotations, columns, captions)
 

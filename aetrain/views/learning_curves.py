@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from aetrain.evaluation.metric_names import find_pattern
+from aetrain.evaluation.model_selection import BEST_EPOCH
 from aetrain.views.annotations import Annotations, CurvePanel, Curves, FigureOptions
 from aetrain.views.view import save_content
 
@@ -29,9 +30,12 @@ def save_learning_curves(
     `noun` is the word for an example. A history of fewer than two epochs has no curves and no figure.
     """
     panels = list(curve_panels(history, descriptions, noun))
-    if panels:
-        annotations = Annotations("Learning curves", x_axis="epoch", note=NOTE)
-        save_content(Curves(panels), annotations, path, options)
+    if not panels:
+        return
+    best = history[-1].get(BEST_EPOCH)
+    note = NOTE if best is None else f"{NOTE} The dotted line is epoch {best}, the best one by the objective."
+    annotations = Annotations("Learning curves", x_axis="epoch", note=note)
+    save_content(Curves(panels, None if best is None else int(best)), annotations, path, options)
 
 
 def curve_panels(

@@ -18,8 +18,8 @@ from aetrain.views.view import Picture, check_positive, grid_picture
 class Neighbours:
     """Two rows for each query image: its nearest images of the context by pixels, and below by the code.
 
-    The query is the first image of a row; `columns` neighbours follow. With labels, the queries are the first images of
-    each class in the order of the classes.
+    The query is the first image of a row; `columns` neighbours follow. A missing pixel counts as its mean. With labels,
+    the queries are the first images of each class in the order of the classes.
     """
 
     description: ClassVar[str] = (
@@ -34,7 +34,7 @@ class Neighbours:
 
     def __call__(self, context: ViewContext) -> Picture:
         query = interleave_classes(context.labels, len(context.x))[: self.count].to(context.x.device)
-        spaces = (context.x.flatten(1), context.z.nan_to_num(0, 0, 0))
+        spaces = (context.filled.flatten(1), context.z.nan_to_num(0, 0, 0))
         neighbours = [nearest_other_rows(rows, query, self.columns) for rows in spaces]
         index = torch.stack([torch.cat([query[:, None], row], dim=1) for row in neighbours], dim=1)  # [Q, 2, 1 + k]
         captions = ["pixels", "code"] * len(query)

@@ -5,9 +5,7 @@ its end. Lengths are units of the page, `WIDTH` of which are its width or more, 
 """
 
 import io
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aetrain.views.annotations import Annotations, FigureOptions, KeyEntry
+from aetrain.views.drawing_parameters import METADATA
 from aetrain.views.render import INK, RGB
 
 if TYPE_CHECKING:
@@ -32,36 +31,6 @@ SWATCH_LINE = 5  # width of a frame in the key
 MAX_TEXT_LENGTH = 60  # characters of a label, such as a class name of the user's
 KEY_GAP = 36  # between two entries of the key
 CAPTION_COLOUR: RGB = (110, 110, 110)
-
-METADATA = {
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
-}
-# Texts remain texts, and files are the same at every run.
-PARAMETERS = {"svg.fonttype": "none", "svg.hashsalt": "aetrain", "pdf.fonttype": 42, "axes.formatter.useoffset": False}
-
-
-@contextmanager
-def drawing_parameters() -> Iterator[None]:
-    """Draw with matplotlib's default parameters and `PARAMETERS` inside, whatever the user's are."""
-    import matplotlib
-
-    # Glyphs that the font lacks are drawn as boxes, without a warning.
-    with matplotlib.rc_context(_parameters()), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-@cache
-def _parameters() -> Any:
-    import matplotlib
-
-    prefixes = ("axes", "figure", "font", "grid", "image", "lines", "patch", "path", "pdf", "svg", "text", "xtick")
-    chosen = (*prefixes, "ytick", "savefig", "legend", "hist", "mathtext", "scatter", "markers", "agg")
-    defaults: dict[str, Any] = {
-        str(key): value for key, value in matplotlib.rcParamsDefault.items() if key.startswith(chosen)
-    }
-    return {**defaults, **PARAMETERS}
 
 
 class Page:

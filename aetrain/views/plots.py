@@ -16,6 +16,7 @@ from aetrain.views.annotations import (
     FigureOptions,
     KeyEntry,
     PointCloud,
+    RateLoss,
 )
 from aetrain.views.page import (
     DPI,
@@ -118,6 +119,8 @@ def draw_curves(curves: Curves, annotations: Annotations, options: FigureOptions
     page, all_axes = make_panels([panel.metric for panel in curves.panels], replace(annotations, key=key), options)
     for axes, panel in zip(all_axes, curves.panels, strict=True):
         draw_panel(axes, panel, colours)
+        if curves.best_epoch is not None:
+            axes.axvline(curves.best_epoch, color=as_fractions(INK), linewidth=LINE_WIDTH / 2, linestyle=":")
         style_axes(axes, annotations.x_axis, panel.unit)
     return page
 
@@ -133,6 +136,35 @@ def draw_panel(axes: "Axes", panel: CurvePanel, colours: Mapping[str, RGB]) -> N
     if min(values) > 0 and max(values) / min(values) >= MIN_LOG_RATIO:
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+
+
+def draw_rate_loss(test: RateLoss, annotations: Annotations, options: FigureOptions) -> Page:
+    """Return the page of a range test: the loss against the rate, on a logarithmic axis, and the suggested rate.
+
+    The axis of losses ends a little above the smoothed loss at the first rate, below a divergence.
+    """
+    height = 2 * PANEL_HEIGHT
+    page = Page(annotations, options, WIDTH - 2 * MARGIN, height + BELOW)
+    axes = page.add_axes((page.content_left + LEFT, page.content_top, WIDTH - 2 * MARGIN - LEFT - PANEL_GAP, height))
+    colour = as_fractions(TEN_COLOURS[0])
+    axes.scatter(test.rates, test.losses, s=DOT_AREA / 2, color=colour, alpha=0.4, linewidths=0)
+    axes.plot(test.rates, test.smoothed, color=colour, linewidth=LINE_WIDTH)
+    axes.set_xscale("log")
+    low, first = min(test.smoothed), test.smoothed[0]
+    room = max(first - low, 0.1 * abs(first))
+    axes.set_ylim(low - 0.2 * room, max(first, low) + 0.5 * room)
+    if test.suggestion is not None:
+        axes.axvline(test.suggestion, color=as_fractions(INK), linewidth=LINE_WIDTH / 2, linestyle=":")
+        axes.annotate(
+            f" {test.suggestion:g}",
+            (test.suggestion, 0.97),
+            xycoords=("data", "axes fraction"),
+            va="top",
+            size=NOTE_SIZE * 72 / DPI,
+            color=as_fractions(INK),
+        )
+    style_axes(axes, annotations.x_axis, annotations.y_axis)
+    return page
 
 
 def make_panels(titles: Sequence[str], annotations: Annotations, options: FigureOptions) -> tuple[Page, list["Axes"]]:

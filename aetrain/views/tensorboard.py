@@ -30,11 +30,12 @@ MAX_CLOSE_SECONDS = 5.0  # to wait for the event file of a failed run to close
 Curves = Sequence[tuple[int, Mapping[str, float]]]  # an epoch, and its metrics by tag
 
 # Tags that each start of a run writes again, with their names in runs of earlier versions.
-REWRITTEN_TAGS = ("config/", "diagnostics/", *TAGS, "custom_scalars__", "_hparams_/")
+REWRITTEN_TAGS = ("config/", "diagnostics/", "best_epoch/", *TAGS, "custom_scalars__", "_hparams_/")
 
 
 class TensorBoardWriter:
     """Writes a run's event file: `open`, then `add_scalars` and `add_pictures` at each epoch, then `close`.
+    An error after `open` is raised in `closed_on_error`.
 
     `make_context` returns the context of an epoch for the views. It is not called where `views` is empty.
     `descriptions` are those of metrics, by name or pattern. TensorBoard shows them, and those of the views.
@@ -60,19 +61,26 @@ class TensorBoardWriter:
         self.written_tags: set[str] = set()  # of scalars
         self.has_charts = False
 
-    def open(self, config: str, epoch: int | None = None, curves: Curves = (), last: int | None = None) -> None:
+    def open(
+        self,
+        config: str,
+        epoch: int | None = None,
+        curves: Curves = (),
+        last: int | None = None,
+        redraw: bool = False,
+    ) -> None:
         """Begin the run's event file, with its config (YAML) as text.
 
         A run that resumes after `epoch` of `last` epochs gets `curves`, the scalars up to that epoch, and the pictures
         that an uninterrupted run would have by then, from the old event file or from the copies beside the checkpoint.
-        Nothing else of an earlier start is kept.
+        Nothing else of an earlier start is kept. `redraw` draws the pictures of `epoch` again, from the model.
         """
         from torch.utils.tensorboard import SummaryWriter  # takes 0.2 s
 
         compat.use_fast_checksums()
         old_files = event_files(self.directory)
         copies = sorted((self.directory / PICTURES).glob("*"))
-        replayed = [] if epoch is None else replayed_events([*copies, *old_files], epoch, curves, last)
+        replayed = [] if epoch is None else replayed_events([*copies, *old_files], epoch - redraw, curves, last)
         # Without the suffix, two files of the same second and process would have one name.
         self.writer = SummaryWriter(str(self.directory), filename_suffix=f".{len(old_files)}")
         self._describe_events()
@@ -88,14 +96,13 @@ class TensorBoardWriter:
             file.unlink()
         if epoch is not None and epoch == last:  # figures/ may lack pictures that the event file has
             self._draw_views(epoch, log=False, save=True)
+        elif epoch is not None and redraw:
+            self.add_pictures(epoch)
         self.epoch = epoch or 0
 
     @contextmanager
-    def session(
-        self, config: str, epoch: int | None = None, curves: Curves = (), last: int | None = None
-    ) -> Iterator[None]:
-        """`open` the event file; where the block raises, close the file, so that no thread continues to write to it."""
-        self.open(config, epoch, curves, last)
+    def closed_on_error(self) -> Iterator[None]:
+        """Close the event file where the block raises, so that no thread continues to write to it."""
         try:
             yield
         except BaseException:
@@ -216,10 +223,10 @@ class TensorBoardWriter:
                 copies.writestr(f"{number:04}", content)
         atomic.replace(self.directory / PICTURES / str(epoch), archive.getvalue())
 
-    def close(self, hparams: Mapping[str, int | float | str | bool], metrics: Mapping[str, float], trial: str) -> None:
+    def close(self, hparams: Mapping[str, int | float | str | bool], metrics: Mapping[str, float], group: str) -> None:
         """Write the run's row of the HParams table, and close the file.
 
-        Runs with an equal `trial` are averaged in one row, so `trial` and `hparams` leave out the seed. TensorBoard
+        Runs with an equal `group` are averaged in one row, so `group` and `hparams` leave out the seed. TensorBoard
         finds the columns in the runs that it compares: no run describes the table, because TensorBoard would use the
         description of any one of them for all. If no epoch has written one of `HPARAM_METRICS`, it is written here,
         because its column would otherwise be empty.
@@ -229,7 +236,7 @@ class TensorBoardWriter:
         for tag in HPARAM_METRICS:
             if tag in metrics and tag not in self.written_tags:
                 self.writer.add_scalar(tag, metrics[tag], self.epoch)
-        compat.add_summary(self.writer, hp.hparams_pb(dict(hparams), trial_id=trial))
+        compat.add_summary(self.writer, hp.hparams_pb(dict(hparams), trial_id=group))
         self.writer.close()
 
 

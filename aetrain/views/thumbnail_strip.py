@@ -26,7 +26,7 @@ def thumbnail_strip(context: ViewContext) -> Tensor:
     """
     count = max(1, min(MAX_IMAGES, MAX_WIDTH // context.x.shape[3]))
     chosen = interleave_classes(context.labels, len(context.x))[:count].to(context.x.device)
-    rows = context.x[chosen], context.x_in[chosen], context.reconstruct(context.x_in[chosen])
+    rows = context.complete[chosen], context.x_in[chosen], context.reconstruct(context.x_in[chosen])
     sheet = torch.stack(rows).nan_to_num(GREY).clamp(0, 1)  # [3, n, C, h, w]
     if sheet.shape[2] not in (1, 3):
         sheet = sheet.mean(2, keepdim=True)

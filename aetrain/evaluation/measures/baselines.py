@@ -11,10 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aetrain.data.examples import Examples, Prepare, fill_missing, in_order
+from aetrain.data.user_files import Array
+from aetrain.evaluation.evaluator import known_sse
 from aetrain.evaluation.measures.measure import EvalInputs, encode_all
 from aetrain.model.pca import PCA
 
 BATCH_SIZE = 1000
+NUM_TREES = 100  # of the isolation forest
 
 # The descriptions of the metrics of the baselines, for measures that compute all feature sets.
 BASELINE_DESCRIPTIONS: Mapping[str, str] = {
@@ -51,6 +54,27 @@ def feature_sets(inputs: EvalInputs, train: Examples, test: Examples) -> Iterato
 def encode_pca(pca: PCA, examples: Examples, prepare: Prepare) -> Tensor:
     """Return the coordinates [N, K] of all examples in order; a missing value is the mean."""
     return torch.cat([pca.encode(fill_missing(x, pca.mean)) for x in in_order(examples, BATCH_SIZE, prepare)])
+
+
+@torch.no_grad()
+def anomaly_scores(inputs: EvalInputs) -> dict[str, Array]:
+    """Return scores [N] of the test examples that need no model, higher for unusual ones.
+
+    `pca` is the squared error of PCA with as many components as the code has units, where it was fitted. `forest` is
+    the score of an isolation forest (Liu et al. 2008) of scikit-learn. Both are fitted to the training examples.
+    """
+    from sklearn.ensemble import IsolationForest
+
+    scores: dict[str, Array] = {}
+    splits, prepare = inputs.splits, inputs.prepare
+    if (pca := inputs.pca) is not None:
+        batches = in_order(splits.test, BATCH_SIZE, prepare)
+        errors = [known_sse(pca.reconstruct(fill_missing(x, pca.mean)), x) for x in batches]
+        scores["pca"] = torch.cat(errors).cpu().numpy()
+    forest = IsolationForest(n_estimators=NUM_TREES, random_state=0)
+    forest.fit(flatten_pixels(splits.train, prepare).cpu().numpy())
+    scores["forest"] = -forest.score_samples(flatten_pixels(splits.test, prepare).cpu().numpy())
+    return scores
 
 
 def flatten_pixels(images: Examples, prepare: Prepare) -> Tensor:

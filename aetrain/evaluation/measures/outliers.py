@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from aetrain.data.class_selection import class_numbers, known_classes
-from aetrain.data.examples import Examples, Splits, fill_missing, in_order
+from aetrain.data.examples import Splits
 from aetrain.data.user_files import Array
-from aetrain.evaluation.evaluator import Metrics, known_sse
-from aetrain.evaluation.measures.baselines import BATCH_SIZE, flatten_pixels
+from aetrain.evaluation.evaluator import Metrics
+from aetrain.evaluation.example_scores import reconstruction_scores
+from aetrain.evaluation.measures.baselines import anomaly_scores
 from aetrain.evaluation.measures.measure import EvalInputs, LabelledMeasure
-
-NUM_TREES = 100  # of the isolation forest
 
 
 @final
@@ -26,7 +23,7 @@ class Outliers(LabelledMeasure):
     It is the probability of that for one of each (Hanley & McNeil 1982). `normal` are the normal classes, null for
     those of the training examples (see `dataset.train_classes`); test examples of other classes are outliers. Baselines
     are the error of PCA with as many components as the code has units, and the isolation forest (Liu et al. 2008) of
-    scikit-learn, both fitted to the training examples.
+    scikit-learn, both fitted to the training examples. `Anomaly` has other scores, and each class alone.
     """
 
     descriptions: ClassVar[Mapping[str, str]] = {
@@ -48,26 +45,13 @@ class Outliers(LabelledMeasure):
                 "examples: name the normal classes, or train on them alone with dataset.train_classes="
             )
 
-    @torch.no_grad()
     def __call__(self, inputs: EvalInputs) -> Metrics:
         """Return `outlier_auc`, `outlier_auc_pca` where PCA was fitted, and `outlier_auc_forest`."""
-        from sklearn.ensemble import IsolationForest
         from sklearn.metrics import roc_auc_score
 
-        model, splits, pca, prepare = inputs.model, inputs.splits, inputs.pca, inputs.prepare
-        is_outlier = self._outliers(splits)
-        errors: list[Tensor] = []
-        pca_errors: list[Tensor] = []
-        for x in in_order(splits.test, BATCH_SIZE, prepare):
-            errors.append(known_sse(model.likelihood.mean(model(x).decoded), x))
-            if pca is not None:
-                pca_errors.append(known_sse(pca.reconstruct(fill_missing(x, pca.mean)), x))
-        scores = {"outlier_auc": torch.cat(errors).cpu().numpy()}
-        if pca is not None:
-            scores["outlier_auc_pca"] = torch.cat(pca_errors).cpu().numpy()
-        forest = IsolationForest(n_estimators=NUM_TREES, random_state=0)
-        forest.fit(_rows(splits.train, inputs))
-        scores["outlier_auc_forest"] = -forest.score_samples(_rows(splits.test, inputs))
+        is_outlier = self._outliers(inputs.splits)
+        scores = {"outlier_auc": reconstruction_scores(inputs.model, inputs.splits.test, inputs.prepare)["sse"]}
+        scores |= {f"outlier_auc_{name}": score for name, score in anomaly_scores(inputs).items()}
         return {name: float(roc_auc_score(is_outlier, score)) for name, score in scores.items()}
 
     def _outliers(self, splits: Splits) -> Array:
@@ -78,8 +62,3 @@ class Outliers(LabelledMeasure):
             normal = class_numbers("normal", self.normal, known_classes(splits.train, splits.test))
         is_outlier: Array = ~np.isin(splits.test.classes.cpu().numpy(), normal)
         return is_outlier
-
-
-def _rows(examples: Examples, inputs: EvalInputs) -> Array:
-    rows: Array = flatten_pixels(examples, inputs.prepare).cpu().numpy()
-    return rows

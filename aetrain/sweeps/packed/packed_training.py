@@ -9,15 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from aetrain.config.errors import RunPruned
 from aetrain.config.settings import Settings
 from aetrain.data.digests import DataDigests, digest_data
 from aetrain.data.examples import Splits
 from aetrain.model.pca import PCA
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import record_error
-from aetrain.runs.epoch_selection import check_names, check_split
+from aetrain.runs.epoch_selection import check_names, check_pruned, check_split
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
+from aetrain.runs.start_weights import find_start_weights
 from aetrain.runs.train import (
     check_measures,
     check_training_images,
@@ -82,6 +84,8 @@ class PackedTrainingRun:
         try:
             with run_dir.logging(exclusive=True), reporting_disk_errors(run_dir):
                 yield
+        except RunPruned as reason:
+            self.drop(reason)
         except (Exception, SystemExit) as error:
             log.error("%s is dropped from its pack:", run_dir)
             self.drop(error)
@@ -91,11 +95,12 @@ class PackedTrainingRun:
         check_training_images(self.components, splits)
         check_measures(self.components, splits)
         check_split(self.request, self.settings, splits.held_out[0])
+        start_weights = find_start_weights(self.settings, self.components, self.request.run_dir.path)
         check_same_data(self.request.run_dir, data)
         self.request = claim_directory(self.request)
         self.training_run = TrainingRun(self.request, self.settings, self.components, splits, data, fit_pca)
         self._open.enter_context(self.training_run.event_file())
-        self.training_run.prepare()
+        self.training_run.prepare(start_weights)
 
     def show(self, epoch: int, metrics: dict[str, float], seconds: float) -> None:
         """Evaluate an epoch and write its metrics and pictures, without a checkpoint."""
@@ -160,7 +165,9 @@ def train_pack(runs: Sequence[PackedTrainingRun]) -> None:
     for run in runs:
         if run.active:
             with run.isolated():
-                run.finish(evaluate_components(run.components, splits, fit_pca))
+                check_pruned(run.training_run.journal, run.training_run.state.stop_reason)
+                with run.training_run.final_weights():
+                    run.finish(evaluate_components(run.components, splits, fit_pca))
             run.drop()
 
 

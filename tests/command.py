@@ -1,4 +1,4 @@
-"""Run the command `aetrain`: in this process, which saves the imports, in a new process, or in a fork."""
+"""Run the command `aetrain`: in this process, which saves the imports, or in a new process."""
 
 import contextlib
 import io
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import process_server
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
@@ -57,9 +56,6 @@ def _restored_logging() -> Iterator[None]:
         root.setLevel(level)
 
 
-TIMEOUT_S = 120
-
-
 def process(arguments: Sequence[str], folder: Path, *, program: Sequence[str] = (), **environment: str) -> Outcome:
     """Run `aetrain arguments...` in a folder, in a new process."""
     completed = subprocess.run(
@@ -68,22 +64,9 @@ def process(arguments: Sequence[str], folder: Path, *, program: Sequence[str] = 
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=120,
     )
     return Outcome(completed.returncode, completed.stdout, completed.stderr)
-
-
-def forked_process(
-    arguments: Sequence[str], folder: Path, *, program: Sequence[str] = (), **environment: str
-) -> Outcome:
-    """Do `process` in a fork that has imported the libraries: for tests of more than the start of a process.
-
-    `program` is a script or [sys.executable, "-m", module]. Only on Linux; elsewhere the process is a new one.
-    """
-    if sys.platform != "linux":
-        return process(arguments, folder, program=program, **environment)
-    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    return Outcome(*process_server.run(program or aetrain(), arguments, folder, variables, TIMEOUT_S))
 
 
 def aetrain() -> list[str]:

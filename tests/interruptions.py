@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import aetrain, forked_process
+from command import aetrain, process
 from conftest import TINY
 
 from aetrain.selfcheck.fingerprint import differences, fingerprint
@@ -29,7 +29,7 @@ INTERRUPTIONS = {
 def whole(folder: Path) -> dict[str, dict[str, str]]:
     """Return the fingerprints of the runs of a sweep that is not interrupted."""
     folder.mkdir()
-    outcome = forked_process(SWEEP, folder)
+    outcome = process(SWEEP, folder)
     assert outcome.code == 0, outcome.err
     return {run: fingerprint(folder / "sweep" / run) for run in RUNS}
 
@@ -60,7 +60,7 @@ def interrupted(folder: Path, launcher: str, interruption: str, expected: dict[s
     if (err := (folder / "errors").read_text()).count("\n") > 4 or "Traceback" in err:
         problems.append(f"no short message: {err[:300]}")
     finished_before = {run: _metrics_file(folder, run) for run in RUNS if _is_finished(folder, run)}
-    repeated = forked_process(arguments, folder)
+    repeated = process(arguments, folder)
     if repeated.code != 0:
         return [*problems, f"the repeated command: exit code {repeated.code}, {repeated.err}"]
     for run in RUNS:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from command import command, forked_process, process
+from command import command, process
 from conftest import TINY
 from safetensors.torch import load_file
 from torch.nn import functional as F
@@ -386,13 +386,13 @@ def test_sweep_whose_pack_is_killed_trains_its_runs_individually(tmp_path: Path)
     common = ["--config-dir", "mine", "-m", *TINY, "hydra/launcher=packed", "hydra.sweep.dir=sweep", "model=linear"]
     swept = ["seed=0,1", "noise=none,deadly"]
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    outcome = forked_process([*common, *swept], tmp_path, PYTHONPATH=paths)
+    outcome = process([*common, *swept], tmp_path, PYTHONPATH=paths)
     assert outcome.code == 0, outcome.err
     assert "2 runs are trained as one pack: seed=0,noise=none, seed=1,noise=none" in outcome.out
     assert "a packed process ended (its process was killed by SIGKILL" in outcome.out
     statuses = [metrics(run)["status"] for run in (tmp_path / "sweep").iterdir() if run.is_dir()]
     assert statuses == ["finished"] * 4
-    repeated = forked_process([*common, *swept], tmp_path, PYTHONPATH=paths)
+    repeated = process([*common, *swept], tmp_path, PYTHONPATH=paths)
     assert repeated.out.count("is finished: nothing to do") == 4
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from command import Outcome, forked_process
+from command import Outcome, process
 from conftest import ROOT, TINY
 
 pytest.importorskip("hatchling")
@@ -34,7 +34,7 @@ def aetrain(site: Path, tmp_path: Path) -> Callable[..., Outcome]:
         paths = os.pathsep.join([str(site), str(ROOT)])
         program = [sys.executable, "-m", "aetrain"]
         key = str(tmp_path / "data" / "key")
-        return forked_process(arguments, tmp_path, program=program, PYTHONPATH=paths, AETRAIN_KEY_FILE=key)
+        return process(arguments, tmp_path, program=program, PYTHONPATH=paths, AETRAIN_KEY_FILE=key)
 
     return aetrain
 

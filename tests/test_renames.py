@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Outcome, command, forked_process
+from command import Outcome, command, process
 from conftest import TINY
 from omegaconf import OmegaConf
 
@@ -129,7 +129,7 @@ def test_command_with_an_old_override_trains_after_one_warning(
 @pytest.mark.slow
 def test_warning_is_one_line_on_the_terminal(tmp_path: Path) -> None:
     """The command prints it before the logging of the run begins."""
-    outcome = forked_process([*TINY, "model=linear", "dataset.crop=8", "hydra.run.dir=run"], tmp_path)
+    outcome = process([*TINY, "model=linear", "dataset.crop=8", "hydra.run.dir=run"], tmp_path)
     assert outcome.code == 0
     assert outcome.err == "dataset.crop=8 is the name of an earlier version: write dataset.random_crop=8\n"
 
@@ -137,7 +137,7 @@ def test_warning_is_one_line_on_the_terminal(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_old_override_in_a_sweep_gives_one_warning(tmp_path: Path) -> None:
     """The runs, which are other processes, do not repeat it."""
-    outcome = forked_process(["-m", *TINY, "model=linear", "dataset.crop=7,8", "hydra.sweep.dir=sweep"], tmp_path)
+    outcome = process(["-m", *TINY, "model=linear", "dataset.crop=7,8", "hydra.sweep.dir=sweep"], tmp_path)
     assert outcome.code == 0, outcome.err
     (warning,) = warnings_in(outcome.out + outcome.err)
     assert "dataset.random_crop=7,8" in warning

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import interruptions
 import pytest
-from command import Outcome, command, everything_in, forked_process
+from command import Outcome, command, everything_in, process
 from conftest import TINY
 
 from aetrain import api
@@ -86,7 +86,7 @@ def sweep_over_faults(folder: Path, launcher: str, *overrides: str) -> Outcome:
     arguments = ["-m", *TINY, "model=linear", "noise=faulty", faults, "hydra.sweep.dir=sweep", *LAUNCHERS[launcher]]
     program = [sys.executable, "-m", "aetrain", "--config-dir", "mine"]
     path = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
-    return forked_process([*arguments, *overrides], folder, program=program, PYTHONPATH=path)
+    return process([*arguments, *overrides], folder, program=program, PYTHONPATH=path)
 
 
 def metrics(folder: Path, fault: str) -> dict[str, object]:

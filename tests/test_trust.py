@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command import Outcome, command, forked_process, process
+from command import Outcome, command, process
 from conftest import ROOT, TINY
 
 import aetrain
@@ -108,8 +108,7 @@ def test_own_run_needs_no_trust_in_new_processes(folder: Path) -> None:
         (["-c", program], [sys.executable]),
         (["mode=report", "run=run"], module),
     ):
-        start = process if arguments[0] == "-c" else forked_process
-        outcome = start(arguments, folder, program=interpreter, **paths)
+        outcome = process(arguments, folder, program=interpreter, **paths)
         assert outcome.code == 0, outcome.err
         if arguments[0] == "-c":
             assert outcome.out.strip() == "own_noise.Inverted"

@@ -86,8 +86,9 @@ class SearchSweeper(Sweeper):
         from aetrain.evaluation.model_selection import objective_metrics, objective_names
 
         names = list(objective_names(_plain(job.objective)))
+        metrics = objective_metrics(names)  # a run, too, refuses one without a better direction
         if self.direction is None:
-            return names, [metric.higher_is_better for metric in objective_metrics(names)]
+            return names, [metric.higher_is_better for metric in metrics]
         given = _plain(self.direction)
         directions = [given] if isinstance(given, str) else list(given)
         if len(directions) != len(names) or not {*directions} <= {"minimize", "maximize"}:

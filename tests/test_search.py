@@ -509,6 +509,7 @@ def test_a_space_needs_the_flag_of_a_sweep(tmp_path: Path) -> None:
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0 is no number of trials"),
         (["hydra.sweeper.direction=up"], "hydra.sweeper.direction=up does not fit objective=validation/loss"),
         (["objective=validation/kl"], "neither a higher nor a lower kl is better"),
+        (["objective=validation/kl", "hydra.sweeper.direction=maximize"], "neither a higher nor a lower kl is better"),
         (["hydra.sweeper.seed=-1"], "hydra.sweeper.seed=-1 is no seed"),
         (["model=vae", "model.hiden=[4],[5]"], "no setting 'model.hiden'"),
     ],

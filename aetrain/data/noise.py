@@ -113,7 +113,8 @@ class Replace:
         # Products with 0 and 1, since masked_fill takes 4 times as long for random masks on a CPU. They are not in
         # place, because a pack of runs may have tensors of `p` and `white`.
         noisy = u.ge(self.p).to(x.dtype) * x
-        is_black = not isinstance(self.white, Tensor) and self.white == 0
+        white: object = self.white
+        is_black = not isinstance(white, Tensor) and white == 0
         return noisy if is_black else noisy + u.lt(self.p * self.white).to(x.dtype)
 
     def for_kind(self, kind: Kind, has_missing: bool = False) -> Noise:

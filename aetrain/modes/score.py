@@ -197,13 +197,13 @@ def log_threshold(score: str, threshold: float, rate: float, own: Splits, noun: 
 def log_ranking(ranking: Ranking, noun: str, folder: Path) -> None:
     """Log how many examples are flagged, also by class, the most unusual ones, and the folder of the files."""
     flagged, classes = ranking.is_flagged, ranking.classes()
-    log.info("flagged: %s of %s %ss (%.2g%%)", f"{flagged.sum():,}", f"{len(flagged):,}", noun, 100 * flagged.mean())
+    log.info("flagged: %s of %s %ss (%.1f%%)", f"{flagged.sum():,}", f"{len(flagged):,}", noun, 100 * flagged.mean())
     names = sorted(set(classes))
     if 1 < len(names) <= MAX_CLASSES:
         shares = [flagged[np.array(classes) == name].mean() for name in names]
         log.info(
             "flagged by class: %s",
-            ", ".join(f"{name} {100 * share:.2g}%" for name, share in zip(names, shares, strict=True)),
+            ", ".join(f"{name} {100 * share:.1f}%" for name, share in zip(names, shares, strict=True)),
         )
     key, values = ranking.keys()
     lines = [

@@ -57,7 +57,8 @@ def search_section(record: SearchRecord | None, figures: Mapping[str, Path]) -> 
             picture = el("img", src=url, alt=TITLES[name], style="max-width:100%")
             parts.append(el("figure", el("figcaption", el("b", TITLES[name]), f" {NOTES[name]}"), picture))
     if best and "importance" not in figures:
-        parts.append(el("p", f"The importance of settings needs {MIN_TRIALS_FOR_IMPORTANCE} finished trials."))
+        needed = f"needs {MIN_TRIALS_FOR_IMPORTANCE} finished trials, and settings that explain their ranks"
+        parts.append(el("p", f"The importance of settings {needed}."))
     return section("Search", "search", *parts)
 
 

@@ -68,7 +68,8 @@ def draw_search(record: SearchRecord) -> "Mapping[str, Figure]":
         if axes:
             figures["slices"] = draw_slices(record, axes)
         importances = [setting_importance(record, number) for number in range(len(record.objective))]
-        if shown := {name: item for name, item in zip(record.objective, importances, strict=True) if item}:
+        pairs = zip(record.objective, importances, strict=True)
+        if shown := {name: item for name, item in pairs if item is not None and item.explained > 0}:
             figures["importance"] = draw_importance(shown)
         if len(axes) > 1:
             figures["parallel"] = draw_parallel(record, axes)
@@ -213,13 +214,13 @@ def _set_log_ticks(axes: "Axes", values: Sequence[float]) -> None:
 def draw_importance(importances: Mapping[str, Importance]) -> "Figure":
     """Return the importance of each setting as a bar, a panel for each metric."""
     count = max(len(item.of_settings) for item in importances.values())
-    figure = _new_figure(0.9 + 0.32 * count)
+    figure = _new_figure(1.0 + 0.32 * count)
     panels = figure.subplots(1, len(importances), squeeze=False)[0]
     for axes, (metric, item) in zip(panels, importances.items(), strict=True):
         keys = [*reversed(item.of_settings)]
         axes.barh([short_name(key) for key in keys], [item.of_settings[key] for key in keys], color=BLUE, height=0.6)
         axes.axvline(0, color="#333333", linewidth=0.8)
-        axes.set_xlabel(f"loss of explained variance of the rank by {metric}, of {max(item.explained, 0):.2f} in all")
+        axes.set_xlabel(f"loss of explained variance, of {item.explained:.2f} in all,\nof the rank by {metric}")
         axes.grid(False, axis="y")
     return figure
 

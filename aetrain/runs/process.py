@@ -66,6 +66,8 @@ def start(task: Callable[..., Any], *arguments: Any) -> BaseProcess:
     if sys.platform == "win32":
         process = multiprocessing.get_context("spawn").Process(target=_begin, args=process_arguments)
     else:
+        if "joblib" in sys.modules:  # its workers have a start method of joblib, which the server has to know
+            preload(["joblib"])
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         process = context.Process(target=_begin, args=process_arguments)

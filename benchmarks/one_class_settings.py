@@ -1,6 +1,6 @@
 """Compare settings of experiment=one_class on training images of MNIST alone.
 
-    python benchmarks/one_class.py model.code_dim=16 epochs=10 [--digits 2 5 8]
+    python benchmarks/one_class_settings.py model.code_dim=16 epochs=10 [--digits 2 5 8]
 
 For each digit a model is trained on all but its first 1,000 training images. These and 2,500 training images of the
 other digits are scored. The mean areas under the ROC curve of all digits are printed. No test image is read.

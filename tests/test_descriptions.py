@@ -36,7 +36,6 @@ NEEDS = {
     "measures=robustness": ("measures.robustness.levels=[0.3]",),
     "measures=imputation": ("dataset=wine", "likelihood=gaussian", "dataset.missing=0.3"),
     "measures=anomaly": ("dataset.train_classes=[0,1]",),
-    "measures=outliers": ("dataset=wine", "likelihood=gaussian", "dataset.train_classes=[0]"),
 }
 
 # Measures that need a folder of their own, or ratings, which tests/test_recommendation.py has.

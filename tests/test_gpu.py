@@ -174,7 +174,7 @@ def test_all_views_are_drawn(model: str, run: Callable[..., Path]) -> None:
 
 
 # Measures of data of another kind or of other classes than the images of these runs.
-OTHER_MEASURES = ("none", "anomaly", "imputation", "outliers", "recommendation")
+OTHER_MEASURES = ("none", "anomaly", "imputation", "recommendation")
 
 
 @pytest.mark.parametrize("measure", [name for name in groups()["measures"] if name not in OTHER_MEASURES])

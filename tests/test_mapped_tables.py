@@ -83,7 +83,7 @@ def test_a_run_on_a_mapped_table_is_that_in_memory(
     runs = {}
     for name, min_bytes in (("mapped", 0), ("memory", 2**20)):
         all_mapped.setattr(mapped_vectors, "MIN_MAPPED_BYTES", min_bytes)
-        overrides = [*LINEAR, f"dataset.path={path}", "dataset.label=x5", "measures=outliers", "dataset.validation=6"]
+        overrides = [*LINEAR, f"dataset.path={path}", "dataset.label=x5", "measures=anomaly", "dataset.validation=6"]
         overrides += ["dataset.train_classes=[0,1]", "dataset.test_fraction=0.4"]
         runs[name] = aetrain.run(overrides, directory=tmp_path / name)
     assert runs["mapped"].metrics["epochs"] == 2

@@ -20,7 +20,7 @@ from aetrain.data.hidden_values import hide_values
 from aetrain.data.scikit_tables import Wine
 from aetrain.data.table import Table
 from aetrain.evaluation.iterative_pca import IterativePCA
-from aetrain.evaluation.measures.outliers import Outliers
+from aetrain.evaluation.measures.anomaly import Anomaly
 
 WINE = ("dataset=wine", "batch_size=32", "views=none", "device=cpu", "model=deep", "model.hidden=[16]")
 
@@ -144,24 +144,24 @@ def test_hidden_together() -> None:
 
 def test_outliers_by_their_error(run: Callable[..., Path]) -> None:
     normal = "dataset.train_classes=[class 0,class 1]"
-    trained = aetrain.load(run(*WINE, normal, "epochs=3", "model.code_dim=2", "measures=outliers"))
+    trained = aetrain.load(run(*WINE, normal, "epochs=3", "model.code_dim=2", "measures=anomaly"))
     splits, metrics = trained.data, trained.metrics
     assert sorted(splits.train.classes.unique().tolist()) == [0, 1]
     train, x, is_outlier = splits.train.pixels.flatten(1), splits.test.pixels, splits.test.classes == 2
     np.testing.assert_allclose(train.mean(0), 0, atol=1e-5, err_msg="the scaling is that of the normal rows")
     errors = (trained.reconstruct(x) - x).square().flatten(1).sum(1)
-    assert metrics["test/outlier_auc"] == pytest.approx(roc_auc_score(is_outlier, errors))
+    assert metrics["test/roc_auc"] == pytest.approx(roc_auc_score(is_outlier, errors))
     pca, rows = PCA(2).fit(train), x.flatten(1).numpy()
     errors = np.square(pca.inverse_transform(pca.transform(rows)) - rows).sum(1)
-    assert metrics["test/outlier_auc_pca"] == pytest.approx(roc_auc_score(is_outlier, errors), abs=1e-3)
+    assert metrics["test/roc_auc_pca"] == pytest.approx(roc_auc_score(is_outlier, errors), abs=1e-3)
     forest = IsolationForest(random_state=0).fit(train.numpy())
-    assert metrics["test/outlier_auc_forest"] == roc_auc_score(is_outlier, -forest.score_samples(rows))
+    assert metrics["test/roc_auc_forest"] == roc_auc_score(is_outlier, -forest.score_samples(rows))
 
 
 def test_outliers_need_both_kinds() -> None:
     splits = Wine().load()
-    with pytest.raises(ValueError, match=r"normal=null leaves no outliers .* dataset.train_classes="):
-        Outliers().check_images(splits)
+    with pytest.raises(ValueError, match=r"normal=null leaves no anomaly .* dataset.train_classes="):
+        Anomaly().check_images(splits)
     with pytest.raises(ValueError, match=r"normal=\[class 9\]: no class 'class 9' in this data set: use 0 \(class 0\)"):
-        Outliers(normal=["class 9"]).check_images(splits)
-    Outliers(normal=["class 1"]).check_images(splits)
+        Anomaly(normal=["class 9"]).check_images(splits)
+    Anomaly(normal=["class 1"]).check_images(splits)

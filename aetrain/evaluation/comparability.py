@@ -18,10 +18,7 @@ NOISE_METRICS = ("noisy_sse", "noisy_bce", "noisy_psnr", "input_sse")
 TIME_METRICS = ("seconds_per_epoch",)
 
 # Areas under curves for the classes that training leaves out, which are others where the training classes are.
-ANOMALY_METRICS = (
-    *("roc_auc", "roc_auc_NAME", "average_precision", "average_precision_NAME"),
-    *("outlier_auc", "outlier_auc_NAME"),
-)
+ANOMALY_METRICS = (*("roc_auc", "roc_auc_NAME", "average_precision", "average_precision_NAME"),)
 
 # Errors of predicted ratings are of the same held-out ratings, whatever the rows of examples and the centre are.
 RATING_METRICS = ("rmse", "mae")
@@ -100,7 +97,7 @@ def _is_of_data_set(key: str) -> bool:
 
 
 def _is_of_anomalies(key: str) -> bool:
-    return key in ("dataset.train_classes", "measures.outliers.normal")
+    return key in ("dataset.train_classes", "measures.anomaly.normal")
 
 
 def _is_kind_of_likelihood(key: str) -> bool:

@@ -7,7 +7,7 @@ from aetrain.evaluation.metric_names import find_pattern, name_of
 # Metrics on request (`measures=`) of the code and of samples: names and patterns.
 CLASS_METRICS = (
     *("probe_linear", "probe_svm", "probe_knn", "probe_kmeans", "probe_nmi"),
-    *("precision_K", "precision_K_binary", "finetuned_N", "outlier_auc"),
+    *("precision_K", "precision_K_binary", "finetuned_N"),
     *("roc_auc", "roc_auc_CLASS", "average_precision", "average_precision_CLASS"),
 )
 ITEM_METRICS = ("recall_K", "ndcg_K")  # of held-out users

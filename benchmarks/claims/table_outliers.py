@@ -21,9 +21,9 @@ def check(runs: dict[str, Trained]) -> Outcome:
     """Check the area under the ROC curve against those of PCA and of the forest."""
     values = runs["normal"].metrics
     metrics = {
-        "area under the ROC curve": values["test/outlier_auc"],
-        "of PCA of the same size": values["test/outlier_auc_pca"],
-        "of an isolation forest": values["test/outlier_auc_forest"],
+        "area under the ROC curve": values["test/roc_auc"],
+        "of PCA of the same size": values["test/roc_auc_pca"],
+        "of an isolation forest": values["test/roc_auc_forest"],
         "squared error of the test rows": values["test/sse"],
     }
     auc, *baselines = list(metrics.values())[:3]

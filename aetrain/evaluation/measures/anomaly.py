@@ -1,13 +1,13 @@
-"""Anomalies: how well scores of single examples tell each class that was held out of training from the others."""
+"""Anomalies: how well scores of single examples tell each class that is not normal from the normal ones."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
 
-from aetrain.data.class_selection import known_classes
+from aetrain.data.class_selection import class_numbers, known_classes
 from aetrain.data.examples import Splits
 from aetrain.data.user_files import Array
 from aetrain.evaluation.evaluator import Metrics
@@ -30,16 +30,16 @@ SCORE_TEXTS: Mapping[str, str] = {
 
 
 def _descriptions() -> dict[str, str]:
-    """Return the descriptions of the metrics of all held-out classes, then of each class, whose names end as those."""
+    """Return the descriptions of the metrics of all anomalous classes, then of each, whose names end as those."""
     descriptions = {}
     for area, text in AREAS.items():
         for score, suffix in SUFFIXES.items():
             descriptions[area + suffix] = (
-                f"{text}, all held-out classes against those of training; score: {SCORE_TEXTS[score]}"
+                f"{text}, all anomalous classes against the normal ones; score: {SCORE_TEXTS[score]}"
             )
         for score, suffix in reversed(SUFFIXES.items()):  # a pattern without an end matches all names
             descriptions[f"{area}_CLASS{suffix}"] = (
-                f"{text}, a held-out class against those of training; score: {SCORE_TEXTS[score]}"
+                f"{text}, an anomalous class against the normal ones; score: {SCORE_TEXTS[score]}"
             )
     return descriptions
 
@@ -47,53 +47,59 @@ def _descriptions() -> dict[str, str]:
 @final
 @dataclass(frozen=True)
 class Anomaly(LabelledMeasure):
-    """Areas under the ROC and the precision-recall curve of scores of test examples, for the classes held out.
+    """Areas under the ROC and the precision-recall curve of scores of test examples, for the classes not normal.
 
-    A class is held out where `dataset.train_classes` leaves it out; test examples of training classes are the normal
-    ones. The area under the ROC curve is the probability that an anomaly has a higher score than a normal example
-    (Hanley & McNeil 1982). Average precision depends on the share of anomalies among the test examples, which is its
-    value for random scores. The scores are those of `aetrain.evaluation.example_scores`, and those of PCA with as many
-    components as the code has units and of an isolation forest (Liu et al. 2008), fitted to the training examples.
+    `normal` are the normal classes, null for those of the training examples (see `dataset.train_classes`); test
+    examples of other classes are anomalies. The area under the ROC curve is the probability that an anomaly has a
+    higher score than a normal example (Hanley & McNeil 1982). Average precision depends on the share of anomalies among
+    the test examples, which is its value for random scores. The scores are those of
+    `aetrain.evaluation.example_scores`, and those of PCA with as many components as the code has units and of an
+    isolation forest (Liu et al. 2008), fitted to the training examples.
     """
 
     descriptions: ClassVar[Mapping[str, str]] = _descriptions()
 
+    normal: Sequence[int | str] | None = None
+
     def check_images(self, splits: Splits) -> None:
-        """Raise ValueError where no class is held out, or none of training has test examples."""
+        """Raise ValueError where the test examples have not both normal examples and anomalies."""
         super().check_images(splits)
-        held_out = held_out_classes(splits)
-        if not held_out:
+        anomalous = self.anomalous_classes(splits)
+        setting = f"normal={'null' if self.normal is None else list(self.normal)}"
+        if not anomalous:
             names = [*known_classes(splits.train, splits.test).values()]
             raise ValueError(
-                "no class is held out of training, so there is no anomaly to find: train on some classes alone, such "
-                f"as dataset.train_classes=[{names[0]}]"
+                f"{setting} leaves no anomaly among the test examples: name the normal classes, or train on them "
+                f"alone, such as dataset.train_classes=[{names[0]}]"
             )
-        if np.isin(_classes(splits), held_out).all():
-            raise ValueError("no test example is of a class of training: add some to the test examples")
+        if np.isin(_classes(splits), anomalous).all():
+            raise ValueError(f"{setting} leaves no normal example among the test examples: add some, or name others")
 
     def __call__(self, inputs: EvalInputs) -> Metrics:
-        """Return `roc_auc` and `average_precision` of every score, of all held-out classes and of each."""
+        """Return `roc_auc` and `average_precision` of every score, of all anomalous classes and of each."""
         from sklearn.metrics import average_precision_score, roc_auc_score
 
         splits, prepare = inputs.splits, inputs.prepare
         scores = ExampleScorer.fit(inputs.model, splits.train, prepare).score(splits.test, prepare)
         scores |= anomaly_scores(inputs)
-        classes, held_out = _classes(splits), held_out_classes(splits)
-        groups = {"": held_out, **{f"_{name}": [number] for number, name in _names(splits, held_out).items()}}
+        classes, anomalous = _classes(splits), self.anomalous_classes(splits)
+        groups = {"": anomalous, **{f"_{name}": [number] for number, name in _names(splits, anomalous).items()}}
         metrics: Metrics = {}
         for area, function in {"roc_auc": roc_auc_score, "average_precision": average_precision_score}.items():
             for ending, numbers in groups.items():
-                is_kept = np.isin(classes, numbers) | ~np.isin(classes, held_out)
+                is_kept = np.isin(classes, numbers) | ~np.isin(classes, anomalous)
                 is_anomaly = np.isin(classes, numbers)[is_kept]
                 for score, values in scores.items():
                     metrics[area + ending + SUFFIXES[score]] = float(function(is_anomaly, values[is_kept]))
         return metrics
 
-
-def held_out_classes(splits: Splits) -> list[int]:
-    """Return the numbers of the classes that test examples have and training examples have not."""
-    normal = splits.train.classes.unique().tolist()
-    return [number for number in splits.test.classes.unique().tolist() if number not in normal]
+    def anomalous_classes(self, splits: Splits) -> list[int]:
+        """Return the numbers of the classes of test examples that are not normal."""
+        if self.normal is None:
+            normal = splits.train.classes.unique().tolist()
+        else:
+            normal = class_numbers("normal", self.normal, known_classes(splits.train, splits.test))
+        return [number for number in splits.test.classes.unique().tolist() if number not in normal]
 
 
 def _classes(splits: Splits) -> Array:

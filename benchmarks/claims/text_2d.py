@@ -9,6 +9,7 @@ from aetrain.api import Trained
 from aetrain.data.examples import Examples
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.evaluation.measures.lsa import LSA
+from aetrain.views.linear_baseline import spread_index
 from aetrain.views.scatter import scatter
 
 CLAIM = (
@@ -29,10 +30,13 @@ def check(runs: dict[str, Trained]) -> Outcome:
     lsa = LSA.fit(data.train, 2, run.dataset.prepare)
     codes = {"code": run.encode, "LSA": lambda rows: rows.flatten(1) @ lsa.components.t()}
     accuracy = {name: knn_accuracy(encode, data, read=dense) for name, encode in codes.items()}
-    shown = data.test[:SCATTER_DOCUMENTS]
+    shown = data.test[spread_index(len(data.test), SCATTER_DOCUMENTS)]  # the file is sorted by topic
     picture = beside(
         run.directory / "figures" / "beside_lsa.png",
-        [scatter(encode(dense(shown)), shown.labels) for encode in codes.values()],
+        [
+            scatter(encode(dense(shown)), shown.labels, class_name=shown.class_name, has_legend=name == "LSA")
+            for name, encode in codes.items()
+        ],
         [f"{name}: {value:.0%}" for name, value in accuracy.items()],
     )
     metrics = {f"10-NN accuracy, {name}": value for name, value in accuracy.items()}

@@ -38,6 +38,10 @@ def command(arguments: Sequence[str], folder: Path) -> Outcome:
                 cli.main()
             except SystemExit as error:
                 code = error.code or 0
+    if "hydra/launcher=joblib" in arguments:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)  # its workers stay in the folder in which they began
     if isinstance(code, str):  # the interpreter prints it and exits with 1
         err.write(code + "\n")
         code = 1

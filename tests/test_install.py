@@ -60,7 +60,8 @@ def test_wheel_has_every_config_and_no_other_files(site: Path) -> None:
     assert yaml_files(site / "aetrain" / "configs") == yaml_files(ROOT / "configs")
     packages = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
     assert packages == {"aetrain", "bin", "hydra_plugins"}
-    assert [path.name for path in (site / "hydra_plugins").iterdir()] == ["aetrain_packed.py"]
+    plugins = sorted(path.name for path in (ROOT / "hydra_plugins").glob("*.py"))
+    assert sorted(path.name for path in (site / "hydra_plugins").iterdir()) == plugins
 
 
 def test_console_script_prints_its_help(site: Path, installed: Callable[..., Outcome]) -> None:

@@ -140,6 +140,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("--config-dir  mine  model=broken", ["broken.yaml", "line 3", "not YAML"]),
     ("--config-dir  mine  model=slip", ["no setting 'model.code_dmi'", "did you mean 'model.code_dim'?"]),
     ("--config-dir  mine  model=absent", ["model._target_=nowhere.Net", "cannot be imported"]),
+    ("--config-dir  mine  model=empty  likelihood=empty", ["model has no _target_", "likelihood has no _target_"]),
     ("--config-dir  mine  model=wdie", ["did you mean 'wide'?"]),
     # Runs
     ("mode=eval", ["mode=eval", "run=outputs/"]),
@@ -202,6 +203,9 @@ def _write_configs(models: Path) -> None:
     (models / "broken.yaml").write_text("defaults: [deep, _self_]\nhidden: [64\ncode_dim: 3\n")
     (models / "slip.yaml").write_text(wide + "code_dmi: 3\n")
     (models / "absent.yaml").write_text("_target_: nowhere.Net\ncode_dim: 3\n")
+    for group in ("model", "likelihood"):
+        (models.parent / group).mkdir(exist_ok=True)
+        (models.parent / group / "empty.yaml").write_text("reduction: sum\n")
 
 
 def _write_runs(folder: Path) -> None:

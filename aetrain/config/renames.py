@@ -111,7 +111,11 @@ def _upgrade(node: Any, key: str, explicit: Collection[str] = ()) -> Any:
         children, renamed = {}, {}
         for name, child in node.items():
             path = f"{key}.{name}"
-            value = current_target(child) if name == "_target_" else _upgrade(child, path, explicit)
+            value = (
+                current_target(child)
+                if name == "_target_" and isinstance(child, str)
+                else _upgrade(child, path, explicit)
+            )
             if path in SETTINGS and _is_own(node):
                 if SETTINGS[path] not in explicit:
                     renamed[SETTINGS[path].rpartition(".")[2]] = value

@@ -29,6 +29,10 @@ BUILDER_ARGUMENTS = {
 }
 
 SETTINGS_IN_LISTS = ("views.format",)  # settings, not components, in the sections below
+COMPONENTS = (  # sections that are one component
+    *("augment", "dataset", "likelihood", "mode", "model", "noise", "optimizer", "pretrain", "schedule", "sparsity"),
+    "stop",
+)
 COMPONENT_LISTS = ("measures", "model.penalties", "penalty", "views")  # sections with one component per name
 
 
@@ -51,6 +55,11 @@ def _problems_of_root(config: Node) -> Iterator[str]:
     missing = [f"{key} is missing: it can be changed, but not deleted" for key in names if key not in config]
     sections = {key for key in names if key in GROUPS and not isinstance(config.get(key, {}), Mapping)}
     not_sections = [f"{key} must be a section with settings: it is {_format(config[key])}" for key in sections]
+    not_sections += [
+        f"{key} has no _target_: name the class or function whose settings it has"
+        for key in sorted(({*COMPONENTS} & {*config}) - sections)
+        if "_target_" not in config[key]
+    ]
     rest = {key: value for key, value in config.items() if key not in sections}
     problems = [*sorted(missing), *sorted(not_sections), *_problems_of_signature("", rest, Settings)]
     yield from problems
@@ -65,6 +74,9 @@ def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -
     """Yield the problems of every component at and below a node, without building any."""
     if "_target_" in node:
         name = node["_target_"]
+        if not isinstance(name, str):
+            yield f"{key}._target_={_format(name)} is no name: use that of a class or function, such as torch.nn.ReLU"
+            return
         if untrusted(key) and not str(name).startswith(TRUSTED_PREFIXES) and name not in targets():
             yield (
                 f"{key}._target_={name} would run code that aetrain's own configs do not use, and comes from a run "

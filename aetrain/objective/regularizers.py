@@ -70,7 +70,7 @@ class Decorrelation(Penalty):
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
         """Return the sum [] for the batch, in units of the code to the fourth power."""
         c = covariance(out.code.z)
-        return 0.5 * (c.square().sum() - c.diagonal().square().sum())
+        return 0.5 * (c - torch.diag_embed(c.diagonal())).square().sum()
 
 
 def covariance(z: Tensor) -> Tensor:

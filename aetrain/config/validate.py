@@ -29,7 +29,7 @@ BUILDER_ARGUMENTS = {
 }
 
 SETTINGS_IN_LISTS = ("views.format",)  # settings, not components, in the sections below
-COMPONENTS = (  # sections that are one component
+COMPONENTS = (  # sections that are one component each
     *("augment", "dataset", "likelihood", "mode", "model", "noise", "optimizer", "pretrain", "schedule", "sparsity"),
     "stop",
 )
@@ -56,9 +56,9 @@ def _problems_of_root(config: Node) -> Iterator[str]:
     sections = {key for key in names if key in GROUPS and not isinstance(config.get(key, {}), Mapping)}
     not_sections = [f"{key} must be a section with settings: it is {_format(config[key])}" for key in sections]
     not_sections += [
-        f"{key} has no _target_: name the class or function whose settings it has"
+        describe_no_target(key)
         for key in sorted(({*COMPONENTS} & {*config}) - sections)
-        if "_target_" not in config[key]
+        if (config[key] or key == "mode") and "_target_" not in config[key]  # modes without a run have empty sections
     ]
     rest = {key: value for key, value in config.items() if key not in sections}
     problems = [*sorted(missing), *sorted(not_sections), *_problems_of_signature("", rest, Settings)]
@@ -68,6 +68,11 @@ def _problems_of_root(config: Node) -> Iterator[str]:
             Settings(**config)
         except ValueError as error:
             yield str(error)
+
+
+def describe_no_target(key: str) -> str:
+    """Return the message about a section that is no component."""
+    return f"{key} has no _target_: name the class or function whose settings it has"
 
 
 def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -> Iterator[str]:

@@ -289,13 +289,13 @@ def test_averaged_run_that_is_killed_resumes_exactly(
 def test_average_begins_after_pretraining(tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run without epochs, the checkpoint holds the pretrained weights."""
     resets: list[list[Tensor]] = []
-    reset = WeightAverage.reset
+    reset = WeightAverage.store
 
     def record_reset(average: WeightAverage) -> None:
         reset(average)
         resets.append([tensor.clone() for tensor in average.averages])
 
-    monkeypatch.setattr(WeightAverage, "reset", record_reset)
+    monkeypatch.setattr(WeightAverage, "store", record_reset)
     overrides = ("model=deep", "model.hidden=[10]", "pretrain=layerwise", "pretrain.epochs=2")
     pretrained = saved_weights(tiny(*overrides, "epochs=0", name="pretrained"))
     averaged = saved_weights(tiny(*overrides, "epochs=0", "ema=0.9", name="averaged"))

@@ -175,7 +175,7 @@ class TrainingRun:
         if start_weights is not None:
             apply_start_weights(start_weights, components, self.run_dir.path)
         if components.weight_average is not None:
-            components.weight_average.reset()
+            components.weight_average.store()
         self.record(self.state)
 
     def _record_pretraining(self, epoch: int, metrics: Mapping[str, float]) -> None:

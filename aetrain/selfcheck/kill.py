@@ -29,7 +29,7 @@ TRACED_FILES = (
     "runs/training_run.py",
     "storage/run_directory.py",
     "storage/checkpoint.py",
-    "training/best_weights.py",
+    "training/weight_copies.py",
     "training/loop.py",
     "training/step.py",
     "views/tensorboard.py",

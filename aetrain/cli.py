@@ -152,7 +152,7 @@ def _read_runs(config: DictConfig) -> None:
     checked = {key: {} if key in groups() and key != "mode" else value for key, value in plain.items()}
     runs = checked["run"] if isinstance(checked["run"], list) else []
     for run in runs or [None]:  # each of a list is a run
-        validate(checked | ({"run": run} if runs else {}))
+        validate(checked | ({"run": run} if runs else {}), components=("mode",))
     mode = dict(plain["mode"])
     locate(mode.pop("_target_"))(run=plain["run"], **mode)
 

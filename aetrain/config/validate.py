@@ -36,13 +36,18 @@ COMPONENTS = (  # sections that are one component each
 COMPONENT_LISTS = ("measures", "model.penalties", "penalty", "views")  # sections with one component per name
 
 
-def validate(config: Node, untrusted: Callable[[str], bool] = lambda key: False) -> None:
+def validate(
+    config: Node,
+    untrusted: Callable[[str], bool] = lambda key: False,
+    components: Sequence[str] = COMPONENTS,
+) -> None:
     """Raise a ConfigError that lists all problems of a config.
 
     `config` is plain data with interpolations resolved. `untrusted(key)` tells whether the node at a dotted key comes
-    from a run directory that may not name code outside of aetrain and torch.
+    from a run directory that may not name code outside of aetrain and torch. `components` are the sections that need a
+    target: those of a mode that reads finished runs are empty but its own.
     """
-    problems = [*_problems_of_root(config), *_problems_of_nodes(config, "", untrusted)]
+    problems = [*_problems_of_root(config, components), *_problems_of_nodes(config, "", untrusted)]
     if not problems:
         return
     count = [] if len(problems) == 1 else [f"the config has {len(problems)} problems"]
@@ -50,15 +55,15 @@ def validate(config: Node, untrusted: Callable[[str], bool] = lambda key: False)
     raise ConfigError("\n  ".join([*count, *problems[:MAX_PROBLEMS_SHOWN], *more]))
 
 
-def _problems_of_root(config: Node) -> Iterator[str]:
+def _problems_of_root(config: Node, components: Sequence[str]) -> Iterator[str]:
     names = root_settings()
     missing = [f"{key} is missing: it can be changed, but not deleted" for key in names if key not in config]
     sections = {key for key in names if key in GROUPS and not isinstance(config.get(key, {}), Mapping)}
     not_sections = [f"{key} must be a section with settings: it is {_format(config[key])}" for key in sections]
     not_sections += [
-        describe_no_target(key)
-        for key in sorted(({*COMPONENTS} & {*config}) - sections)
-        if (config[key] or key == "mode") and "_target_" not in config[key]  # modes without a run have empty sections
+        f"{key} has no _target_: name the class or function whose settings it has"
+        for key in components
+        if key in config and key not in sections and "_target_" not in config[key]
     ]
     rest = {key: value for key, value in config.items() if key not in sections}
     problems = [*sorted(missing), *sorted(not_sections), *_problems_of_signature("", rest, Settings)]
@@ -68,11 +73,6 @@ def _problems_of_root(config: Node) -> Iterator[str]:
             Settings(**config)
         except ValueError as error:
             yield str(error)
-
-
-def describe_no_target(key: str) -> str:
-    """Return the message about a section that is no component."""
-    return f"{key} has no _target_: name the class or function whose settings it has"
 
 
 def _problems_of_nodes(node: Node, key: str, untrusted: Callable[[str], bool]) -> Iterator[str]:

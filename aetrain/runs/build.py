@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from aetrain.config.errors import ConfigError, add_context, error_context
 from aetrain.config.settings import Settings
-from aetrain.config.validate import COMPONENTS, describe_no_target, locate
+from aetrain.config.validate import locate
 from aetrain.data.augment import Augment
 from aetrain.data.dataset import Dataset
 from aetrain.data.noise import Noise, noise_for
@@ -70,8 +70,6 @@ def build(settings: Settings, run: Path | None = None) -> Components:
 
     `run` is the directory of a trained run, whose data set has learnt its conversions.
     """
-    if empty := [describe_no_target(key) for key in COMPONENTS if not getattr(settings, key)]:
-        raise ConfigError("\n  ".join(empty))
     device = select_device(settings.device)
     dataset = build_dataset(settings, run)
     likelihood = _make_likelihood(settings, dataset)

@@ -16,7 +16,7 @@ from aetrain.report.runs import RunSummary
 from aetrain.report.search import search_section
 from aetrain.report.search_figures import write_search_figures
 from aetrain.report.sweep_figure import figure_names, write_figures
-from aetrain.report.sweep_plots import make_sweep_plots
+from aetrain.report.sweep_plots import SweepPlot, make_sweep_plots
 from aetrain.report.sweep_section import sweep_section
 from aetrain.report.tables import to_csv
 from aetrain.storage import atomic
@@ -57,25 +57,27 @@ def write_page(
     `csv_name` is the file name of the table beside it; the plots have the same stem. Where `folder`, which holds the
     runs, is that of a search, the page has a section about it, and its pictures are written into figures/.
     """
-    write_figures(make_sweep_plots(groups), file.parent, Path(csv_name).stem)
+    plots = make_sweep_plots(groups)
+    write_figures(plots, file.parent, Path(csv_name).stem)
     search = None if folder is None else read_search(folder)
     figures = {} if search is None else write_search_figures(search, file.parent / "figures")
-    atomic.replace_text(file, page_text(title, groups, csv_name, search_section(search, figures), comparisons))
+    section = search_section(search, figures)
+    atomic.replace_text(file, page_text(title, groups, csv_name, plots, section, comparisons))
 
 
 def page_text(
     title: str,
     groups: Sequence[RunGroup],
     csv_name: str,
-    search: Html | None = None,
-    comparisons: Comparisons | None = None,
+    plots: Sequence[SweepPlot],
+    search: Html | None,
+    comparisons: Comparisons | None,
 ) -> str:
     """Return the page about groups of runs as HTML, with the section about their search where they have one.
 
     `csv_name` is the file name of the table beside it.
     """
     runs = [run for group in groups for run in group.runs]
-    plots = make_sweep_plots(groups)
     plot_names = figure_names(plots, Path(csv_name).stem)
     parts: Sections = [
         ("search", "search", search),

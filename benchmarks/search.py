@@ -2,7 +2,7 @@
 
     python benchmarks/search.py [--seeds 3] [--trials 30]    # on Linux
 
-For each seed, the two searches take turns of ten trials, each with one process and one thread; random search goes on
+For each seed, the two searches take turns of ten trials, each with one process and one thread; random search continues
 until it has taken as long as the other. Both have the space of search=vae with smaller networks, and the same seed of
 the weights; the seed is that of the sampler. Times are those of the processor, which a busy machine changes little.
 That of a command is divided among its trials as the time of their training.

@@ -69,8 +69,8 @@ def draw_search(record: SearchRecord) -> "Mapping[str, Figure]":
             figures["slices"] = draw_slices(record, axes)
         importances = [setting_importance(record, number) for number in range(len(record.objective))]
         pairs = zip(record.objective, importances, strict=True)
-        if shown := {name: item for name, item in pairs if item is not None and item.explained > 0}:
-            figures["importance"] = draw_importance(shown)
+        if explained := {name: item for name, item in pairs if item is not None and item.explained > 0}:
+            figures["importance"] = draw_importance(explained)
         if len(axes) > 1:
             figures["parallel"] = draw_parallel(record, axes)
         return figures
@@ -124,8 +124,10 @@ def draw_best_so_far(record: SearchRecord) -> "Figure":
     if record.trials[-1].number > numbers[-1]:  # the best value holds until the last trial
         numbers, best = [*numbers, record.trials[-1].number], [*best, best[-1]]
     low, high = _limits([_value(trial) for trial in trials], record.higher_is_better[0])
-    shown = [min(max(_value(trial), low), high) for trial in trials]
-    axes.plot([trial.number for trial in trials], shown, "o", color=BLUE, markersize=4, label="finished", clip_on=False)
+    values = [min(max(_value(trial), low), high) for trial in trials]
+    axes.plot(
+        [trial.number for trial in trials], values, "o", color=BLUE, markersize=4, label="finished", clip_on=False
+    )
     axes.step(numbers, best, where="post", color=ORANGE, label="best so far")
     edge = low if record.higher_is_better[0] else high
     for status, marker, colour in (("pruned", "x", GREY), ("failed", "s", "#b3261e")):

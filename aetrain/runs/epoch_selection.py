@@ -34,7 +34,7 @@ EpochLine = Mapping[str, Any]  # a line of history.jsonl
 
 
 class EpochSelection:
-    """What follows from the metrics of the epochs of one run."""
+    """The best epoch and the early stop of one run, from the metrics of its epochs."""
 
     def __init__(self, request: RunRequest, settings: Settings, held_out: str) -> None:
         self.objective = settings.objective
@@ -63,7 +63,7 @@ class EpochSelection:
         return int(min(measured, key=lambda line: sign * line[metric.tag])["epoch"])
 
     def recorded_stop_reason(self, lines: Sequence[EpochLine]) -> str:
-        """Return why training has stopped after these epochs of a run that is resumed; empty where it goes on.
+        """Return why training has stopped after these epochs of a run that is resumed; empty where it continues.
 
         A search is not asked again.
         """
@@ -158,7 +158,7 @@ def check_split(request: RunRequest, settings: Settings, held_out: str) -> None:
 
 
 def stop_reason_of_finished(request: RunRequest, settings: Settings, run_dir: RunDirectory) -> str:
-    """Return why a finished run has ended before its last epoch under these settings; empty where it goes on."""
+    """Return why a finished run has ended before its last epoch under these settings; empty where it continues."""
     lines = run_dir.history()
     if not lines:
         return ""

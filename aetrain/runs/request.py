@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from aetrain.storage.run_directory import RunDirectory
 
-# Tells after an epoch why a search stops the run, from the lines of history.jsonl so far; empty where it goes on.
+# Return why a search stops the run after an epoch, from the lines of history.jsonl so far; empty where it continues.
 Prune = Callable[[Sequence[Mapping[str, Any]]], str]
 
 

@@ -115,7 +115,7 @@ class RunDirectory:
         if differences:
             more = ["..."] if len(differences) > MAX_DIFFERENCES_SHOWN else []
             raise ConfigError(
-                f"{self.path} holds a run of another config, with which alone it goes on:\n  "
+                f"{self.path} holds a run of another config, with which alone it continues:\n  "
                 + "\n  ".join(differences[:MAX_DIFFERENCES_SHOWN] + more)
                 + f"\n  start={self.path} begins a new run with its weights and these settings; a new run without its "
                 "weights needs another directory (hydra.run.dir=)"

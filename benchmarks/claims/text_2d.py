@@ -30,11 +30,13 @@ def check(runs: dict[str, Trained]) -> Outcome:
     lsa = LSA.fit(data.train, 2, run.dataset.prepare)
     codes = {"code": run.encode, "LSA": lambda rows: rows.flatten(1) @ lsa.components.t()}
     accuracy = {name: knn_accuracy(encode, data, read=dense) for name, encode in codes.items()}
-    shown = data.test[spread_index(len(data.test), SCATTER_DOCUMENTS)]  # the file is sorted by topic
+    documents = data.test[spread_index(len(data.test), SCATTER_DOCUMENTS)]  # the file is sorted by topic
     picture = beside(
         run.directory / "figures" / "beside_lsa.png",
         [
-            scatter(encode(dense(shown)), shown.labels, class_name=shown.class_name, has_legend=name == "LSA")
+            scatter(
+                encode(dense(documents)), documents.labels, class_name=documents.class_name, has_legend=name == "LSA"
+            )
             for name, encode in codes.items()
         ],
         [f"{name}: {value:.0%}" for name, value in accuracy.items()],

@@ -74,7 +74,7 @@ class PackedTrainingRun:
 
     @property
     def is_training(self) -> bool:
-        """Tell whether training goes on: the run was not dropped, and neither its epochs nor its patience are over."""
+        """Tell whether training continues: the run was not dropped, and neither its epochs nor its patience end."""
         return self.active and not self.training_run.state.is_last
 
     @contextmanager

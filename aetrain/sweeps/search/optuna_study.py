@@ -98,7 +98,7 @@ class OptunaStudy:
         search: Mapping[str, Any],
         directory: Path,
     ) -> None:
-        """Open or create a study; `search` describes it, so that no other search goes on in its storage."""
+        """Open or create a study; `search` describes it, so that no other search continues in its storage."""
         import optuna
 
         self.settings = settings
@@ -140,9 +140,9 @@ class OptunaStudy:
         del self._interrupted[:count]
         while len(trials) < count and len(self.study.trials) < self.settings.n_trials:
             self.study.sampler = self._make_sampler(len(self.study.trials))
-            asked = self.study.ask(self.distributions)
-            asked.set_user_attr(DIRECTORY_KEY, str(self.directory.absolute()))
-            trials.append(self._trial(self.study.trials[asked.number]))
+            proposal = self.study.ask(self.distributions)
+            proposal.set_user_attr(DIRECTORY_KEY, str(self.directory.absolute()))
+            trials.append(self._trial(self.study.trials[proposal.number]))
         return trials
 
     def _trial(self, trial: "FrozenTrial") -> Trial:
@@ -229,7 +229,7 @@ class Pruning:
     epochs: int  # of the run; it is not stopped after the last one
 
     def __call__(self, lines: Sequence[Mapping[str, Any]]) -> str:
-        """Return why the run stops after the last of these epochs; empty where it goes on."""
+        """Return why the run stops after the last of these epochs; empty where it continues."""
         epoch, values = int(lines[-1]["epoch"]), epoch_objective(self.objective, lines[-1])
         if values is None or epoch == 0:
             return ""

@@ -74,7 +74,7 @@ def read_outcome(run_dir: RunDirectory, objective: str | Sequence[str]) -> Outco
 class RandomStudy:
     """Random search (Bergstra & Bengio 2012): trial n has settings that depend on the seed and n alone.
 
-    The same search in the same directory therefore goes on where it was; `earlier` are its trials so far.
+    The same search in the same directory therefore continues where it was; `earlier` are its trials so far.
     """
 
     def __init__(self, space: Space, seed: int, n_trials: int, earlier: Sequence[TrialRecord], retry: bool) -> None:

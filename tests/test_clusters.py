@@ -322,7 +322,7 @@ def test_ray_continues_a_run_whose_worker_is_killed(
     max_retries: int, expected: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
     """Ray starts the task again; without retries, the sweep names the command that continues."""
-    environment = write_slow_noise(tmp_path)
+    environment = write_slow_noise(tmp_path) | {"RAY_worker_niceness": "0"}
     arguments = [*SWEEP, *RAY, f"hydra.launcher.ray.remote.max_retries={max_retries}"]
     sweep = start(tmp_path, arguments, environment | {"SLOW_S": "0.2"})
     wait_for((tmp_path / "sweep" / "seed=1" / "checkpoint").is_dir, sweep)
@@ -341,11 +341,11 @@ def test_ray_continues_a_run_whose_worker_is_killed(
 
 
 def ray_workers(folder: Path) -> list[int]:
-    """Return the processes of Ray that train runs in a folder."""
+    """Return the workers of Ray that do a task in a folder."""
     pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if (process / "cmdline").read_bytes().startswith(b"ray::") and (process / "cwd").resolve() == folder:
+            if (process / "cmdline").read_bytes().startswith(b"ray::_run") and (process / "cwd").resolve() == folder:
                 pids.append(int(process.name))
         except OSError:  # it has ended
             continue

@@ -33,6 +33,7 @@ class Cost:
     """The cost of a step."""
 
     seconds: float
+    processor_seconds: float  # without those of the processes of runs
     megabytes: float
 
 
@@ -40,6 +41,7 @@ def main() -> None:
     """Measure sweeps of 100 and 1,000 runs, each with 10 seeds and with one seed for each setting."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 1], help="of each setting")
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "many_runs")
     parser.add_argument("--steps", nargs="+", default=["launcher", "report", "browser", "tensorboard"])
     options = parser.parse_args()
@@ -47,12 +49,12 @@ def main() -> None:
     if not (template / "metrics.json").is_file():
         aetrain([*BASE, f"hydra.run.dir={template}"])
     for count in options.runs:
-        for seeds in (10, 1):
+        for seeds in options.seeds:
             sweep = options.folder / f"{count}-{seeds}"
             settings = write_sweep(template, sweep, count, seeds)
             for step, seconds, megabytes in measure(sweep, settings, options.steps):
                 row = f"| {count} | {count // seeds} | {step} | {seconds:.3g} | {megabytes} |"
-                print(row, flush=True)
+                print(row, f"load {os.getloadavg()[0]:.0f}", flush=True)
 
 
 def measure(sweep: Path, settings: Sequence[str], steps: Sequence[str]) -> Iterator[tuple[str, float, str]]:
@@ -63,7 +65,11 @@ def measure(sweep: Path, settings: Sequence[str], steps: Sequence[str]) -> Itera
     if "report" in steps:
         cost = aetrain(["mode=report", f"run={sweep}"])
         page = (sweep / "report.html").stat().st_size / 1e6
-        yield "report", cost.seconds, f"{cost.megabytes:.0f} MB, page {page:.1f} MB"
+        yield (
+            "report",
+            cost.seconds,
+            f"{cost.processor_seconds:.1f} s of a processor, {cost.megabytes:.0f} MB, page {page:.1f} MB",
+        )
     if "browser" in steps:
         for name, (seconds, processor) in open_page(sweep / "report.html").items():
             yield name, seconds, f"{processor:.2f} s of a processor"
@@ -114,7 +120,7 @@ def aetrain(arguments: Sequence[str]) -> Cost:
     _, code, usage = os.wait4(process.pid, 0)
     if code:
         sys.exit(f"{' '.join(arguments)[:200]}: exit code {code}")
-    return Cost(time.perf_counter() - start, usage.ru_maxrss / 1024)
+    return Cost(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def open_page(file: Path) -> dict[str, tuple[float, float]]:
@@ -169,7 +175,8 @@ def measure_tensorboard(sweep: Path) -> Iterator[tuple[str, float, str]]:
     try:
         while read_runs() < count:
             time.sleep(1)
-        yield "TensorBoard", time.perf_counter() - start, f"{memory_of_tree(server.pid):.0f} MB"
+        seconds = time.perf_counter() - start
+        yield "TensorBoard", seconds, f"{memory_of_tree(server.pid):.0f} MB"
     finally:
         server.terminate()
         server.wait(60)

@@ -6,6 +6,7 @@ The tests on a real Slurm are skipped where slurm-wlm, munge or submitit is not 
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_settings_of_slurm_are_checked(
     settings: Sequence[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slurm, "check_package", lambda *_: None)
-    monkeypatch.setattr(slurm.shutil, "which", lambda name: name if settings else None)
+    monkeypatch.setattr(shutil, "which", lambda name: name if settings else None)
     outcome = command(["-m", *TINY, "hydra/launcher=slurm", "hydra.sweep.dir=sweep", *settings], tmp_path)
     assert outcome.code == 1
     assert message in outcome.err
@@ -145,7 +146,7 @@ def test_states_of_jobs(
     code: int, out: str, err: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     completed = subprocess.CompletedProcess((), code, out, err)
-    monkeypatch.setattr(slurm.subprocess, "run", lambda *_, **__: completed)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: completed)
     states = slurm.read_states(["5"])
     assert tuple(states[f"5_{number}"] for number in range(3)) == expected
 
@@ -186,7 +187,13 @@ def start(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]
     inherited = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     with (folder / "output").open("w") as out, (folder / "errors").open("w") as err:
         return subprocess.Popen(
-            program, cwd=folder, env=inherited | environment, stdout=out, stderr=err, text=True, start_new_session=True
+            program,
+            cwd=folder,
+            env={**inherited, **environment},
+            stdout=out,
+            stderr=err,
+            text=True,
+            start_new_session=True,
         )
 
 

@@ -78,6 +78,7 @@ def _usr_signal() -> signal.Signals:
 
 def run_on_slurm(jobs: Sequence[Job], directory: Path, settings: Mapping[str, Any]) -> list[Any]:
     """Submit jobs, wait for them, and return the result of each, or `Lost`. An interruption cancels them."""
+    _check(settings)
     executor = _make_executor(directory, settings)
     with _outside_of_jobs():
         submitted = executor.submit_array([RequeuedJob(job) for job in jobs])
@@ -93,10 +94,8 @@ def run_on_slurm(jobs: Sequence[Job], directory: Path, settings: Mapping[str, An
             job.paths.result_pickle.unlink(missing_ok=True)
 
 
-def _make_executor(directory: Path, settings: Mapping[str, Any]) -> "submitit.AutoExecutor":
+def _check(settings: Mapping[str, Any]) -> None:
     check_package("submitit", "slurm")
-    from submitit import AutoExecutor
-
     if shutil.which("sbatch") is None:
         raise ConfigError("hydra/launcher=slurm needs Slurm, but there is no command sbatch here")
     if settings["timeout_min"] * 60 < settings["signal_delay_s"] + SIGNAL_RESOLUTION_S:
@@ -104,6 +103,11 @@ def _make_executor(directory: Path, settings: Mapping[str, Any]) -> "submitit.Au
             f"hydra.launcher.timeout_min={settings['timeout_min']} leaves no time to train: a run stops "
             f"hydra.launcher.signal_delay_s={settings['signal_delay_s']} seconds before the limit, or a minute earlier"
         )
+
+
+def _make_executor(directory: Path, settings: Mapping[str, Any]) -> "submitit.AutoExecutor":
+    from submitit import AutoExecutor
+
     parameters = {_executor_name(key): value for key, value in settings.items() if value is not None}
     # Since Slurm 22.05, srun takes this number from its own variable alone.
     setup = [*(settings["setup"] or ()), 'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"']
@@ -168,8 +172,10 @@ def read_states(array_ids: Sequence[str]) -> Mapping[str, str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 and "Invalid job id" not in done.stderr:
         return defaultdict(lambda: "RUNNING")
-    states = defaultdict(lambda: GONE)
-    states.update(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    states: dict[str, str] = defaultdict(lambda: GONE)
+    for line in done.stdout.splitlines():
+        number, state = line.split(maxsplit=1)
+        states[number] = state
     return states
 
 

@@ -83,7 +83,12 @@ ADDED: dict[str, Any] = {
 }
 
 # Settings of sections that came later, and the values of runs that lack them.
-ADDED_IN_SECTIONS = {"dataset.missing": 0.0, "model.observed": False, "model.normalize": False}
+ADDED_IN_SECTIONS: dict[str, Any] = {
+    "dataset.missing": 0.0,
+    "model.observed": False,
+    "model.normalize": False,
+    "measures.few_labels.keep": "last",
+}
 
 
 def current_target(name: str) -> str:

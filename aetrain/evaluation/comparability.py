@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from aetrain.config.renames import ADDED_IN_SECTIONS
 from aetrain.config.settings import FlatSettings
 from aetrain.evaluation.metric_names import find_pattern, name_of
 
@@ -82,9 +83,10 @@ def _decisive_settings(tag: str, settings: FlatSettings) -> dict[str, Any]:
         tests.append(_is_noise)
     elif pattern := find_pattern(name, MEASURES):
         tests.append(_is_setting_of(MEASURES[pattern]))
-    # A setting that an earlier version did not have is as good as null.
+    # A setting that an earlier version did not have is as good as null, or has the value that it had there.
     free = RATING_SETTINGS if name in RATING_METRICS else ()
-    known = {key: value for key, value in settings.items() if value is not None and key not in free}
+    complete = ADDED_IN_SECTIONS | dict(settings)
+    known = {key: value for key, value in complete.items() if value is not None and key not in free}
     return {key: value for key, value in known.items() if any(test(key) for test in tests)}
 
 

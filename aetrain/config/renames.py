@@ -88,6 +88,11 @@ ADDED_IN_SECTIONS: dict[str, Any] = {
     "model.observed": False,
     "model.normalize": False,
     "measures.few_labels.keep": "last",
+    "pretrain.penalties": "code",
+    "pretrain.visible_bias": "zero",
+    "pretrain.sparsity_target": 0.1,
+    "pretrain.sparsity_cost": 0.0,
+    "pretrain.sparsity_damping": 0.9,
 }
 
 

@@ -89,8 +89,8 @@ class FewLabels(LabelledMeasure):
                 raise ValueError(f"{name}={rate} is not positive: use a learning rate above 0")
         optimizer: Any = self.optimizer  # which a config may give as a text
         if isinstance(optimizer, str):
-            advice = f"optimizer@measures.few_labels.optimizer={optimizer}"
-            raise ValueError(f"optimizer={optimizer} is no section: use {advice}")
+            advice = f"for few_labels, optimizer@measures.few_labels.optimizer={optimizer}"
+            raise ValueError(f"optimizer={optimizer} is no section: use the group: {advice}")
         if self.encoder_lr is not None and _is_lbfgs(self.optimizer):
             raise ValueError(f"encoder_lr={self.encoder_lr} does not fit L-BFGS, which has one step length: use null")
 

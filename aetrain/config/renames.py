@@ -85,6 +85,7 @@ ADDED: dict[str, Any] = {
 # Settings of sections that came later, and the values of runs that lack them.
 ADDED_IN_SECTIONS: dict[str, Any] = {
     "dataset.missing": 0.0,
+    "dataset.single_set": False,
     "model.observed": False,
     "model.normalize": False,
     "measures.few_labels.keep": "last",

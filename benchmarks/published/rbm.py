@@ -33,20 +33,20 @@ def gain(runs: Runs) -> float:
 RUNS = {"mnist": ["experiment=rbm"]}
 FIGURES = (
     Figure(
-        "logistic regression, error in %",
+        "logistic regression, error, %",
         "1.83",
         metric("mnist", "test/probe_linear", **ERROR),
         high=2.0,
         short_high=9.0,
     ),
-    Figure("linear SVM, error in %", "1.80", metric("mnist", "test/probe_svm", **ERROR), high=2.0, short_high=9.0),
+    Figure("linear SVM, error, %", "1.80", metric("mnist", "test/probe_svm", **ERROR), high=2.0, short_high=9.0),
     Figure(
-        "nearest neighbours, error in %", "2.88", metric("mnist", "test/probe_knn", **ERROR), high=3.1, short_high=9.0
+        "nearest neighbours, error, %", "2.88", metric("mnist", "test/probe_knn", **ERROR), high=3.1, short_high=9.0
     ),
-    Figure("fine-tuned, error in %", "1.27", fine_tuned("mnist", **ERROR), high=1.45, short_high=12.0),
-    Figure("1,000 labels, accuracy in %", "93.65", fine_tuned("mnist", labels=min), short_low=75.0),
-    Figure("1,000 labels, random start, accuracy in %", "88.71", fine_tuned("mnist", "_random", labels=min)),
-    Figure("1,000 labels, gain in %", "4.94", gain, low=4.0),
+    Figure("fine-tuned, error, %", "1.27", fine_tuned("mnist", **ERROR), high=1.45, short_high=12.0),
+    Figure("1,000 labels, accuracy, %", "93.65", fine_tuned("mnist", labels=min), short_low=75.0),
+    Figure("1,000 labels, random start, accuracy, %", "88.71", fine_tuned("mnist", "_random", labels=min)),
+    Figure("1,000 labels, gain, %", "4.94", gain, low=4.0),
 )
 SHORT = [
     *("dataset.subset=3000", "dataset.validation=1000", "dataset.test_subset=2000", "pretrain.epochs=4"),

@@ -16,9 +16,9 @@ DIFFERENCES = "fine-tuning begins with a new softmax layer, and has no weight de
 RUNS = {"mnist": ["experiment=ufldl_stacked"]}
 FIGURES = (
     Figure(
-        "softmax on the features, accuracy in %", "87", metric("mnist", "test/probe_linear"), low=87.0, short_low=85.0
+        "softmax on the features, accuracy, %", "87", metric("mnist", "test/probe_linear"), low=87.0, short_low=85.0
     ),
-    Figure("fine-tuned, accuracy in %", "97", fine_tuned("mnist"), low=97.0, short_low=90.0),
+    Figure("fine-tuned, accuracy, %", "97", fine_tuned("mnist"), low=97.0, short_low=90.0),
 )
 SHORT = [
     *("dataset.subset=2000", "dataset.test_subset=2000", "batch_size=2000", "measures.fine_tuning.batch_size=2000"),

@@ -15,9 +15,10 @@ writes the page.
 import argparse
 import importlib.util
 import json
+import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -82,6 +83,22 @@ def is_between(value: float, low: float | None, high: float | None) -> bool:
 def metric(run: str, name: str, factor: float = 1.0, offset: float = 0.0) -> Callable[[Runs], float]:
     """Return the function that reads `offset + factor * metric` of a run."""
     return lambda runs: offset + factor * runs[run][name]
+
+
+def fine_tuned(
+    run: str, ending: str = "", labels: Callable[[Iterable[int]], int] = max, factor: float = 1.0, offset: float = 0.0
+) -> Callable[[Runs], float]:
+    """Return the function that reads `offset + factor * accuracy` after fine-tuning on the most labels, or the fewest.
+
+    `labels` is max or min: the short form of a row has other numbers of labels. `ending` is that of the metric's name.
+    """
+    pattern = re.compile(rf"test/finetuned_(\d+){ending}")
+
+    def read(runs: Runs) -> float:
+        counts = [int(match[1]) for name in runs[run] if (match := pattern.fullmatch(name))]
+        return offset + factor * runs[run][f"test/finetuned_{labels(counts)}{ending}"]
+
+    return read
 
 
 def row_names() -> list[str]:

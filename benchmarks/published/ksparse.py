@@ -15,7 +15,7 @@ FIGURES = (
         "1.35",
         metric("mnist", "test/probe_linear", factor=-1, offset=100),
         high=1.8,
-        short_high=12.0,
+        short_high=8.0,
     ),
 )
 SHORT = ["dataset.subset=5000", "dataset.test_subset=2000", "epochs=5"]

@@ -26,8 +26,8 @@ def mean_area(ending: str) -> Callable[[Runs], float]:
 
 
 FIGURES = (
-    Figure("mean area, by the squared error", "0.897", mean_area(""), low=0.89, short_low=0.75),
-    Figure("mean area, by the distance of codes", "-", mean_area("_code_distance"), short_low=0.75),
+    Figure("mean area, by the squared error", "0.897", mean_area(""), low=0.89, short_low=0.72),
+    Figure("mean area, by the distance of codes", "-", mean_area("_code_distance"), short_low=0.80),
     Figure("mean area, by the error of PCA", "-", mean_area("_pca")),
     Figure("mean area, by an isolation forest", "-", mean_area("_forest")),
 )

@@ -21,10 +21,10 @@ FIGURES = (
         metric("mnist", "test/is_nll_200"),
         high=90.6,
         short_low=80.0,
-        short_high=160.0,
+        short_high=150.0,
     ),
 )
 SHORT = [
-    *("dataset.subset=5000", "dataset.test_subset=500", "dataset.validation=500", "epochs=4", "optimizer.lr=1e-3"),
-    "schedule.milestones=[2,3]",
+    *("dataset.subset=5000", "dataset.test_subset=500", "dataset.validation=500", "epochs=10", "optimizer.lr=1e-3"),
+    "schedule.milestones=[8]",
 ]

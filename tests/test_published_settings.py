@@ -93,13 +93,16 @@ def test_single_set_has_all_examples_in_training_and_test() -> None:
     assert splits.train.rows.tolist() == list(range(1797))
     assert torch.equal(splits.train.pixels, splits.test.pixels)
     assert len(Digits(single_set=True, subset=100).load().test) == 100
+    cut = Digits(single_set=True, binarize="static", test_subset=50).load()
+    assert cut.test.rows is not None
+    assert torch.equal(cut.train.pixels[cut.test.rows], cut.test.pixels)
+    assert len(cut.test) == 50
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
         ("dataset=digits", "dataset.validation=10"),
-        ("dataset=digits", "dataset.test_subset=10"),
         ("dataset=digits", "dataset.train_classes=[1]"),
         ("dataset=digits", "dataset.missing=0.1"),
         ("dataset=movielens", "likelihood=gaussian"),

@@ -72,7 +72,7 @@ class Dataset(ABC):
 
     def _check_single_set(self) -> None:
         """Raise ValueError for a setting that needs a training and a test set."""
-        defaults = {"train_classes": None, "test_subset": None, "validation": 0, "missing": 0.0}
+        defaults = {"train_classes": None, "validation": 0, "missing": 0.0}
         for name, default in defaults.items():
             if (value := getattr(self, name)) != default:
                 raise ValueError(
@@ -171,8 +171,10 @@ class Dataset(ABC):
             self.add_warning(f"test {self.noun}s are of classes without training {self.noun}s: {abbreviate(missing)}")
         self._class_selection().check_labels(examples[0])
         splits = self.split_examples(*examples)
-        converted = [self._convert(split, number) for number, split in enumerate(splits)]
-        return Splits(converted[0], converted[1], converted[0] if self.single_set else converted[2])
+        if self.single_set:  # converted once, so that a random conversion is the same in training and test
+            everything = self._convert(splits[0], 0)
+            return Splits(everything, splits[1], self._cut(everything, self.test_subset, "test ", "test_subset"))
+        return Splits(*(self._convert(split, number) for number, split in enumerate(splits)))
 
     def load_all(self) -> Examples:
         """Return all examples in the order of their rows, without a split.

@@ -1,4 +1,4 @@
-"""Measure sweeps of many runs: `python benchmarks/many_runs.py` writes the tables of docs/clusters.md.
+"""Measure sweeps of many runs: `python benchmarks/many_runs.py` prints the rows of the table in docs/clusters.md.
 
 One run is trained; the others are its copies with another seed, another learning rate and other metrics, written as the
 command writes them. Each step is a process of its own: time is by the clock, memory the largest of its processes.

@@ -27,6 +27,7 @@ from aetrain.runs import entry
 from aetrain.runs.build import build
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 from aetrain.storage.checkpoint_state import latest_state
+from aetrain.sweeps.devices import SHARED_VARIABLE
 from aetrain.sweeps.workers import announce_workers, count_workers
 from aetrain.training.backend import threads, waiting
 from aetrain.training.backend.threads import available_threads, choose_threads, count_multiply_adds
@@ -317,13 +318,14 @@ def test_sweep_of_unknown_size_has_a_run_for_each_core() -> None:
 
 
 def test_workers_are_announced_unless_the_user_has_set_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*THREAD_VARIABLES, WORKERS_VARIABLE):
+    for name in (*THREAD_VARIABLES, WORKERS_VARIABLE, SHARED_VARIABLE):
         monkeypatch.setenv(name, "1")  # so that it is restored
         monkeypatch.delenv(name)
     local = hydra_section("LocalLauncher", "seed=1,2,3")
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     announce_workers(local)
     assert WORKERS_VARIABLE not in os.environ
+    assert os.environ[SHARED_VARIABLE] == "1", "GPUs are given out in any case"
     monkeypatch.delenv("OMP_NUM_THREADS")
     announce_workers(local)
     assert os.environ[WORKERS_VARIABLE] == "3"

@@ -162,12 +162,12 @@ class TopK(Scheduled):
     Exactly k stay, also among equal values. With `start`, training begins with `start` units and comes down to k
     linearly over the first `anneal` share of training. All units learn while many are kept; with k from the start a few
     units would win every image and the others would never be trained (ibid., "scheduling of the sparsity level").
-    Evaluation always keeps k.
+    Evaluation always keeps `eval_k`, or k; a classifier reads more from two or three times k units (ibid.).
     """
 
     bounds = None  # a unit that is set to 0 is not at a limit of its activation's range
 
-    def __init__(self, k: int, start: int | None = None, anneal: float = 0.5) -> None:
+    def __init__(self, k: int, start: int | None = None, anneal: float = 0.5, eval_k: int | None = None) -> None:
         super().__init__()
         if k < 1:
             raise ValueError(f"k={k} keeps nothing: use 1 or more")
@@ -175,7 +175,10 @@ class TopK(Scheduled):
             raise ValueError(f"start={start} is below k={k}, to which it comes down: use a larger one, or null")
         if not 0 < anneal <= 1:
             raise ValueError(f"anneal={anneal} is no share of training: use a number above 0, at most 1")
+        if eval_k is not None and eval_k < 1:
+            raise ValueError(f"eval_k={eval_k} keeps nothing: use 1 or more, or null for k")
         self.k = k
+        self.eval_k = k if eval_k is None else eval_k
         self.start = k if start is None else start
         self.anneal = anneal
         self.training_k = k
@@ -190,11 +193,11 @@ class TopK(Scheduled):
         self.training_k = round(self.k + (self.start - self.k) * max(0.0, 1 - progress / self.anneal))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the sparse code [B, D] of z [B, D]; raise ValueError where k or start is larger than D."""
-        for name, count in (("k", self.k), ("start", self.start)):
+        """Return the sparse code [B, D] of z [B, D]; raise ValueError where a number of units is larger than D."""
+        for name, count in (("k", self.k), ("start", self.start), ("eval_k", self.eval_k)):
             if count > z.shape[1]:
                 raise ValueError(f"sparsity.{name}={count} is larger than model.code_dim={z.shape[1]}: use less")
-        largest = z.topk(self.training_k if self.training else self.k, dim=1)
+        largest = z.topk(self.training_k if self.training else self.eval_k, dim=1)
         return torch.zeros_like(z).scatter(1, largest.indices, largest.values)
 
 

@@ -36,7 +36,7 @@ def l1(weight: float, layers: Literal["code", "hidden"] = "code", **schedule: Un
 
 
 def topk(k: int, start: int | None = None, anneal: float = 0.5, eval_k: int | None = None) -> Sparsity:
-    """Return a sparsifier that keeps exactly k units, early in training more, from `start` on, in evaluation `eval_k`."""
+    """Return a sparsifier that keeps exactly k units; early in training `start`, in evaluation `eval_k`."""
     return Sparsity(sparsifier=TopK(k, start, anneal, eval_k))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.model.records import Tap
+from aetrain.utils.shards import gather, take_own
 
 Activation = Literal["identity", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "tanh"]
 Activations = Activation | Sequence[Activation]  # one for all hidden layers, or one for each
@@ -202,6 +203,8 @@ class WinnerTakeAll(nn.Module):
     of them are trained (Makhzani & Frey 2015, "Winner-take-all autoencoders", section 2).
     """
 
+    reads_batch = True  # the codes of the whole batch, also where several processes compute it
+
     def __init__(self, rate: float) -> None:
         super().__init__()
         if not 0 < rate <= 1:
@@ -212,5 +215,6 @@ class WinnerTakeAll(nn.Module):
         """Return the sparse code [B, D] of z [B, D]."""
         if not self.training:
             return z
-        winners = z.topk(math.ceil(self.rate * len(z)), dim=0)  # [winners, D]
-        return torch.zeros_like(z).scatter(0, winners.indices, winners.values)
+        batch = gather(z.detach())
+        winners = batch.topk(math.ceil(self.rate * len(batch)), dim=0)  # [winners, D]
+        return z * take_own(torch.zeros_like(batch).scatter_(0, winners.indices, 1.0))

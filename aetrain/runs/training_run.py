@@ -88,9 +88,7 @@ class TrainingRun:
         measures, noun = components.measures.values(), components.dataset.noun
         self.descriptions = collect_descriptions(components.objective.penalties, measures, noun)
         self.tensorboard = self._tensorboard_writer(make_context)
-        self.training_state = checkpoint.TrainingState(
-            components.objective, components.optimizers, components.weight_average, components.best_weights
-        )
+        self.training_state = components.training_state
         self.state = TrainState(model, settings.seed, settings.epochs)
         self.selection = EpochSelection(request, settings, self.held_out_name)
         self.extension = ""  # of the training by a change of epochs, in words

@@ -22,6 +22,7 @@ from aetrain.training.pretraining.layer_pairs import (
 from aetrain.training.pretraining.pretrain import PretrainContext
 from aetrain.training.step import OptimizerStep
 from aetrain.utils.compat import without_compiler
+from aetrain.utils.shards import draw_bernoulli, draw_like, sharded
 
 
 class RBM(nn.Module):
@@ -51,8 +52,8 @@ class RBM(nn.Module):
         """Sample hidden states [B, hidden] given the visible units."""
         net_input = self.layer(v)
         if self.linear:
-            return net_input + torch.randn_like(net_input)
-        return torch.bernoulli(torch.sigmoid(net_input))
+            return net_input + draw_like(net_input, Tensor.normal_)
+        return draw_bernoulli(torch.sigmoid(net_input))
 
     def visible(self, h: Tensor) -> Tensor:
         """Return the probabilities of the visible units [B, visible] given the hidden ones."""
@@ -60,6 +61,9 @@ class RBM(nn.Module):
 
     def losses(self, x: Tensor) -> LossDict:
         """Return `loss`, whose gradient is CD-k's, and `sse`, the squared error after one step; x [B, ...]."""
+        return sharded(self._losses, x)
+
+    def _losses(self, x: Tensor) -> LossDict:
         v = x.flatten(1)  # [B, visible]
         with torch.no_grad():
             first = last = self.visible(self.sample(v))

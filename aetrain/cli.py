@@ -239,12 +239,12 @@ def _other_processes() -> Iterator[None]:
         yield
         return
     processes.join()
-    from aetrain.runs import followers
-
     if processes.rank() > 0:
-        followers.follow()
+        from aetrain.runs.follower import follow
+
+        follow()
     yield
-    followers.dismiss()
+    processes.broadcast(None)  # the others, which wait for a training to follow, end
 
 
 @contextmanager

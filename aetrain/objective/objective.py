@@ -11,7 +11,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import Code, GaussianCode, QuantizedCode, RandomCode
 from aetrain.model.records import Forward, LossDict
 from aetrain.objective.penalties import Critic, Penalty
-from aetrain.utils.shards import gather, is_shard, whole_batch
+from aetrain.utils.shards import computing, gather, is_shard
 
 # A model whose bottleneck emits the type of code, for error messages.
 MODEL_THAT_EMITS: dict[type[Code], str] = {
@@ -62,7 +62,7 @@ class Objective(nn.Module):
                 losses |= _penalty_losses(name, penalty, model, out)
                 continue
             batch = batch or out.map(gather)
-            with whole_batch():
+            with computing(None):
                 losses |= _penalty_losses(name, penalty, model, batch)
         return losses
 

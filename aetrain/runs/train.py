@@ -16,7 +16,7 @@ from aetrain.data.examples import Splits, fill_missing, in_order, known_mean
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA
-from aetrain.runs import followers
+from aetrain.runs import process_group
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
 from aetrain.runs.epoch_selection import check_names, check_pruned, check_split, stop_reason_of_finished
@@ -44,8 +44,8 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     components = build(settings)
     check_names(request, settings, components)
     start_weights = find_start_weights(settings, components, request.run_dir.path)
-    followers.begin(settings, components)
-    splits = followers.load_together(components, load_data)
+    process_group.begin(settings, components)
+    splits = process_group.load_together(components, load_data)
     check_split(request, settings, splits.held_out[0])
     check_training_images(components, splits)
     check_measures(components, splits)
@@ -58,20 +58,20 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     with (
         run_dir.logging(),
         reporting_disk_errors(run_dir),
-        followers.explaining_loss(run_dir),
-        backend(followers.share_threads(threads, resumed)),
+        process_group.explaining_loss(run_dir),
+        backend(process_group.share_threads(threads, resumed, components.device)),
     ):
         log_data(components, splits)
         fit_pca = pca_baseline(components, splits)
         training_run = TrainingRun(request, settings, components, splits, data, fit_pca)
         with training_run.event_file():
-            followers.share_start(is_new=training_run.saved is None)
+            process_group.share_start(is_new=training_run.saved is None)
             training_run.prepare(start_weights)
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
-            followers.share_state(state, training_run.training_state)
-            followers.compile_if_set(settings, components, batches, state)
+            process_group.share_state(state, training_run.training_state)
+            process_group.compile_if_set(settings, components, batches, state)
             bar = _progress_bar() if request.single else None
-            callbacks = [training_run.record, followers.share_end_of_epoch]
+            callbacks = [training_run.record, process_group.share_end_of_epoch]
             fit(state, steps, batches, callbacks, bar, settings.accumulate_grad_batches)
             check_pruned(training_run.journal, state.stop_reason)
             with training_run.final_weights():

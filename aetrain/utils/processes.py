@@ -5,6 +5,7 @@ A process that has not joined others is alone: `world_size()` is 1, and nothing 
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -120,11 +121,8 @@ def backends() -> dict[str, str]:
     from aetrain.utils.devices import accelerator
 
     device = accelerator()
-    names = {"cpu": "gloo"}
-    if device is not None:
-        with suppress(ValueError):  # MPS has none
-            names[device.type] = distributed.get_default_backend_for_device(device)
-    return names
+    own = {} if device is None else {device.type: distributed.get_default_backend_for_device(device)}
+    return {"cpu": "gloo", **own}
 
 
 def command_prefix() -> list[str]:
@@ -150,13 +148,15 @@ def is_first_message() -> bool:
         return True
     try:
         return bool(_groups[0].store.add(MESSAGES_KEY, 1) == 1)
-    except RuntimeError:  # the launcher has ended
-        return True
+    except RuntimeError:  # process 0 has ended, if it had the store, and not the launcher
+        return rank() == 0
 
 
 def exit_with_message(text: str, quiet_code: int = 1) -> NoReturn:
     """End this process with a message on the console; if another one has had one, without it and with `quiet_code`."""
     first = is_first_message()
+    if not is_alone():
+        _ignore_signals()
     if first and not is_alone():
         write_error_file(text)
     leave()
@@ -164,18 +164,24 @@ def exit_with_message(text: str, quiet_code: int = 1) -> NoReturn:
 
 
 def _connected(function: Callable[[], T]) -> T:
-    """Call a function of torch.distributed. Raise ProcessLost where a connection is closed.
-
-    Signals are ignored then: `torchrun` sends SIGTERM to the other processes when one has ended, which would interrupt
-    the record of the end.
-    """
+    """Call a function of torch.distributed. Raise ProcessLost where a connection is closed."""
     try:
         return function()
     except RuntimeError as error:  # torch's errors of connections are subclasses
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-        raise ProcessLost(str(error).partition("\n")[0]) from error
+        _ignore_signals()
+        raise ProcessLost(_cause(str(error))) from error
+
+
+def _ignore_signals() -> None:
+    """Let no signal interrupt the record of the end: `torchrun` sends SIGTERM to all when one process has ended."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _cause(text: str) -> str:
+    """Return the first sentence of a message of torch's, without the place in its source."""
+    return re.sub(r"^\[[^\]]*\] ", "", text.partition("\n")[0]).partition(". ")[0]
 
 
 def broadcast(value: Any) -> Any:

@@ -64,19 +64,13 @@ def split_batch(batch_size: int, world_size: int) -> list[int]:
 
 
 @contextmanager
-def _computing(shards: list[Shard]) -> Iterator[None]:
-    before, _shards[:] = _shards[:], shards
+def computing(shard: Shard | None) -> Iterator[None]:
+    """Let the examples inside be those of a shard, or of the whole batch for None."""
+    before, _shards[:] = _shards[:], [] if shard is None else [shard]
     try:
         yield
     finally:
         _shards[:] = before
-
-
-@contextmanager
-def whole_batch() -> Iterator[None]:
-    """Let random numbers inside be those of tensors of the whole batch."""
-    with _computing([]):
-        yield
 
 
 def sharded(losses: Callable[..., dict[str, Tensor]], *batch: Tensor) -> dict[str, Tensor]:
@@ -93,7 +87,7 @@ def sharded(losses: Callable[..., dict[str, Tensor]], *batch: Tensor) -> dict[st
     bounds = split_batch(batch_size, world_size)
     counts = [stop - start for start, stop in itertools.pairwise(bounds)]
     shard = Shard(bounds[rank], bounds[rank + 1], batch_size, counts)
-    with _computing([shard]):
+    with computing(shard):
         parts = losses(*map(shard.take, batch))
     return {name: value * (shard.size / batch_size) for name, value in parts.items()}
 

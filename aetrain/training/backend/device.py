@@ -30,14 +30,9 @@ def select_device(name: str) -> torch.device:
 def _select_own(device: torch.device) -> torch.device:
     """Return the accelerator of this one of several processes, the present one from now on: `cuda:LOCAL_RANK`.
 
-    Raise ConfigError where the machine has too few, or where its processes cannot exchange tensors.
+    Raise ConfigError where the machine has too few.
     """
     kind, number, count = device.type, processes.local_rank(), torch.accelerator.device_count()
-    if kind not in processes.backends():
-        raise ConfigError(
-            f"device={kind} trains in one process: torch.distributed has no backend for it; use device=cpu, or leave "
-            "out torchrun"
-        )
     if number >= count:
         raise ConfigError(
             f"this machine has {count} {kind} device{'' if count == 1 else 's'}, too few for {number + 1} processes: "

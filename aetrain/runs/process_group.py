@@ -1,19 +1,17 @@
-"""Several processes train one run (`torchrun -m aetrain ...`): process 0 leads, the others follow.
+"""The steps that several processes of one training take together (`torchrun -m aetrain ...`): process 0 leads.
 
 Process 0 does all that a single process does: it checks the config, evaluates, logs and writes the run directory. The
-others build the same components, read the same data, and take every step of training with it, on shards of its batches.
-Each function here that process 0 calls in `train` has its counterpart in `_train_beside`, in the same order; it does
-nothing for a process that trains alone.
+others follow it (`runs/follower.py`): they build the same components, read the same data, and take every step of
+training with it, on shards of its batches. All processes call the functions here in the same order. Each does nothing
+more than `function` says for a process that trains alone.
 """
 
 import logging
-import signal
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -22,15 +20,13 @@ from aetrain.config.errors import ConfigError
 from aetrain.config.settings import Settings
 from aetrain.data.digests import digest_data
 from aetrain.data.examples import Batches, Splits
-from aetrain.runs.build import Components, build
-from aetrain.runs.initial_weights import pretrain
+from aetrain.runs.build import Components
 from aetrain.runs.shard_check import check_shards
 from aetrain.storage.checkpoint import TrainingState
 from aetrain.storage.checkpoint_state import CheckpointState
 from aetrain.storage.run_directory import RunDirectory, resume_command
 from aetrain.training.backend.compile import compile_steps
-from aetrain.training.backend.setup import backend
-from aetrain.training.loop import TrainState, fit
+from aetrain.training.loop import TrainState
 from aetrain.utils import processes
 from aetrain.utils.cores import Limit
 from aetrain.utils.processes import ProcessLost, describe_process, gather_objects, is_alone, rank
@@ -42,35 +38,6 @@ T = TypeVar("T")
 
 class LeaderFailed(Exception):
     """Process 0 reports the error for which this process ends."""
-
-
-def follow() -> NoReturn:
-    """Train beside process 0 what it trains, until it ends; then end this process.
-
-    It logs and writes nothing. An error is told to the user by the first process that notices it, in one message.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # ends also a process that waits for another one
-    logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")
-    try:
-        while (settings := processes.broadcast(None)) is not None:
-            _train_beside(settings)
-    except LeaderFailed:
-        pass
-    except ProcessLost as error:
-        processes.exit_with_message(f"{describe_process()}: another process has ended ({error})", quiet_code=0)
-    except Exception as error:
-        processes.exit_with_message(f"{describe_process()}: {explain(error)}")
-    processes.leave()
-    sys.exit(0)
-
-
-def dismiss() -> None:
-    """Let the other processes end, which wait for a training to follow."""
-    if not is_alone():
-        processes.broadcast(None)
-        processes.leave()
 
 
 def together(function: Callable[[], T]) -> T:
@@ -126,11 +93,10 @@ def load_together(components: Components, load: Callable[[Components], Splits]) 
     return splits
 
 
-def share_threads(threads: Limit, resumed: CheckpointState | None) -> Limit:
+def share_threads(threads: Limit, resumed: CheckpointState | None, device: torch.device) -> Limit:
     """Return the number of threads of process 0, and log the number of processes."""
     if not is_alone():
-        kinds = ", ".join(dict.fromkeys(processes.backends().values()))
-        log.info("processes: %d (%s)", processes.world_size(), kinds)
+        log.info("processes: %d (%s)", processes.world_size(), processes.backends()[device.type])
     if resumed is not None and resumed.processes != processes.world_size():
         log.info(
             "the run began with %d process%s: with another number, its results agree within rounding, not bit for bit",
@@ -183,30 +149,12 @@ def explaining_loss(run_dir: RunDirectory) -> Iterator[None]:
         yield
     except ProcessLost as error:
         raise ConfigError(
-            f"another process of this training has ended ({error}); the checkpoint of the last epoch is kept, and this "
-            f"command continues:\n  {resume_command(run_dir.path)}"
+            f"another process of this training has ended ({error}); the checkpoint of the last epoch is kept: "
+            f"{resume_command(run_dir.path)} continues"
         ) from error
 
 
-def _train_beside(settings: Settings) -> None:
-    """Take the steps of process 0 on shards of its batches."""
-    from aetrain.runs.train import load_data
-
-    components = together(lambda: build(settings))
-    together(lambda: check_shards(settings, components))
-    splits = load_together(components, load_data)
-    with backend(processes.broadcast(None)):
-        state = TrainState(components.model, settings.seed, settings.epochs)
-        batches = Batches(splits.train, settings.batch_size, components.dataset.prepare)
-        if processes.broadcast(None):
-            pretrain(components, batches)
-        share_state(state, components.training_state)
-        compile_if_set(settings, components, batches, state)
-        steps = components.optimizer_steps
-        fit(state, steps, batches, [share_end_of_epoch], accumulate=settings.accumulate_grad_batches)
-
-
-def compile_if_set(settings: Settings, components: Components, batches: Any, state: TrainState) -> None:
+def compile_if_set(settings: Settings, components: Components, batches: Batches, state: TrainState) -> None:
     """Compile the steps where `compile=true` and training has an epoch left."""
     if settings.compile and settings.accumulate_grad_batches > 1:
         log.info("compile=true is ignored: a compiled step takes one batch, not accumulate_grad_batches of them")

@@ -42,6 +42,7 @@ More results, each page with a command of its own:
 PAGES = {
     "anomalies.md": "unusual examples: one digit of MNIST as the usual class, a time series with anomalies",
     "likelihood.md": "-log p(x) of variational models with 1, 5, 50 and 500 draws, beside published results",
+    "reproductions.md": "tables that others have published, and the figures of this software by the same protocols",
     "robustness.md": "models trained on one kind of noise, evaluated on all kinds and levels",
     "uses.md": "uses of a code: few labels, probes, search by content",
 }

@@ -91,7 +91,7 @@ def test_encoder_and_decoder(option: str) -> None:
 
 
 # Measures of other data or classes than those of `check_measure`; tests of their own check them.
-OTHER_MEASURES = ("none", "anomaly", "imputation", "recommendation")
+OTHER_MEASURES = ("none", "anomaly", "factorization", "imputation", "recommendation")
 
 
 @pytest.mark.slow

@@ -38,8 +38,8 @@ NEEDS = {
     "measures=anomaly": ("dataset.train_classes=[0,1]",),
 }
 
-# Measures that need a folder of their own, or ratings, which tests/test_recommendation.py has.
-NEED_FILES = ("measures=frechet", "measures=recommendation")
+# Measures that need a folder of their own, or ratings, of which other tests run them.
+NEED_FILES = ("measures=frechet", "measures=factorization", "measures=recommendation")
 
 OPTIONS = [f"{group}={option}" for group in ("model", "penalty", "sparsity", "measures") for option in groups()[group]]
 

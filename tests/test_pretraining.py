@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY
@@ -23,12 +24,14 @@ from aetrain.model import bottlenecks
 from aetrain.model.dense import dense
 from aetrain.model.layers import TiedLinear
 from aetrain.model.likelihoods import Bernoulli
+from aetrain.model.likelihoods import Gaussian as SquaredError
 from aetrain.objective.objective import Objective
-from aetrain.objective.penalties import KL
+from aetrain.objective.penalties import KL, KLSparsity
+from aetrain.objective.regularizers import WeightDecay
 from aetrain.training.pretraining.layer_pairs import layer_pairs, units_below
 from aetrain.training.pretraining.layerwise import HiddenNoise, Layerwise, hidden_likelihood, make_stage
 from aetrain.training.pretraining.pretrain import PretrainContext
-from aetrain.training.pretraining.rbm import RBM, StackedRBMs
+from aetrain.training.pretraining.rbm import RBM, HiddenRates, StackedRBMs
 
 Curves = list[Mapping[str, float]]  # the metrics of the epochs of all stages
 
@@ -134,6 +137,85 @@ def test_contrastive_divergence_takes_the_steps_of_the_original_program() -> Non
         torch.testing.assert_close(rbm.layer.weight.detach(), w)
 
 
+def rbm_with_rates(damping: float, cost: float = 0.3) -> RBM:
+    torch.manual_seed(3)
+    rates = HiddenRates(4, 0.1, cost, damping)
+    return RBM(nn.Linear(6, 4), nn.Parameter(torch.randn(6)), hidden_rates=rates).to(torch.float64)
+
+
+def gradients_of_rates(rbm: RBM, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the pull adds to the gradients of the weights and of the hidden biases."""
+    gradients = []
+    for rates in (rbm.hidden_rates, None):
+        without = RBM(rbm.layer, rbm.visible_bias, hidden_rates=rates)
+        torch.manual_seed(5)
+        loss = without.losses(data)["loss"]
+        gradients.append(torch.autograd.grad(loss, [rbm.layer.weight, rbm.layer.bias]))
+    (weight, bias), (plain_weight, plain_bias) = gradients
+    return weight - plain_weight, bias - plain_bias
+
+
+def test_pull_of_one_example_is_the_gradient_of_the_cross_entropy() -> None:
+    """Without damping, autograd of -(p log q + (1 - p) log(1 - q)) for the only example of a batch."""
+    rbm, data = rbm_with_rates(damping=0.0), torch.rand(1, 6, dtype=torch.float64)
+    q = torch.sigmoid(rbm.layer(data[0]))
+    cross_entropy = -(0.1 * q.log() + 0.9 * (1 - q).log()).sum()
+    expected = torch.autograd.grad(0.3 * cross_entropy, [rbm.layer.weight, rbm.layer.bias])
+    torch.testing.assert_close(gradients_of_rates(rbm, data), tuple(expected))
+
+
+def test_pull_of_a_batch_follows_the_damped_mean_activation() -> None:
+    """Three batches by hand, unit by unit: q is damped, and cost * (q - p) reaches the bias and the weights."""
+    rbm = rbm_with_rates(damping=0.9)
+    w, c = rbm.layer.weight.detach(), rbm.layer.bias.detach()
+    rates = [0.1] * 4
+    for seed in range(3):
+        data = torch.rand(10, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        weight, bias = gradients_of_rates(rbm, data)
+        for unit in range(4):
+            mean = sum(1 / (1 + math.exp(-float(w[unit] @ v + c[unit]))) for v in data) / 10
+            rates[unit] = 0.9 * rates[unit] + 0.1 * mean
+            pull = 0.3 * (rates[unit] - 0.1)
+            assert float(bias[unit]) == pytest.approx(pull)
+            torch.testing.assert_close(weight[unit], pull * data.mean(0))
+
+
+def test_sparsity_cost_lowers_the_mean_activation() -> None:
+    activations = []
+    for cost in (0.0, 1.0):
+        model = small_model(hidden=[], code_activation="sigmoid")
+        context = pretrain_context([])
+        StackedRBMs(epochs=30, batch_size=20, sparsity_cost=cost)(model, context)
+        activations.append(model.mean_code(context.batches.prepare(context.batches.values)).mean())
+    assert abs(activations[1] - 0.1) < 0.05 < abs(activations[0] - 0.1)
+
+
+def test_visible_biases_begin_at_the_log_odds_of_the_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the pixels, and of the hidden units of the machine below."""
+    model, context = small_model(hidden=[12], code_activation="sigmoid"), pretrain_context([])
+    context.batches.values[:, 0, 0, 0] = 0  # a pixel that is never on
+    biases: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        "aetrain.training.pretraining.rbm.train_stage", lambda rbm, *_: biases.append(rbm.visible_bias.detach().clone())
+    )
+    StackedRBMs(visible_bias="data", batch_size=7)(model, context)
+    pixels = context.batches.values.double().flatten(1) / 255
+    hidden = torch.sigmoid(model.encoder.layers[0](pixels.float())).detach().double()
+    for bias, values in zip(biases, (pixels, hidden), strict=True):
+        means = [sum(column) / len(column) for column in values.t().tolist()]
+        clamped = [min(max(mean, 1e-7), 1 - 1e-7) for mean in means]
+        expected = torch.tensor([math.log(mean / (1 - mean)) for mean in clamped])
+        torch.testing.assert_close(bias, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_linear_hidden_units_have_no_pull() -> None:
+    model = small_model(hidden=[12])
+    first, second = layer_pairs(model)
+    settings = StackedRBMs(sparsity_cost=0.1)
+    assert settings.make_rbm(first, linear=False).hidden_rates is not None
+    assert settings.make_rbm(second, linear=True).hidden_rates is None
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("code_activation", [None, "sigmoid"])
 def test_stacked_rbms_are_unrolled_into_encoder_and_decoder(tied: bool, code_activation: str | None) -> None:
@@ -170,6 +252,66 @@ def test_stages_in_sequence_equal_the_model() -> None:
         h = h if stage is stages[0] else stage.likelihood.mean(h)
     torch.testing.assert_close(h, model(x).decoded)
     assert {id(p) for p in model.parameters()} == {id(p) for stage in stages for p in stage.parameters()}
+
+
+def test_each_layer_has_its_own_level_of_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share of values that are masked in the input of each stage."""
+    model = small_model()
+    shares = {}
+
+    def measure_stage(stage: Any, optimizer_step: Any, loader: Any, epochs: int, number: int, *_: Any) -> None:
+        shape = (4000, *stage.image_shape)
+        x = torch.rand(shape).clamp(0.01, 1)
+        x[0] = 0.0  # the smallest value of the batch, which hidden units are masked to
+        shares[number] = float((optimizer_step.losses.noise(x)[1:] == 0).float().mean())
+
+    monkeypatch.setattr("aetrain.training.pretraining.layerwise.train_stage", measure_stage)
+    context = pretrain_context([], noise=Replace(p=0.9, white=0.0))
+    Layerwise(noise_levels=[0.1, 0.0, 0.3])(model, context)
+    assert shares == pytest.approx({1: 0.1, 2: 0.0, 3: 0.3}, abs=0.02)
+
+
+def test_all_stages_have_the_penalties_that_read_any_code() -> None:
+    model = small_model(bottleneck=bottlenecks.Gaussian)
+    penalties = {"kl": KL(), "sparsity": KLSparsity(0.1, 3.0), "decay": WeightDecay(3e-3)}
+    curves: Curves = []
+    Layerwise(epochs=1, penalties="all")(model, pretrain_context(curves, objective=Objective(penalties)))
+    names = [{name.rpartition("/")[2] for name in metrics} for metrics in curves]
+    assert names == [{"loss", "nll", "sparsity", "decay"}] * 2 + [{"loss", "nll", "sparsity", "decay", "kl"}]
+
+
+def test_loss_of_a_stage_equals_that_of_the_sparse_autoencoder_of_the_course() -> None:
+    """1/2 squared error, beta KL(rho || mean activation) and lambda / 2 squared weights: Ng (2011), section 3."""
+    model = small_model(hidden=[12], code_activation="sigmoid", tied=False)
+    objective = Objective({"sparsity": KLSparsity(0.1, 3.0), "weight_decay": WeightDecay(3e-3)})
+    likelihood = SquaredError(variance=1.0, output="sigmoid")
+    stages = Layerwise(penalties="all", hidden_likelihood=likelihood)
+    for pair in layer_pairs(model)[1:]:
+        stage = make_stage(model, pair, likelihood).train()
+        x = torch.rand(40, *pair.input_shape)
+        losses = Objective(stages.penalties_of(pair, objective))(stage, stage(x))
+        w1, b1 = pair.encoder_layer.weight.detach().numpy(), pair.encoder_layer.bias.detach().numpy()
+        decoder: Any = pair.decoder_layer
+        w2, b2 = decoder.weight.detach().numpy(), decoder.bias.detach().numpy()
+        cost, rates = 0.0, 0.0
+        for row in x.flatten(1).numpy():
+            a2 = 1 / (1 + np.exp(-(w1 @ row + b1)))
+            a3 = 1 / (1 + np.exp(-(w2 @ a2 + b2)))
+            cost += 0.5 * ((a3 - row) ** 2).sum() / 40
+            rates = rates + a2 / 40
+        divergence = (0.1 * np.log(0.1 / rates) + 0.9 * np.log(0.9 / (1 - rates))).sum()
+        cost += 3.0 * divergence + 3e-3 / 2 * ((w1**2).sum() + (w2**2).sum())
+        assert losses["loss"].item() == pytest.approx(cost, rel=1e-5)
+
+
+def test_weight_decay_counts_tied_weights_once_and_no_biases() -> None:
+    x = torch.rand(2, *SHAPE)
+    for tied in (False, True):
+        model = small_model(tied=tied)
+        weights = [weight for weight in model.parameters() if weight.dim() == 2]
+        assert len(weights) == (3 if tied else 6)
+        expected = sum(value**2 for weight in weights for value in weight.flatten().tolist()) / 2
+        assert WeightDecay()(model, model(x)).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
@@ -267,6 +409,12 @@ def test_noise_on_hidden_units_keeps_their_range() -> None:
         (["pretrain=layerwise", "pretrain.epochs=0"], ("pretrain.epochs=0",)),
         (["pretrain=layerwise", "pretrain.lr=0"], ("pretrain.lr=0",)),
         (["pretrain=rbm", "pretrain.k=0"], ("pretrain.k=0",)),
+        (["pretrain=rbm", "pretrain.sparsity_target=1"], ("pretrain.sparsity_target=1",)),
+        (["pretrain=rbm", "pretrain.sparsity_cost=-1"], ("pretrain.sparsity_cost=-1",)),
+        (["pretrain=rbm", "pretrain.sparsity_damping=1"], ("pretrain.sparsity_damping=1",)),
+        (["pretrain=layerwise", "noise=masking", "pretrain.noise_levels=[0.1]"], ("noise_levels=[0.1]", "3 layers")),
+        (["pretrain=layerwise", "noise=masking", "pretrain.noise_levels=[0,1,2]"], ("noise_levels=[0, 1, 2]",)),
+        (["pretrain=layerwise", "pretrain.noise_levels=[0,0.1,0.2]"], ("noise_levels=[0, 0.1, 0.2]", "NoNoise")),
     ],
 )
 def test_unsuitable_pretraining_is_refused_before_any_data_is_read(

@@ -83,7 +83,18 @@ ADDED: dict[str, Any] = {
 }
 
 # Settings of sections that came later, and the values of runs that lack them.
-ADDED_IN_SECTIONS = {"dataset.missing": 0.0, "model.observed": False, "model.normalize": False}
+ADDED_IN_SECTIONS: dict[str, Any] = {
+    "dataset.missing": 0.0,
+    "dataset.single_set": False,
+    "model.observed": False,
+    "model.normalize": False,
+    "measures.few_labels.keep": "last",
+    "pretrain.penalties": "code",
+    "pretrain.visible_bias": "zero",
+    "pretrain.sparsity_target": 0.1,
+    "pretrain.sparsity_cost": 0.0,
+    "pretrain.sparsity_damping": 0.9,
+}
 
 
 def current_target(name: str) -> str:

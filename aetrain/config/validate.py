@@ -28,6 +28,8 @@ BUILDER_ARGUMENTS = {
     "optimizer": ("params",),
 }
 
+COMPONENT = "a component (a section with a _target_)"
+
 SETTINGS_IN_LISTS = ("views.format",)  # settings, not components, in the sections below
 COMPONENTS = (  # sections that are one component each
     *("augment", "dataset", "likelihood", "mode", "model", "noise", "optimizer", "pretrain", "schedule", "sparsity"),
@@ -177,7 +179,7 @@ def _problems_of_signature(
             yield f"{full} is required: {full}=..."
         elif not fits(value, hints.get(setting, Any)):
             kind = hints[setting]
-            wanted = _describe_type(kind) or "a component (a section with a _target_)"
+            wanted = _describe_type(kind) or COMPONENT
             yield f"{full}={_format(value)} is not {wanted}{_suggest_literal(value, kind)}"
 
 
@@ -224,22 +226,23 @@ def _describe_type(kind: Any) -> str:
     """Return an annotation in plain words, such as `a whole number`."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(_describe_type(member) for member in inner if _describe_type(member))
+        return " or ".join(_describe_type(member) or COMPONENT for member in inner)
     if origin is Literal:
         return f"one of {list_choices([str(member) for member in inner])}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
         if get_origin(inner[0]) is Literal:
             examples = ",".join(map(str, get_args(inner[0])[:2]))
             return f"a list such as [{examples}]"
-        item = _describe_type(inner[0]).removeprefix("a ") or "component"
+        words = (_describe_type(inner[0]) or "component").split(" or ")
+        items = " or ".join(f"{word.removeprefix('a ')}s" for word in words)
         many = inner[-1] is ... or len(inner) == 1
         example = f" such as {EXAMPLES[inner[0]]}" if inner[0] in EXAMPLES else ""
-        return f"a list of {item}s{example}" if many else f"a list of {len(inner)} {item}s"
+        return f"a list of {items}{example}" if many else f"a list of {len(inner)} {items}"
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
     return names.get(kind, "")
 
 
-EXAMPLES = {int: "[512,256]", float: "[0.5,1]", str: "[a,b]"}
+EXAMPLES: dict[Any, str] = {int: "[512,256]", float: "[0.5,1]", str: "[a,b]", int | None: "[100,null]"}
 
 
 def _suggest_literal(value: Any, kind: Any) -> str:

@@ -38,7 +38,8 @@ class Dataset(ABC):
     these classes in training alone. A class is given by its name or by its number in the data set.
     `subset` keeps that many training examples, `test_subset` that many test examples. `validation` holds that many
     training examples out, unless the source has validation examples of its own. `missing` is the share of values, drawn
-    once, that are hidden from the model; evaluation compares reconstructions with all values.
+    once, that are hidden from the model; evaluation compares reconstructions with all values. `single_set` makes all
+    examples of the source both the training and the test set, as clustering has it.
 
     After `load`, `conversions` has sentences about the conversions of the examples, and `warnings` about likely
     mistakes.
@@ -52,6 +53,7 @@ class Dataset(ABC):
     test_subset: int | None = None
     validation: int = 0
     missing: float = 0.0
+    single_set: bool = False
     conversions: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
     warnings: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -65,6 +67,17 @@ class Dataset(ABC):
                 f"validation={self.validation} is negative: use the number of {self.noun}s to hold out, or 0"
             )
         check_share(self.missing)
+        if self.single_set:
+            self._check_single_set()
+
+    def _check_single_set(self) -> None:
+        """Raise ValueError for a setting that needs a training and a test set."""
+        defaults = {"train_classes": None, "validation": 0, "missing": 0.0}
+        for name, default in defaults.items():
+            if (value := getattr(self, name)) != default:
+                raise ValueError(
+                    f"single_set=true has no test {self.noun}s of their own, which {name}={value} needs: leave one out"
+                )
 
     @property
     def noun(self) -> str:
@@ -158,6 +171,9 @@ class Dataset(ABC):
             self.add_warning(f"test {self.noun}s are of classes without training {self.noun}s: {abbreviate(missing)}")
         self._class_selection().check_labels(examples[0])
         splits = self.split_examples(*examples)
+        if self.single_set:  # converted once, so that a random conversion is the same in training and test
+            everything = self._convert(splits[0], 0)
+            return Splits(everything, splits[1], self._cut(everything, self.test_subset, "test ", "test_subset"))
         return Splits(*(self._convert(split, number) for number, split in enumerate(splits)))
 
     def load_all(self) -> Examples:
@@ -199,6 +215,9 @@ class Dataset(ABC):
         selection = self._class_selection()
         if selection.is_active:
             images = selection.select(images)
+        if self.single_set:
+            everything = self._cut(join_splits(images), self.subset, "", "subset")
+            return everything, everything[:0], everything
         train, test = images[:2]
         if validation is not None:
             validation = images[2]

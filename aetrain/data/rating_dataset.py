@@ -73,6 +73,8 @@ class RatingDataset(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.single_set:
+            raise ValueError("single_set=true does not fit ratings, of which some are held out: use false")
         check_fraction(self.test_fraction)
         if not 0 < self.target_fraction < 1:
             raise ValueError(f"target_fraction={self.target_fraction} is no share: use a number between 0 and 1")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from aetrain.config.renames import ADDED_IN_SECTIONS
 from aetrain.config.settings import FlatSettings
 from aetrain.evaluation.metric_names import find_pattern, name_of
 
@@ -24,18 +25,18 @@ ANOMALY_METRICS = (*("roc_auc", "roc_auc_NAME", "average_precision", "average_pr
 RATING_METRICS = ("rmse", "mae")
 RATING_SETTINGS = ("dataset.rows", "dataset.center", "dataset.center_shrinkage")
 
-# The option of `measures` that computes a metric, and its settings that decide which metrics there are, not their
+# The options of `measures` that compute a metric, and their settings that decide which metrics there are, not their
 # values.
 MEASURES = {
-    "is_nll_K": "likelihood",
-    "probe_NAME": "probes",
-    "precision_NAME": "retrieval",
-    "finetuned_NAME": "few_labels",
-    "frechet_NAME": "frechet",
-    "recall_NAME": "recommendation",
-    "ndcg_NAME": "recommendation",
-    "noisy_sse_NOISE_LEVEL": "robustness",
-    "input_sse_NOISE_LEVEL": "robustness",
+    "is_nll_K": ("likelihood",),
+    "probe_NAME": ("probes",),
+    "precision_NAME": ("retrieval",),
+    "finetuned_NAME": ("few_labels", "fine_tuning"),
+    "frechet_NAME": ("frechet",),
+    "recall_NAME": ("recommendation",),
+    "ndcg_NAME": ("recommendation",),
+    "noisy_sse_NOISE_LEVEL": ("robustness",),
+    "input_sse_NOISE_LEVEL": ("robustness",),
 }
 NAMES_OF_METRICS = ("samples", "methods", "at", "labels", "levels", "kinds", "path", "recall_at", "ndcg_at")
 
@@ -81,10 +82,11 @@ def _decisive_settings(tag: str, settings: FlatSettings) -> dict[str, Any]:
     if name in NOISE_METRICS:
         tests.append(_is_noise)
     elif pattern := find_pattern(name, MEASURES):
-        tests.append(_is_setting_of(MEASURES[pattern]))
-    # A setting that an earlier version did not have is as good as null.
+        tests.append(_is_setting_of(*MEASURES[pattern]))
+    # A setting that an earlier version did not have is as good as null, or has the value that it had there.
     free = RATING_SETTINGS if name in RATING_METRICS else ()
-    known = {key: value for key, value in settings.items() if value is not None and key not in free}
+    complete = ADDED_IN_SECTIONS | dict(settings)
+    known = {key: value for key, value in complete.items() if value is not None and key not in free}
     return {key: value for key, value in known.items() if any(test(key) for test in tests)}
 
 
@@ -113,7 +115,7 @@ def _is_noise(key: str) -> bool:
     return key.startswith("noise.")
 
 
-def _is_setting_of(measure: str) -> SettingTest:
-    """Return a test for the settings of a measure that change its metrics."""
-    prefix = f"measures.{measure}."
-    return lambda key: key.startswith(prefix) and key.removeprefix(prefix) not in NAMES_OF_METRICS
+def _is_setting_of(*measures: str) -> SettingTest:
+    """Return a test for the settings of measures that change their metrics."""
+    prefixes = tuple(f"measures.{measure}." for measure in measures)
+    return lambda key: key.startswith(prefixes) and key.split(".", 2)[2] not in NAMES_OF_METRICS

@@ -1,8 +1,8 @@
 """Convolutional autoencoders specified layer by layer, as papers and tutorials print them."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,82 +12,34 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.codes import Code
 from aetrain.model.dense import MakeBottleneck
+from aetrain.model.layer_specs import (
+    Conv,
+    Dense,
+    Dropout,
+    LayerSpec,
+    Maps,
+    Pool,
+    Repeat,
+    Transposed,
+    Unflatten,
+)
 from aetrain.model.layers import Activation, Init, decoder_taps, hidden_taps, initialise, make_activation
 from aetrain.model.likelihoods import Likelihood
 from aetrain.model.networks import Decoder, Encoder
 from aetrain.model.records import Encoded, Tap
 
-Maps = tuple[int, int, int]  # channels, height, width
-
-
-class LayerSpec(Protocol):
-    """The specification of one layer, independent of the shape of its input."""
-
-    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
-        """Return the layer that reads maps of shape `maps`, in a model of images of `image_shape`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Conv:
-    """A convolution. `channels: null` means the image's own number, for the last layer."""
-
-    channels: int | None
-    kernel: int = 3
-    stride: int = 1
-    padding: int = 0
-
-    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
-        """Return the layer that reads maps of shape `maps`."""
-        return nn.Conv2d(maps[0], self.channels or image_shape[0], self.kernel, self.stride, self.padding)
-
-
-@dataclass(frozen=True)
-class Transposed:
-    """A transposed convolution, the gradient of a convolution: it spreads each value by the kernel, `stride` apart."""
-
-    channels: int | None
-    kernel: int = 3
-    stride: int = 2
-    padding: int = 0
-
-    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
-        """Return the layer that reads maps of shape `maps`."""
-        return nn.ConvTranspose2d(maps[0], self.channels or image_shape[0], self.kernel, self.stride, self.padding)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Max-pooling over squares of `kernel` pixels, or over the whole map where it is smaller."""
-
-    kernel: int = 2
-    stride: int = 2
-
-    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
-        """Return the layer that reads maps of shape `maps`."""
-        _, height, width = maps
-        return nn.MaxPool2d((min(self.kernel, height), min(self.kernel, width)), self.stride)
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """Every value repeated `factor` times in both directions."""
-
-    factor: int = 2
-
-    def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
-        """Return the layer that reads maps of shape `maps`."""
-        return nn.Upsample(scale_factor=self.factor)
+__all__ = ["Conv", "Dense", "Dropout", "Pool", "Repeat", "Transposed", "Unflatten", "conv_layers"]
 
 
 def build_layers(
-    side: str, specs: Mapping[str, LayerSpec], maps: Maps, image_shape: Maps
-) -> tuple[nn.ModuleList, Maps]:
-    """Return the layers of one side, "encoder" or "decoder", and the shape of the maps after the last one.
+    side: str, specs: Mapping[str, LayerSpec], maps: Maps, image_shape: Maps, activation: Activation | nn.Module
+) -> tuple[list[nn.Module], list[nn.Module], Maps]:
+    """Return the layers of one side, "encoder" or "decoder", their activations, and the shape of the last maps.
 
-    Raise ValueError with the name of the first layer that cannot read its input.
+    The activation of a layer without weights is the identity. Raise ValueError with the name of the first layer that
+    cannot read its input.
     """
-    layers = nn.ModuleList()
+    layers, activations = [], []
     for name, spec in specs.items():
         try:
             layer = spec(maps, image_shape)
@@ -99,36 +51,47 @@ def build_layers(
             raise ValueError(f"model.{side}.{name} cannot read maps of {shape}: {reason}") from error
         maps = channels, height, width
         layers.append(layer)
-    return layers, maps
+        own: Activation | nn.Module = getattr(spec, "activation", None) or activation
+        activations.append(copy_activation(own) if has_weights(layer) else nn.Identity())
+    return layers, activations, maps
+
+
+def copy_activation(activation: Activation | nn.Module) -> nn.Module:
+    """Return a new module of an activation that is a name or a module."""
+    return copy.deepcopy(activation) if isinstance(activation, nn.Module) else make_activation(activation)
 
 
 def is_convolution(layer: nn.Module) -> bool:
-    """Return whether the layer is a convolution or a transposed one: an activation follows these alone."""
+    """Return whether the layer is a convolution or a transposed one."""
     return isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
 
 
-class StackEncoder(Encoder):
-    """Convolutions, each with an activation, and poolings; the features are the last maps, flattened.
+def has_weights(layer: nn.Module) -> bool:
+    """Return whether the layer is a convolution or a dense layer: an activation follows these alone."""
+    return is_convolution(layer) or isinstance(layer, nn.Linear)
 
-    Where the features are the code (`features_are_code`), the code's own activation replaces the last convolution's.
+
+class StackEncoder(Encoder):
+    """Convolutions and dense layers, each with an activation, and poolings; the features are the last maps, flattened.
+
+    Where the features are the code (`features_are_code`), the code's own activation replaces the last one with weights.
     After a pooling it has the same effect as before: an activation that never falls keeps the maximum where it is.
     """
 
     needs_images = True
 
     def __init__(
-        self, layers: Sequence[nn.Module], activation: Activation, maps: Maps, features_are_code: bool
+        self, layers: Sequence[nn.Module], activations: Sequence[nn.Module], maps: Maps, features_are_code: bool
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.num_features = maps[0] * maps[1] * maps[2]
-        last = max(i for i, layer in enumerate(layers) if is_convolution(layer))
+        last = max(i for i, layer in enumerate(layers) if has_weights(layer))
         self.activated = [
-            is_convolution(layer) and not (features_are_code and i == last) for i, layer in enumerate(layers)
+            has_weights(layer) and not (features_are_code and i == last) for i, layer in enumerate(layers)
         ]
-        self.activations = nn.ModuleList(
-            make_activation(activation) if activated else nn.Identity() for activated in self.activated
-        )
+        pairs = zip(activations, self.activated, strict=True)
+        self.activations = nn.ModuleList(activation if activated else nn.Identity() for activation, activated in pairs)
 
     def forward(self, x: Tensor) -> Encoded:
         """Return the hidden activations, each [B, channels, h, w], and the features of images x [B, C, H, W]."""
@@ -144,10 +107,10 @@ class StackEncoder(Encoder):
         return cast(Tensor, next(layer.weight for layer in self.layers if is_convolution(layer)))
 
     def taps(self) -> list[Tap]:
-        """Return the taps of the hidden layers; the first has weights where it reads pixels, not a pooling's maps."""
+        """Return the taps of the hidden layers; the first has weights where it is a convolution of the pixels."""
         pairs = zip(self.activations, self.activated, strict=True)
         hidden = [module for module, activated in pairs if activated]
-        reads_pixels = self.activated[0]
+        reads_pixels = self.activated[0] and is_convolution(self.layers[0])
         return hidden_taps(hidden, self.first_layer_weights() if reads_pixels else None)
 
 
@@ -158,14 +121,12 @@ class StackDecoder(Decoder):
     """
 
     def __init__(
-        self, expand: nn.Module, layers: Sequence[nn.Module], activation: Activation, image_shape: Maps
+        self, expand: nn.Module, layers: Sequence[nn.Module], activations: Sequence[nn.Module], image_shape: Maps
     ) -> None:
         super().__init__()
         self.expand = expand
         self.layers = nn.ModuleList(layers)
-        self.activations = nn.ModuleList(
-            make_activation(activation) if is_convolution(layer) else nn.Identity() for layer in layers[:-1]
-        )
+        self.activations = nn.ModuleList(activations[:-1])
         self.size = image_shape[1:]
 
     def forward(self, code: Code) -> Tensor:
@@ -178,14 +139,14 @@ class StackDecoder(Decoder):
 
     @property
     def output_bias(self) -> nn.Parameter:
-        """The bias of the last layer, one number a channel."""
+        """The bias of the last layer, one number a channel; a dense layer has one a pixel."""
         return cast(nn.Parameter, self.layers[-1].bias)
 
     def taps(self) -> list[Tap]:
-        """Return the taps of the hidden layers: a dense layer's activation, if there is one, then the convolutions'."""
+        """Return the taps of the hidden layers: that of `expand`, if it has an activation, then those of the layers."""
         expanded = [self.expand[2]] if isinstance(self.expand, nn.Sequential) else []
         pairs = zip(self.activations, self.layers[:-1], strict=True)
-        return decoder_taps([*expanded, *(module for module, layer in pairs if is_convolution(layer))])
+        return decoder_taps([*expanded, *(module for module, layer in pairs if has_weights(layer))])
 
 
 def conv_layers(
@@ -196,31 +157,34 @@ def conv_layers(
     encoder: Mapping[str, LayerSpec],
     decoder: Mapping[str, LayerSpec],
     code_dim: int | None = 32,
-    activation: Activation = "relu",
+    activation: Activation | nn.Module = "relu",
     code_activation: Activation | None = None,
     bottleneck: MakeBottleneck = Deterministic,
     init: Init = "default",
 ) -> Autoencoder:
     """Return the model of the layers, in the order of their names. Without a `code_dim` the last maps are the code.
 
-    Raise ValueError where a layer cannot read its input, the encoder has no convolution, or the decoder does not end
-    in one with the image's channels.
+    A decoder whose first layer is dense reads the code; before another one, a dense layer maps the code to maps of the
+    encoder's last shape. Raise ValueError where a layer cannot read its input, the encoder has no convolution, or the
+    decoder does not end in a layer with the image's channels.
     """
-    encoder_layers, maps = build_layers("encoder", encoder, image_shape, image_shape)
-    decoder_layers, output_maps = build_layers("decoder", decoder, maps, image_shape)
-    check_convolutions(encoder_layers, decoder_layers, output_maps, image_shape)
-    stack_encoder = StackEncoder(list(encoder_layers), activation, maps, features_are_code=code_dim is None)
+    encoder_layers, encoder_activations, maps = build_layers("encoder", encoder, image_shape, image_shape, activation)
+    reads_code = code_dim is not None and isinstance(next(iter(decoder.values()), None), Dense)
+    start = (code_dim, 1, 1) if code_dim is not None and reads_code else maps
+    decoder_layers, decoder_activations, output_maps = build_layers("decoder", decoder, start, image_shape, activation)
+    check_layers(encoder_layers, decoder_layers, output_maps, image_shape)
+    stack_encoder = StackEncoder(encoder_layers, encoder_activations, maps, features_are_code=code_dim is None)
     num_features = stack_encoder.num_features
     code_layer = bottleneck(num_features, code_dim or num_features)
-    expand: nn.Module = nn.Unflatten(1, maps)
+    expand: nn.Module = nn.Unflatten(1, start)
     if code_dim is None:
         code_layer.register_module("project", nn.Identity())  # the features are the code, or its mean
-    else:
-        expand = nn.Sequential(nn.Linear(code_dim, num_features), expand, make_activation(activation))
+    elif not reads_code:
+        expand = nn.Sequential(nn.Linear(code_dim, num_features), expand, copy_activation(activation))
     model = Autoencoder(
         stack_encoder,
         code_layer,
-        StackDecoder(expand, list(decoder_layers), activation, image_shape),
+        StackDecoder(expand, decoder_layers, decoder_activations, image_shape),
         likelihood,
         make_activation(code_activation or "identity"),
         sparsifier,
@@ -233,14 +197,14 @@ def conv_layers(
     return model.to(memory_format=torch.channels_last) if has_pooling else model
 
 
-def check_convolutions(
-    encoder_layers: nn.ModuleList, decoder_layers: nn.ModuleList, output_maps: Maps, image_shape: Maps
+def check_layers(
+    encoder_layers: Sequence[nn.Module], decoder_layers: Sequence[nn.Module], output_maps: Maps, image_shape: Maps
 ) -> None:
     """Raise ValueError where the encoder has no convolution or the decoder does not end in one of images."""
     if not any(map(is_convolution, encoder_layers)):
         raise ValueError("model.encoder has no convolution: give it at least one")
-    if not decoder_layers or not is_convolution(decoder_layers[-1]) or output_maps[0] != image_shape[0]:
+    if not decoder_layers or not has_weights(decoder_layers[-1]) or output_maps[0] != image_shape[0]:
         raise ValueError(
             f"model.decoder must end in a convolution or a transposed one with the picture's {image_shape[0]} "
-            "channels: use channels: null there"
+            "channels: use channels: null there, or a dense layer with units: null"
         )

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.model.records import Tap
-from aetrain.utils.shards import gather, take_own
+from aetrain.utils.shards import draw_like, gather, is_shard, take_own
 
 Activation = Literal["identity", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "tanh"]
 Activations = Activation | Sequence[Activation]  # one for all hidden layers, or one for each
-Init = Literal["default", "xavier", "he", "orthogonal"]
+Init = Literal["default", "xavier", "xavier_sigmoid", "he", "orthogonal"]
 
 _ACTIVATION_CLASSES: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
@@ -32,6 +32,7 @@ _ACTIVATION_CLASSES: dict[str, type[nn.Module]] = {
 
 _INIT_FUNCTIONS: dict[Init, Callable[[Tensor], Tensor]] = {
     "xavier": nn.init.xavier_uniform_,
+    "xavier_sigmoid": partial(nn.init.xavier_uniform_, gain=4.0),
     "he": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
     "orthogonal": nn.init.orthogonal_,
 }
@@ -89,8 +90,10 @@ def decoder_taps(activations: Iterable[nn.Module]) -> list[Tap]:
 def initialise(model: nn.Module, init: Init) -> None:
     """Draw every weight matrix and kernel again and set the biases to zero; `default` keeps torch's own draw.
 
-    `xavier` keeps the variance of signals through saturating units (Glorot & Bengio 2010, eq. 16), `he` through
-    rectifiers (He et al. 2015, eq. 10), `orthogonal` the length of vectors (Saxe et al. 2014).
+    `xavier` keeps the variance of signals through saturating units (Glorot & Bengio 2010, eq. 16), which
+    `xavier_sigmoid` has 4 times as large for sigmoid units, whose slope at 0 is a quarter of that of tanh (the Deep
+    Learning Tutorials of LISA lab, "Multilayer perceptron"), `he` through rectifiers (He et al. 2015, eq. 10),
+    `orthogonal` the length of vectors (Saxe et al. 2014).
     """
     if init == "default":
         return
@@ -194,6 +197,16 @@ class TopK(Scheduled):
                 raise ValueError(f"sparsity.{name}={count} is larger than model.code_dim={z.shape[1]}: use less")
         largest = z.topk(self.training_k if self.training else self.k, dim=1)
         return torch.zeros_like(z).scatter(1, largest.indices, largest.values)
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout, which in one of several processes draws the random numbers of the whole batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with random values set to 0 in training, and the others scaled up; x [B, ...] in evaluation."""
+        if not (self.training and is_shard()):
+            return super().forward(x)
+        return x * draw_like(x, lambda empty: F.dropout(empty.fill_(1.0), self.p))
 
 
 class WinnerTakeAll(nn.Module):

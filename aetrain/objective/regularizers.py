@@ -58,6 +58,22 @@ def _distance_from_orthogonal(weight: Tensor) -> Tensor:
     return (wide @ wide.t() - torch.eye(len(wide), device=weight.device, dtype=weight.dtype)).square().sum()
 
 
+class WeightDecay(Penalty):
+    """1/2 sum of the squares of all weights of the encoder, the projection to the code and the decoder; no biases.
+
+    The weight decay of Ng (2011), CS294A lecture notes "Sparse autoencoder", section 2, with the weight lambda. Unlike
+    an optimizer's `weight_decay` it is part of the loss, as the line search of L-BFGS needs. Tied weights count once.
+    """
+
+    description = "half the sum of the squared weights of encoder and decoder, without biases"
+
+    def forward(self, model: Autoencoder, out: Forward) -> Tensor:
+        """Return half the sum of squares [], without a unit."""
+        parts = (cast(nn.Module, model.encoder), model.bottleneck.project, cast(nn.Module, model.decoder))
+        weights = {id(weight): weight for part in parts for weight in part.parameters() if weight.dim() > 1}
+        return 0.5 * torch.stack([weight.square().sum() for weight in weights.values()]).sum()
+
+
 class Decorrelation(Penalty):
     """1/2 sum_{i != j} C_ij^2, C the covariance of the code units over a batch (with 1/B).
 

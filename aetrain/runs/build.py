@@ -94,7 +94,7 @@ def build(settings: Settings, run: Path | None = None) -> Components:
     model = make_model()
     check_network(model, dataset)
     objective = Objective(_make_penalties(settings, model, sparsity))
-    _check_fit(model, objective, pretrain, measures)
+    _check_fit(model, objective, pretrain, noise, measures)
 
     model, objective = model.to(device), objective.to(device)
     make_optimizer = _optimizer_factory(settings)
@@ -259,12 +259,17 @@ def _check_penalty(name: str, penalty: Penalty, model: Autoencoder) -> None:
         raise ConfigError(f"{add_context(str(error), f'penalty.{name}', {})}, or {drop}") from error
 
 
-def _check_fit(model: Autoencoder, objective: Objective, pretrain: Pretrain, measures: Mapping[str, Measure]) -> None:
-    """Raise ConfigError where the objective, pretraining or a measure does not fit the model."""
+def _check_fit(
+    model: Autoencoder, objective: Objective, pretrain: Pretrain, noise: Noise, measures: Mapping[str, Measure]
+) -> None:
+    """Raise ConfigError where the objective, pretraining or a measure does not fit the model or the noise."""
     with error_context("model"):
         objective.check(model)
+    check_noise: Callable[[Noise], None] | None = getattr(pretrain, "check_noise", None)  # an optional method
     with error_context("pretrain"):
         pretrain.check(model)
+        if check_noise is not None:
+            check_noise(noise)
     for name, measure in measures.items():
         with error_context(f"measures.{name}"):
             measure.check(model)

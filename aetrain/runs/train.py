@@ -28,6 +28,7 @@ from aetrain.storage.checkpoint_state import latest_state
 from aetrain.training.backend.setup import backend
 from aetrain.training.backend.threads import choose_threads
 from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
+from aetrain.utils import processes
 
 log = logging.getLogger("aetrain")
 
@@ -74,7 +75,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
             callbacks = [training_run.record, process_group.share_end_of_epoch]
             fit(state, steps, batches, callbacks, bar, settings.accumulate_grad_batches)
             check_pruned(training_run.journal, state.stop_reason)
-            with training_run.final_weights():
+            with training_run.final_weights(), processes.alone():
                 return training_run.finish(evaluate_components(components, splits, fit_pca))
 
 

@@ -41,6 +41,7 @@ from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory
 from aetrain.training.loop import TrainState
+from aetrain.utils import processes
 from aetrain.views.annotations import FigureOptions
 from aetrain.views.context import ViewContext, context_factory
 from aetrain.views.learning_curves import save_learning_curves
@@ -213,7 +214,8 @@ class TrainingRun:
     def record(self, state: TrainState) -> None:
         """Evaluate an epoch, write its metrics and pictures, and save a checkpoint; epoch 0 is before training."""
         with self.averaged_weights():
-            self.show(state)
+            with processes.alone():  # the others wait, also where a measure trains a classifier
+                self.show(state)
             self.save()
 
     def save(self) -> None:

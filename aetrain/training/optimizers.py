@@ -11,6 +11,35 @@ from aetrain.utils.devices import random_states, set_random_states
 Closure = Callable[[], Any]
 
 
+class Adam(torch.optim.Adam):
+    """Adam whose second moments start at `initial_second_moment` instead of 0, with torch's correction of their bias.
+
+    From 1, as in the program of Burda et al. (2016, arXiv:1509.00519), the first thousands of steps are those of
+    gradient descent with momentum at a rate that rises with sqrt(1 - beta2^t).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        fused: bool | None = None,
+        initial_second_moment: float = 0.0,
+    ) -> None:
+        if initial_second_moment < 0:
+            raise ValueError(f"initial_second_moment={initial_second_moment} is negative: use 0 or more")
+        super().__init__(params, lr, betas, eps, weight_decay, fused=fused)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.full_like(parameter, initial_second_moment),
+                }
+
+
 class LBFGS(torch.optim.LBFGS):
     """L-BFGS that draws the same random numbers at every evaluation of a batch within one step.
 

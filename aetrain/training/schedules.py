@@ -1,7 +1,7 @@
 """Learning-rate schedules: a factor of the learning rate as a function of the progress of training, in [0, 1)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,11 +56,45 @@ class Decay:
         return self.final_factor + (1 - self.final_factor) * left
 
     def hooks(self, optimizer: Optimizer) -> tuple[Callable[[float], None], ...]:
-        initial_rates = [group["lr"] for group in optimizer.param_groups]
+        return (scale_rates(optimizer, self.factor),)
 
-        def set_rate(progress: float) -> None:
-            factor = self.factor(progress)
-            for group, lr in zip(optimizer.param_groups, initial_rates, strict=True):
-                group["lr"] = lr * factor
 
-        return (set_rate,)
+@dataclass(frozen=True)
+class MultiStep:
+    """The learning rate is multiplied by `gamma` at each of the `milestones`, as by torch's MultiStepLR.
+
+    `milestones` are numbers of finished epochs, of `epochs` in all. Those from `epochs` on are not reached.
+    """
+
+    milestones: Sequence[int]
+    gamma: float = 0.1
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        numbers = list(self.milestones)
+        if not numbers or numbers[0] < 1 or sorted(set(numbers)) != numbers:
+            raise ValueError(
+                f"milestones={numbers} are no rising numbers of epochs: use one or more from 1 on, such as [50,80]"
+            )
+        if not self.gamma > 0:
+            raise ValueError(f"gamma={self.gamma} is not positive: use a factor above 0, such as 0.1")
+
+    def factor(self, progress: float) -> float:
+        """Return the factor of the learning rate at a progress of training in [0, 1)."""
+        epoch = progress * self.epochs + 1e-6  # rounding may put the first step of an epoch below its number
+        return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+
+    def hooks(self, optimizer: Optimizer) -> tuple[Callable[[float], None], ...]:
+        return (scale_rates(optimizer, self.factor),)
+
+
+def scale_rates(optimizer: Optimizer, factor: Callable[[float], float]) -> Callable[[float], None]:
+    """Return the function that sets the learning rates at a progress of training to `factor` of their first values."""
+    initial_rates = [group["lr"] for group in optimizer.param_groups]
+
+    def set_rates(progress: float) -> None:
+        value = factor(progress)
+        for group, lr in zip(optimizer.param_groups, initial_rates, strict=True):
+            group["lr"] = lr * value
+
+    return set_rates

@@ -107,7 +107,13 @@ def draw_like(x: Tensor, fill: Callable[[Tensor], Tensor]) -> Tensor:
     """Return `fill(empty)` for an empty tensor like x, whose first dimension is that of the examples."""
     if not _shards:
         return fill(torch.empty_like(x))
-    return draw(lambda shape: fill(x.new_empty(shape)), x.shape)
+    by_channel = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    memory_format = torch.channels_last if by_channel else torch.contiguous_format  # numbers are drawn in this order
+
+    def make(shape: Shape) -> Tensor:
+        return fill(torch.empty(*shape, dtype=x.dtype, device=x.device, memory_format=memory_format))
+
+    return draw(make, x.shape)
 
 
 def draw_bernoulli(p: Tensor) -> Tensor:

@@ -1,0 +1,57 @@
+"""Layers of maps [B, C, H, W] that torch lacks: paddings of TensorFlow and Keras, and dense layers between maps."""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the zeros before and after `size` values for an output of size / stride, rounded up.
+
+    The convention of TensorFlow and Keras (padding="same"): an odd number has one more zero after the values.
+    """
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with an output of the input's size divided by the stride, rounded up (TensorFlow's "same")."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride)
+        self.side, self.step = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the maps [B, C, ceil(H / stride), ceil(W / stride)]."""
+        height, width = (same_padding(size, self.side, self.step) for size in x.shape[2:])
+        return super().forward(F.pad(x, (*width, *height)))
+
+
+class SameConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution with an output of stride times the input's size (TensorFlow's "same").
+
+    It is the gradient of `SameConv2d`. The kernel is at least as large as the stride.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride)
+        self.step, self.start = stride, (kernel - stride) // 2
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return the maps [B, C, stride * H, stride * W]."""
+        height, width = (self.step * size for size in x.shape[2:])
+        maps = super().forward(x, output_size)
+        return maps[:, :, self.start : self.start + height, self.start : self.start + width]
+
+
+class DenseMaps(nn.Linear):
+    """A dense layer from maps of one shape [C, H, W] to maps of another."""
+
+    def __init__(self, maps: tuple[int, int, int], output_maps: tuple[int, int, int]) -> None:
+        super().__init__(math.prod(maps), math.prod(output_maps))
+        self.output_maps = output_maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps [B, C, H, W] for maps x."""
+        return super().forward(x.flatten(1)).unflatten(1, self.output_maps)

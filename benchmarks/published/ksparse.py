@@ -1,0 +1,21 @@
+"""Makhzani & Frey (2013), "k-sparse autoencoders": logistic regression on the features of MNIST."""
+
+from reproductions import Figure, metric
+
+PROTOCOL = (
+    "784-1000, linear units with tied weights, of which the k = 25 largest are kept; k falls from a larger number in "
+    "the first half of training. Logistic regression classifies the codes of the test images."
+)
+SOURCE = "1.35 % in Makhzani & Frey (2013, arXiv:1312.5663), table 2; the number is from memory and was not read again."
+CHOICES = "Adam at 1e-3 and batches of 100; see the head of the experiment's file for those chosen on held-out images."
+RUNS = {"mnist": ["experiment=ksparse"]}
+FIGURES = (
+    Figure(
+        "error of logistic regression on the code, %",
+        "1.35",
+        metric("mnist", "test/probe_linear", factor=-1, offset=100),
+        high=1.8,
+        short_high=8.0,
+    ),
+)
+SHORT = ["dataset.subset=5000", "dataset.test_subset=2000", "epochs=5"]

@@ -1,0 +1,20 @@
+"""Chollet (2020), the convolutional variational autoencoder of the Keras documentation."""
+
+from reproductions import Figure, metric
+
+PROTOCOL = (
+    "Convolutions of 32 and 64 channels with stride 2, a dense layer of 16, a code of 2 units, and the mirrored "
+    "decoder, all 70,000 images of MNIST, 30 epochs of Adam at 1e-3 with batches of 128. The losses are means over "
+    "the last epoch of training: cross-entropy of grey pixels, and KL."
+)
+SOURCE = (
+    "146.95 = 140.15 + 6.80, the log of the program in "
+    "[keras-io](https://github.com/keras-team/keras-io/blob/master/examples/generative/md/vae.md)."
+)
+CHOICES = "all are those of the published program."
+RUNS = {"mnist": ["experiment=vae_2d"]}
+FIGURES = (
+    Figure("loss of training, nats", "146.95", metric("mnist", "train/loss"), 145.0, 149.0, 140.0, 200.0),
+    Figure("KL, nats", "6.80", metric("mnist", "train/kl"), 6.4, 7.2, 0.5, 10.0),
+)
+SHORT = ["dataset.subset=3000", "epochs=8", "batch_size=50"]

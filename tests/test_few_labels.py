@@ -1,0 +1,173 @@
+"""Fine-tuning on labels: the best epoch, the optimizer, the learning rate of the encoder, and the messages."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command import command
+from conftest import TINY
+from test_uses import eval_inputs
+
+import aetrain
+from aetrain.evaluation.comparability import comparison_kind
+from aetrain.evaluation.measures.few_labels import BestEpoch, Classifier, CrossEntropy, FewLabels, accuracy
+from aetrain.training.loop import TrainState
+from aetrain.training.optimizers import LBFGS
+from aetrain.training.schedules import Decay
+
+HELD_OUT = ("dataset.subset=300", "dataset.validation=200", "dataset.test_subset=300")
+
+
+def measure(**settings: Any) -> FewLabels:
+    return FewLabels(**({"labels": [100], "steps": 0, "epochs": 6, "lr": 3e-3} | settings))
+
+
+def test_best_epoch_has_the_weights_of_a_training_that_ends_there() -> None:
+    """The accuracies of all epochs come from trainings of as many epochs, each with its last weights."""
+    inputs = eval_inputs(*HELD_OUT)
+    splits, images = inputs.splits, labelled(inputs)
+    best = measure(keep="best", epochs=8, lr=0.1)(inputs)
+    accuracies = {}
+    for epochs in range(1, 9):
+        trained = measure(epochs=epochs, lr=0.1).fine_tune(inputs.make_untrained(), images, inputs)
+        shares = [accuracy(trained.classifier, part, inputs.prepare) for part in (splits.validation, splits.test)]
+        accuracies[epochs] = [100 * share for share in shares]
+    epoch = max(accuracies, key=lambda number: accuracies[number][0])
+    assert best["finetuned_100_random_epoch"] == epoch
+    assert [best["finetuned_100_random_validation"], best["finetuned_100_random"]] == accuracies[epoch]
+    assert epoch < 8, "the test needs a training whose last epoch is not the best"
+
+
+def labelled(inputs: Any) -> Any:
+    from aetrain.evaluation.measures.few_labels import balanced_subset
+
+    train = inputs.splits.train
+    return train[balanced_subset(train.classes, 100, inputs.seed)]
+
+
+def test_first_of_equal_epochs_is_the_best() -> None:
+    inputs = eval_inputs(*HELD_OUT)
+    classifier = Classifier(inputs.make_untrained(), 10).eval()
+    best = BestEpoch(classifier, inputs.splits.validation, inputs.prepare)
+    for epoch in (1, 2):
+        best(TrainState(classifier, 0, 2, epoch))
+    assert best.epoch == 1
+
+
+def test_null_stands_for_all_training_images() -> None:
+    inputs = eval_inputs(*HELD_OUT)
+    metrics = measure(labels=[100, None], epochs=1)(inputs)
+    assert set(metrics) == {f"finetuned_{n}{suffix}" for n in (100, 300) for suffix in ("", "_random")}
+    assert metrics == measure(labels=[100, 300], epochs=1)(inputs)
+
+
+def test_learning_rate_of_the_encoder_is_of_the_trained_one_alone() -> None:
+    inputs = eval_inputs(*HELD_OUT)
+    slow = measure(encoder_lr=1e-12)
+    model = inputs.make_untrained()
+    before = [weight.clone() for weight in model.parameters()]
+    trained = slow.fine_tune(model, labelled(inputs), inputs)
+    for old, new in zip(before, model.parameters(), strict=True):
+        torch.testing.assert_close(new, old, atol=1e-7, rtol=0)
+    assert trained.classifier.linear.weight.grad is not None
+    plain, with_slow_encoder = measure()(inputs), slow(inputs)
+    assert with_slow_encoder["finetuned_100_random"] == plain["finetuned_100_random"]
+    assert with_slow_encoder["finetuned_100"] != plain["finetuned_100"]
+
+
+def test_step_of_gradient_descent_equals_autograd() -> None:
+    """One full batch is one step of w - lr * gradient, with another rate for the encoder."""
+    inputs = eval_inputs(*HELD_OUT)
+    images = labelled(inputs)
+    descent = measure(
+        optimizer=partial(torch.optim.SGD, lr=0.5), encoder_lr=0.05, batch_size=100, epochs=1, schedule=Decay()
+    )
+    torch.manual_seed(0)
+    trained = descent.fine_tune(inputs.make_untrained(), images, inputs).classifier
+    start = measure(epochs=1, optimizer=partial(torch.optim.SGD, lr=0.0)).fine_tune(
+        inputs.make_untrained(), images, inputs
+    )
+    loss = CrossEntropy(start.classifier, images, inputs.prepare)(torch.arange(100))["loss"]
+    names, weights = zip(*start.classifier.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    for name, weight, gradient in zip(names, weights, gradients, strict=True):
+        rate = 0.5 if name.startswith("linear") else 0.05
+        expected = weight if gradient is None else weight - rate * gradient
+        torch.testing.assert_close(trained.get_parameter(name), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_full_batches_of_lbfgs_classify_all_labelled_images() -> None:
+    inputs = eval_inputs(*HELD_OUT)
+    images = labelled(inputs)
+    settings = measure(optimizer=partial(LBFGS, max_iter=50), batch_size=100, epochs=1)
+    trained = settings.fine_tune(inputs.make_untrained(), images, inputs)
+    assert accuracy(trained.classifier, images, inputs.prepare) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"labels": []}, "labels="),
+        ({"labels": [None, 1]}, "labels="),
+        ({"encoder_lr": 0.0}, "encoder_lr=0"),
+        ({"optimizer": "sgd"}, "optimizer@measures.few_labels.optimizer=sgd"),
+        ({"optimizer": partial(LBFGS), "encoder_lr": 0.1}, "encoder_lr=0.1 does not fit L-BFGS"),
+    ],
+)
+def test_unsuitable_settings_are_refused(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        measure(**settings)
+
+
+def test_best_epoch_needs_validation_images() -> None:
+    splits = eval_inputs().splits
+    with pytest.raises(ValueError, match="hold training images out"):
+        measure(labels=[20], keep="best").check_images(splits)
+    measure(labels=[None]).check_images(splits)
+    with pytest.raises(ValueError, match="use less"):
+        measure(labels=[4000]).check_images(splits)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("measures.few_labels.labels=[a]", "a list of whole numbers or nulls such as [100,null]"),
+        ("measures.few_labels.schedule=cosine", "a component (a section with a _target_) or null"),
+    ],
+)
+def test_message_about_a_wrong_value_names_the_right_ones(override: str, expected: str, tmp_path: Path) -> None:
+    outcome = command([*TINY, "measures=few_labels", override], tmp_path)
+    assert outcome.code == 1
+    assert expected in outcome.err
+
+
+def test_options_of_the_groups_are_chosen_on_the_command_line(tiny: Callable[..., Path]) -> None:
+    directory = tiny(
+        "measures=[few_labels]", "optimizer@measures.few_labels.optimizer=lbfgs", "dataset.validation=30",
+        "schedule@measures.few_labels.schedule=cosine", "measures.few_labels.optimizer.max_iter=3",
+        "measures.few_labels.labels=[20,null]", "measures.few_labels.keep=best", "measures.few_labels.steps=4",
+    )  # fmt: skip
+    run = aetrain.load(directory)
+    assert run.config.measures.few_labels.optimizer._target_ == "aetrain.training.optimizers.LBFGS"
+    names = {f"test/finetuned_20{suffix}{name}" for suffix in ("", "_random") for name in ("", "_validation", "_epoch")}
+    assert names <= set(run.metrics)
+    assert 1 <= run.metrics["test/finetuned_20_epoch"] <= 5
+
+
+def test_metrics_of_an_earlier_version_are_ranked_with_the_last_epoch() -> None:
+    earlier: dict[str, Any] = {"measures.few_labels.lr": 1e-3}
+    assert comparison_kind("test/finetuned_100", earlier) == comparison_kind(
+        "test/finetuned_100", earlier | {"measures.few_labels.keep": "last", "measures.few_labels.optimizer": None}
+    )
+    best = earlier | {"measures.few_labels.keep": "best"}
+    assert comparison_kind("test/finetuned_100", earlier) != comparison_kind("test/finetuned_100", best)
+
+
+def test_measure_can_be_listed_twice_with_other_numbers() -> None:
+    inputs = eval_inputs(*HELD_OUT)
+    few, all_labels = measure(epochs=1), measure(labels=[None], epochs=1)
+    assert not set(few(inputs)) & set(replace(all_labels, keep="best")(inputs))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.model.records import Tap
+from aetrain.utils.shards import draw_like, gather, is_shard, take_own
 
 Activation = Literal["identity", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "tanh"]
 Activations = Activation | Sequence[Activation]  # one for all hidden layers, or one for each
@@ -201,12 +202,24 @@ class TopK(Scheduled):
         return torch.zeros_like(z).scatter(1, largest.indices, largest.values)
 
 
+class Dropout(nn.Dropout):
+    """torch's dropout, which in one of several processes draws the random numbers of the whole batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with random values set to 0 in training, and the others scaled up; x [B, ...] in evaluation."""
+        if not (self.training and is_shard()):
+            return super().forward(x)
+        return x * draw_like(x, lambda empty: F.dropout(empty.fill_(1.0), self.p))
+
+
 class WinnerTakeAll(nn.Module):
     """Keep each unit's largest activations over the batch, `rate` of them, rounded up: lifetime sparsity.
 
     In training only; in evaluation mode the code passes unchanged. As every unit wins some images of every batch, all
     of them are trained (Makhzani & Frey 2015, "Winner-take-all autoencoders", section 2).
     """
+
+    reads_batch = True  # the codes of the whole batch, also where several processes compute it
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -218,5 +231,6 @@ class WinnerTakeAll(nn.Module):
         """Return the sparse code [B, D] of z [B, D]."""
         if not self.training:
             return z
-        winners = z.topk(math.ceil(self.rate * len(z)), dim=0)  # [winners, D]
-        return torch.zeros_like(z).scatter(0, winners.indices, winners.values)
+        batch = gather(z.detach())
+        winners = batch.topk(math.ceil(self.rate * len(batch)), dim=0)  # [winners, D]
+        return z * take_own(torch.zeros_like(batch).scatter_(0, winners.indices, 1.0))

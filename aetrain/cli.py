@@ -33,9 +33,8 @@ from aetrain.runs import process
 from aetrain.storage.run_directory import RunDirectory, display_path, resume_command
 from aetrain.sweeps.search.pruning import is_search
 from aetrain.sweeps.sweep import Sweep
-from aetrain.sweeps.workers import announce_workers
+from aetrain.sweeps.workers import announce_workers, forget_workers
 from aetrain.utils import processes
-from aetrain.utils.cores import WORKERS_VARIABLE
 
 command_line.register_resolvers()  # here, because the worker processes of a sweep import this module
 
@@ -87,7 +86,7 @@ def run_command() -> None:
     if jobs.error is not None:
         raise jobs.error
     if SweepCallback.sweep:
-        SweepCallback.sweep.raise_failures()
+        SweepCallback.sweep.raise_failures(continuing_command(arguments, jobs))
 
 
 def _run_jobs(jobs: "Jobs") -> None:
@@ -254,7 +253,7 @@ def _no_empty_folders() -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.pop(WORKERS_VARIABLE, None)
+        forget_workers()
         if SweepCallback.sweep:
             SweepCallback.sweep.clean()
         for folder in SweepCallback.folders:

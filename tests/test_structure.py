@@ -39,6 +39,7 @@ ORDER = [
     "aetrain.selfcheck",
     "aetrain.sweeps",
     "aetrain.sweeps.packed",
+    "aetrain.sweeps.clusters",
     "aetrain.cli",
     "aetrain.__main__",
 ]

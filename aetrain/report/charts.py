@@ -165,10 +165,11 @@ def _dots(axes: Axes, scatter: Scatter, label_ys: list[float]) -> Html:
     x, class_ = right + 9, "label"
     if x + LETTER_WIDTH * len(scatter.name) > WIDTH - MARGIN_RIGHT:
         x, class_ = left - 9, "label end"
-    while any(abs(y - other) < LINE_HEIGHT for other in label_ys):
+    while y < HEIGHT and any(abs(y - other) < LINE_HEIGHT for other in label_ys):
         y += LINE_HEIGHT
-    label_ys.append(y)
-    shapes.append(el("text", scatter.name, class_=class_, x=f"{x:.1f}", y=f"{y + 4:.1f}"))
+    if y < HEIGHT:  # of many names, only so many fit beside each other
+        label_ys.append(y)
+        shapes.append(el("text", scatter.name, class_=class_, x=f"{x:.1f}", y=f"{y + 4:.1f}"))
     points = points_json([(x, y) for x, y, _ in scatter.points])
     number = scatter.group_number
     attributes = {"data_group": number, "data_name": scatter.name, "data_points": points}

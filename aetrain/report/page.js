@@ -31,13 +31,18 @@ const firstBodies = [...glance.tBodies];
 const rowsOfGroups = all("tr[data-group]", glance);
 const choice = { dataset: "", model: "", group: "" };
 const hiddenGroups = new Set();
+const togglesOfGroup = new Map();
+for (const button of all("[data-toggle]")) {
+  const name = button.dataset.toggle;
+  togglesOfGroup.set(name, [...(togglesOfGroup.get(name) ?? []), button]);
+}
 
 function showChosen() {
   const isShown = {};
   for (const row of rowsOfGroups) {
     const matches = ["dataset", "model"].every((name) => !choice[name] || choice[name] === row.dataset[name]);
     isShown[row.dataset.group] = matches && !hiddenGroups.has(row.dataset.group);
-    for (const button of all(`[data-toggle="${row.dataset.group}"]`)) button.hidden = !matches;
+    for (const button of togglesOfGroup.get(row.dataset.group) ?? []) button.hidden = !matches;
   }
   for (const part of all("[data-group]")) part.classList.toggle("off", !isShown[part.dataset.group]);
   for (const block of all("[data-block]")) {
@@ -135,7 +140,7 @@ const MAX_DISTANCE = 60;  // in units of the SVG
 for (const svg of all("svg[data-axes]")) {
   const axes = JSON.parse(svg.dataset.axes);
   const [xName, yName] = JSON.parse(svg.dataset.names);
-  const curves = all("g[data-points]", svg).map((g) => ({ g, points: JSON.parse(g.dataset.points) }));
+  let curves = null;  // read when they are first needed
   const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
   ring.setAttribute("class", "ring off");
   ring.setAttribute("r", 5);
@@ -149,7 +154,10 @@ for (const svg of all("svg[data-axes]")) {
     axes.left + share(x, axes.x) * axes.width,
     axes.top + (1 - share(scaled(y), axes.y.map(scaled))) * axes.height,
   ];
-  const shown = () => curves.filter(({ g }) => !g.classList.contains("off"));
+  function shown() {
+    curves ??= all("g[data-points]", svg).map((g) => ({ g, points: JSON.parse(g.dataset.points) }));
+    return curves.filter(({ g }) => !g.classList.contains("off"));
+  }
   const text = (value) => String(Number(value.toPrecision(5)));
 
   function hide() {

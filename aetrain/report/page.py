@@ -23,6 +23,7 @@ from aetrain.storage import atomic
 from aetrain.storage.run_directory import display_path
 from aetrain.storage.search_file import read_search
 
+MAX_LAID_OUT = 100  # runs of a page that the browser lays out as a whole; of a longer one, the part in its window
 FILE_STEM = "report"  # of report.html and report.csv
 
 Sections = list[tuple[str, str, Html | None]]  # id, label in the navigation, section
@@ -102,7 +103,7 @@ def page_text(
         sections.headlines(groups, runs),
     )
     bar = el("div", el("nav", *links), filters(groups), class_="bar-above")
-    main = el("main", *(part for _, _, part in parts))
+    main = el("main", *(part for _, _, part in parts), class_="many" if len(runs) > MAX_LAID_OUT else None)
     tip = el("div", id="tip", role="status", hidden=True)
     return document(title, join(header, bar, main, tip))
 

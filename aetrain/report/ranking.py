@@ -6,7 +6,7 @@ from typing import Any
 from aetrain.evaluation.comparability import comparison_kind, ranking_obstacles
 from aetrain.evaluation.metric_direction import better_direction
 from aetrain.report.groups import RunGroup, Spread
-from aetrain.report.metrics import metric_name
+from aetrain.report.metrics import main_metrics, metric_name
 
 Ranking = list[tuple[Spread, RunGroup]]  # the best group first
 
@@ -77,3 +77,27 @@ def _enumerate(words: Sequence[str]) -> str:
     """Return `a, b and c`."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
+
+
+MAX_DRAWN = 100  # settings whose curves and columns are on the page; of more, a reader sees none
+
+
+def drawn_groups(groups: Sequence[RunGroup]) -> tuple[list[RunGroup], str]:
+    """Return the groups that charts and wide tables show, and a sentence about the choice; all, and none, of a few.
+
+    Of many, these are the best of each ranking by the first metric that ranks them.
+    """
+    if len(groups) <= MAX_DRAWN:
+        return list(groups), ""
+    tags = main_metrics(tag for group in groups for run in group.finished for tag in run.metrics)
+    tag = next((tag for tag in tags if rankings(tag, groups)), None)
+    places = {} if tag is None else _places(rankings(tag, groups))
+    chosen = sorted(groups, key=lambda group: places.get(group.number, len(groups)))[:MAX_DRAWN]
+    kind = "first" if tag is None else f"best by {metric_name(tag)}"
+    sentence = f"Shown are the {MAX_DRAWN} {kind} of {len(groups):,} settings; the table at the top has all."
+    return sorted(chosen, key=lambda group: group.number), sentence
+
+
+def _places(all_rankings: Sequence[Ranking]) -> dict[int, int]:
+    """Return the place of each group in its ranking, by its number."""
+    return {group.number: place for ranking in all_rankings for place, (_, group) in enumerate(ranking)}

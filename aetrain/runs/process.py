@@ -51,12 +51,19 @@ VECTOR_MODULES = ["sklearn.datasets", "sklearn.preprocessing"]  # modules that r
 DEFAULT_UNRAISABLE_HOOK = sys.unraisablehook
 RESEND_DELAY_S = 0.05
 
+SHIELDED: set[signal.Signals] = set()  # signals that no other process than this one gets
+
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def preload(modules: Sequence[str]) -> None:
     """Import modules in the server, once for all tasks; without effect where the server has started."""
     PRELOADED.extend(module for module in modules if module not in PRELOADED)
+
+
+def shield(number: signal.Signals) -> None:
+    """Let the processes that start from now on, and their server, ignore a signal that an engine sends to all."""
+    SHIELDED.add(number)
 
 
 def start(task: Callable[..., Any], *arguments: Any) -> BaseProcess:
@@ -71,8 +78,9 @@ def start(task: Callable[..., Any], *arguments: Any) -> BaseProcess:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         process = context.Process(target=_begin, args=process_arguments)
-        resource_tracker.ensure_running()  # its start unblocks signals, so it comes before they are blocked
-    with _blocked({signal.SIGINT}):
+        with _blocked(SHIELDED):
+            resource_tracker.ensure_running()  # its start unblocks SIGINT, so it comes before that is blocked
+    with _blocked({signal.SIGINT, *SHIELDED}):
         process.start()
     return process
 

@@ -4,6 +4,7 @@ import sys
 
 from aetrain.runs import process
 from aetrain.runs.request import RunRequest
+from aetrain.sweeps.devices import own_device
 
 
 def run_isolated(request: RunRequest) -> None:
@@ -29,4 +30,5 @@ def run_isolated(request: RunRequest) -> None:
 def _run(request: RunRequest) -> None:
     from aetrain.runs.entry import run_request
 
-    run_request(request)
+    with own_device(str(request.config.get("device")), request.run_dir.path.parent):
+        run_request(request)

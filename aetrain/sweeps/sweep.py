@@ -21,10 +21,13 @@ from aetrain.storage import atomic
 from aetrain.storage.locks import is_locked
 from aetrain.storage.run_directory import OUTCOMES, RunDirectory, display_path
 from aetrain.storage.search_file import SEARCH_FILE, read_search
+from aetrain.sweeps.devices import LOCKS
 from aetrain.sweeps.search.optuna_study import JOURNAL, SEARCH_LOCK
 from aetrain.views.tensorboard_link import tensorboard_command, tensorboard_link
 
 log = logging.getLogger("aetrain")
+
+UNSUCCESSFUL = ("failed", "refused", "interrupted")  # a sweep with such an outcome is no success
 
 MAX_CAUSE_LENGTH = 100  # characters of a cause in the table
 
@@ -47,8 +50,9 @@ class Sweep:
         shutil.rmtree(directory / OUTCOMES, ignore_errors=True)  # left by a killed command
 
     def clean(self) -> None:
-        """Remove the recorded outcomes, and the files of a sweep without runs."""
-        shutil.rmtree(self.directory / OUTCOMES, ignore_errors=True)
+        """Remove the recorded outcomes, the locks of devices, and the files of a sweep without runs."""
+        for name in (OUTCOMES, LOCKS):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
         if not self.runs() and not is_locked(self.directory / SEARCH_LOCK):
             for name in ("multirun.yaml", SEARCH_FILE, SEARCH_LOCK, JOURNAL):
                 (self.directory / name).unlink(missing_ok=True)
@@ -67,21 +71,26 @@ class Sweep:
             outcomes.append(Outcome(file.name, content["status"], content["cause"]))
         return outcomes
 
-    def raise_failures(self) -> None:
-        """Raise ConfigError with the number of runs of this sweep that failed or were refused, if any were.
+    def raise_failures(self, continuing_command: str) -> None:
+        """Raise ConfigError with the number of runs of this sweep that failed, were refused or interrupted.
 
-        A search with a finished trial is a success.
+        `continuing_command` continues runs whose jobs were killed. A search with a finished trial is a success.
         """
         if self.is_search and (search := read_search(self.directory)) and search.finished():
             return
         outcomes = self.outcomes()
-        failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-        refused = [outcome for outcome in outcomes if outcome.status == "refused"]
-        if not failed and not refused:
-            return
-        where = f" (see {self.directory / failed[0].name / 'aetrain.log'})" if failed else ""
-        cause = _first_line(failed[0].cause) if failed else refused[0].cause
-        raise ConfigError(f"{len(failed) + len(refused)} of {len(outcomes)} runs failed{where}:\n  {cause}")
+        failed, refused, interrupted = ([o for o in outcomes if o.status == status] for status in UNSUCCESSFUL)
+        messages = []
+        if failed or refused:
+            where = f" (see {self.directory / failed[0].name / 'aetrain.log'})" if failed else ""
+            cause = _first_line(failed[0].cause) if failed else refused[0].cause
+            messages.append(f"{len(failed) + len(refused)} of {len(outcomes)} runs failed{where}:\n  {cause}")
+        if interrupted:
+            cause = f"{interrupted[0].name}: {_first_line(interrupted[0].cause)}"
+            count = f"{len(interrupted)} of {len(outcomes)} runs did not reach their end"
+            messages.append(f"{count} ({cause}); this command continues:\n  {continuing_command}")
+        if messages:
+            raise ConfigError("\n".join(messages))
 
     def summarise(self) -> None:
         """Log a table of the runs, write all their metrics to sweep.csv and a page about them to report.html."""

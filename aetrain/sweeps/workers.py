@@ -1,21 +1,31 @@
-"""The number of runs that a launcher trains side by side on this machine, for their numbers of threads."""
+"""The number of runs that a launcher trains side by side on this machine, for their threads and their devices."""
 
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from aetrain.config import overrides as command_line
+from aetrain.sweeps.devices import SHARED_VARIABLE
 from aetrain.utils.cores import WORKERS_VARIABLE, user_threads
 
 
 def announce_workers(hydra: Mapping[str, Any]) -> None:
-    """Tell the processes of a sweep, by the environment, how many of them share this machine.
+    """Tell the processes of a sweep, by the environment, how many of them share this machine, and that each may take
+    a GPU.
 
-    Nothing is told where the user's environment says how many threads a process has.
+    The number is left out where the user's environment says how many threads a process has.
     """
     workers = count_workers(hydra)
-    if workers > 1 and user_threads() is None:
-        os.environ[WORKERS_VARIABLE] = str(workers)
+    if workers > 1:
+        os.environ[SHARED_VARIABLE] = "1"
+        if user_threads() is None:
+            os.environ[WORKERS_VARIABLE] = str(workers)
+
+
+def forget_workers() -> None:
+    """Remove from the environment what `announce_workers` has told."""
+    for name in (WORKERS_VARIABLE, SHARED_VARIABLE):
+        os.environ.pop(name, None)
 
 
 def count_workers(hydra: Mapping[str, Any]) -> int:

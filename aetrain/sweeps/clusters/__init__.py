@@ -1,0 +1,1 @@
+"""Runs of a sweep as jobs of an engine that distributes them over machines: Slurm and Ray."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from command import command, everything_in
-from conftest import ROOT
+from conftest import ROOT, TINY
 from distributed_tasks import TIMEOUT_S, Comparison, UnknownDraws, UnknownMean, compare, launch
 from distributed_tasks import command as command_of_a_process
 from generated_data import DATA_OF_LIKELIHOOD
@@ -222,6 +222,23 @@ def test_mistake_is_told_once(arguments: list[str], expected: str, tmp_path: Pat
     assert expected in message + outcomes[0].err
     assert "Traceback" not in "".join(outcome.err + outcome.out for outcome in outcomes)
     assert not (tmp_path / "outputs").exists()
+
+
+def test_early_stop_ends_all_and_process_0_alone_trains_classifiers(tmp_path: Path) -> None:
+    short = ("epochs=50", "stop.patience=1", "select_on_test=true", "objective=test/loss", "optimizer.lr=1e-12")
+    measures = ("measures=few_labels", "measures.few_labels={labels:[20],steps:5,epochs:1}")
+    outcomes = launch(2, command_of_a_process, *TINY, *short, *measures, "hydra.run.dir=run", folder=tmp_path)
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] < 50
+
+
+def test_divergence_is_told_once(tmp_path: Path) -> None:
+    rate = ("optimizer=sgd", "optimizer.lr=1e9")
+    outcomes = launch(2, command_of_a_process, *TINY, *rate, "hydra.run.dir=run", folder=tmp_path)
+    assert outcomes[0].code == 1
+    (message,) = messages([outcome.err for outcome in outcomes])
+    assert "training diverged in epoch 1" in message
+    assert (outcomes[1].out, outcomes[1].err) == ("", "")
 
 
 def test_other_commands_of_torchrun_answer_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Measure sweeps of many runs: `python benchmarks/many_runs.py` writes the tables of docs/clusters.md.
+"""Measure sweeps of many runs: `python benchmarks/many_runs.py` prints the rows of the table in docs/clusters.md.
 
 One run is trained; the others are its copies with another seed, another learning rate and other metrics, written as the
 command writes them. Each step is a process of its own: time is by the clock, memory the largest of its processes.
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from browser import Page, browser
+from browser import browser
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,25 +126,25 @@ def aetrain(arguments: Sequence[str]) -> Cost:
 def open_page(file: Path) -> dict[str, tuple[float, float]]:
     """Return medians of the seconds until a page is loaded and drawn, and of some actions in it.
 
-    The second number is the processor time of the thread that lays the page out, which other processes do not lengthen.
+    The second number is the processor time of all processes of the browser, which other programs do not lengthen: on an
+    idle machine, an action takes at most as long.
     """
     times: dict[str, list[tuple[float, float]]] = {}
     with browser() as page:
-        page.send("Performance.enable", timeDomain="threadTicks")
 
         def add(name: str, seconds: float, before: float) -> None:
-            times.setdefault(f"browser: {name}", []).append((seconds, processor_seconds(page) - before))
+            times.setdefault(f"browser: {name}", []).append((seconds, processor_seconds() - before))
 
         for _ in range(REPEATS):
             page.send("Page.navigate", url="about:blank")
             page.wait_for("location.href === 'about:blank'")
-            before = processor_seconds(page)
+            before = processor_seconds()
             page.send("Page.navigate", url=file.absolute().as_uri())
             page.wait_for("document.readyState === 'complete' && location.href.startsWith('file:')")
             page.run(DRAWN)
             add("open", page.run("performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"), before)
             for name, script in ACTIONS.items():
-                before = processor_seconds(page)
+                before = processor_seconds()
                 milliseconds = page.run(
                     f"(async () => {{const s = performance.now(); {script}; await {DRAWN}; "
                     "return performance.now() - s;})()"
@@ -153,10 +153,21 @@ def open_page(file: Path) -> dict[str, tuple[float, float]]:
     return {name: tuple(map(statistics.median, zip(*values, strict=True))) for name, values in times.items()}
 
 
-def processor_seconds(page: Page) -> float:
-    """Return the processor time of the main thread of a page."""
-    metrics = {entry["name"]: entry["value"] for entry in page.send("Performance.getMetrics")["metrics"]}
-    return float(metrics["TaskDuration"])
+def processor_seconds() -> float:
+    """Return the processor time of all processes that this one has started and that still run: the browser's."""
+    return sum(map(processor_seconds_of, descendants(os.getpid())))
+
+
+def processor_seconds_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for file in files for child in file.read_text().split()]
+    return children + [other for child in children for other in descendants(child)]
 
 
 DRAWN = "new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true))))"
@@ -176,7 +187,7 @@ def measure_tensorboard(sweep: Path) -> Iterator[tuple[str, float, str]]:
         while read_runs() < count:
             time.sleep(1)
         seconds = time.perf_counter() - start
-        yield "TensorBoard", seconds, f"{memory_of_tree(server.pid):.0f} MB"
+        yield "TensorBoard", seconds, f"{megabytes_of(server.pid):.0f} MB"
     finally:
         server.terminate()
         server.wait(60)
@@ -191,12 +202,10 @@ def read_runs() -> int:
         return 0
 
 
-def memory_of_tree(pid: int) -> float:
-    """Return the resident memory of a process and of those that it has started, in MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    kilobytes = int(status.partition("VmRSS:")[2].split()[0])
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return kilobytes / 1024 + sum(memory_of_tree(int(child)) for child in children)
+def megabytes_of(pid: int) -> float:
+    """Return the resident memory of a process and of those that it has started."""
+    texts = [Path(f"/proc/{number}/status").read_text() for number in (pid, *descendants(pid))]
+    return sum(int(text.partition("VmRSS:")[2].split()[0]) for text in texts if "VmRSS:" in text) / 1024
 
 
 if __name__ == "__main__":

@@ -31,7 +31,10 @@ from aetrain.sweeps.clusters.jobs import Lost
 SEEDS = tuple(f"seed={seed}" for seed in range(4))
 SWEEP = (*RUN, "epochs=20", "seed=0,1,2,3")
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=2", "hydra.launcher.gpus_per_node=1")
-RAY = ("hydra/launcher=ray", "hydra.launcher.ray.remote.num_cpus=2", "+hydra.launcher.ray.init.num_cpus=4")
+RAY = (
+    *("hydra/launcher=ray", "hydra.launcher.ray.remote.num_cpus=2", "+hydra.launcher.ray.init.num_cpus=4"),
+    *("hydra.launcher.ray.remote.num_gpus=1", "+hydra.launcher.ray.init.num_gpus=2"),  # names of devices alone
+)
 TIMEOUT_S = 600  # of a busy machine
 
 needs_submitit = pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="submitit is not installed")
@@ -339,6 +342,7 @@ def test_ray_continues_a_run_whose_worker_is_killed(
     outcome = finish(sweep, tmp_path)
     logs = [(tmp_path / "sweep" / seed / "aetrain.log").read_text() for seed in SEEDS]
     assert all("threads: 2 (OMP_NUM_THREADS=2)" in log for log in logs)
+    assert not problems_of_devices(read_records(tmp_path), {"0", "1"})
     if max_retries == 0:
         assert outcome.code == 1
         assert "1 of 4 runs did not reach their end (seed=" in outcome.err

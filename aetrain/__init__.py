@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from aetrain.utils.cores import forget_default_of_torchrun
 from aetrain.utils.wait_policy import set_wait_policy
 
 if TYPE_CHECKING:
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = ["ConfigError", "Trained", "load", "run"]
 
-set_wait_policy()  # here, because every process that trains imports this package first, and torch later
+# Here, because every process that trains imports this package first, and torch later.
+set_wait_policy()
+forget_default_of_torchrun()
 
 
 def __getattr__(name: str) -> Any:

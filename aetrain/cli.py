@@ -34,6 +34,7 @@ from aetrain.storage.run_directory import RunDirectory, display_path, resume_com
 from aetrain.sweeps.search.pruning import is_search
 from aetrain.sweeps.sweep import Sweep
 from aetrain.sweeps.workers import announce_workers, forget_workers
+from aetrain.utils import processes
 
 command_line.register_resolvers()  # here, because the worker processes of a sweep import this module
 
@@ -43,7 +44,13 @@ def main() -> None:
     full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     logging.raiseExceptions = False  # a closed pipe, as in `| head`, is no reason for a traceback
     try:
-        with _errors_as_exceptions(), _no_empty_folders(), _signal_handlers(), reuse_compositions():
+        with (
+            _other_processes(),
+            _errors_as_exceptions(),
+            _no_empty_folders(),
+            _signal_handlers(),
+            reuse_compositions(),
+        ):
             run_command()
         sys.stdout.flush()
     except SigTerm:
@@ -57,7 +64,9 @@ def main() -> None:
             raise
         from aetrain.config.error_messages import explain
 
-        sys.exit(f"aetrain: {explain(error)}")
+        processes.exit_with_message(explain(error))
+    finally:
+        processes.leave()
 
 
 def run_command() -> None:
@@ -71,7 +80,7 @@ def run_command() -> None:
     try:
         _run_jobs(jobs)
     except KeyboardInterrupt:
-        if command := continuing_command(arguments, jobs):
+        if (command := continuing_command(arguments, jobs)) and processes.is_first_message():
             print(f"aetrain: interrupted; this command continues:\n  {command}", file=sys.stderr)
         raise
     if jobs.error is not None:
@@ -127,6 +136,7 @@ class Jobs:
         reads_runs = mode in command_line.READERS
         if hydra_config.mode == RunMode.RUN:
             try:
+                _refuse_several_processes(mode)
                 _read_runs(config) if reads_runs else _run(config, directory, overrides)
             except Exception as error:
                 self.error = error
@@ -140,6 +150,12 @@ class Jobs:
             _launch(config, directory, overrides)
             return _objective(config, directory) if mode == "train" else None
         return None
+
+
+def _refuse_several_processes(mode: str | None) -> None:
+    """Raise ConfigError where several processes run a mode that does not train."""
+    if mode != "train" and not processes.is_alone():
+        raise ConfigError(f"mode={mode} runs in one process, and torchrun has started more: leave out torchrun")
 
 
 def _read_runs(config: DictConfig) -> None:
@@ -216,6 +232,21 @@ def _missing_folders(path: Path) -> list[Path]:
 
 
 @contextmanager
+def _other_processes() -> Iterator[None]:
+    """Lead the other processes of `torchrun` inside; a process that is not the first one follows it, and ends here."""
+    if not processes.are_launched():
+        yield
+        return
+    processes.join()
+    if processes.rank() > 0:
+        from aetrain.runs.follower import follow
+
+        follow()
+    yield
+    processes.broadcast(None)  # the others, which wait for a training to follow, end
+
+
+@contextmanager
 def _no_empty_folders() -> Iterator[None]:
     """Remove folders that Hydra has created and that stayed empty: a refused command leaves no trace."""
     SweepCallback.reset()
@@ -274,6 +305,8 @@ def preprocess_argv(arguments: list[str]) -> list[str]:
     flags = [command_line.expand_config_dir(text) for text in arguments if text not in parsed.overrides]
     overrides = command_line.normalize(parsed.overrides)
     parsed_overrides = command_line.parse(overrides)
+    if parsed.multirun and not processes.is_alone():
+        raise ConfigError("-m trains many runs, and the processes of torchrun train one run: leave out -m or torchrun")
     if not parsed.multirun:
         command_line.refuse_space(parsed_overrides)
     command_line.forget_saved_options()

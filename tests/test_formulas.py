@@ -113,6 +113,7 @@ def test_topk_keeps_exactly_the_k_largest(k: int, seed: int, ties: bool) -> None
     z = torch.randn(6, 9, generator=torch.Generator().manual_seed(seed)) + 10  # no unit is 0 before TopK
     z = z.round() if ties else z
     code = TopK(k)(z)
+    assert torch.equal(TopK(1, eval_k=k).eval()(z), code)
     assert ((code != 0).sum(1) == k).all()
     torch.testing.assert_close(code.sort(1, descending=True).values[:, :k], z.sort(1, descending=True).values[:, :k])
     assert ((code == z) | (code == 0)).all()

@@ -86,6 +86,7 @@ ADDED: dict[str, Any] = {
 ADDED_IN_SECTIONS: dict[str, Any] = {
     "dataset.missing": 0.0,
     "dataset.single_set": False,
+    "sparsity.eval_k": None,
     "model.observed": False,
     "model.normalize": False,
     "measures.few_labels.keep": "last",

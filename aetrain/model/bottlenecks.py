@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from aetrain.model.codes import Code, GaussianCode, QuantizedCode
 from aetrain.model.layers import AfterStepHook
 from aetrain.model.records import Tap
+from aetrain.utils.shards import draw_like, gather
 
 
 class Bottleneck(nn.Module, ABC):
@@ -103,7 +104,7 @@ class Hashing(Bottleneck):
         """Return the code of features [B, F]."""
         logits = self.project(features)
         if self.training:
-            logits = logits + self.std * torch.empty_like(logits).normal_()
+            logits = logits + self.std * draw_like(logits, Tensor.normal_)
         return Code(z=logits.sigmoid())
 
     def project_to_code_space(self, z: Tensor) -> Tensor:
@@ -191,7 +192,8 @@ class Quantized(Bottleneck, AfterStepHook):
         self.similarity_probe = nn.Identity()  # its input is the similarity of each codeword to each group, for taps
         self.steps_unused: Tensor  # [K] steps since a codeword was used
         self.register_buffer("steps_unused", torch.full((num_codewords,), reset_after))
-        self._batches: list[QuantizedCode] = []  # the codes of the batches since the last optimizer step
+        # Of the batches since the last optimizer step, codewords [B * G] and continuous codes [B * G, D / G].
+        self._batches: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, features: Tensor) -> QuantizedCode:
         """Return the code of features [B, F]."""
@@ -201,7 +203,7 @@ class Quantized(Bottleneck, AfterStepHook):
         straight_through = codewords.detach() + (continuous - continuous.detach())  # equals the codewords bit for bit
         code = QuantizedCode(z=straight_through.flatten(1), continuous=continuous, codewords=codewords, index=index)
         if self.training and torch.is_grad_enabled():
-            self._batches.append(code)
+            self._batches.append((gather(index).flatten(), gather(continuous.detach()).flatten(0, 1)))
         return code
 
     def _closest(self, continuous: Tensor) -> Tensor:
@@ -223,8 +225,7 @@ class Quantized(Bottleneck, AfterStepHook):
         """Count the steps since each codeword was used; reset those unused for more than `reset_after` steps."""
         if not self._batches:
             return  # no batch has passed since the last call
-        index = torch.cat([code.index.flatten() for code in self._batches])
-        candidates = torch.cat([code.continuous.flatten(0, 1) for code in self._batches])  # [B * G, D / G]
+        index, candidates = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
         self._batches = []
         used = torch.zeros_like(self.steps_unused, dtype=torch.bool).index_fill_(0, index, True)
         self.steps_unused.add_(1).masked_fill_(used, 0)

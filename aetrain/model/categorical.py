@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from aetrain.model.bottlenecks import Bottleneck, nearest_multiple
 from aetrain.model.codes import RandomCode
 from aetrain.model.layers import Scheduled
+from aetrain.utils.shards import draw_like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class CategoricalCode(RandomCode):
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Return softmax((logits + Gumbel noise) / temperature), [B, G * K] (eq. 2)."""
-        noise = torch.empty_like(self.logits).exponential_(generator=generator).log().neg()
+        noise = draw_like(self.logits, lambda empty: empty.exponential_(generator=generator)).log().neg()
         return F.softmax((self.logits + noise) / self.temperature, 2).flatten(1)
 
     def kl(self) -> Tensor:

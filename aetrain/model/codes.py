@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from aetrain.utils.shards import draw_like
+
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
@@ -43,7 +45,10 @@ class Code:
         return None
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Return a random draw of z [B, D] for the same images; a code that is not random is its own draw."""
+        """Return a random draw of z [B, D] for the same images; a code that is not random is its own draw.
+
+        Random numbers come from `aetrain.utils.shards`, so that several processes draw those of one.
+        """
         return self.z
 
     def kl(self) -> Tensor:
@@ -108,7 +113,7 @@ class GaussianCode(RandomCode):
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Return mean + exp(log_var / 2) * noise, [B, D] (Kingma & Welling 2014, section 2.4, arXiv:1312.6114)."""
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        noise = draw_like(self.mean, lambda empty: empty.normal_(generator=generator))
         return self.mean + torch.exp(0.5 * self.log_var) * noise
 
     def kl(self) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from torch import nn
 
+from aetrain.model import layers
 from aetrain.model.layers import Activation
 from aetrain.model.map_layers import DenseMaps, SameConv2d, SameConvTranspose2d
 
@@ -96,7 +97,7 @@ class Dropout:
 
     def __call__(self, maps: Maps, image_shape: Maps) -> nn.Module:
         """Return the layer."""
-        return nn.Dropout(self.p)
+        return layers.Dropout(self.p)
 
 
 @dataclass(frozen=True)

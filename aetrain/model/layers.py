@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aetrain.model.records import Tap
+from aetrain.utils.shards import draw_like, gather, is_shard, take_own
 
 Activation = Literal["identity", "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "tanh"]
 Activations = Activation | Sequence[Activation]  # one for all hidden layers, or one for each
@@ -162,12 +163,12 @@ class TopK(Scheduled):
     Exactly k stay, also among equal values. With `start`, training begins with `start` units and comes down to k
     linearly over the first `anneal` share of training. All units learn while many are kept; with k from the start a few
     units would win every image and the others would never be trained (ibid., "scheduling of the sparsity level").
-    Evaluation always keeps k.
+    Evaluation always keeps `eval_k`, or k; a classifier reads more from two or three times k units (ibid.).
     """
 
     bounds = None  # a unit that is set to 0 is not at a limit of its activation's range
 
-    def __init__(self, k: int, start: int | None = None, anneal: float = 0.5) -> None:
+    def __init__(self, k: int, start: int | None = None, anneal: float = 0.5, eval_k: int | None = None) -> None:
         super().__init__()
         if k < 1:
             raise ValueError(f"k={k} keeps nothing: use 1 or more")
@@ -175,7 +176,10 @@ class TopK(Scheduled):
             raise ValueError(f"start={start} is below k={k}, to which it comes down: use a larger one, or null")
         if not 0 < anneal <= 1:
             raise ValueError(f"anneal={anneal} is no share of training: use a number above 0, at most 1")
+        if eval_k is not None and eval_k < 1:
+            raise ValueError(f"eval_k={eval_k} keeps nothing: use 1 or more, or null for k")
         self.k = k
+        self.eval_k = k if eval_k is None else eval_k
         self.start = k if start is None else start
         self.anneal = anneal
         self.training_k = k
@@ -190,12 +194,22 @@ class TopK(Scheduled):
         self.training_k = round(self.k + (self.start - self.k) * max(0.0, 1 - progress / self.anneal))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the sparse code [B, D] of z [B, D]; raise ValueError where k or start is larger than D."""
-        for name, count in (("k", self.k), ("start", self.start)):
+        """Return the sparse code [B, D] of z [B, D]; raise ValueError where a number of units is larger than D."""
+        for name, count in (("k", self.k), ("start", self.start), ("eval_k", self.eval_k)):
             if count > z.shape[1]:
                 raise ValueError(f"sparsity.{name}={count} is larger than model.code_dim={z.shape[1]}: use less")
-        largest = z.topk(self.training_k if self.training else self.k, dim=1)
+        largest = z.topk(self.training_k if self.training else self.eval_k, dim=1)
         return torch.zeros_like(z).scatter(1, largest.indices, largest.values)
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout, which in one of several processes draws the random numbers of the whole batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with random values set to 0 in training, and the others scaled up; x [B, ...] in evaluation."""
+        if not (self.training and is_shard()):
+            return super().forward(x)
+        return x * draw_like(x, lambda empty: F.dropout(empty.fill_(1.0), self.p))
 
 
 class WinnerTakeAll(nn.Module):
@@ -204,6 +218,8 @@ class WinnerTakeAll(nn.Module):
     In training only; in evaluation mode the code passes unchanged. As every unit wins some images of every batch, all
     of them are trained (Makhzani & Frey 2015, "Winner-take-all autoencoders", section 2).
     """
+
+    reads_batch = True  # the codes of the whole batch, also where several processes compute it
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -215,5 +231,6 @@ class WinnerTakeAll(nn.Module):
         """Return the sparse code [B, D] of z [B, D]."""
         if not self.training:
             return z
-        winners = z.topk(math.ceil(self.rate * len(z)), dim=0)  # [winners, D]
-        return torch.zeros_like(z).scatter(0, winners.indices, winners.values)
+        batch = gather(z.detach())
+        winners = batch.topk(math.ceil(self.rate * len(batch)), dim=0)  # [winners, D]
+        return z * take_own(torch.zeros_like(batch).scatter_(0, winners.indices, 1.0))

@@ -3,7 +3,7 @@
 Shapes: B images in a batch, C channels, H height, W width, D units of the code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,12 @@ class Forward:
     hidden: tuple[Tensor, ...]  # the encoder's activations
     code: Code
     decoded: Tensor  # [B, C, H, W] parameters of the likelihood (logits or means), never pixels
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Forward":
+        """Return the record with a function applied to each of its tensors."""
+        x, x_in, decoded = map(function, (self.x, self.x_in, self.decoded))
+        hidden = tuple(map(function, self.hidden))
+        return Forward(x=x, x_in=x_in, hidden=hidden, code=self.code.map(function), decoded=decoded)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,6 +12,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Forward, LossDict
 from aetrain.objective.penalties import Critic, Penalty, make_generator
 from aetrain.objective.weight_schedule import WeightSettings
+from aetrain.utils.shards import draw
 
 
 class CodeCritic(Critic):
@@ -53,7 +54,8 @@ class CodeCritic(Critic):
         """
         with torch.no_grad():
             z = model.encode(x_in).z  # [B, D]
-        prior_logits, code_logits = self.logit(draw_from_prior(model, len(z))), self.logit(z)  # [B, 1]
+        prior = draw(lambda shape: draw_from_prior(model, shape[0]), z.shape)  # [B, D]
+        prior_logits, code_logits = self.logit(prior), self.logit(z)  # [B, 1]
         loss = F.softplus(-prior_logits).mean() + F.softplus(code_logits).mean()
         accuracy = torch.cat([prior_logits > 0, code_logits < 0]).to(torch.float32).mean()
         return {"loss": loss, "accuracy": accuracy}
@@ -68,6 +70,7 @@ class MMD(Penalty):
     unbiased estimate can be below 0.
     """
 
+    reads_batch = True
     description = "squared maximum mean discrepancy between codes and prior samples, unbiased estimate (can be below 0)"
 
     def __init__(

@@ -11,6 +11,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import RandomCode
 from aetrain.model.records import Forward
 from aetrain.objective.penalties import Penalty, make_generator
+from aetrain.utils.shards import batch_size_of
 
 MAX_DECODED_PIXELS = 2**22  # that are decoded at a time
 
@@ -25,7 +26,7 @@ def log_weights(
     so p(x | z) is of decode(code_transform(z)). The likelihood's `constant` is left out.
     """
     weights = []
-    draws_at_once = max(1, MAX_DECODED_PIXELS // x.numel())
+    draws_at_once = max(1, MAX_DECODED_PIXELS // (batch_size_of(x) * x[0].numel()))
     for start in range(0, count, draws_at_once):
         num_draws = min(draws_at_once, count - start)
         repeated = code.repeat(num_draws)  # [K * B, ...], the first draw of every image first

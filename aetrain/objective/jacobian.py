@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from aetrain.utils.shards import Shape, draw
+
 MAX_JACOBIAN_ELEMENTS = 2**24  # of the part of a batch's Jacobian that is computed at a time
 
 
@@ -35,5 +37,9 @@ def _left_factors(outputs: Tensor, probes: int | None, generator: torch.Generato
     if probes is None:
         unit_vectors = torch.eye(outputs.shape[1], device=outputs.device, dtype=outputs.dtype)
         return unit_vectors[:, None].expand(-1, len(outputs), -1)
-    signs = torch.randint(2, (probes, *outputs.shape), generator=generator, device=outputs.device)
+
+    def make(shape: Shape) -> Tensor:
+        return torch.randint(2, tuple(shape), generator=generator, device=outputs.device)
+
+    signs = draw(make, (probes, *outputs.shape), dim=1)
     return signs.to(outputs.dtype).mul_(2).sub_(1)

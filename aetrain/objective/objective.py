@@ -11,6 +11,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.codes import Code, GaussianCode, QuantizedCode, RandomCode
 from aetrain.model.records import Forward, LossDict
 from aetrain.objective.penalties import Critic, Penalty
+from aetrain.utils.shards import computing, gather, is_shard
 
 # A model whose bottleneck emits the type of code, for error messages.
 MODEL_THAT_EMITS: dict[type[Code], str] = {
@@ -55,10 +56,14 @@ class Objective(nn.Module):
         penalty, such as with free bits, it is beside the penalty as `kl_term`.
         """
         losses = {"nll": model.likelihood.nll(out.decoded, out.x)}
-        for name, penalty in self.penalties.items():
-            losses[name] = penalty(model, out)
-            if (term := penalty.loss_term(model, out)) is not None:
-                losses[f"{name}_term"] = term
+        batch: Forward | None = None  # of all processes, where this one computes a shard
+        for name, penalty in self.penalties.items():  # in this order, in which they draw random numbers
+            if not (is_shard() and penalty.reads_batch):
+                losses |= _penalty_losses(name, penalty, model, out)
+                continue
+            batch = batch or out.map(gather)
+            with computing(None):
+                losses |= _penalty_losses(name, penalty, model, batch)
         return losses
 
     def reduce(self, model: Autoencoder, losses: LossDict) -> LossDict:
@@ -92,6 +97,14 @@ class Objective(nn.Module):
             self(model, model(blank))
             for critic in self.critics.values():
                 critic.losses(model, blank)
+
+
+def _penalty_losses(name: str, penalty: Penalty, model: Autoencoder, out: Forward) -> LossDict:
+    """Return a penalty by its name, and the term that the loss contains in its place, where there is one."""
+    losses = {name: penalty(model, out)}
+    if (term := penalty.loss_term(model, out)) is not None:
+        losses[f"{name}_term"] = term
+    return losses
 
 
 def loss_constants(model: Autoencoder, data_constant: float = 0.0) -> dict[str, float]:

@@ -28,11 +28,15 @@ class Penalty(nn.Module, ABC):
     `loss_descriptions` describe further losses by name: that of the loss `accuracy` is `critic_accuracy`, if a config
     lists the penalty as `critic`.
 
+    Of several processes, each computes a penalty on the examples of its shard; one that `reads_batch` gets those of the
+    whole batch. It draws random numbers by `aetrain.utils.shards`.
+
     With `warmup` or `cycles` the weight rises in the course of training (`WeightSchedule`); evaluation has the full
     one. Raise ValueError where `weight` is negative: training would then make the penalty as large as it can.
     """
 
     reads: type[Code] = Code
+    reads_batch: bool = False  # whether its value depends on the examples of a batch together, such as on their mean
     description: ClassVar[str] = ""
     loss_descriptions: ClassVar[Mapping[str, str]] = {}
 
@@ -122,6 +126,7 @@ class KL(Penalty):
             )
         self.free_bits = free_bits
         self.capacity = capacity
+        self.reads_batch = free_bits is not None or capacity is not None
 
     def current_weight(self, training: bool) -> float | Tensor:
         """Return the weight [] at the present progress of training; with `capacity` it is constant."""
@@ -220,6 +225,7 @@ class KLSparsity(Penalty):
     Ng (2011), CS294A lecture notes "Sparse autoencoder", section 3.
     """
 
+    reads_batch = True
     description = (
         "sum over the code's units of the KL divergence from the target rate to the mean activation of a batch, "
         "before it is weighted, nats"

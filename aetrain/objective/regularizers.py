@@ -81,6 +81,7 @@ class Decorrelation(Penalty):
     arXiv:1511.06068, eq. 1 and 2, applied to the code.
     """
 
+    reads_batch = True
     description = "half the sum of the squared covariances of different units of the code over a batch"
 
     def forward(self, model: Autoencoder, out: Forward) -> Tensor:
@@ -134,6 +135,7 @@ class DIP(Penalty):
     """
 
     reads = GaussianCode
+    reads_batch = True
     description = (
         "sum of the squared covariances of different units of the code over a batch, plus the weighted sum of the "
         "squared distances of their variances from 1"
@@ -178,6 +180,7 @@ class TotalCorrelation(Penalty):
     """
 
     reads = GaussianCode
+    reads_batch = True
     description = (
         "total correlation of the units of the code, estimated from the codes of a batch (too large with few images), "
         "nats"

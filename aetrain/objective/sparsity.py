@@ -35,9 +35,9 @@ def l1(weight: float, layers: Literal["code", "hidden"] = "code", **schedule: Un
     return Sparsity(penalties={"sparsity": L1(weight, layers, **schedule)})
 
 
-def topk(k: int, start: int | None = None, anneal: float = 0.5) -> Sparsity:
-    """Return a sparsifier that keeps exactly k units; early in training it keeps more, from `start` on."""
-    return Sparsity(sparsifier=TopK(k, start, anneal))
+def topk(k: int, start: int | None = None, anneal: float = 0.5, eval_k: int | None = None) -> Sparsity:
+    """Return a sparsifier that keeps exactly k units; early in training `start`, in evaluation `eval_k`."""
+    return Sparsity(sparsifier=TopK(k, start, anneal, eval_k))
 
 
 def wta(rate: float) -> Sparsity:

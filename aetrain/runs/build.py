@@ -27,6 +27,7 @@ from aetrain.objective.sparsity import Sparsity
 from aetrain.runs.data_kinds import check_augment, check_likelihood, check_network
 from aetrain.runs.factories import make_factory
 from aetrain.runs.preprocessing import restore_state
+from aetrain.storage.checkpoint import TrainingState
 from aetrain.training.backend.device import select_device
 from aetrain.training.backend.precision import forward_pass
 from aetrain.training.best_weights import BestWeights
@@ -34,6 +35,7 @@ from aetrain.training.optimizers import LBFGS
 from aetrain.training.pretraining.pretrain import Pretrain
 from aetrain.training.step import MakeOptimizer, OptimizerStep, TrainingStep, optimizer_steps
 from aetrain.training.weight_average import WeightAverage
+from aetrain.utils import processes
 from aetrain.utils.compat import without_compiler
 from aetrain.utils.devices import seed_generators
 from aetrain.views.view import view_kinds
@@ -58,6 +60,11 @@ class Components:
     device: torch.device
     seed: int
     make_untrained: Callable[[], Autoencoder]  # the model with its initial weights; seeds the global generator
+
+    @property
+    def training_state(self) -> TrainingState:
+        """The modules and optimizers of a run whose state a checkpoint has beside the model's."""
+        return TrainingState(self.objective, self.optimizers, self.weight_average, self.best_weights)
 
     @property
     def optimizers(self) -> list[Optimizer]:
@@ -278,6 +285,11 @@ def _optimizer_factory(settings: Settings) -> MakeOptimizer:
                     f"{name}={value} does not fit optimizer=lbfgs, whose line search needs the gradient of one loss: "
                     "use optimizer=adam"
                 )
+        if not processes.is_alone():
+            raise ConfigError(
+                f"optimizer=lbfgs does not fit {processes.world_size()} processes: its line search compares losses in "
+                "their last digits, which sums over processes change: use optimizer=adam, or leave out torchrun"
+            )
     if inspect.isclass(target) and issubclass(target, Optimizer):
         return partial(_instantiate, "optimizer", settings.optimizer, _class=without_compiler(cast(Any, target)))
     return partial(_make, settings, "optimizer")

@@ -16,6 +16,7 @@ from aetrain.data.examples import Splits, fill_missing, in_order, known_mean
 from aetrain.evaluation.evaluator import Evaluator, Metrics
 from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA
+from aetrain.runs import process_group
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
 from aetrain.runs.epoch_selection import check_names, check_pruned, check_split, stop_reason_of_finished
@@ -24,10 +25,10 @@ from aetrain.runs.run_data import check_same_data
 from aetrain.runs.start_weights import find_start_weights
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.storage.checkpoint_state import latest_state
-from aetrain.training.backend.compile import compile_steps
 from aetrain.training.backend.setup import backend
 from aetrain.training.backend.threads import choose_threads
 from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
+from aetrain.utils import processes
 
 log = logging.getLogger("aetrain")
 
@@ -44,7 +45,8 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     components = build(settings)
     check_names(request, settings, components)
     start_weights = find_start_weights(settings, components, request.run_dir.path)
-    splits = load_data(components)
+    process_group.begin(settings, components)
+    splits = process_group.load_together(components, load_data)
     check_split(request, settings, splits.held_out[0])
     check_training_images(components, splits)
     check_measures(components, splits)
@@ -52,24 +54,28 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     check_same_data(request.run_dir, data)
     request = claim_directory(request)
     run_dir = request.run_dir
-    threads = choose_threads(settings, components.model, latest_state(run_dir.path))
-    with run_dir.logging(), reporting_disk_errors(run_dir), backend(threads):
+    resumed = latest_state(run_dir.path)
+    threads = choose_threads(settings, components.model, resumed)
+    with (
+        run_dir.logging(),
+        reporting_disk_errors(run_dir),
+        process_group.explaining_loss(run_dir),
+        backend(process_group.share_threads(threads, resumed, components.device)),
+    ):
         log_data(components, splits)
         fit_pca = pca_baseline(components, splits)
         training_run = TrainingRun(request, settings, components, splits, data, fit_pca)
         with training_run.event_file():
+            process_group.share_start(is_new=training_run.saved is None)
             training_run.prepare(start_weights)
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
-            if settings.compile and settings.accumulate_grad_batches > 1:
-                log.info(
-                    "compile=true is ignored: a compiled step takes one batch, not accumulate_grad_batches of them"
-                )
-            elif settings.compile and not state.is_last:
-                compile_steps(steps, (components.model, components.objective), batches)
+            process_group.share_state(state, training_run.training_state)
+            process_group.compile_if_set(settings, components, batches, state)
             bar = _progress_bar() if request.single else None
-            fit(state, steps, batches, [training_run.record], bar, settings.accumulate_grad_batches)
+            callbacks = [training_run.record, process_group.share_end_of_epoch]
+            fit(state, steps, batches, callbacks, bar, settings.accumulate_grad_batches)
             check_pruned(training_run.journal, state.stop_reason)
-            with training_run.final_weights():
+            with training_run.final_weights(), processes.alone():
                 return training_run.finish(evaluate_components(components, splits, fit_pca))
 
 

@@ -41,6 +41,7 @@ from aetrain.storage.descriptions import write_descriptions
 from aetrain.storage.old_metrics import NLL_CONSTANT
 from aetrain.storage.run_directory import TIMING_METRICS, RunDirectory
 from aetrain.training.loop import TrainState
+from aetrain.utils import processes
 from aetrain.views.annotations import FigureOptions
 from aetrain.views.context import ViewContext, context_factory
 from aetrain.views.learning_curves import save_learning_curves
@@ -88,9 +89,7 @@ class TrainingRun:
         measures, noun = components.measures.values(), components.dataset.noun
         self.descriptions = collect_descriptions(components.objective.penalties, measures, noun)
         self.tensorboard = self._tensorboard_writer(make_context)
-        self.training_state = checkpoint.TrainingState(
-            components.objective, components.optimizers, components.weight_average, components.best_weights
-        )
+        self.training_state = components.training_state
         self.state = TrainState(model, settings.seed, settings.epochs)
         self.selection = EpochSelection(request, settings, self.held_out_name)
         self.extension = ""  # of the training by a change of epochs, in words
@@ -215,7 +214,8 @@ class TrainingRun:
     def record(self, state: TrainState) -> None:
         """Evaluate an epoch, write its metrics and pictures, and save a checkpoint; epoch 0 is before training."""
         with self.averaged_weights():
-            self.show(state)
+            with processes.alone():  # the others wait, also where a measure trains a classifier
+                self.show(state)
             self.save()
 
     def save(self) -> None:

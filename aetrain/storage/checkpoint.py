@@ -3,7 +3,7 @@
 A checkpoint is a folder of tensors, numbers and text: `model.safetensors`, `training.pt` (the states of the optimizers,
 of the objective and of the weight average, read with `weights_only=True`), `journal.jsonl` (the metrics of every epoch,
 so that history and curves survive the loss of the files that show them) and `state.json`: the epoch, the digests of
-all files, a copy of the config, the digests of the data and the number of threads.
+all files, a copy of the config, the digests of the data and the numbers of threads and processes.
 """
 
 import io
@@ -27,6 +27,7 @@ from aetrain.storage import atomic
 from aetrain.storage.checkpoint_state import CHECKPOINT, PREVIOUS, STATE_FILE, CheckpointState, read_state
 from aetrain.storage.hashing import sha256
 from aetrain.storage.old_metrics import upgrade_lines
+from aetrain.utils.processes import world_size
 
 log = logging.getLogger("aetrain")
 
@@ -103,7 +104,7 @@ def save(
     }
     digests = {name: sha256(file) for name, file in files.items()}
     files[STATE_FILE] = CheckpointState(
-        progress.epoch, digests, config, tuple(overrides), data or {}, torch.get_num_threads()
+        progress.epoch, digests, config, tuple(overrides), data or {}, torch.get_num_threads(), world_size()
     ).to_json()
     _replace_checkpoint(directory, files)
 

@@ -16,7 +16,7 @@ PICTURES = "checkpoint.pictures"  # a copy of the logged pictures, a file an epo
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """The epoch, the digests of the files beside it, a copy of the config, the digests of the data, the threads."""
+    """The epoch, the digests of the other files and of the data, a copy of the config, the threads and processes."""
 
     epoch: int
     sha256: Mapping[str, str] = field(default_factory=dict)  # of the other files, by name
@@ -24,6 +24,7 @@ class CheckpointState:
     overrides: Sequence[str] = ()  # a copy of .hydra/overrides.yaml
     data: Mapping[str, Any] = field(default_factory=dict)  # the digests of the data, by split; empty in runs of 0.1
     threads: int | None = None  # of the CPU, with which the last epoch was trained; None in runs of 0.1
+    processes: int = 1  # that trained the last epoch
 
     def to_json(self) -> bytes:
         """Return the content of state.json, with a digest of itself."""

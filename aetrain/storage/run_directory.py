@@ -20,6 +20,7 @@ from aetrain.storage import atomic, locks, trust
 from aetrain.storage.checkpoint_state import latest_state
 from aetrain.storage.old_metrics import upgrade_lines
 from aetrain.storage.saved_config import saved_config
+from aetrain.utils.processes import command_prefix
 
 log = logging.getLogger("aetrain")
 
@@ -265,4 +266,4 @@ def display_path(path: Path) -> str:
 
 def resume_command(path: Path) -> str:
     """Return the shell command that continues the training in a run directory."""
-    return shlex.join(["aetrain", f"resume={display_path(path)}"])
+    return shlex.join([*command_prefix(), f"resume={display_path(path)}"])

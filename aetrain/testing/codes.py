@@ -22,6 +22,7 @@ from aetrain.testing.common import (
     expect_close,
     expect_gradients,
     expect_reloadable,
+    expect_same_in_shard,
     labelled_images,
     random_images,
     small_model,
@@ -87,6 +88,7 @@ def _check_in_a_model(make_model: MakeModel) -> None:
     loss = model.likelihood.nll(out.decoded, x).mean()
     expect(bool(loss.isfinite()), f"the loss of a model with {name} is not finite")
     expect_gradients(loss, model, f"the loss of a model with {name}")
+    expect_same_in_shard(lambda x: model.encode(x).z, random_images(6), f"{name} gives an example another code")
     with torch.autocast("cpu", torch.bfloat16):
         code = model.encode(x)
     tensors: list[Tensor] = []

@@ -12,6 +12,7 @@ from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.bottlenecks import Deterministic
 from aetrain.model.dense import MakeBottleneck, dense
 from aetrain.model.likelihoods import Bernoulli
+from aetrain.utils.shards import Shard, computing
 
 IMAGE_SHAPE = (1, 8, 8)
 NUM_CLASSES = 3
@@ -74,6 +75,21 @@ def unchanged(what: str, *modules: nn.Module) -> Iterator[None]:
         for name, tensor in module.state_dict().items():
             expect(torch.equal(tensor, state[name]), f"{what} changes {name} of the model")
     expect(torch.equal(torch.get_rng_state(), generator), f"{what} draws from the global generator: use its own")
+
+
+def expect_same_in_shard(compute: Callable[[Tensor], Tensor], x: Tensor, what: str) -> None:
+    """Expect of a function of examples x [6, ...] that those of a shard have the values that they have in the batch.
+
+    A value [] is that of any examples.
+    """
+    shard, values = Shard(1, 4, 6, (1, 3, 2)), []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for computed in (None, shard):
+            torch.manual_seed(0)
+            with computing(computed):
+                values.append(compute(x if computed is None else computed.take(x)))
+    expected = values[0] if values[0].dim() == 0 else shard.take(values[0])
+    expect_close(values[1], expected, f"{what} in one of several processes: draw by aetrain.utils.shards")
 
 
 def expect_gradients(loss: Tensor, module: nn.Module, sentence: str) -> None:

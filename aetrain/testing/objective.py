@@ -10,7 +10,14 @@ from aetrain.model.dense import MakeBottleneck
 from aetrain.model.likelihoods import Likelihood
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import Critic, Penalty
-from aetrain.testing.common import expect, expect_close, expect_gradients, random_images, small_model
+from aetrain.testing.common import (
+    expect,
+    expect_close,
+    expect_gradients,
+    expect_same_in_shard,
+    random_images,
+    small_model,
+)
 
 CODE_DIM = 4
 
@@ -118,7 +125,7 @@ def check_penalty(penalty: Penalty, make_bottleneck: MakeBottleneck | None = Non
     """Check a penalty on a small model whose code it reads, or on one with the bottleneck that is given.
 
     It is a value per image or one for the batch, finite, differentiable, the same at every call in evaluation, and its
-    mean over images is the term of the loss.
+    mean over images is the term of the loss. Without `reads_batch` it is the same in one of several processes.
     """
     name = type(penalty).__name__
     expect(bool(penalty.description), f"{name} has no description, which is that of its metric")
@@ -143,6 +150,11 @@ def check_penalty(penalty: Penalty, make_bottleneck: MakeBottleneck | None = Non
         expected = losses["nll"] + penalty.weight * (value if term is None else term).mean()
         expect_close(losses["loss"], expected, f"the loss is not nll + weight * mean of {name}")
         _check_single_precision(name, model, penalty)
+        if not penalty.reads_batch:
+            model.train()
+            penalty.train()
+            text = f"{name} does not set reads_batch, and gives an example another value"
+            expect_same_in_shard(lambda x: penalty(model, model(x)), x, text)
 
 
 def _check_training(name: str, model: Autoencoder, penalty: Penalty) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from aetrain.model.records import Forward, LossDict
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import Critic
 from aetrain.training.schedules import Schedule
+from aetrain.utils import processes
+from aetrain.utils.shards import sharded
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 ForwardPass = Callable[[Tensor, Tensor], Forward]  # (what the encoder sees, the target); the model itself in float32
@@ -31,9 +34,15 @@ class TrainingStep:
     forward: ForwardPass
 
     def __call__(self, x: Tensor) -> LossDict:
-        """Return the batch means of the losses for images x [B, C, H, W]; training descends `loss`."""
+        """Return the batch means of the losses for images x [B, C, H, W]; training descends `loss`.
+
+        Of several processes, each returns its part of the means (`sharded`).
+        """
         x = self.augment(x)
         x_in = self.noise(x)
+        return sharded(self._losses, x_in, x)
+
+    def _losses(self, x_in: Tensor, x: Tensor) -> LossDict:
         out = self.forward(x_in, x)
         return self.objective(self.model, out)
 
@@ -50,7 +59,7 @@ class CriticStep:
     def __call__(self, x: Tensor) -> LossDict:
         """Return the batch means of the critic's losses for images x [B, C, H, W]; training descends `loss`."""
         x_in = self.noise(self.augment(x))
-        return self.critic.losses(self.model, x_in)
+        return sharded(partial(self.critic.losses, self.model), x_in)
 
 
 class OptimizerStep:
@@ -86,8 +95,7 @@ class OptimizerStep:
         first: LossDict = {}
 
         def closure() -> Tensor:  # L-BFGS evaluates it several times
-            self.optimizer.zero_grad(set_to_none=True)  # also drops gradients that another step left here
-            losses = self.gradients(batches[0]) if len(batches) == 1 else self._accumulate(batches)
+            losses = self.total_gradients(*batches)
             if self.clip_grad_norm is not None:
                 torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip_grad_norm)
             if not first:
@@ -98,6 +106,12 @@ class OptimizerStep:
         for hook in self.after_step:
             hook()
         return {f"{self.name}_{name}": value for name, value in first.items()} if self.name else first
+
+    def total_gradients(self, *batches: Tensor) -> LossDict:
+        """Return the losses of batches and leave the gradients of `loss` in the parameters: those of all processes."""
+        self.optimizer.zero_grad(set_to_none=True)  # also drops gradients that another step left here
+        losses = self.gradients(batches[0]) if len(batches) == 1 else self._accumulate(batches)
+        return losses if processes.is_alone() else processes.sum_over_processes(self.parameters(), losses)
 
     def backward(self, x: Tensor) -> LossDict:
         """Return the losses of a batch and leave the gradients of `loss` in the parameters."""

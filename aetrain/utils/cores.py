@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,6 +99,16 @@ def user_threads(environment: Mapping[str, str] = os.environ) -> Limit | None:
         if count := first_number(environment.get(name, "")):
             return Limit(count, f"{name}={environment[name]}")
     return None
+
+
+def forget_default_of_torchrun(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Remove OMP_NUM_THREADS=1, which `torchrun` sets where the user has set nothing: processes share the cores.
+
+    OpenMP reads the variable when torch is loaded.
+    """
+    several = (first_number(environment.get("LOCAL_WORLD_SIZE", "")) or 1) > 1
+    if several and "TORCHELASTIC_RUN_ID" in environment and environment.get("OMP_NUM_THREADS") == "1":
+        del environment["OMP_NUM_THREADS"]
 
 
 def first_number(text: str) -> int | None:

@@ -7,7 +7,10 @@ PROTOCOL = (
     "the first half of training. Logistic regression classifies the codes of the test images."
 )
 SOURCE = "1.35 % in Makhzani & Frey (2013, arXiv:1312.5663), table 2; the number is from memory and was not read again."
-CHOICES = "Adam at 1e-3 and batches of 100; see the head of the experiment's file for those chosen on held-out images."
+CHOICES = (
+    "Adam at 1e-3, batches of 100, 100 epochs. The classifier reads 2 k units, chosen among k, 2 k and 3 k on held-out "
+    "training images (errors of 2.56, 2.19 and 2.22 % after 20 epochs)."
+)
 RUNS = {"mnist": ["experiment=ksparse"]}
 FIGURES = (
     Figure(

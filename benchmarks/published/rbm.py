@@ -8,7 +8,7 @@ PROTOCOL = (
     "probabilities, and 784-1024-10 that begins with the weights, on all labels and on 1,000."
 )
 SOURCE = (
-    "the [README](https://github.com/yell/boltzmann-machines) and the defaults of `examples/rbm_mnist.py`; "
+    "the [README](https://github.com/yell/boltzmann-machines) and the defaults of its `rbm_mnist.py`; "
     "`docs/rbm_discriminative.md` has the rates of fine-tuning."
 )
 CHOICES = (

@@ -13,6 +13,7 @@ from aetrain.config.settings import Settings
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.storage.checkpoint_state import CheckpointState
 from aetrain.utils.cores import Limit, usable_cores, user_threads
+from aetrain.utils.processes import world_size
 
 log = logging.getLogger("aetrain")
 
@@ -39,11 +40,14 @@ def choose_threads(settings: Settings, model: Autoencoder, resumed: CheckpointSt
     """Return the number of threads of a run, and the reason.
 
     A number in `threads` is taken as it is. Otherwise a run that is resumed keeps the number in its checkpoint, since
-    another one would add the same numbers in another order. The number of a new run, and of one of 0.1, follows the
-    environment of the user, or else the cores; that of a new run also follows the size of the network.
+    another one would add the same numbers in another order; with another number of processes it counts as new. The
+    number of a new run, and of one of 0.1, follows the environment of the user, or else the cores; that of a new run
+    also follows the size of the network.
     """
     if settings.threads != "auto":
         return Limit(settings.threads, f"threads={settings.threads}")
+    if resumed is not None and resumed.processes != world_size():
+        resumed = None  # the cores are shared in another way
     if resumed is not None and resumed.threads is not None:
         return Limit(resumed.threads, "as the run began; another number would change the last digits of its results")
     available = available_threads()

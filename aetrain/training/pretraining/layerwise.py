@@ -28,6 +28,7 @@ from aetrain.training.pretraining.layer_pairs import (
 )
 from aetrain.training.pretraining.pretrain import PretrainContext
 from aetrain.training.step import OptimizerStep, after_step_hooks
+from aetrain.utils.shards import sharded
 
 
 @dataclass(frozen=True)
@@ -179,4 +180,7 @@ class StageObjective:
     noise: Noise | HiddenNoise
 
     def __call__(self, x: Tensor) -> LossDict:
-        return self.objective(self.stage, self.stage(self.noise(x), x))
+        return sharded(self._losses, self.noise(x), x)
+
+    def _losses(self, x_in: Tensor, x: Tensor) -> LossDict:
+        return self.objective(self.stage, self.stage(x_in, x))

@@ -24,6 +24,7 @@ from aetrain.training.pretraining.pretrain import PretrainContext
 from aetrain.training.step import OptimizerStep
 from aetrain.utils.compat import without_compiler
 from aetrain.utils.devices import random_states, set_random_states
+from aetrain.utils.shards import draw_bernoulli, draw_like, gather, sharded
 
 MIN_RATE = 1e-7  # of a visible unit whose bias is the log-odds of its rate, and 1 minus the largest one
 
@@ -45,7 +46,7 @@ class HiddenRates(nn.Module):
 
     def forward(self, net_input: Tensor) -> Tensor:
         """Return a loss [] with this gradient for the total inputs of the hidden units [B, hidden]."""
-        self.rates.lerp_(net_input.detach().sigmoid().mean(0), 1 - self.damping)
+        self.rates.lerp_(gather(net_input.detach()).sigmoid().mean(0), 1 - self.damping)
         return self.cost * ((self.rates - self.target) * net_input.mean(0)).sum()
 
 
@@ -86,8 +87,8 @@ class RBM(nn.Module):
         """Sample hidden states [B, hidden] given the visible units."""
         net_input = self.layer(v)
         if self.linear:
-            return net_input + torch.randn_like(net_input)
-        return torch.bernoulli(torch.sigmoid(net_input))
+            return net_input + draw_like(net_input, Tensor.normal_)
+        return draw_bernoulli(torch.sigmoid(net_input))
 
     def visible(self, h: Tensor) -> Tensor:
         """Return the probabilities of the visible units [B, visible] given the hidden ones."""
@@ -95,6 +96,9 @@ class RBM(nn.Module):
 
     def losses(self, x: Tensor) -> LossDict:
         """Return `loss`, whose gradient is CD-k's, and `sse`, the squared error after one step; x [B, ...]."""
+        return sharded(self._losses, x)
+
+    def _losses(self, x: Tensor) -> LossDict:
         v = x.flatten(1)  # [B, visible]
         with torch.no_grad():
             first = last = self.visible(self.sample(v))

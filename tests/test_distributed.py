@@ -232,6 +232,16 @@ def test_early_stop_ends_all_and_process_0_alone_trains_classifiers(tmp_path: Pa
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] < 50
 
 
+@pytest.mark.slow
+def test_compiled_step_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
+    run = (*TINY, "model=linear", "optimizer=sgd", "noise=masking")
+    outcomes = launch(2, command_of_a_process, *run, "compile=true", "hydra.run.dir=two", folder=tmp_path)
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    assert "compiled in" in outcomes[0].out
+    assert command([*run, "hydra.run.dir=one"], tmp_path).code == 0
+    assert_same_values(tmp_path / "one", tmp_path / "two")
+
+
 def test_divergence_is_told_once(tmp_path: Path) -> None:
     rate = ("optimizer=sgd", "optimizer.lr=1e9")
     outcomes = launch(2, command_of_a_process, *TINY, *rate, "hydra.run.dir=run", folder=tmp_path)

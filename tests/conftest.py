@@ -31,7 +31,7 @@ TINY = (
 LONG_FILES = (
     *("test_real_data.py", "test_speed.py", "test_sklearn.py", "test_sweeps.py", "test_resume.py", "test_mutations.py"),
     *("test_plugin.py", "test_grid.py", "test_contracts.py", "test_readme.py", "test_fuzz.py", "test_sources.py"),
-    *("test_trust.py", "test_grid_of_vectors.py"),
+    *("test_trust.py", "test_grid_of_vectors.py", "test_distributed.py"),
 )
 
 

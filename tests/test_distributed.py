@@ -95,6 +95,7 @@ def test_every_group_answers_for_several_processes() -> None:
     assert {*groups()} == {*SHARDED, *OF_ONE_PROCESS, *COMPOSED}
 
 
+@pytest.mark.slow
 def test_every_option_comes_to_the_weights_of_one_process(tmp_path: Path) -> None:
     """Two processes, each with a shard of every batch; an option that would differ is refused with the reason."""
     cases = options()
@@ -162,6 +163,7 @@ def assert_same_values(one: Path, two: Path) -> None:
         assert math.isclose(metrics[0][name], metrics[1][name], rel_tol=1e-3, abs_tol=1e-3), name
 
 
+@pytest.mark.slow
 def test_run_of_two_processes_is_the_run_of_one(run_of_two: Path, tmp_path: Path) -> None:
     assert command([*RUN, "hydra.run.dir=run"], tmp_path).code == 0
     one, two = tmp_path / "run", run_of_two / "run"
@@ -181,6 +183,7 @@ def messages(texts: list[str]) -> list[str]:
     return [line for text in texts for line in text.splitlines() if line.startswith("aetrain: ")]
 
 
+@pytest.mark.slow
 def test_process_that_fails_ends_all_with_one_message_and_training_resumes(run_of_two: Path, tmp_path: Path) -> None:
     """Its error is the message; the run continues from its last epoch to the bits of a run without the failure."""
     fault = {"FAULTY_RANK": "1", "FAULT": "raise"}
@@ -224,12 +227,23 @@ def test_mistake_is_told_once(arguments: list[str], expected: str, tmp_path: Pat
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_early_stop_ends_all_and_process_0_alone_trains_classifiers(tmp_path: Path) -> None:
     short = ("epochs=50", "stop.patience=1", "select_on_test=true", "objective=test/loss", "optimizer.lr=1e-12")
     measures = ("measures=few_labels", "measures.few_labels={labels:[20],steps:5,epochs:1}")
     outcomes = launch(2, command_of_a_process, *TINY, *short, *measures, "hydra.run.dir=run", folder=tmp_path)
     assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] < 50
+
+
+@pytest.mark.slow
+def test_compiled_step_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
+    run = (*TINY, "model=linear", "optimizer=sgd", "noise=masking")
+    outcomes = launch(2, command_of_a_process, *run, "compile=true", "hydra.run.dir=two", folder=tmp_path)
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    assert "compiled in" in outcomes[0].out
+    assert command([*run, "hydra.run.dir=one"], tmp_path).code == 0
+    assert_same_values(tmp_path / "one", tmp_path / "two")
 
 
 def test_divergence_is_told_once(tmp_path: Path) -> None:

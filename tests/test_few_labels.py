@@ -23,7 +23,8 @@ HELD_OUT = ("dataset.subset=300", "dataset.validation=200", "dataset.test_subset
 
 
 def measure(**settings: Any) -> FewLabels:
-    return FewLabels(**({"labels": [100], "steps": 0, "epochs": 6, "lr": 3e-3} | settings))
+    defaults: dict[str, Any] = {"labels": [100], "steps": 0, "epochs": 6, "lr": 3e-3}
+    return FewLabels(**(defaults | settings))
 
 
 def test_best_epoch_has_the_weights_of_a_training_that_ends_there() -> None:

@@ -193,16 +193,18 @@ def test_sparsity_cost_lowers_the_mean_activation() -> None:
 def test_visible_biases_begin_at_the_log_odds_of_the_means(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the pixels, and of the hidden units of the machine below."""
     model, context = small_model(hidden=[12], code_activation="sigmoid"), pretrain_context([])
-    context.batches.values[:, 0, 0, 0] = 0  # a pixel that is never on
+    values = context.batches.values
+    assert isinstance(values, torch.Tensor)
+    values[:, 0, 0, 0] = 0  # a pixel that is never on
     biases: list[torch.Tensor] = []
     monkeypatch.setattr(
         "aetrain.training.pretraining.rbm.train_stage", lambda rbm, *_: biases.append(rbm.visible_bias.detach().clone())
     )
     StackedRBMs(visible_bias="data", batch_size=7)(model, context)
-    pixels = context.batches.values.double().flatten(1) / 255
+    pixels = values.double().flatten(1) / 255
     hidden = torch.sigmoid(model.encoder.layers[0](pixels.float())).detach().double()
-    for bias, values in zip(biases, (pixels, hidden), strict=True):
-        means = [sum(column) / len(column) for column in values.t().tolist()]
+    for bias, units in zip(biases, (pixels, hidden), strict=True):
+        means = [sum(column) / len(column) for column in units.t().tolist()]
         clamped = [min(max(mean, 1e-7), 1 - 1e-7) for mean in means]
         expected = torch.tensor([math.log(mean / (1 - mean)) for mean in clamped])
         torch.testing.assert_close(bias, expected, atol=1e-4, rtol=1e-4)

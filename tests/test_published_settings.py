@@ -129,6 +129,7 @@ def test_same_padding_is_that_of_tensorflow(size: int, kernel: int, stride: int)
     padded = torch.zeros(3, 1, size + before + after, size + before + after)
     padded[:, :, before : before + size, before : before + size] = x
     patches = padded.unfold(2, kernel, stride).unfold(3, kernel, stride)  # [3, 1, h, w, k, k]
+    assert convolution.bias is not None
     expected = torch.einsum("bchwij,ocij->bohw", patches, convolution.weight) + convolution.bias[:, None, None]
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
 
@@ -136,6 +137,7 @@ def test_same_padding_is_that_of_tensorflow(size: int, kernel: int, stride: int)
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (4, 2), (4, 1), (3, 1), (5, 3)])
 def test_transposed_convolution_with_same_padding_is_the_gradient_of_the_convolution(kernel: int, stride: int) -> None:
     transposed, convolution = SameConvTranspose2d(4, 3, kernel, stride), SameConv2d(3, 4, kernel, stride)
+    assert transposed.bias is not None
     with torch.no_grad():
         convolution.weight.copy_(transposed.weight)
         transposed.bias.zero_()
@@ -166,8 +168,8 @@ def test_network_of_deepobs_equals_its_layers_one_by_one() -> None:
     linear = [layer for layer in model.decoder.modules() if isinstance(layer, nn.Linear)]
     transposed = [layer for layer in model.decoder.modules() if isinstance(layer, nn.ConvTranspose2d)]
     maps = F.leaky_relu(linear[1](F.leaky_relu(linear[0](code.z), 0.3)), 0.3).view(4, 1, 7, 7)
-    for layer, stride in zip(transposed, (2, 1, 1), strict=True):
-        full = F.conv_transpose2d(maps, layer.weight, layer.bias, stride)
+    for up, stride in zip(transposed, (2, 1, 1), strict=True):
+        full = F.conv_transpose2d(maps, up.weight, up.bias, stride)
         start, size = (4 - stride) // 2, stride * maps.shape[-1]
         maps = F.relu(full[:, :, start : start + size, start : start + size])
     torch.testing.assert_close(model.decode(code), linear[2](maps.flatten(1)).view(4, 1, 28, 28))

@@ -51,9 +51,11 @@ def test_verdict_is_that_of_the_mean_over_seeds(reproductions: ModuleType) -> No
     assert figure.tolerance == "at most 1.45"
 
 
-def test_page_is_made_from_the_records(reproductions: ModuleType, tmp_path: Path) -> None:
+def test_page_is_made_from_the_records(
+    reproductions: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = (ROOT / "docs" / "reproductions.md").read_text()
-    reproductions.DOCS = tmp_path
+    monkeypatch.setattr(reproductions, "DOCS", tmp_path)
     reproductions.write_document()
     assert (tmp_path / "reproductions.md").read_text() == page
 

@@ -1,5 +1,7 @@
 """boltzmann-machines by Yelysei Bondarenko: features of an RBM, and a classifier that begins with its weights."""
 
+from typing import Any
+
 from reproductions import Figure, Runs, fine_tuned, metric
 
 PROTOCOL = (
@@ -23,7 +25,7 @@ DIFFERENCES = (
     "visible units (Hinton 2010); there the rate of fine-tuning falls where the validation accuracy stagnates, here "
     "along half a cosine."
 )
-ERROR = {"factor": -1.0, "offset": 100.0}
+ERROR: dict[str, Any] = {"factor": -1.0, "offset": 100.0}  # of an accuracy
 
 
 def gain(runs: Runs) -> float:

@@ -1,5 +1,7 @@
 """The Deep Learning Tutorials of LISA lab, "Stacked denoising autoencoders": fine-tuning after layer-wise denoising."""
 
+from typing import Any
+
 from reproductions import Figure, Runs, fine_tuned
 
 PROTOCOL = (
@@ -24,7 +26,7 @@ def gain(runs: Runs) -> float:
 
 
 RUNS = {"mnist": ["experiment=sda"]}
-ERROR = {"factor": -1.0, "offset": 100.0}
+ERROR: dict[str, Any] = {"factor": -1.0, "offset": 100.0}  # of an accuracy
 FIGURES = (
     Figure("test error, %", "1.30", fine_tuned("mnist", **ERROR), high=1.45, short_high=12.0),
     Figure("test error of a random start less that, %", "-", gain, low=0.0, short_low=0.0),

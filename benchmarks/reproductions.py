@@ -4,8 +4,8 @@
 
 Each file in benchmarks/published/ is one row of the table. It has the PROTOCOL, the SOURCE of the published figures,
 the RUNS (names to overrides), the FIGURES with their tolerances, and CHOICES, which tells how settings were chosen. A
-row may have DIFFERENCES from the published protocol. SHORT are the overrides of its short form, which
-tests/test_reproductions.py trains; SHORT_RUNS are the runs of the short form, all by default.
+row may have DIFFERENCES from the published protocol, and REMARKS on its results. SHORT are the overrides of its short
+form, which tests/test_reproductions.py trains; SHORT_RUNS are the runs of the short form, all by default.
 
 Runs go to outputs/reproductions/. A run that was killed is resumed by the same command, and a finished one is not
 trained again. Its metrics are recorded in docs/reproductions/NAME.json, from which the page is made; `--page` only
@@ -18,6 +18,7 @@ import json
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,9 +184,12 @@ def write_document() -> None:
 def section(name: str) -> list[str]:
     """Return the lines of a row's section: protocol, source, choices, and the command, epochs and time of each run."""
     row, record = load_row(name), read_record(name)
-    text = [f"## {name}", "", row.PROTOCOL, "", f"Published: {row.SOURCE}", "", f"Settings: {row.CHOICES}", ""]
-    if differences := getattr(row, "DIFFERENCES", ""):
-        text += [f"Differences: {differences}", ""]
+    parts = {"": row.PROTOCOL, "Published: ": row.SOURCE, "Settings: ": row.CHOICES}
+    parts |= {f"{title}: ": getattr(row, title.upper(), "") for title in ("Differences", "Remarks")}
+    text = [f"## {name}", ""]
+    for title, part in parts.items():
+        if part:
+            text += [textwrap.fill(title + part, 120, break_long_words=False, break_on_hyphens=False), ""]
     text += ["| run | command | epochs | minutes |", "|---|---|---:|---:|"]
     for run, overrides in row.RUNS.items():
         runs = list(record.get(run, {}).values())

@@ -24,7 +24,10 @@ from aetrain.runs.request import RunRequest
 from aetrain.storage.run_directory import RunDirectory
 
 SMALL = ("epochs=1", "batch_size=8", "views=none", "device=cpu")
-IMAGE_MODELS = ("conv", "conv_layers", "conv_unpool", "conv_upsample", "conv_vae", "lstm")
+IMAGE_MODELS = (
+    *("conv", "conv_dropout_vae", "conv_layers", "conv_layers_vae", "conv_unpool", "conv_upsample", "conv_vae"),
+    "lstm",
+)
 OPTIONS = ("noise", "sparsity", "optimizer", "penalty", "schedule")
 REFUSED = {"table": {"block", "blur", "poisson"}, "text": {"block", "blur"}, "ratings": {"block", "blur", "poisson"}}
 

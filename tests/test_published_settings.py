@@ -148,7 +148,7 @@ def test_transposed_convolution_with_same_padding_is_the_gradient_of_the_convolu
 
 def test_network_of_the_keras_example_has_its_numbers_of_weights() -> None:
     """The example prints 69,076 for the encoder and 65,089 for the decoder."""
-    model = build_components("dataset=mnist", "model=conv_layers_vae").model
+    model = build_components("dataset=mnist", "model=conv_layers_vae", "model.code_dim=2").model
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     assert counts["encoder"] + counts["bottleneck"] == 69_076
     assert counts["decoder"] == 65_089

@@ -105,7 +105,15 @@ def test_implicit_ratings_have_the_likelihood_of_counts_unless_another_is_named(
 
 REFUSED = {  # they are of images, or need another model
     *("noise=block", "noise=blur", "model=conv", "model=conv_layers", "model=conv_unpool", "model=conv_upsample"),
-    *("model=conv_vae", "model=lstm", "penalty=dip", "penalty=mmd", "penalty=tc"),
+    *(
+        "model=conv_dropout_vae",
+        "model=conv_layers_vae",
+        "model=conv_vae",
+        "model=lstm",
+        "penalty=dip",
+        "penalty=mmd",
+        "penalty=tc",
+    ),
 }
 
 

@@ -134,5 +134,6 @@ def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
     if aetrain.load(directory).dataset.kind == "image":
         assert (directory / "figures" / "reconstructions.png").is_file()
     benchmarks = Path(__file__).resolve().parent.parent / "benchmarks"
-    claims = [benchmarks / folder / f"{name}.py" for folder in ("claims", "published")]
-    assert any(claim.is_file() for claim in claims), "an experiment needs a claim or a row of published figures"
+    rows = [file.read_text() for file in (benchmarks / "published").glob("*.py")]
+    has_claim = (benchmarks / "claims" / f"{name}.py").is_file()
+    assert has_claim or any(f'"experiment={name}"' in row for row in rows), "an experiment needs a claim or a row"

@@ -192,7 +192,7 @@ class Quantized(Bottleneck, AfterStepHook):
         self.similarity_probe = nn.Identity()  # its input is the similarity of each codeword to each group, for taps
         self.steps_unused: Tensor  # [K] steps since a codeword was used
         self.register_buffer("steps_unused", torch.full((num_codewords,), reset_after))
-        # Of the batches since the last optimizer step, codewords [B * G] and continuous codes [B * G, D / G].
+        # Of the batches since the last optimizer step, codewords [B, G] and continuous codes [B, G, D / G].
         self._batches: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, features: Tensor) -> QuantizedCode:
@@ -203,7 +203,7 @@ class Quantized(Bottleneck, AfterStepHook):
         straight_through = codewords.detach() + (continuous - continuous.detach())  # equals the codewords bit for bit
         code = QuantizedCode(z=straight_through.flatten(1), continuous=continuous, codewords=codewords, index=index)
         if self.training and torch.is_grad_enabled():
-            self._batches.append((gather(index).flatten(), gather(continuous.detach()).flatten(0, 1)))
+            self._batches.append((gather(index), gather(continuous.detach())))
         return code
 
     def _closest(self, continuous: Tensor) -> Tensor:
@@ -225,7 +225,8 @@ class Quantized(Bottleneck, AfterStepHook):
         """Count the steps since each codeword was used; reset those unused for more than `reset_after` steps."""
         if not self._batches:
             return  # no batch has passed since the last call
-        index, candidates = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
+        index = torch.cat([index.flatten() for index, _ in self._batches])
+        candidates = torch.cat([continuous.flatten(0, 1) for _, continuous in self._batches])  # [B * G, D / G]
         self._batches = []
         used = torch.zeros_like(self.steps_unused, dtype=torch.bool).index_fill_(0, index, True)
         self.steps_unused.add_(1).masked_fill_(used, 0)

@@ -233,4 +233,5 @@ class WinnerTakeAll(nn.Module):
             return z
         batch = gather(z.detach())
         winners = batch.topk(math.ceil(self.rate * len(batch)), dim=0)  # [winners, D]
-        return z * take_own(torch.zeros_like(batch).scatter_(0, winners.indices, 1.0))
+        mask = torch.zeros_like(batch).scatter(0, winners.indices, torch.ones_like(winners.values))
+        return z * take_own(mask)

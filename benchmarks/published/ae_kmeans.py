@@ -20,4 +20,4 @@ FIGURES = (
     Figure("accuracy, Fashion-MNIST", "0.606", metric("fashion", "test/probe_kmeans", 0.01), low=0.57, short_low=0.35),
     Figure("NMI, Fashion-MNIST", "0.637", metric("fashion", "test/probe_nmi"), low=0.61, short_low=0.35),
 )
-SHORT = ["dataset.subset=5000", "epochs=10", "measures.probes.restarts=2"]
+SHORT = ["dataset.subset=5000", "dataset.test_subset=1000", "epochs=10", "measures.probes.restarts=2"]

@@ -42,7 +42,7 @@ def main() -> None:
     processes.join()
     is_first = processes.rank() == 0
     for case in CASES:
-        with processes.alone():
+        with processes.act_alone():
             alone = seconds_per_epoch(*case) if is_first else 0.0
         processes.gather_objects(None)  # the others wait
         together = processes.gather_objects(seconds_per_epoch(*case))

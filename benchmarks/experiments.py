@@ -78,7 +78,13 @@ class Experiment:
 
 def load_claim(name: str) -> ModuleType:
     """Import the claim file of an experiment."""
-    spec = importlib.util.spec_from_file_location(f"claims.{name}", CLAIMS / f"{name}.py")
+    return load_module(CLAIMS / f"{name}.py")
+
+
+def load_module(file: Path) -> ModuleType:
+    """Import a file as a module that is named for its folder and itself."""
+    name = f"{file.parent.name}.{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None, name  # noqa: PT018
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -13,7 +13,6 @@ writes the page.
 """
 
 import argparse
-import importlib.util
 import json
 import re
 import shlex
@@ -25,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments import DOCS, ROOT, spread, train
+from experiments import DOCS, ROOT, load_module, spread, train
 
 from aetrain.api import Trained
 from aetrain.storage.run_directory import RunDirectory
@@ -42,7 +41,7 @@ chosen by test images; each section tells how settings were chosen, and in what 
 one. Times are those of the epochs of one run, on one core of a shared machine where nothing else is said.
 """
 
-Metrics = Mapping[str, float]  # of a run, by name
+Metrics = Mapping[str, float]  # the metrics of a run, by name
 Runs = Mapping[str, Metrics]  # the metrics of the runs of one seed, by the name of the run
 
 
@@ -109,11 +108,7 @@ def row_names() -> list[str]:
 
 def load_row(name: str) -> ModuleType:
     """Import the file of a row."""
-    spec = importlib.util.spec_from_file_location(f"published.{name}", ROWS / f"{name}.py")
-    assert spec is not None and spec.loader is not None, name  # noqa: PT018
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROWS / f"{name}.py")
 
 
 def metrics_of(run: Trained) -> dict[str, float]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from aetrain.runs.request import RunRequest
@@ -50,16 +50,9 @@ class SweepJob:
 
     def run(self, function: TaskFunction) -> JobReturn:
         """Call a function with the config of the run, in Hydra's surroundings of a job."""
-        config = self.context.config_loader.load_sweep_config(self.master, self.overrides)
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = self.number
-        return run_job(
-            hydra_context=self.context,
-            task_function=function,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+        from aetrain.config.sweep_jobs import compose_and_run
+
+        return compose_and_run(self.context, self.master, self.overrides, self.number, function)
 
 
 class ClusterLauncher(Launcher):

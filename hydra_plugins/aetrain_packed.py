@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from aetrain.runs.request import RunRequest
@@ -50,6 +50,7 @@ class PackedLauncher(Launcher):
     def _collect(self, number: int, overrides: Sequence[str], requests: "list[RunRequest]") -> JobReturn:
         """Compose the config of a job as Hydra does, and append its request instead of running it."""
         from aetrain.config.overrides import task_overrides
+        from aetrain.config.sweep_jobs import compose_and_run
         from aetrain.runs.request import RunRequest
         from aetrain.storage.run_directory import RunDirectory
         from aetrain.sweeps.search.pruning import is_search, make_pruning
@@ -60,13 +61,4 @@ class PackedLauncher(Launcher):
             task, prune = task_overrides(hydra.overrides.task), make_pruning(hydra, config)
             requests.append(RunRequest(config, run_dir, task, False, is_search(hydra), prune))
 
-        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        return run_job(
-            hydra_context=self.context,
-            task_function=collect,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+        return compose_and_run(self.context, self.config, overrides, number, collect)

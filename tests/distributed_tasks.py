@@ -33,7 +33,7 @@ from aetrain.selfcheck.fingerprint import digest
 from aetrain.training.loop import TrainState, fit
 from aetrain.utils import processes
 
-TIMEOUT_S = 600.0  # of a process that hangs
+TIMEOUT_S = 600.0  # time after which a process counts as hanging
 
 
 def launch(
@@ -187,7 +187,7 @@ def _compare(settings: Settings) -> Comparison:
     same = len(set(processes.gather_objects(digest(tensors)))) == 1
     if processes.rank() > 0:
         return Comparison()
-    with processes.alone():
+    with processes.act_alone():
         alone, expected = train(settings)
     pairs = zip({**alone.model.state_dict(), **alone.objective.state_dict()}.values(), tensors.values(), strict=True)
     errors = [_error(a, b) for a, b in pairs if a.is_floating_point()]

@@ -35,7 +35,7 @@ RAY = (
     *("hydra/launcher=ray", "hydra.launcher.ray.remote.num_cpus=2", "+hydra.launcher.ray.init.num_cpus=4"),
     *("hydra.launcher.ray.remote.num_gpus=1", "+hydra.launcher.ray.init.num_gpus=2"),  # names of devices alone
 )
-TIMEOUT_S = 600  # of a busy machine
+TIMEOUT_S = 600  # enough for a busy machine
 
 needs_submitit = pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="submitit is not installed")
 needs_slurm = pytest.mark.skipif(bool(missing()), reason=missing())

@@ -88,7 +88,9 @@ def options() -> dict[str, Settings]:
 def comparisons(count: int, cases: Mapping[str, Settings], folder: Path) -> dict[str, Comparison]:
     outcomes = launch(count, compare, cases, folder=folder)
     assert [outcome.code for outcome in outcomes] == [0] * count, [outcome.err for outcome in outcomes]
-    return {name: Comparison(**found) for name, found in json.loads((folder / "comparisons.json").read_text()).items()}
+    return {
+        name: Comparison(**results) for name, results in json.loads((folder / "comparisons.json").read_text()).items()
+    }
 
 
 def test_every_group_answers_for_several_processes() -> None:
@@ -99,12 +101,12 @@ def test_every_group_answers_for_several_processes() -> None:
 def test_every_option_comes_to_the_weights_of_one_process(tmp_path: Path) -> None:
     """Two processes, each with a shard of every batch; an option that would differ is refused with the reason."""
     cases = options()
-    found = comparisons(2, cases, tmp_path)
-    assert {*found} == {*cases}
-    refused = {name: comparison.refused for name, comparison in found.items() if comparison.refused}
+    results = comparisons(2, cases, tmp_path)
+    assert {*results} == {*cases}
+    refused = {name: comparison.refused for name, comparison in results.items() if comparison.refused}
     assert {*refused} == {*REFUSED}, refused
     assert all(REFUSED[name] in text for name, text in refused.items()), refused
-    wrong = {name: text for name, comparison in found.items() if (text := problem(name, comparison))}
+    wrong = {name: text for name, comparison in results.items() if (text := problem(name, comparison))}
     assert not wrong, wrong
 
 
@@ -120,8 +122,8 @@ def test_four_processes_come_to_the_weights_of_one(tmp_path: Path) -> None:
     """The shards of 6 examples have 1 or 2, and each process computes the last 3 whole."""
     chosen = {"conv": "model=conv_vae", "winners": "sparsity=wta", "critic": "model=aae", "codebook": "model=vqvae"}
     small = ("optimizer=sgd", "batch_size=6", "dataset.subset=21", "epochs=2")
-    found = comparisons(4, {name: settings_of([*small, text]) for name, text in chosen.items()}, tmp_path)
-    assert not {name: text for name, comparison in found.items() if (text := problem(name, comparison))}
+    results = comparisons(4, {name: settings_of([*small, text]) for name, text in chosen.items()}, tmp_path)
+    assert not {name: text for name, comparison in results.items() if (text := problem(name, comparison))}
 
 
 def test_component_that_would_differ_is_refused(tmp_path: Path) -> None:
@@ -130,8 +132,8 @@ def test_component_that_would_differ_is_refused(tmp_path: Path) -> None:
     for name in ("UnknownDraws", "UnknownMean"):
         target = f"{{_target_: distributed_tasks.{name}}}"
         cases[name] = settings_of([*BATCHES, "model=deep", f"+model.penalties.own={target}"])
-    found = comparisons(2, cases, tmp_path)
-    for name, comparison in found.items():
+    results = comparisons(2, cases, tmp_path)
+    for name, comparison in results.items():
         assert "2 processes cannot train this: the loss" in comparison.refused, (name, comparison)
 
 
@@ -414,7 +416,7 @@ def test_each_process_has_its_own_accelerator(monkeypatch: pytest.MonkeyPatch) -
 def test_resumed_run_keeps_its_threads_with_the_same_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "available_threads", lambda: Limit(1, "the cores"))
     settings = settings_of([])
-    with processes.alone():
+    with processes.act_alone():
         model = build(settings).model
     for count, expected in [(2, 3), (1, 1)]:
         saved = CheckpointState(1, threads=3, processes=count)

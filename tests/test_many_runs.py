@@ -13,7 +13,7 @@ from written_runs import ParsedPage, write_run
 from aetrain.report.charts import HEIGHT, LINE_HEIGHT, Scatter, draw_rate_distortion
 from aetrain.report.groups import RunGroup, group_runs
 from aetrain.report.page import page_text
-from aetrain.report.ranking import MAX_DRAWN, drawn_groups
+from aetrain.report.ranking import MAX_DRAWN, select_groups
 from aetrain.report.runs import RunSummary
 
 
@@ -45,7 +45,7 @@ def page_of(groups: list[RunGroup]) -> str:
 
 def test_a_few_settings_are_all_drawn() -> None:
     groups = groups_of(MAX_DRAWN)
-    assert drawn_groups(groups) == (groups, "")
+    assert select_groups(groups) == (groups, "")
     page = page_of(groups)
     assert page.count("data-toggle=") == MAX_DRAWN
     assert "Shown are" not in page
@@ -55,7 +55,7 @@ def test_a_few_settings_are_all_drawn() -> None:
 def test_of_many_settings_the_best_are_drawn_and_the_tables_have_all() -> None:
     count = MAX_DRAWN + 50
     groups = groups_of(count)
-    drawn, sentence = drawn_groups(groups)
+    drawn, sentence = select_groups(groups)
     best = sorted(groups, key=lambda group: group.runs[0].metrics["test/sse"])[:MAX_DRAWN]
     assert {group.number for group in drawn} == {group.number for group in best}
     assert [group.number for group in drawn] == sorted(group.number for group in drawn)
@@ -73,7 +73,7 @@ def test_of_many_settings_the_best_are_drawn_and_the_tables_have_all() -> None:
 
 def test_without_a_metric_the_first_are_drawn() -> None:
     groups = groups_of(MAX_DRAWN + 1, with_errors=False)
-    drawn, sentence = drawn_groups(groups)
+    drawn, sentence = select_groups(groups)
     assert drawn == groups[:MAX_DRAWN]
     assert f"the {MAX_DRAWN} first of" in sentence
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_ratings import random_table, write
+from test_ratings import write_ratings
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
@@ -52,10 +52,7 @@ def test_rows_without_entries_predict_zero() -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> tuple[str, str]:
     """Return the overrides that choose a file with 400 ratings of 30 users and 40 items."""
-    table = random_table(30, 40, 400)
-    rows = zip(table.users, table.items, table.values, strict=True)
-    file = write(tmp_path / "ratings.csv", "".join(f"{user},film {item},{value}\n" for user, item, value in rows))
-    return "dataset=ratings", f"dataset.path='{file}'"
+    return "dataset=ratings", f"dataset.path='{write_ratings(tmp_path)}'"
 
 
 @pytest.mark.parametrize("rows", ["users", "items"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_grid import sections, settings_of
 from test_packed import assert_same_run, make_requests, path, train_individually, train_packed
-from test_ratings import random_table, write
+from test_ratings import write_ratings
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
@@ -25,10 +25,7 @@ IMPLICIT = ("dataset.implicit=true", "dataset.threshold=2", "dataset.min_ratings
 @pytest.fixture
 def data(tmp_path: Path) -> tuple[str, str]:
     """Return the overrides that choose a file with 400 ratings of 30 users and 40 items."""
-    table = random_table(30, 40, 400)
-    rows = zip(table.users, table.items, table.values, strict=True)
-    file = write(tmp_path / "ratings.csv", "".join(f"{user},film {item},{value}\n" for user, item, value in rows))
-    return "dataset=ratings", f"dataset.path='{file}'"
+    return "dataset=ratings", f"dataset.path='{write_ratings(tmp_path)}'"
 
 
 @pytest.mark.parametrize("settings", [("dataset.rows=items", "dataset.validation=40"), IMPLICIT])

@@ -30,6 +30,13 @@ def write(path: Path, content: str | bytes, encoding: str = "utf-8") -> Path:
     return path
 
 
+def write_ratings(folder: Path) -> Path:
+    """Write a file with 400 ratings of 30 users and 40 items."""
+    table = random_table(30, 40, 400)
+    rows = zip(table.users, table.items, table.values, strict=True)
+    return write(folder / "ratings.csv", "".join(f"{user},film {item},{value}\n" for user, item, value in rows))
+
+
 def read(path: Path, encoding: str | None = None, **columns: str | int) -> list[tuple[str, str, float]]:
     table, _ = read_ratings(path, Columns(**columns), encoding, None)
     return [

@@ -18,13 +18,9 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 class SameConv2d(nn.Conv2d):
     """A convolution with an output of the input's size divided by the stride, rounded up (TensorFlow's "same")."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride)
-        self.side, self.step = kernel, stride
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps [B, C, ceil(H / stride), ceil(W / stride)]."""
-        height, width = (same_padding(size, self.side, self.step) for size in x.shape[2:])
+        height, width = map(same_padding, x.shape[2:], self.kernel_size, self.stride)
         return super().forward(F.pad(x, (*width, *height)))
 
 
@@ -34,15 +30,12 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
     It is the gradient of `SameConv2d`. The kernel is at least as large as the stride.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride)
-        self.step, self.start = stride, (kernel - stride) // 2
-
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return the maps [B, C, stride * H, stride * W]."""
-        height, width = (self.step * size for size in x.shape[2:])
         maps = super().forward(x, output_size)
-        return maps[:, :, self.start : self.start + height, self.start : self.start + width]
+        for dim, size, kernel, stride in zip((2, 3), x.shape[2:], self.kernel_size, self.stride, strict=True):
+            maps = maps.narrow(dim, (kernel - stride) // 2, stride * size)
+        return maps
 
 
 class DenseMaps(nn.Linear):

@@ -82,7 +82,7 @@ def _enumerate(words: Sequence[str]) -> str:
 MAX_DRAWN = 100  # settings whose curves and columns are on the page; of more, a reader sees none
 
 
-def drawn_groups(groups: Sequence[RunGroup]) -> tuple[list[RunGroup], str]:
+def select_groups(groups: Sequence[RunGroup]) -> tuple[list[RunGroup], str]:
     """Return the groups that charts and wide tables show, and a sentence about the choice; all, and none, of a few.
 
     Of many, these are the best of each ranking by the first metric that ranks them.
@@ -90,8 +90,7 @@ def drawn_groups(groups: Sequence[RunGroup]) -> tuple[list[RunGroup], str]:
     if len(groups) <= MAX_DRAWN:
         return list(groups), ""
     tags = main_metrics(tag for group in groups for run in group.finished for tag in run.metrics)
-    tag = next((tag for tag in tags if rankings(tag, groups)), None)
-    places = {} if tag is None else _places(rankings(tag, groups))
+    tag, places = next(((tag, _places(ranked)) for tag in tags if (ranked := rankings(tag, groups))), (None, {}))
     chosen = sorted(groups, key=lambda group: places.get(group.number, len(groups)))[:MAX_DRAWN]
     kind = "first" if tag is None else f"best by {metric_name(tag)}"
     sentence = f"Shown are the {MAX_DRAWN} {kind} of {len(groups):,} settings; the table at the top has all."

@@ -10,7 +10,7 @@ from aetrain.report.html import Html, el, scrollable, section
 from aetrain.report.metrics import SECONDS_PER_EPOCH, describe_metric, main_metrics, metric_name
 from aetrain.report.numbers import format_number
 from aetrain.report.pca_losses import pca_losses
-from aetrain.report.ranking import Ranking, comparable_groups, drawn_groups, ranking_notes, rankings
+from aetrain.report.ranking import Ranking, comparable_groups, ranking_notes, rankings, select_groups
 from aetrain.report.runs import RunSummary
 from aetrain.report.tables import metric_tables, overview_table, run_link, run_table, setting_choice, swatch
 
@@ -188,7 +188,7 @@ def _sentence(text: str) -> str:
 def learning_curves(groups: Sequence[RunGroup]) -> Html | None:
     """Return charts of the metrics over epochs, those of each set of test images side by side."""
     blocks: list[Block] = []
-    groups, choice = drawn_groups(groups)
+    groups, choice = select_groups(groups)
     test_sets = by_test_set(groups)
     for title, members in test_sets.items():
         split = _held_out_split(members)
@@ -333,7 +333,7 @@ def details(groups: Sequence[RunGroup], runs: Sequence[RunSummary], csv_name: st
     """Return the tables of all runs, of all metrics and of the shared settings, the last two folded."""
     tags = main_metrics(tag for run in runs for tag in run.metrics)
     table = el("details", el("summary", f"All runs ({len(runs)})"), run_table(groups, tags), open=True)
-    drawn, choice = drawn_groups(groups)
+    drawn, choice = select_groups(groups)
     note = el("p", choice) if choice else None
     metrics = el("details", el("summary", "All metrics"), note, *metric_tables(drawn))
     title = "Settings that are the same in all runs" if len(runs) > 1 else "Settings"

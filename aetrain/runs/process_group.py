@@ -50,8 +50,8 @@ def together(function: Callable[[], T]) -> T:
     result, error = None, None
     try:
         result = function()
-    except Exception as caught:
-        error = caught
+    except Exception as exception:
+        error = exception
     texts = gather_objects(None if error is None else f"{describe_process()}: {explain(error)}")
     failures = [text for text in texts if text is not None]
     if not failures:

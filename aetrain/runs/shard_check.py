@@ -14,7 +14,7 @@ from aetrain.training.step import OptimizerStep
 from aetrain.utils import processes
 from aetrain.utils.devices import seed_generators
 
-MAX_ERROR = 0.01  # of a loss or a gradient, relative to its largest number; rounding to bfloat16 stays below it
+MAX_ERROR = 0.01  # largest error of a loss or gradient over its largest number; bfloat16 rounds by less
 MIN_SCALE = 1e-4  # smaller numbers are compared with this one
 PROGRESS = 0.6  # of training, at which schedules are neither at 0 nor at their end
 SEED = 5
@@ -32,7 +32,7 @@ def check_shards(settings: Settings, components: Components) -> None:
             "a batch, while a compiled step sends nothing between processes: use compile=false"
         )
     x = torch.rand(2 * processes.world_size() + 1, *model.image_shape, generator=torch.Generator().manual_seed(SEED))
-    with processes.alone():
+    with processes.act_alone():
         expected = _results(build(settings), x.to(components.device))
     results = _results(build(settings), x.to(components.device))
     for name, value in expected.items():

@@ -75,7 +75,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
             callbacks = [training_run.record, process_group.share_end_of_epoch]
             fit(state, steps, batches, callbacks, bar, settings.accumulate_grad_batches)
             check_pruned(training_run.journal, state.stop_reason)
-            with training_run.final_weights(), processes.alone():
+            with training_run.final_weights(), processes.act_alone():
                 return training_run.finish(evaluate_components(components, splits, fit_pca))
 
 

@@ -214,7 +214,7 @@ class TrainingRun:
     def record(self, state: TrainState) -> None:
         """Evaluate an epoch, write its metrics and pictures, and save a checkpoint; epoch 0 is before training."""
         with self.averaged_weights():
-            with processes.alone():  # the others wait, also where a measure trains a classifier
+            with processes.act_alone():  # the others wait, also where a measure trains a classifier
                 self.show(state)
             self.save()
 

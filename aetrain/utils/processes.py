@@ -57,7 +57,7 @@ def is_alone() -> bool:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def act_alone() -> Iterator[None]:
     """Let this process train alone inside, without the others."""
     joined, _groups[:] = _groups[:], []
     try:

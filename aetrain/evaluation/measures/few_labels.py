@@ -161,7 +161,7 @@ class FewLabels(LabelledMeasure):
 
 
 def _is_lbfgs(optimizer: MakeOptimizer | None) -> bool:
-    kind = getattr(optimizer, "func", optimizer)  # of a partial application
+    kind = getattr(optimizer, "func", optimizer)  # a config gives a functools.partial of the class
     return isinstance(kind, type) and issubclass(kind, LBFGS)
 
 

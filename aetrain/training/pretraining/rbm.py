@@ -26,7 +26,7 @@ from aetrain.utils.compat import without_compiler
 from aetrain.utils.devices import random_states, set_random_states
 from aetrain.utils.shards import draw_bernoulli, draw_like, gather, sharded
 
-MIN_RATE = 1e-7  # of a visible unit whose bias is the log-odds of its rate, and 1 minus the largest one
+MIN_RATE = 1e-7  # smallest distance from 0 and 1 of the mean whose log-odds are the bias of a visible unit
 
 
 class HiddenRates(nn.Module):

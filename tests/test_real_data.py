@@ -126,7 +126,7 @@ def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
     pretraining = ["pretrain.epochs=1"] if OmegaConf.select(experiment, "pretrain.epochs") is not None else []
     directory = run(
         *(f"experiment={name}", f"data_dir={data_dir}", "epochs=1", "measures=none"),
-        *("dataset.subset=2000", "dataset.test_subset=2000"),
+        *("dataset.subset=500", "dataset.test_subset=300"),
         *pretraining,
         *path,
     )

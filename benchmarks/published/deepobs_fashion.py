@@ -21,4 +21,4 @@ def loss(runs: Runs) -> float:
 
 
 FIGURES = (Figure("squared error + KL of a test image", "23.07", loss, high=25.0, short_low=20.0, short_high=58.0),)
-SHORT = ["dataset.subset=2000", "dataset.test_subset=500", "epochs=2", "optimizer.lr=1e-3"]
+SHORT = ["dataset.subset=1000", "dataset.test_subset=200", "epochs=2", "batch_size=16", "optimizer.lr=1e-3"]

@@ -24,4 +24,4 @@ FIGURES = (
         short_low=93.5,
     ),
 )
-SHORT = ["dataset.subset=5000", "dataset.test_subset=2000", "epochs=5"]
+SHORT = ["dataset.subset=4000", "dataset.test_subset=1000", "epochs=5"]

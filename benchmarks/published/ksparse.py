@@ -25,4 +25,4 @@ FIGURES = (
         short_high=8.0,
     ),
 )
-SHORT = ["dataset.subset=5000", "dataset.test_subset=2000", "epochs=5"]
+SHORT = ["dataset.subset=2000", "dataset.test_subset=1000", "epochs=8"]

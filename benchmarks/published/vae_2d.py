@@ -21,4 +21,4 @@ FIGURES = (
     Figure("loss of training, nats", "146.95", metric("mnist", "train/loss"), 145.0, 149.0, 140.0, 200.0),
     Figure("KL, nats", "6.80", metric("mnist", "train/kl"), 6.4, 7.2, 0.5, 10.0),
 )
-SHORT = ["dataset.subset=3000", "dataset.test_subset=200", "epochs=8", "batch_size=50"]
+SHORT = ["dataset.subset=1500", "dataset.test_subset=100", "epochs=8", "batch_size=25"]

@@ -49,7 +49,7 @@ FIGURES = (
     gain("5", "50"),
 )
 SHORT = [
-    *("dataset.subset=3000", "dataset.test_subset=100", "dataset.validation=100", "epochs=6"),
+    *("dataset.subset=2500", "dataset.test_subset=50", "dataset.validation=50", "epochs=6"),
     "optimizer.initial_second_moment=0",  # from ones, training is slow at first
 ]
 SHORT_RUNS = ("1", "5")

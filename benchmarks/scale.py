@@ -117,16 +117,16 @@ SERIES: dict[str, Series] = {
         "rows",
         [dense_point(rows, rows, [256], 32) for rows in (60_000, 600_000, 6_000_000)],
         "proportional to the rows, with constant memory",
-        "An array above the size of the page cache is read from the disk again in every epoch, in random order. Memory "
-        "grows by the order of an epoch, 8 bytes a row.",
+        "Every row is read once an epoch, in random order, from the pages of the file that are in memory. An array "
+        "above the size of memory is read from the disk in every epoch. The order of an epoch takes 8 bytes a row.",
     ),
     "pixels": Series(
         "Pixels of an image: `model=conv`",
         "values of an image",
         [image_point(28, 1), image_point(32, 3), image_point(64, 3), image_point(128, 3)],
         "proportional to height times width (the channels of the hidden layers are the same)",
-        "The activations of a batch leave the cache of the processor, so that more of the time moves memory. The dense "
-        "layer at the code has as many weights as its maps have values, which adds the steps of Adam to each batch.",
+        "The dense layer at the code grows in the same way. The memory is that of the activations of a batch, and of "
+        "the test images in evaluation.",
     ),
     "width": Series(
         "Width: 784-w-32",
@@ -141,14 +141,14 @@ SERIES: dict[str, Series] = {
         "layers",
         [dense_point(depth, 10_000, [512] * depth, 32) for depth in (1, 2, 4, 8)],
         "proportional to the number of weights",
-        "The output and its loss, which every depth has, are a part of the time of the shallow network.",
+        "The weights, their gradients and the means of Adam, 16 bytes a weight, leave the cache of the processor.",
     ),
     "code": Series(
         "Size of the code: 784-512-d",
         "units",
         [dense_point(code, 10_000, [512], code) for code in (2, 32, 512, 4096)],
         "proportional to the number of weights",
-        "Small codes are a small part of the network.",
+        "The line is straight; small codes are a small part of the network.",
     ),
     "processes": Series(
         "Processes of `torchrun`: 784-1000-500-250-30, batches of 128",
@@ -164,7 +164,7 @@ SERIES: dict[str, Series] = {
         "processes",
         [process_point(count, 2048) for count in (1, 2, 4)],
         "divided by the number of processes, up to the number of cores",
-        "There are sixteen times fewer steps, so that messages and updates are a small part of the time.",
+        "There are sixteen times fewer messages and updates. The evaluation of process 0 is not divided.",
     ),
     "runs": Series(
         "Runs of a sweep over seeds",

@@ -2,10 +2,10 @@
 
     python benchmarks/speed.py [SECTION ...] [--threads 2] [--rounds 5] [--networks vae dense conv deep] [--compare OLD]
 
-Sections: training, busy, precision, compile, start, memory; all by default. `training` compares programs that train the
-same network. Each runs in its own process, and they take turns of one epoch, the first of which does not count; a ratio
-is the median of the ratios of the turns. On a machine with other load, use `--threads 1` and processor time
-(`--clock cpu`). The other libraries are the extra `.[bench]`; a library that is not installed is left out with a
+Sections: training, busy, convolutions, precision, compile, start, memory; all by default. `training` compares programs
+that train the same network. Each runs in its own process, and they take turns of one epoch, the first of which does not
+count; a ratio is the median of the ratios of the turns. On a machine with other load, use `--threads 1` and processor
+time (`--clock cpu`). The other libraries are the extra `.[bench]`; a library that is not installed is left out with a
 message. The results go to docs/speed.json, section by section.
 """
 
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from busy import busy_text, measure_network
+from convolutions import convolutions_text, measure_step
 from trainers import DENSE, FLOOR, OVERRIDES, PACKAGES_OF, WAYS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -201,6 +202,13 @@ def measure_busy(arguments: argparse.Namespace, before: Results) -> Results:
 def start_without_count(way: str, network: str, arguments: argparse.Namespace) -> subprocess.Popen[str]:
     """Start trainers.py on as many cores as `threads`, without a number of threads in its environment."""
     return start_trainer(way, network, arguments, {"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""})
+
+
+def measure_convolutions(arguments: argparse.Namespace, before: Results) -> Results:
+    """Return the times of the layers of the convolutional network."""
+    results = measure_step(OVERRIDES["conv"], arguments.threads)
+    print("convolutions", results, flush=True)
+    return results
 
 
 # --- Precision and compiling ------------------------------------------------------------------------------------------
@@ -385,6 +393,7 @@ def memory_text(results: Results) -> list[str]:
 SECTIONS: dict[str, Callable[[argparse.Namespace, Results], Results]] = {
     "training": measure_training,
     "busy": measure_busy,
+    "convolutions": measure_convolutions,
     "precision": measure_precision,
     "compile": measure_compilation,
     "start": measure_start,
@@ -392,6 +401,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Results], Results]] = {
 }
 TEXTS = {
     "busy": lambda results: busy_text(results, NETWORKS),
+    "convolutions": convolutions_text,
     "precision": precision_text,
     "compile": compilation_text,
     "start": start_text,
@@ -402,14 +412,13 @@ TEXTS = {
 def write_document() -> None:
     """Write docs/speed.md from the recorded results."""
     results = read_results()
-    machine = results["machine"]
     lines = [
         "# Speed",
         "",
         "`make bench` (`python benchmarks/speed.py`, which documents each measurement) writes this page and",
         "[speed.json](speed.json), the input of `--compare`. Ratios carry over to other machines.",
         "",
-        f"Measured on {machine['processor']}; {machine['versions']}; {machine['date']}.",
+        *machines_text(results["machines"]),
         "",
     ]
     if "training" in results:
@@ -418,6 +427,15 @@ def write_document() -> None:
         if name in results:
             lines += text(results[name])
     DOCUMENT.write_text("\n".join(lines).rstrip() + "\n")
+
+
+def machines_text(machines: dict[str, dict[str, str]]) -> list[str]:
+    """Return a line for each machine on which sections were measured, with their names."""
+    sections: dict[str, list[str]] = {}
+    for name in (name for name in SECTIONS if name in machines):
+        machine = machines[name]
+        sections.setdefault(f"{machine['processor']}; {machine['versions']}; {machine['date']}", []).append(name)
+    return ["Measured on", "", *(f"- {machine} ({', '.join(names)})" for machine, names in sections.items())]
 
 
 def read_results() -> Results:
@@ -456,7 +474,8 @@ def main() -> None:
     start = time.perf_counter()
     for name in arguments.sections or SECTIONS:
         section = SECTIONS[name](arguments, read_results().get(name, {}))
-        results = {**read_results(), "machine": describe_machine(), name: section}
+        results = {**read_results(), name: section}
+        results["machines"] = {**results.get("machines", {}), name: describe_machine()}
         results.setdefault("clock", arguments.clock)
         if name == "training":
             results["clock"] = arguments.clock

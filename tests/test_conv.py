@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -19,6 +21,7 @@ from aetrain.model.conv import conv
 from aetrain.model.layers import initialise
 from aetrain.model.likelihoods import Bernoulli
 from aetrain.model.lstm import lstm
+from aetrain.model.map_layers import ConvTranspose2d
 from aetrain.runs import entry
 from aetrain.runs.build import Components, build
 from aetrain.training.backend import malloc
@@ -179,6 +182,26 @@ def test_transposed_convolution_is_a_convolution_of_the_dilated_map() -> None:
     dilated[:, :, ::2, ::2] = x
     rotated = layer.weight.flip(2, 3).transpose(0, 1)
     torch.testing.assert_close(layer(x), F.conv2d(F.pad(dilated, (1, 2, 1, 2)), rotated, layer.bias))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), height=st.integers(1, 6), width=st.integers(1, 6), channels=st.integers(1, 3))
+def test_transposed_convolution_to_one_channel_is_that_of_torch(
+    data: st.DataObject, height: int, width: int, channels: int
+) -> None:
+    kernel, stride = (data.draw(st.tuples(*[st.integers(1, 4)] * 2), name) for name in ("kernel", "stride"))
+    extra = data.draw(st.tuples(*(st.integers(0, step - 1) for step in stride)), "output padding")
+    padding = data.draw(st.tuples(*(st.integers(0, (size - 1) // 2) for size in kernel)), "padding")
+    layer = ConvTranspose2d(channels, 1, kernel, stride, padding, extra, bias=data.draw(st.booleans(), "bias"))
+    results = []
+    for forward in (layer, lambda x: nn.ConvTranspose2d.forward(layer, x)):
+        x = random_images(3, channels, height, width).requires_grad_()
+        layer.zero_grad()
+        out = forward(x)
+        (out * torch.arange(out.numel()).view_as(out)).sum().backward()
+        results.append([out, x.grad, *(weight.grad for weight in layer.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
 
 
 def lstm_states(layer: Any, rows: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from aetrain.model.layers import (
     make_activations,
 )
 from aetrain.model.likelihoods import Likelihood
+from aetrain.model.map_layers import ConvTranspose2d
 from aetrain.model.networks import Decoder, Encoder
 from aetrain.model.records import Encoded, Tap
 
@@ -149,7 +150,7 @@ class ConvDecoder(Decoder):
 def doubling_convolution(in_channels: int, out_channels: int, kernel: int, small: Size, large: Size) -> nn.Module:
     """Return a transposed convolution of stride two that enlarges maps of size `small` to `large`."""
     output_padding = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
-    return nn.ConvTranspose2d(
+    return ConvTranspose2d(
         in_channels, out_channels, kernel, stride=2, padding=kernel // 2, output_padding=output_padding
     )
 

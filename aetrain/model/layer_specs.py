@@ -7,7 +7,7 @@ from torch import nn
 
 from aetrain.model import layers
 from aetrain.model.layers import Activation
-from aetrain.model.map_layers import DenseMaps, SameConv2d, SameConvTranspose2d
+from aetrain.model.map_layers import ConvTranspose2d, DenseMaps, SameConv2d, SameConvTranspose2d
 
 Maps = tuple[int, int, int]  # channels, height, width
 Padding = int | Literal["same"]  # same: n / stride values, rounded up, for n; stride * n after a transposed convolution
@@ -61,7 +61,7 @@ class Transposed:
         channels = self.channels or image_shape[0]
         if self.padding == "same":
             return SameConvTranspose2d(maps[0], channels, self.kernel, self.stride)
-        return nn.ConvTranspose2d(maps[0], channels, self.kernel, self.stride, self.padding)
+        return ConvTranspose2d(maps[0], channels, self.kernel, self.stride, self.padding)
 
 
 @dataclass(frozen=True)

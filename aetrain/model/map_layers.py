@@ -1,7 +1,9 @@
 """Layers of maps [B, C, H, W] that torch lacks: paddings of TensorFlow and Keras, and dense layers between maps."""
 
 import math
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +26,30 @@ class SameConv2d(nn.Conv2d):
         return super().forward(F.pad(x, (*width, *height)))
 
 
-class SameConvTranspose2d(nn.ConvTranspose2d):
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """torch's transposed convolution; to one channel on a CPU, a matrix product that `fold` adds up.
+
+    There torch's own way takes two to three times as long (`python benchmarks/speed.py convolutions`).
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return the maps [B, C, H, W]."""
+        if self.out_channels > 1 or self.dilation != (1, 1) or x.device.type != "cpu" or output_size is not None:
+            return super().forward(x, output_size)
+        # As a product of batches: with a broadcast matrix, the gradient would be in an order that slows the next layer.
+        weight = self.weight.flatten(1).T.expand(len(x), -1, -1)  # [B, kernel * kernel, channels of the input]
+        kernel, stride, padding, extra = (
+            cast(tuple[int, int], value) for value in (self.kernel_size, self.stride, self.padding, self.output_padding)
+        )
+        height, width = (
+            (length - 1) * s - 2 * p + k + e
+            for length, k, s, p, e in zip(x.shape[2:], kernel, stride, padding, extra, strict=True)
+        )
+        maps = F.fold(torch.bmm(weight, x.flatten(2)), (height, width), kernel, padding=padding, stride=stride)
+        return maps if self.bias is None else maps + self.bias[:, None, None]
+
+
+class SameConvTranspose2d(ConvTranspose2d):
     """A transposed convolution with an output of stride times the input's size (TensorFlow's "same").
 
     It is the gradient of `SameConv2d`. The kernel is at least as large as the stride.

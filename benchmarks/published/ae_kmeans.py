@@ -3,9 +3,9 @@
 from reproductions import Figure, metric
 
 PROTOCOL = (
-    "784-500-500-2000-10 with rectified units and squared error, trained on all 70,000 images by 300 epochs of gradient "
-    "descent at a rate of 1, with momentum of 0.9 and batches of 256; k-means with 10 clusters and 20 restarts on their "
-    "codes. Accuracy matches each cluster with one class; NMI is the normalised mutual information."
+    "784-500-500-2000-10 with rectified units and squared error, trained on all 70,000 images by 300 epochs of "
+    "gradient descent at a rate of 1, with momentum of 0.9 and batches of 256; k-means with 10 clusters and 20 "
+    "restarts on their codes. Accuracy matches each cluster with one class; NMI is the normalised mutual information."
 )
 SOURCE = (
     "0.879 and 0.807 for MNIST, 0.606 and 0.637 for Fashion-MNIST, means of 10 runs, the results in "

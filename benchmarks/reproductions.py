@@ -18,6 +18,7 @@ import re
 import shlex
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,8 @@ set before its runs; a row outside of it stays in the table as missed. `python b
 3` trains the runs of a row, resumes those that were killed, and writes this page; [reproductions/](reproductions) has
 the metrics of every run. Figures are of the test images, as means ± standard deviations over seeds. No setting was
 chosen by test images; each section tells how settings were chosen, and in what the protocol differs from the published
-one. Times are those of the epochs of one run, on one core of a shared machine where nothing else is said.
+one. Minutes are those of the processor for a whole run on one thread, with pretraining and measures. Where these were
+not recorded, as for a resumed run, they are those of the epochs by the clock.
 """
 
 Metrics = Mapping[str, float]  # the metrics of a run, by name
@@ -127,8 +129,11 @@ def run_row(name: str, seeds: Sequence[int], outputs: Path) -> None:
             record = read_record(name)
             if str(seed) in record.get(run, {}):
                 continue
-            trained = train([*overrides, f"seed={seed}", "views=none"], outputs / name / run / f"seed{seed}")
-            record.setdefault(run, {})[str(seed)] = metrics_of(trained)
+            directory = outputs / name / run / f"seed{seed}"
+            is_new, start = not directory.exists(), time.process_time()
+            trained = train([*overrides, f"seed={seed}", "views=none"], directory)
+            times = {"processor_seconds": time.process_time() - start} if is_new else {}
+            record.setdefault(run, {})[str(seed)] = {**metrics_of(trained), **times}
             RECORDS.mkdir(parents=True, exist_ok=True)
             (RECORDS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
             write_document()
@@ -189,7 +194,7 @@ def section(name: str) -> list[str]:
     for run, overrides in row.RUNS.items():
         runs = list(record.get(run, {}).values())
         epochs = spread([one["epoch"] for one in runs]) if runs else "-"
-        minutes = spread([one["seconds"] / 60 for one in runs], ".3g") if runs else "-"
+        minutes = spread([one.get("processor_seconds", one["seconds"]) / 60 for one in runs], ".3g") if runs else "-"
         text.append(f"| {run} | `aetrain {shlex.join(overrides)}` | {epochs} | {minutes} |")
     return text
 

@@ -76,10 +76,10 @@ def measure_layer(layer: nn.Module, inputs: Tensor) -> Results:
     """Return the milliseconds of a layer and its gradients in each way, and its millions of operations."""
     needs_gradient = inputs.shape[1] > 1 or inputs.dim() == 2  # not that of the image
     results: Results = {}
-    torchs = partial(by_torch, layer)
-    ways: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {"torch": (torchs, inputs)}
+    own = partial(by_torch, layer)
+    ways: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {"torch": (own, inputs)}
     if isinstance(layer, Convolution):
-        ways["channels last"] = (torchs, inputs.contiguous(memory_format=torch.channels_last))
+        ways["channels last"] = (own, inputs.contiguous(memory_format=torch.channels_last))
         ways["product"] = (partial(as_product, layer), inputs)
     for way, (forward, x) in ways.items():
         cast(Any, layer).to(memory_format=torch.channels_last if way == "channels last" else torch.contiguous_format)

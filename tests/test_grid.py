@@ -78,7 +78,7 @@ def sections(group: str) -> dict[str, Mapping[str, Any]]:
 def take_two_steps_of(settings: Settings) -> None:
     """Do `take_two_steps` with settings."""
     components = build(settings)
-    x = torch.rand(8, *components.model.image_shape, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(4, *components.model.image_shape, generator=torch.Generator().manual_seed(0))
     optimizer_step = components.optimizer_steps[0]
     components.model.train()
     before = {name: value.item() for name, value in optimizer_step(x).items()}

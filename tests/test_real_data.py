@@ -111,6 +111,7 @@ def test_denoising_has_a_lower_error_than_a_plain_autoencoder(full: Run) -> None
     assert denoising["test/noisy_sse"] < 0.7 * metrics(directory)["test/noisy_sse"]
 
 
+@pytest.mark.usefixtures("small_figures")
 @pytest.mark.parametrize("name", groups()["experiment"])
 def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
     """One epoch on a few images, with all pictures; docs/experiments.md has the results of full runs."""

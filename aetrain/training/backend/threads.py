@@ -113,5 +113,6 @@ COUNTS: dict[str, Callable[..., int]] = {
     "conv_transpose2d": lambda result, x, weight, *_: x.numel() * weight[0].numel(),
     "matmul": lambda result, x, *_: result.numel() * x.shape[-1],
     "__matmul__": lambda result, x, *_: result.numel() * x.shape[-1],
+    "bmm": lambda result, x, *_: result.numel() * x.shape[-1],
     "lstm": _count_lstm,
 }

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "scale.json"
+RESULTS, DOCUMENT = ROOT / "docs" / "scale.json", ROOT / "docs" / "scale.md"
 COMMON = ("views=none", "device=cpu", "dataset.test_subset=500", "epochs=2", "batch_size=128", "compile=false")
 MEASURE = """
 import json, os, sys, threading, time
@@ -259,7 +259,7 @@ def write_document() -> None:
     for name, series in SERIES.items():
         if name in results:
             text += section(series, results[name])
-    (ROOT / "docs" / "scale.md").write_text("\n".join([*text, PAPER]))
+    DOCUMENT.write_text("\n".join([*text, PAPER]))
 
 
 def main() -> None:

@@ -70,6 +70,18 @@ def test_every_file_that_a_document_names_exists() -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("name", ["scale", "speed"])
+def test_page_of_a_benchmark_is_made_from_its_record(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = importlib.import_module(name)
+    page = benchmark.DOCUMENT.read_text()
+    monkeypatch.setattr(benchmark, "DOCUMENT", tmp_path / "page.md")
+    benchmark.write_document()
+    assert (tmp_path / "page.md").read_text() == page
+
+
 def test_every_file_of_the_architecture_exists() -> None:
     architecture = (ROOT / "docs" / "architecture.md").read_text()
     names = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", architecture)

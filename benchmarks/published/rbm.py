@@ -25,6 +25,11 @@ DIFFERENCES = (
     "visible units (Hinton 2010); there the rate of fine-tuning falls where the validation accuracy stagnates, here "
     "along half a cosine."
 )
+REMARKS = (
+    "one seed. All figures but one are within; fine-tuning on all labels has five test images too many wrong. From the "
+    "RBM of 120 epochs, the validation accuracies for rates of 1e-3, 3e-4 and 1e-4 of the encoder are 98.92, 98.86 and "
+    "98.78 %, so that the choice stays."
+)
 ERROR: dict[str, Any] = {"factor": -1.0, "offset": 100.0}  # of an accuracy
 
 

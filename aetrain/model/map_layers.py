@@ -1,4 +1,4 @@
-"""Layers of maps [B, C, H, W] that torch lacks: paddings of TensorFlow and Keras, and dense layers between maps."""
+"""Layers of maps [B, C, H, W]: paddings of TensorFlow and Keras, a faster transposed convolution, dense layers."""
 
 import math
 from typing import cast

@@ -23,6 +23,7 @@ from aetrain.runs.build import Components, build
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 from aetrain.training.backend import compile, matmul, precision
 from aetrain.training.backend.compile import compile_steps
+from aetrain.training.backend.denormals import flush_denormals
 from aetrain.training.loop import TrainState, fit
 from aetrain.training.optimizers import LBFGS
 from aetrain.utils.compat import cpu_has, without_compiler
@@ -183,6 +184,37 @@ def take_steps(components: Components, compiled: bool, batches: list[Tensor]) ->
             step.set_progress(number / len(batches))
             losses += step(x).values()
     return [*losses, *components.model.state_dict().values(), *components.objective.state_dict().values()]
+
+
+def is_flushed() -> bool:
+    small = torch.full((3,), 1e-20)
+    return not (small * small).any()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_results_below_1e_38_are_zero_inside_and_the_state_of_the_thread_returns(before: bool) -> None:
+    if not torch.set_flush_denormal(before):
+        pytest.skip("this processor cannot replace such results by zero")
+    try:
+        with flush_denormals():
+            assert is_flushed()
+        assert is_flushed() == before
+        with pytest.raises(RuntimeError), flush_denormals():
+            raise RuntimeError
+        assert is_flushed() == before
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_adam_has_no_denormal_means_after_gradients_vanish() -> None:
+    weight = torch.nn.Parameter(torch.ones(50))
+    optimizer = torch.optim.Adam([weight], fused=True)
+    with flush_denormals():
+        for step in range(1200):
+            weight.grad = torch.full((50,), 1e-3 if step == 0 else 0.0)
+            optimizer.step()
+    mean = optimizer.state[weight]["exp_avg"]
+    assert not ((mean != 0) & (mean.abs() < torch.finfo(torch.float32).tiny)).any()
 
 
 # Models that keep Python state, or that torch cannot trace on every machine.

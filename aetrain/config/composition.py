@@ -6,7 +6,6 @@ takes most of the time, and it depends on the chosen options alone, not on the v
 
 import copy
 import os
-import pickle
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
@@ -52,12 +51,9 @@ class _Read:
 
 @dataclass
 class _Merged:
-    """A merged config, and the configs inside it, which live as long, so that none has the `id` of another.
+    """A merged config, and the configs inside it, which live as long, so that none has the `id` of another."""
 
-    The config is pickled: reading it takes a fifth of the time of `copy.deepcopy`.
-    """
-
-    config: bytes
+    config: DictConfig
     results: Sequence[ConfigResult]
 
 
@@ -118,9 +114,9 @@ def _merge(loader: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConf
         return MERGE(loader, defaults, cast(Any, _Copies(repo)))
     parts = zip(defaults, results, strict=True)
     key = tuple((one.config_path, one.package, one.primary, one.is_self, id(result)) for one, result in parts)
-    merged = _merged.pop(key, None) or _Merged(pickle.dumps(_merge_anew(loader, defaults, repo)), results)
+    merged = _merged.pop(key, None) or _Merged(_merge_anew(loader, defaults, repo), results)
     _keep(_merged, key, merged, MAX_MERGED)
-    return cast(DictConfig, pickle.loads(merged.config))
+    return copy.deepcopy(merged.config)
 
 
 def _merge_anew(loader: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:

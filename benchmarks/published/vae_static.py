@@ -4,18 +4,25 @@ from reproductions import Figure, metric
 
 PROTOCOL = (
     "784-400-40, rectified units, pixels binarised once, 50,000 training and 10,000 validation images, batches of "
-    "100, 500 epochs of Adam at 1e-4, whose rate falls by 10^(1/5) after 200 and 350 epochs; the weights of the best "
+    "100, 500 epochs of Adam, whose rate falls by 10^(1/5) after 200 and 350 epochs; the weights of the best "
     "validation epoch. The negative log-likelihood of the 10,000 test images by 200 importance samples."
 )
 SOURCE = (
     "89.78 ± 0.01, the reproduction of 89.9 in "
     "[benchmark_VAE](https://github.com/clementchadebec/benchmark_VAE/tree/main/examples/scripts/reproducibility)."
 )
-CHOICES = "all are those of the reproduction; the epoch is chosen by the loss of the validation images."
-DIFFERENCES = "the binary pixels are a draw of this software, not Larochelle's file."
+CHOICES = (
+    "the rate of 1e-3 is better than 1e-4 by the loss of the validation images, 98.27 and 98.97 nats; the epoch is "
+    "chosen by the same loss."
+)
+DIFFERENCES = (
+    "the binary pixels are a draw of this software, not Larochelle's file; the file with the rate and the number of "
+    "epochs of the reproduction is not in its repository."
+)
 REMARKS = (
-    "the loss of the validation images still falls at the end, 100.01 nats after 200 epochs and 98.97 after 500: 500 "
-    "epochs at this rate are too few. The program of the reproduction has milestones up to 1,000 epochs."
+    "the first run at 1e-4 had 92.51 nats, with a validation loss that still fell at the end. At 1e-3 the loss is best "
+    "at epoch 357 of 500. Other rates and longer training with the milestones of the program up to 1,000 epochs were not "
+    "compared."
 )
 RUNS = {"mnist": ["experiment=vae_static"]}
 FIGURES = (
@@ -29,6 +36,6 @@ FIGURES = (
     ),
 )
 SHORT = [
-    *("dataset.subset=5000", "dataset.test_subset=500", "dataset.validation=500", "epochs=10", "optimizer.lr=1e-3"),
+    *("dataset.subset=5000", "dataset.test_subset=500", "dataset.validation=500", "epochs=10"),
     "schedule.milestones=[8]",
 ]

@@ -21,8 +21,8 @@ DIFFERENCES = (
 )
 REMARKS = (
     "the first run at 1e-4 had 92.51 nats, with a validation loss that still fell at the end. At 1e-3 the loss is best "
-    "at epoch 357 of 500. Other rates and longer training with the milestones of the program up to 1,000 epochs were not "
-    "compared."
+    "at epoch 357 of 500. Other rates and longer training with the milestones of the program up to 1,000 epochs were "
+    "not compared."
 )
 RUNS = {"mnist": ["experiment=vae_static"]}
 FIGURES = (

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from aetrain import api
+from aetrain.model.map_layers import ConvTranspose2d
 from aetrain.runs import entry
 from aetrain.runs.build import Components, build
 from aetrain.training.backend.setup import backend
@@ -85,8 +86,7 @@ def measure_layer(layer: nn.Module, inputs: Tensor) -> Results:
         cast(Any, layer).to(memory_format=torch.channels_last if way == "channels last" else torch.contiguous_format)
         x = x.detach().requires_grad_(needs_gradient)
         torch.testing.assert_close(forward(x), layer(x), rtol=1e-3, atol=1e-4)
-        outputs = forward(x)
-        gradient = torch.ones_like(outputs)
+        gradient = torch.ones_like(forward(x))
 
         def step(forward: Callable[[Tensor], Tensor] = forward, x: Tensor = x, gradient: Tensor = gradient) -> None:
             layer.zero_grad()
@@ -94,9 +94,10 @@ def measure_layer(layer: nn.Module, inputs: Tensor) -> Results:
             forward(x).backward(gradient)
 
         results[way] = milliseconds(step)
-        with FlopCounterMode(display=False) as counter:
-            step()
-        results.setdefault("mflop", counter.get_total_flops() / 1e6)
+        if way == "torch":
+            with FlopCounterMode(display=False) as counter:
+                step()
+            results["mflop"] = counter.get_total_flops() / 1e6
     return results
 
 
@@ -107,20 +108,15 @@ def by_torch(layer: nn.Module, x: Tensor) -> Tensor:
 
 def as_product(layer: Convolution, x: Tensor) -> Tensor:
     """Return the output of a convolution as a product of its weights and the patches that it reads or writes."""
-    bias = cast(Tensor, layer.bias)
+    if isinstance(layer, ConvTranspose2d):
+        return layer.product(x)
     kernel, stride, padding = (
         cast(tuple[int, int], value) for value in (layer.kernel_size, layer.stride, layer.padding)
     )
-    if isinstance(layer, nn.ConvTranspose2d):
-        weight = layer.weight.flatten(1).T.expand(len(x), -1, -1)
-        height, width = by_torch(layer, x[:1]).shape[2:]
-        return (
-            F.fold(torch.bmm(weight, x.flatten(2)), (height, width), kernel, 1, padding, stride) + bias[:, None, None]
-        )
-    height, width = by_torch(layer, x[:1]).shape[2:]
-    patches = F.unfold(x, kernel, 1, padding, stride)
+    height, width = layer(x[:1]).shape[2:]
+    patches = F.unfold(x, kernel, padding=padding, stride=stride)
     weight = layer.weight.flatten(1).expand(len(x), -1, -1)
-    return (torch.bmm(weight, patches) + bias[:, None]).unflatten(2, (height, width))
+    return (torch.bmm(weight, patches) + cast(Tensor, layer.bias)[:, None]).unflatten(2, (height, width))
 
 
 HEAD = """## Convolutions

@@ -14,20 +14,17 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from process_memory import watched_memory
 
 FOLDER_SHAPE = (3, 32, 32)
 ARRAY_SHAPE = (1, 65, 65)  # larger than PCA is fitted to, which would take most of the time
 COMMON = ("model=linear", "likelihood=gaussian", "views=none", "batch_size=256", "threads=1", "device=cpu")
 FEW_TESTS = "dataset.test_subset=1000"
-INTERVAL_S = 0.1  # between two looks at the memory
 
 
 def make_images(count: int, shape: tuple[int, int, int], seed: int) -> np.ndarray:
@@ -50,12 +47,12 @@ def write_folder(folder: Path, count: int) -> None:
             Image.fromarray(image.transpose(1, 2, 0)).save(below / f"{number:04d}.png", compress_level=1)
 
 
-def write_array(file: Path, count: int) -> None:
-    """Write an .npy file of images, a part at a time."""
+def write_array(file: Path, count: int, shape: tuple[int, int, int] = ARRAY_SHAPE) -> None:
+    """Write an .npy file of images, uint8 [count, *shape], a part at a time."""
     with file.open("wb") as stream:
-        header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (count, *ARRAY_SHAPE)}
+        header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
         np.lib.format.write_array_header_1_0(stream, header)
-        part = make_images(5_000, ARRAY_SHAPE, 0)
+        part = make_images(min(count, 5_000), shape, 0)
         for start in range(0, count, len(part)):
             stream.write((part[: count - start] + np.uint8(start // len(part) % 64)).data)
 
@@ -68,30 +65,6 @@ def drop_page_cache(path: Path) -> None:
         descriptor = os.open(file, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
-
-
-def memory_mib(name: str) -> float:
-    """Return a line of /proc/self/status, such as RssAnon, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
-
-
-@contextmanager
-def watched_memory() -> Iterator[dict[str, float]]:
-    """Yield the largest resident and anonymous memory in MiB while the block runs."""
-    largest, end = {"VmRSS": 0.0, "RssAnon": 0.0}, threading.Event()
-
-    def watch() -> None:
-        while not end.wait(INTERVAL_S):
-            largest.update({name: max(value, memory_mib(name)) for name, value in largest.items()})
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield largest
-    finally:
-        end.set()
-        thread.join()
 
 
 def measure(overrides: list[str], directory: Path) -> dict[str, float]:

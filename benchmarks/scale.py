@@ -21,33 +21,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
+from memory import write_array
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCUMENT = ROOT / "docs" / "scale.json", ROOT / "docs" / "scale.md"
 COMMON = ("views=none", "device=cpu", "dataset.test_subset=500", "epochs=2", "batch_size=128", "compile=false")
 MEASURE = """
-import json, os, sys, threading, time
-
-def watch():
-    global largest
-    while not end.wait(0.1):
-        line = next(line for line in open("/proc/self/status") if line.startswith("RssAnon"))
-        largest = max(largest, int(line.split()[1]))
+import json, os, sys, time
 
 if __name__ == "__main__":  # the processes of a sweep import this file
-    start, largest, end = time.perf_counter(), 0, threading.Event()
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    from process_memory import watched_memory
+    start = time.perf_counter()
+    file, *sys.argv[1:] = sys.argv[1:]
+    with watched_memory() as memory:
         from aetrain.cli import main
-        file, *sys.argv[1:] = sys.argv[1:]
         main()
-    finally:
-        end.set()
-        thread.join()
-        if os.environ.get("RANK", "0") == "0":
-            open(file, "w").write(json.dumps({"mib": largest / 1024, "seconds": time.perf_counter() - start}))
+    if os.environ.get("RANK", "0") == "0":
+        open(file, "w").write(json.dumps({"mib": memory["RssAnon"], "seconds": time.perf_counter() - start}))
 """
 
 Shape = tuple[int, int, int]
@@ -61,7 +51,7 @@ class Point:
     rows: int
     shape: Shape
     overrides: tuple[str, ...]
-    work: float  # what a perfect system's time is proportional to, up to a factor that the points of a series share
+    work: float  # the time of a perfect system, in a unit of the series
     processes: int = 1
 
 
@@ -204,24 +194,11 @@ Nothing here was measured on more than one machine. It follows from the tables a
 """
 
 
-def write_array(file: Path, rows: int, shape: Shape) -> None:
-    """Write an .npy file of noise with a bright square, uint8 [rows, *shape], a part at a time, unless it exists."""
-    if file.is_file():
-        return
-    random = np.random.default_rng(0)
-    part = random.integers(0, 128, (min(rows, 5_000), *shape), dtype=np.uint8)
-    part[..., 4:12, 4:12] += 127
-    with file.open("wb") as stream:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (rows, *shape)}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for start in range(0, rows, len(part)):
-            stream.write(part[: rows - start].data)
-
-
 def measure(point: Point, folder: Path) -> dict[str, float]:
     """Train a point; return its value and its work, the seconds, and the memory of process 0 in MiB."""
     file = folder / f"{point.rows}-{'x'.join(map(str, point.shape))}.npy"
-    write_array(file, point.rows, point.shape)
+    if not file.is_file():
+        write_array(file, point.rows, point.shape)
     run, measured, script = folder / "run", folder / "measured.json", folder / "measure.py"
     shutil.rmtree(run, ignore_errors=True)
     script.write_text(MEASURE)
@@ -229,7 +206,11 @@ def measure(point: Point, folder: Path) -> dict[str, float]:
     words = [*COMMON, "dataset=npz", f"dataset.path={file}", *directories, *point.overrides]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={point.processes}"]
     command = [sys.executable, *(launcher if point.processes > 1 else []), str(script), str(measured), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")]),
+    }
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_grid import sections, settings_of
+from test_grid_of_vectors import IMAGE_MODELS
 from test_packed import assert_same_run, make_requests, path, train_individually, train_packed
 from test_ratings import write_ratings
 
@@ -101,16 +102,8 @@ def test_implicit_ratings_have_the_likelihood_of_counts_unless_another_is_named(
 
 
 REFUSED = {  # they are of images, or need another model
-    *("noise=block", "noise=blur", "model=conv", "model=conv_layers", "model=conv_unpool", "model=conv_upsample"),
-    *(
-        "model=conv_dropout_vae",
-        "model=conv_layers_vae",
-        "model=conv_vae",
-        "model=lstm",
-        "penalty=dip",
-        "penalty=mmd",
-        "penalty=tc",
-    ),
+    *("noise=block", "noise=blur", "penalty=dip", "penalty=mmd", "penalty=tc"),
+    *(f"model={model}" for model in IMAGE_MODELS),
 }
 
 

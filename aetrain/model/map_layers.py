@@ -37,6 +37,10 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         is_special = self.dilation != (1, 1) or output_size is not None or torch.compiler.is_compiling()  # or exporting
         if self.out_channels > 1 or x.device.type != "cpu" or is_special:
             return super().forward(x, output_size)
+        return self.product(x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """Return the maps, without dilation, as a matrix product that `fold` adds up."""
         # As a product of batches: with a broadcast matrix, the gradient would be in an order that slows the next layer.
         weight = self.weight.flatten(1).T.expand(len(x), -1, -1)  # [B, kernel * kernel, channels of the input]
         kernel, stride, padding, extra = (

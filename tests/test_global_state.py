@@ -24,6 +24,9 @@ from omegaconf import OmegaConf
 import aetrain
 from aetrain.config.errors import ConfigError
 from aetrain.config.hydra_state import separate_hydra_state
+from aetrain.runs import global_state as global_state_module
+from aetrain.runs.global_state import separate_global_state
+from aetrain.utils import devices
 from aetrain.utils.compat import omegaconf_resolvers
 
 OVERRIDES = (*TINY, "model=vae", "noise=[masking,gaussian]")
@@ -168,3 +171,35 @@ def test_random_numbers_continue_as_without_a_call(tmp_path: Path) -> None:
             aetrain.load(tmp_path / "run")
         draws.append(torch.cat([first, torch.rand(2)]))
     assert torch.equal(*draws)
+
+
+def use_fake_xpu(monkeypatch: pytest.MonkeyPatch, is_initialized: bool) -> dict[Any, Any]:
+    """Give torch two devices of a kind that is not here; return the states of their generators, which are numbers."""
+    states: dict[Any, Any] = {0: 10, 1: 11}
+    for module in (devices, global_state_module):
+        monkeypatch.setattr(module, "accelerator", lambda: torch.device("xpu"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: len(states))
+    monkeypatch.setattr(torch.xpu, "is_initialized", lambda: is_initialized)
+    monkeypatch.setattr(torch.xpu, "get_rng_state", lambda device: states[device.index])
+    monkeypatch.setattr(torch.xpu, "set_rng_state", lambda state, device: states.update({device.index: state}))
+    monkeypatch.setattr(torch.xpu, "manual_seed_all", lambda seed: states.update(dict.fromkeys(states, seed)))
+    return states
+
+
+def test_generators_of_all_devices_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = use_fake_xpu(monkeypatch, is_initialized=True)
+    cpu = torch.get_rng_state()
+    with separate_global_state():
+        torch.rand(3)
+        states.update({0: 5, 1: 6})
+    assert states == {0: 10, 1: 11}
+    assert torch.equal(torch.get_rng_state(), cpu)
+
+
+def test_generators_of_unused_devices_are_seeded_like_that_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(123)
+    states = use_fake_xpu(monkeypatch, is_initialized=False)
+    monkeypatch.delattr(torch.xpu, "get_rng_state")  # it would initialise the device
+    with separate_global_state():
+        states.update({0: 5, 1: 6})
+    assert states == {0: 123, 1: 123}

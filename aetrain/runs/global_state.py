@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from aetrain.config.hydra_state import separate_hydra_state
+from aetrain.utils.devices import accelerator, initialized_devices, random_states, set_random_states
 
 
 @contextmanager
@@ -83,17 +84,14 @@ def _restore_environment(environment: dict[str, str]) -> None:
 @contextmanager
 def _separate_random_state() -> Iterator[None]:
     """Restore the global generators of torch, NumPy and Python afterwards."""
-    had_cuda = torch.cuda.is_initialized()
-    cpu, python = torch.get_rng_state(), random.getstate()
-    numpy = np.random.get_state()  # noqa: NPY002  # the calling program's, of libraries that use it
-    cuda = torch.cuda.get_rng_state_all() if had_cuda else []
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # of libraries that use NumPy's
+    states = [(device, random_states(device)) for device in initialized_devices()]
     try:
         yield
     finally:
-        torch.set_rng_state(cpu)
         np.random.set_state(numpy)  # noqa: NPY002
         random.setstate(python)
-        if had_cuda:
-            torch.cuda.set_rng_state_all(cuda)
-        else:  # as torch.manual_seed leaves the generators of GPUs that are not in use yet
-            torch.cuda.manual_seed_all(torch.initial_seed())
+        for device, state in states:
+            set_random_states(device, state)
+        if len(states) == 1 and (kind := accelerator()) is not None:  # as torch.manual_seed leaves unused devices
+            torch.get_device_module(kind).manual_seed_all(torch.initial_seed())

@@ -49,6 +49,14 @@ def wait_for(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
+def initialized_devices() -> list[torch.device]:
+    """Return the CPU, and the devices of the accelerator where it is in use."""
+    kind, cpu = accelerator(), torch.device("cpu")
+    if kind is None or not getattr(torch.get_device_module(kind), "is_initialized", lambda: True)():
+        return [cpu]  # asking a device for the state of its generator would initialise it
+    return [cpu, *(torch.device(kind.type, number) for number in range(torch.accelerator.device_count()))]
+
+
 @contextmanager
 def keep_random_state(device: torch.device) -> Iterator[None]:
     """Restore the global generators of the CPU and of a device afterwards."""

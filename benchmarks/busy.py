@@ -1,9 +1,10 @@
-"""The section `busy` of speed.py: the time of an epoch on a machine that other programs use.
+"""The sections `busy` and `waiting` of speed.py: an epoch on a machine that other programs use, and on a free one.
 
-Company is two trainings in a loop by hand with torch's own settings. It stands still (SIGSTOP) while a free machine is
-measured. In each turn, a run with the default settings and one with `threads=1` train an epoch alone, then in company;
-then three runs of each kind train an epoch at once. An epoch has few images, since company slows some epochs down to a
-tenth. No process has a number of threads from its environment.
+In `busy`, company is two trainings in a loop by hand with torch's own settings. It stands still (SIGSTOP) while a free
+machine is measured. In each turn, a run with the default settings and one with `threads=1` train an epoch alone, then
+in company; then three runs of each kind train an epoch at once. An epoch has few images, since company slows some
+epochs down to a tenth. No process has a number of threads from its environment. `waiting` compares the default settings
+with torch's own wait policy on a free machine.
 """
 
 import argparse
@@ -12,17 +13,27 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import IO, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Protocol, cast
 
 Results = dict[str, Any]
 Process = subprocess.Popen[str]
-Start = Callable[[str, str, argparse.Namespace], Process]
+
+
+class Start(Protocol):
+    """Start trainers.py."""
+
+    def __call__(
+        self, way: str, network: str, arguments: argparse.Namespace, more: Mapping[str, str] | None = None
+    ) -> Process:
+        """Return the process for a way and a network, with more variables of its environment."""
+
 
 COMPANY_EPOCHS, SETTLING_S = 1000, 2.0
 KINDS = {"default": "aetrain, few images", "one thread": "aetrain, few images, one thread"}
 COMPANY = "loop by hand"
 SIZE_OF_COMPANY, RUNS_AT_ONCE = 2, 3
+SPIN_COUNT_OF_GNU = {"GOMP_SPINCOUNT": "300000"}  # GNU OpenMP's own; aetrain leaves a policy of the user as it is
 
 
 def request_epoch(trainer: Process) -> None:
@@ -91,6 +102,36 @@ def summarise(rows: dict[str, list[list[float]]]) -> Results:
         pairs = list(zip(rows["default"], rows["one thread"], strict=True))
         results[f"ratio {name}"] = statistics.median(row[number] / other[number] for row, other in pairs)
     return results
+
+
+def measure_wait_policy(network: str, arguments: argparse.Namespace, start: Start) -> float:
+    """Return the time of an epoch with the default settings, as a multiple of that with torch's own wait policy."""
+    trainers = [start("aetrain", network, arguments, more) for more in ({}, SPIN_COUNT_OF_GNU)]
+    ratios = []
+    for turn in range(arguments.rounds + 1):
+        order = trainers if turn % 2 else trainers[::-1]  # the load of the machine may fall on either
+        seconds = {id(trainer): train_at_once([trainer]) for trainer in order}
+        if turn:  # the first epoch also allocates memory and fills caches
+            ratios.append(seconds[id(trainers[0])] / seconds[id(trainers[1])])
+            print("waiting", network, turn, ratios[-1], flush=True)
+    for trainer in trainers:
+        cast(IO[str], trainer.stdin).close()
+        trainer.wait()
+    return statistics.median(ratios)
+
+
+def waiting_text(results: Results, networks: dict[str, str]) -> list[str]:
+    """Return the lines of the section of waiting."""
+    ratios = [f"{results[network]:.3f} ({network})" for network in networks if network in results]
+    return [WAITING_HEAD.format(rounds=results["rounds"], cores=results["cores"], ratios=", ".join(ratios)), ""]
+
+
+WAITING_HEAD = """## Waiting threads on a free machine
+
+An epoch with the default settings, which let waiting threads sleep where the machine is busy, as a multiple of the
+time with `GOMP_SPINCOUNT=300000`, which is what torch has of its own. Below 1 is faster:
+{ratios}. Medians of {rounds} turns on {cores} cores; single turns differ by up to a
+fifth on a machine that other programs use as well."""
 
 
 HEAD = """## A busy machine

@@ -2,11 +2,11 @@
 
     python benchmarks/speed.py [SECTION ...] [--threads 2] [--rounds 5] [--networks vae dense conv deep] [--compare OLD]
 
-Sections: training, busy, convolutions, precision, compile, start, memory; all by default. `training` compares programs
-that train the same network. Each runs in its own process, and they take turns of one epoch, the first of which does not
-count; a ratio is the median of the ratios of the turns. On a machine with other load, use `--threads 1` and processor
-time (`--clock cpu`). The other libraries are the extra `.[bench]`; a library that is not installed is left out with a
-message. The results go to docs/speed.json, section by section.
+Sections: training, busy, waiting, convolutions, precision, compile, start, memory; all by default. `training` compares
+programs that train the same network. Each runs in its own process, and they take turns of one epoch, the first of which
+does not count; a ratio is the median of the ratios of the turns. On a machine with other load, use `--threads 1` and
+processor time (`--clock cpu`). The other libraries are the extra `.[bench]`; a library that is not installed is left
+out with a message. The results go to docs/speed.json, section by section.
 """
 
 import argparse
@@ -22,11 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from busy import busy_text, measure_network
+from busy import busy_text, measure_network, measure_wait_policy, waiting_text
 from convolutions import convolutions_text, measure_step
 from trainers import DENSE, FLOOR, OVERRIDES, PACKAGES_OF, WAYS
 
@@ -199,9 +199,19 @@ def measure_busy(arguments: argparse.Namespace, before: Results) -> Results:
     return results
 
 
-def start_without_count(way: str, network: str, arguments: argparse.Namespace) -> subprocess.Popen[str]:
+def measure_waiting(arguments: argparse.Namespace, before: Results) -> Results:
+    """Return the time of an epoch on a free machine by network, as a multiple of that with torch's own wait policy."""
+    results: Results = {**before, "rounds": arguments.rounds, "cores": arguments.threads}
+    for network in arguments.networks:
+        results[network] = measure_wait_policy(network, arguments, start_without_count)
+    return results
+
+
+def start_without_count(
+    way: str, network: str, arguments: argparse.Namespace, more: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Start trainers.py on as many cores as `threads`, without a number of threads in its environment."""
-    return start_trainer(way, network, arguments, {"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""})
+    return start_trainer(way, network, arguments, {"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": "", **(more or {})})
 
 
 def measure_convolutions(arguments: argparse.Namespace, before: Results) -> Results:
@@ -393,6 +403,7 @@ def memory_text(results: Results) -> list[str]:
 SECTIONS: dict[str, Callable[[argparse.Namespace, Results], Results]] = {
     "training": measure_training,
     "busy": measure_busy,
+    "waiting": measure_waiting,
     "convolutions": measure_convolutions,
     "precision": measure_precision,
     "compile": measure_compilation,
@@ -401,6 +412,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Results], Results]] = {
 }
 TEXTS = {
     "busy": lambda results: busy_text(results, NETWORKS),
+    "waiting": lambda results: waiting_text(results, NETWORKS),
     "convolutions": convolutions_text,
     "precision": precision_text,
     "compile": compilation_text,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from aetrain.config.hydra_state import separate_hydra_state
-from aetrain.utils.devices import accelerator, initialized_devices, random_states, set_random_states
+from aetrain.utils.devices import accelerator, initialized_devices, keep_random_state
 
 
 @contextmanager
@@ -84,14 +84,15 @@ def _restore_environment(environment: dict[str, str]) -> None:
 @contextmanager
 def _separate_random_state() -> Iterator[None]:
     """Restore the global generators of torch, NumPy and Python afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # of libraries that use NumPy's
-    states = [(device, random_states(device)) for device in initialized_devices()]
+    devices, python = initialized_devices(), random.getstate()
+    numpy = np.random.get_state()  # noqa: NPY002  # the calling program's, of libraries that use it
     try:
-        yield
+        with ExitStack() as stack:
+            for device in devices:
+                stack.enter_context(keep_random_state(device))
+            yield
     finally:
         np.random.set_state(numpy)  # noqa: NPY002
         random.setstate(python)
-        for device, state in states:
-            set_random_states(device, state)
-        if len(states) == 1 and (kind := accelerator()) is not None:  # as torch.manual_seed leaves unused devices
+        if len(devices) == 1 and (kind := accelerator()) is not None:  # as torch.manual_seed leaves unused devices
             torch.get_device_module(kind).manual_seed_all(torch.initial_seed())

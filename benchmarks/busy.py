@@ -13,21 +13,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import IO, Any, Protocol, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, Any, cast
 
 Results = dict[str, Any]
 Process = subprocess.Popen[str]
-
-
-class Start(Protocol):
-    """Start trainers.py."""
-
-    def __call__(
-        self, way: str, network: str, arguments: argparse.Namespace, more: Mapping[str, str] | None = None
-    ) -> Process:
-        """Return the process for a way and a network, with more variables of its environment."""
-
+Start = Callable[[str, str, argparse.Namespace], Process]
 
 COMPANY_EPOCHS, SETTLING_S = 1000, 2.0
 KINDS = {"default": "aetrain, few images", "one thread": "aetrain, few images, one thread"}
@@ -58,6 +49,13 @@ def train_at_once(trainers: Sequence[Process]) -> float:
     return statistics.median(read_seconds(trainer) for trainer in trainers)
 
 
+def end_trainers(trainers: Iterable[Process]) -> None:
+    """End trainers by the end of their requests."""
+    for trainer in trainers:
+        cast(IO[str], trainer.stdin).close()
+        trainer.wait()
+
+
 def signal_all(processes: Sequence[Process], number: signal.Signals) -> None:
     """Send a signal to processes."""
     for process in processes:
@@ -85,9 +83,7 @@ def measure_network(network: str, arguments: argparse.Namespace, start: Start) -
             values.append([alone[kind], in_company[kind], at_once[kind]])
         print("busy", network, turn, {kind: values[-1] for kind, values in rows.items()}, flush=True)
     signal_all(company, signal.SIGKILL)
-    for trainer in [trainer for trainers in runs.values() for trainer in trainers]:
-        cast(IO[str], trainer.stdin).close()
-        trainer.wait()
+    end_trainers([trainer for trainers in runs.values() for trainer in trainers])
     return summarise(rows)
 
 
@@ -104,19 +100,17 @@ def summarise(rows: dict[str, list[list[float]]]) -> Results:
     return results
 
 
-def measure_wait_policy(network: str, arguments: argparse.Namespace, start: Start) -> float:
-    """Return the time of an epoch with the default settings, as a multiple of that with torch's own wait policy."""
-    trainers = [start("aetrain", network, arguments, more) for more in ({}, SPIN_COUNT_OF_GNU)]
+def measure_ratio(network: str, trainers: Sequence[Process], rounds: int) -> float:
+    """Return the time of an epoch of the first of two trainers, as a multiple of that of the second."""
+    first, second = trainers
     ratios = []
-    for turn in range(arguments.rounds + 1):
+    for turn in range(rounds + 1):
         order = trainers if turn % 2 else trainers[::-1]  # the load of the machine may fall on either
-        seconds = {id(trainer): train_at_once([trainer]) for trainer in order}
+        seconds = {trainer: train_at_once([trainer]) for trainer in order}
         if turn:  # the first epoch also allocates memory and fills caches
-            ratios.append(seconds[id(trainers[0])] / seconds[id(trainers[1])])
+            ratios.append(seconds[first] / seconds[second])
             print("waiting", network, turn, ratios[-1], flush=True)
-    for trainer in trainers:
-        cast(IO[str], trainer.stdin).close()
-        trainer.wait()
+    end_trainers(trainers)
     return statistics.median(ratios)
 
 
@@ -130,8 +124,8 @@ WAITING_HEAD = """## Waiting threads on a free machine
 
 An epoch with the default settings, which let waiting threads sleep where the machine is busy, as a multiple of the
 time with `GOMP_SPINCOUNT=300000`, which is what torch has of its own. Below 1 is faster:
-{ratios}. Medians of {rounds} turns on {cores} cores; single turns differ by up to a
-fifth on a machine that other programs use as well."""
+{ratios}. Medians of {rounds} turns, on the {cores} cores of a machine that
+other programs used as well: repeat the measurement before you rely on a digit."""
 
 
 HEAD = """## A busy machine

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from busy import busy_text, measure_network, measure_wait_policy, waiting_text
+from busy import SPIN_COUNT_OF_GNU, busy_text, end_trainers, measure_network, measure_ratio, waiting_text
 from convolutions import convolutions_text, measure_step
 from trainers import DENSE, FLOOR, OVERRIDES, PACKAGES_OF, WAYS
 
@@ -100,9 +100,7 @@ def take_turns(network: str, arguments: argparse.Namespace) -> dict[str, list[li
             if turn:  # the first turn also allocates memory, fills caches and draws the first pictures
                 seconds[way].append([float(number) for number in line.split()])
             print(network, way, line.strip(), flush=True)
-    for trainer in trainers.values():
-        cast(IO[str], trainer.stdin).close()
-        trainer.wait()
+    end_trainers(trainers.values())
     return seconds
 
 
@@ -203,7 +201,8 @@ def measure_waiting(arguments: argparse.Namespace, before: Results) -> Results:
     """Return the time of an epoch on a free machine by network, as a multiple of that with torch's own wait policy."""
     results: Results = {**before, "rounds": arguments.rounds, "cores": arguments.threads}
     for network in arguments.networks:
-        results[network] = measure_wait_policy(network, arguments, start_without_count)
+        trainers = [start_without_count("aetrain", network, arguments, more) for more in ({}, SPIN_COUNT_OF_GNU)]
+        results[network] = measure_ratio(network, trainers, arguments.rounds)
     return results
 
 

@@ -15,9 +15,10 @@ from test_uses import eval_inputs
 import aetrain
 from aetrain.evaluation.comparability import comparison_kind
 from aetrain.evaluation.measures.few_labels import BestEpoch, Classifier, CrossEntropy, FewLabels, accuracy
+from aetrain.training.early_stopping import EarlyStopping
 from aetrain.training.loop import TrainState
 from aetrain.training.optimizers import LBFGS
-from aetrain.training.schedules import Decay
+from aetrain.training.schedules import Decay, Plateau
 
 HELD_OUT = ("dataset.subset=300", "dataset.validation=200", "dataset.test_subset=300")
 
@@ -41,6 +42,26 @@ def test_best_epoch_has_the_weights_of_a_training_that_ends_there() -> None:
     assert best["finetuned_100_random_epoch"] == epoch
     assert [best["finetuned_100_random_validation"], best["finetuned_100_random"]] == accuracies[epoch]
     assert epoch < 8, "the test needs a training whose last epoch is not the best"
+
+
+def test_accuracy_on_validation_images_ends_the_training_and_lowers_the_rate() -> None:
+    """A training that stops, and one whose rate falls to nearly 0, have the weights of one with as many epochs."""
+    inputs = eval_inputs(*HELD_OUT)
+    images, kinds = labelled(inputs), {"lr": 0.1, "epochs": 12}
+    best = measure(**kinds, keep="best").fine_tune(inputs.make_untrained(), images, inputs)
+    rule = EarlyStopping(2)
+    accuracies = best.accuracies
+    end = next(end for end in range(1, 13) if rule.reason(accuracies[:end], higher_is_better=True))
+    assert end < 12, "the test needs accuracies that stop improving"
+    plain = measure(**kinds | {"epochs": end}).fine_tune(inputs.make_untrained(), images, inputs)
+    stopped = measure(**kinds, stop=rule).fine_tune(inputs.make_untrained(), images, inputs)
+    assert stopped.accuracies == accuracies[:end]
+    slow = measure(**kinds, schedule=Plateau(1e-12, patience=2)).fine_tune(inputs.make_untrained(), images, inputs)
+    assert slow.accuracies[:end] == accuracies[:end]
+    assert slow.accuracies[end:] == [accuracies[end - 1]] * (12 - end)
+    for name, weight in plain.classifier.named_parameters():
+        torch.testing.assert_close(stopped.classifier.get_parameter(name), weight, atol=0, rtol=0)
+        torch.testing.assert_close(slow.classifier.get_parameter(name), weight)
 
 
 def labelled(inputs: Any) -> Any:
@@ -124,10 +145,23 @@ def test_unsuitable_settings_are_refused(settings: dict[str, Any], expected: str
         measure(**settings)
 
 
-def test_best_epoch_needs_validation_images() -> None:
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"keep": "best"}, "keep=best"),
+        ({"stop": EarlyStopping(1)}, "stop"),
+        ({"schedule": Plateau()}, r"schedule \(Plateau\)"),
+    ],
+)
+def test_comparison_of_epochs_needs_validation_images(settings: dict[str, Any], expected: str) -> None:
     splits = eval_inputs().splits
-    with pytest.raises(ValueError, match="hold training images out"):
-        measure(labels=[20], keep="best").check_images(splits)
+    with pytest.raises(ValueError, match=f"{expected} compares epochs .*hold training images out"):
+        measure(labels=[20], **settings).check_images(splits)
+    measure(labels=[20], stop=EarlyStopping(None), schedule=Decay()).check_images(splits)
+
+
+def test_more_labels_than_images_are_refused() -> None:
+    splits = eval_inputs().splits
     measure(labels=[None]).check_images(splits)
     with pytest.raises(ValueError, match="use less"):
         measure(labels=[4000]).check_images(splits)

@@ -44,6 +44,7 @@ AXES = {
 
 # Options that work with one kind of model only, and the overrides that they need.
 NEEDS = {
+    "schedule=plateau": ("dataset.validation=20",),
     "pretrain=pca": ("model=linear", "likelihood=gaussian"),
     "penalty=dip": ("model=vae",),
     "penalty=mmd": ("model=vae",),

@@ -41,6 +41,17 @@ CASES = {
         ["model=vae", "model.hidden=[32]", "model.penalties.kl.warmup=0.5", "penalty=l2", "penalty.l2.cycles=2"],
         ["seed=1", "model.penalties.kl.warmup=0.9 seed=2", "model.penalties.kl.weight=4 penalty.l2.weight=1"],
     ),
+    "plateau": (
+        [
+            "model=linear",
+            "dataset.validation=20",
+            "schedule=plateau",
+            "schedule.patience=1",
+            "optimizer=sgd",
+            "epochs=6",
+        ],
+        ["optimizer.lr=0.5", "optimizer.lr=0.3 seed=1", "optimizer.lr=1e-3 schedule.factor=0.5"],
+    ),
     "augmented": (
         ["model=deep", "model.hidden=[32]", "augment=affine"],
         ["augment.degrees=1", "augment.degrees=20 seed=2", "augment.shift=2"],

@@ -1,5 +1,6 @@
 """Early stopping and the objective: when training ends, by which metric, and what a resumed run makes of it."""
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from command import command
 from conftest import TINY
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -24,6 +25,7 @@ from aetrain.runs.training_run import TrainingRun
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.training.early_stopping import EarlyStopping
+from aetrain.training.schedules import ObjectiveHook, Plateau
 
 RUN = (
     *("dataset=digits", "dataset.subset=64", "dataset.test_subset=64", "dataset.validation=64", "batch_size=32"),
@@ -72,6 +74,78 @@ def test_rule_stops_where_the_rule_of_keras_does(
 
 def test_rule_without_patience_never_stops() -> None:
     assert not EarlyStopping().reason([1.0] * 100, higher_is_better=False)
+
+
+# --- The schedule that follows the objective -------------------------------------------------------------------------
+
+
+def reference_rates(losses: Sequence[float], schedule: Plateau) -> list[float]:
+    """Return the rates after each loss of torch's schedule, which waits for one epoch more than that of Keras."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        factor=schedule.factor,
+        patience=schedule.patience - 1,
+        threshold=schedule.min_delta,
+        threshold_mode="abs",
+        min_lr=schedule.min_factor,
+        eps=0.0,
+    )
+    rates = []
+    for loss in losses:
+        theirs.step(loss)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
+
+
+@settings(deadline=None)  # the first optimizer imports torch's compiler
+@given(
+    st.lists(st.integers(-8, 8), max_size=30),
+    st.integers(1, 5),
+    st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    st.sampled_from([0.0, 0.01, 0.2]),
+    st.booleans(),
+)
+def test_plateau_lowers_the_rate_where_torchs_schedule_does(
+    values: list[int], patience: int, min_delta: float, min_factor: float, higher: bool
+) -> None:
+    schedule = Plateau(0.3, patience, min_delta, min_factor)
+    losses = [-value if higher else value for value in values]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    (hook,) = schedule.hooks(optimizer)
+    assert isinstance(hook, ObjectiveHook)
+    rates = []
+    for end in range(len(values)):
+        hook.set_objective(values[: end + 1], higher)
+        hook(0.0)
+        rates.append(optimizer.param_groups[0]["lr"] / 0.5)
+    assert rates == pytest.approx(reference_rates(losses, schedule))
+
+
+DESCENT = (*RUN, "optimizer=sgd", "optimizer.lr=0.2", "epochs=8")
+PLATEAU = (*DESCENT, "schedule=plateau", "schedule.patience=1")
+
+
+def test_resumed_run_has_the_rates_of_its_plateaus(run: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    whole = run(*PLATEAU, name="whole")
+    losses = [line["validation/loss"] for line in records(whole)[1]]
+    factors = [Plateau(patience=1).factor_after(losses[: end + 1], False) for end in range(len(losses))]
+    assert factors[4] < 1, "the test needs a rate that falls in the first half"
+    falls = sum(one != other for one, other in itertools.pairwise([1.0, *factors]))
+    assert sum("learning rate:" in record.message for record in caplog.records) == falls
+    assert records(run(*DESCENT, name="constant"))[1][-1]["validation/loss"] != losses[-1]
+    run(*PLATEAU, "epochs=4", name="parts")
+    parts = run(*PLATEAU, name="parts")
+    assert [line["validation/loss"] for line in records(parts)[1]] == losses
+    assert not differences(fingerprint(whole), fingerprint(parts))
+
+
+def test_plateau_of_the_test_set_is_refused(tmp_path: Path) -> None:
+    outcome = command([*TINY, "schedule=plateau", "hydra.run.dir=run"], tmp_path)
+    assert outcome.code == 1
+    assert "schedule (Plateau) would select on the test set" in outcome.err
+    assert "dataset.validation=5000" in outcome.err
 
 
 # --- The objective ----------------------------------------------------------------------------------------------------

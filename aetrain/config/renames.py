@@ -90,6 +90,7 @@ ADDED_IN_SECTIONS: dict[str, Any] = {
     "model.observed": False,
     "model.normalize": False,
     "measures.few_labels.keep": "last",
+    "measures.few_labels.stop": None,
     "pretrain.penalties": "code",
     "pretrain.visible_bias": "zero",
     "pretrain.sparsity_target": 0.1,

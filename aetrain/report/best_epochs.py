@@ -1,4 +1,4 @@
-"""The best epochs of runs that compare their epochs by the objective (`keep=best`, `stop.patience=`)."""
+"""The best epochs of runs that compare their epochs by the objective (`keep=best`, `stop.patience=`, `schedule=plateau`)."""
 
 from collections.abc import Iterable, Sequence
 

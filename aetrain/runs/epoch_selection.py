@@ -1,4 +1,4 @@
-"""The choices that a run makes by its objective: the best epoch, and when training stops early.
+"""The choices that a run makes by its objective: the best epoch, the rate of a schedule, and when training stops early.
 
 All are functions of the metrics of its past epochs, so that a resumed run makes the same ones.
 """
@@ -25,6 +25,8 @@ from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.training.early_stopping import StopRule
+from aetrain.training.schedules import reads_objective
+from aetrain.training.step import OptimizerStep
 
 PRUNED = "pruned"  # key of an epoch's record: why a search stopped the run after it
 
@@ -34,13 +36,15 @@ EpochLine = Mapping[str, Any]  # a line of history.jsonl
 
 
 class EpochSelection:
-    """The best epoch and the early stop of one run, from the metrics of its epochs."""
+    """The best epoch, the early stop and the learning rates of one run, from the metrics of its epochs."""
 
     def __init__(self, request: RunRequest, settings: Settings, held_out: str) -> None:
         self.objective = settings.objective
         self.prune = request.prune
         self.keeps_best = settings.keep == "best"
         self.rule = make_stop_rule(settings)
+        self.selectors = _selectors(settings)
+        self.reads_objective = reads_objective(locate(settings.schedule["_target_"]))
         self.held_out = held_out
 
     @property
@@ -51,7 +55,7 @@ class EpochSelection:
     @property
     def compares_epochs(self) -> bool:
         """Tell whether the run compares its epochs by the objective."""
-        return self.rule.is_active or self.keeps_best
+        return bool(self.selectors)
 
     def best_epoch(self, lines: Sequence[EpochLine]) -> int | None:
         """Return the first epoch with the best objective; None before one has been measured."""
@@ -78,7 +82,7 @@ class EpochSelection:
         """
         line = lines[-1]
         if self.compares_epochs:
-            check_epoch_metric(self.metric.tag, line, "keep=best" if self.keeps_best else "stop.patience")
+            check_epoch_metric(self.metric.tag, line, self.selectors[0])
             if (best := self.best_epoch(lines)) is not None:
                 line[BEST_EPOCH] = best
         pruned = "" if self.prune is None else self.prune(lines)
@@ -107,13 +111,22 @@ class EpochSelection:
         kept = "its weights are kept" if self.keeps_best else "the weights are those of the last (keep=best: the best)"
         return f"best: epoch {best} with {tag} {value:.4g}, last: epoch {last['epoch']} with {last[tag]:.4g}; {kept}"
 
+    def set_rates(self, steps: Sequence[OptimizerStep], lines: Sequence[EpochLine]) -> None:
+        """Let the schedules of steps that read the objective set their learning rates after these epochs."""
+        if self.reads_objective:
+            for step in steps:
+                step.set_objective(self._values(lines), self.metric.higher_is_better)
+
     def _reason_of_rule(self, lines: Sequence[EpochLine]) -> str:
         if not self.rule.is_active:
             return ""
-        metric = self.metric
-        values = [float(line[metric.tag]) for line in lines if metric.tag in line]
-        reason = self.rule.reason(values, metric.higher_is_better)
-        return f"{metric.tag}: {reason}" if reason else ""
+        reason = self.rule.reason(self._values(lines), self.metric.higher_is_better)
+        return f"{self.metric.tag}: {reason}" if reason else ""
+
+    def _values(self, lines: Sequence[EpochLine]) -> list[float]:
+        """Return the objective of these epochs, without those in which it was not measured."""
+        tag = self.metric.tag
+        return [float(line[tag]) for line in lines if tag in line]
 
 
 def check_pruned(lines: Sequence[EpochLine], stop_reason: str) -> None:
@@ -132,10 +145,16 @@ def make_stop_rule(settings: Settings) -> StopRule:
 
 def selectors(request: RunRequest, settings: Settings) -> list[str]:
     """Return the settings that compare by the objective, in words; none for a plain training run."""
+    return [*_selectors(settings), *([SEARCH] if request.in_search else [])]
+
+
+def _selectors(settings: Settings) -> list[str]:
+    """Return the settings that compare the epochs of a run by the objective, in words."""
+    schedule = locate(settings.schedule["_target_"])
     used = {
-        "stop.patience": make_stop_rule(settings).is_active,
         "keep=best": settings.keep == "best",
-        SEARCH: request.in_search,
+        "stop.patience": make_stop_rule(settings).is_active,
+        f"schedule ({schedule.__name__})": reads_objective(schedule),
     }
     return [name for name, is_used in used.items() if is_used]
 

@@ -96,6 +96,7 @@ class TrainingRun:
         self.saved = self._load_checkpoint()
         self.journal = [*self.saved.journal] if self.saved else []
         self.state.stop_reason = self.selection.recorded_stop_reason(self.training_lines)
+        self.selection.set_rates(components.optimizer_steps, self.training_lines)
         self.train_constant = mean_data_constant(model, in_order(splits.train, settings.batch_size, prepare))
         self.nll_constant = {NLL_CONSTANT: loss_constants(model)["nll"]}
         self.num_parameters = sum(p.numel() for p in model.parameters())
@@ -248,6 +249,7 @@ class TrainingRun:
         own = {tag: value for tag, value in metrics.items() if tag not in self.repeated}
         noun = self.components.dataset.noun
         log.info("%s", epoch_line(state, own, self.held_out_name, self.batches.num_images, noun))
+        self.selection.set_rates(self.components.optimizer_steps, self.training_lines)
         if state.stop_reason:
             log.info("training stops in epoch %d: %s", state.epoch, state.stop_reason)
 

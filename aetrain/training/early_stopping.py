@@ -46,25 +46,31 @@ class EarlyStopping:
 
     def reason(self, values: Sequence[float], higher_is_better: bool) -> str:
         """Return why training stops after epochs with these values of the objective; empty where it continues."""
-        if self.patience is None or count_epochs_without_improvement(values, higher_is_better, self.min_delta) < (
-            self.patience
-        ):
+        waits = epochs_without_improvement(values, higher_is_better, self.min_delta)
+        if self.patience is None or not waits or waits[-1] < self.patience:
             return ""
-        epochs = "1 epoch" if self.patience == 1 else f"{self.patience} epochs"
-        by = f" by more than {self.min_delta:g}" if self.min_delta else ""
-        return f"no improvement{by} in {epochs}"
+        return describe_stagnation(self.patience, self.min_delta)
 
 
-def count_epochs_without_improvement(values: Sequence[float], higher_is_better: bool, min_delta: float = 0.0) -> int:
-    """Return the number of values since the last one that was better than all accepted before by more than `min_delta`.
+def describe_stagnation(patience: int, min_delta: float) -> str:
+    """Return in words that `patience` epochs have not improved the objective by more than `min_delta`."""
+    epochs = "1 epoch" if patience == 1 else f"{patience} epochs"
+    by = f" by more than {min_delta:g}" if min_delta else ""
+    return f"no improvement{by} in {epochs}"
 
-    The first value is accepted. A change that is too small to count does not move the value to beat.
+
+def epochs_without_improvement(values: Sequence[float], higher_is_better: bool, min_delta: float = 0.0) -> list[int]:
+    """Return for each value the number of values since the last improvement.
+
+    An improvement is better than all accepted before by more than `min_delta`; the first value is accepted. A change
+    that is too small to count does not move the value to beat.
     """
     sign = 1.0 if higher_is_better else -1.0
-    waiting, best = 0, -float("inf")
+    waits, wait, best = [], 0, -float("inf")
     for value in values:
         if sign * value - min_delta > best:
-            waiting, best = 0, sign * value
+            wait, best = 0, sign * value
         else:
-            waiting += 1
-    return waiting
+            wait += 1
+        waits.append(wait)
+    return waits

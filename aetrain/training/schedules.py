@@ -1,19 +1,46 @@
-"""Learning-rate schedules: a factor of the learning rate as a function of the progress of training, in [0, 1)."""
+"""Learning-rate schedules: the learning rate as a function of the progress of training, or of past objectives."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch.optim import Optimizer
 
+from aetrain.training.early_stopping import describe_stagnation, epochs_without_improvement
+
+log = logging.getLogger("aetrain")
+
 
 class Schedule(Protocol):
-    """A rule that changes the learning rate during training."""
+    """A rule that changes the learning rate during training.
+
+    A schedule whose hooks are `ObjectiveHook`s has the class attribute `reads_objective = True`, so that a run refuses
+    to select on the test set by it.
+    """
 
     def hooks(self, optimizer: Optimizer) -> tuple[Callable[[float], None], ...]:
-        """Return the functions to call before every step with the progress of training."""
+        """Return the functions to call before every step with the progress of training, in [0, 1)."""
         ...
+
+
+@runtime_checkable
+class ObjectiveHook(Protocol):
+    """A hook of a schedule that reads the objective after every epoch, too."""
+
+    def __call__(self, progress: float) -> None:
+        """Set the learning rate of the next step."""
+        ...
+
+    def set_objective(self, values: Sequence[float], higher_is_better: bool) -> None:
+        """Read the objective of all finished epochs. A resumed run calls it once, before its first epoch."""
+        ...
+
+
+def reads_objective(schedule: object) -> bool:
+    """Tell whether a schedule, or the class of one, reads the objective."""
+    return bool(getattr(schedule, "reads_objective", False))
 
 
 @dataclass(frozen=True)
@@ -86,6 +113,64 @@ class MultiStep:
 
     def hooks(self, optimizer: Optimizer) -> tuple[Callable[[float], None], ...]:
         return (scale_rates(optimizer, self.factor),)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The learning rate is multiplied by `factor` whenever the objective has not improved in `patience` epochs.
+
+    An epoch improves it that is better than the best value by more than `min_delta`. The rate does not fall below
+    `min_factor` times its first value. Epochs are counted as by ReduceLROnPlateau of Keras; torch's waits for one more.
+    The rate is a function of the past values, so that a resumed run has the same.
+    """
+
+    factor: float = 0.1
+    patience: int = 10
+    min_delta: float = 0.0
+    min_factor: float = 0.0
+
+    reads_objective: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < 1:
+            raise ValueError(f"factor={self.factor} does not lower the rate: use a factor between 0 and 1, such as 0.1")
+        if self.patience < 1:
+            raise ValueError(f"patience={self.patience} is too small: use 1 epoch or more without improvement")
+        if not 0 <= self.min_delta < float("inf"):
+            raise ValueError(f"min_delta={self.min_delta} is out of range: use a change of 0 or more")
+        if not 0 <= self.min_factor <= 1:
+            raise ValueError(
+                f"min_factor={self.min_factor} is out of range: use a factor of the learning rate from 0 to 1"
+            )
+
+    def factor_after(self, values: Sequence[float], higher_is_better: bool) -> float:
+        """Return the factor of the learning rate after epochs with these values of the objective."""
+        waits = epochs_without_improvement(values, higher_is_better, self.min_delta)
+        reductions = sum(wait > 0 and wait % self.patience == 0 for wait in waits)
+        return max(self.factor**reductions, self.min_factor)
+
+    def hooks(self, optimizer: Optimizer) -> tuple[Callable[[float], None], ...]:
+        return (PlateauRates(self, optimizer),)
+
+
+class PlateauRates:
+    """The hook of `Plateau`, which sets the learning rates of an optimizer."""
+
+    def __init__(self, schedule: Plateau, optimizer: Optimizer) -> None:
+        self.schedule = schedule
+        self.factor = 1.0
+        self.set_rates = scale_rates(optimizer, lambda progress: self.factor)
+
+    def set_objective(self, values: Sequence[float], higher_is_better: bool) -> None:
+        """Set the factor of the learning rates after epochs with these values of the objective, and log a new one."""
+        before, self.factor = self.factor, self.schedule.factor_after(values, higher_is_better)
+        if self.factor != before:
+            reason = describe_stagnation(self.schedule.patience, self.schedule.min_delta)
+            log.info("learning rate: %.3g times its first value: %s", self.factor, reason)
+
+    def __call__(self, progress: float) -> None:
+        """Set the learning rates of the next step."""
+        self.set_rates(progress)
 
 
 def scale_rates(optimizer: Optimizer, factor: Callable[[float], float]) -> Callable[[float], None]:

@@ -15,7 +15,7 @@ from aetrain.model.layers import AfterStepHook, Scheduled
 from aetrain.model.records import Forward, LossDict
 from aetrain.objective.objective import Objective
 from aetrain.objective.penalties import Critic
-from aetrain.training.schedules import Schedule
+from aetrain.training.schedules import ObjectiveHook, Schedule
 from aetrain.utils import processes
 from aetrain.utils.shards import sharded
 
@@ -89,6 +89,12 @@ class OptimizerStep:
         """Tell schedules and modules how much of training has passed, in [0, 1)."""
         for hook in self.before_step:
             hook(progress)
+
+    def set_objective(self, values: Sequence[float], higher_is_better: bool) -> None:
+        """Tell schedules the objective of all finished epochs."""
+        for hook in self.before_step:
+            if isinstance(hook, ObjectiveHook):
+                hook.set_objective(values, higher_is_better)
 
     def __call__(self, *batches: Tensor) -> LossDict:
         """Take one step on batches [B, C, H, W], as on one batch of all; return the losses before the step."""

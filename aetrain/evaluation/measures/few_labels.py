@@ -19,8 +19,9 @@ from aetrain.evaluation.measures.measure import EvalInputs, LabelledMeasure, che
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import LossDict, noun_of
 from aetrain.training.best_weights import BestWeights
+from aetrain.training.early_stopping import StopRule
 from aetrain.training.loop import TrainState, fit
-from aetrain.training.schedules import Constant, Schedule
+from aetrain.training.schedules import Constant, Schedule, reads_objective
 from aetrain.training.step import OptimizerStep, after_step_hooks
 from aetrain.utils.devices import keep_random_state, seed_generators, to_float64
 
@@ -46,8 +47,9 @@ class FewLabels(LabelledMeasure):
     images of a smaller number are among those of a larger number. Training takes `steps` steps or `epochs` epochs,
     whichever is longer. Numbers of `labels` above the number of training images are left out; null stands for all.
 
-    With `keep` = last no images are held out to choose anything. With best the test images see the classifier of the
-    epoch with the best accuracy on the validation images, the first of them if several are best.
+    With `keep` = best the test images see the classifier of the epoch with the best accuracy on the validation images,
+    the first of them if several are best. This accuracy is also the objective of `stop`, which ends the training early,
+    and of a schedule that reads one. Without any of these no images are held out to choose anything.
 
     Erhan et al. (2010), "Why does unsupervised pre-training help deep learning?"
     """
@@ -74,6 +76,7 @@ class FewLabels(LabelledMeasure):
     encoder_lr: float | None = None
     optimizer: MakeOptimizer | None = None
     schedule: Schedule | None = None
+    stop: StopRule | None = None
     keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
@@ -99,16 +102,26 @@ class FewLabels(LabelledMeasure):
         """The numbers in `labels`, without the null that stands for all images."""
         return [count for count in self.labels if count is not None]
 
+    @property
+    def selectors(self) -> list[str]:
+        """The settings that compare epochs by the accuracy on validation images, in words."""
+        used = {
+            "keep=best": self.keep == "best",
+            "stop": self.stop is not None and self.stop.is_active,
+            f"schedule ({type(self.schedule).__name__})": reads_objective(self.schedule),
+        }
+        return [name for name, is_used in used.items() if is_used]
+
     def check_images(self, splits: Splits) -> None:
         """Raise ValueError for images without classes, too few of them, or none to choose an epoch by."""
         super().check_images(splits)
         if len(self.numbers) == len(self.labels):
             check_enough_images("labels", self.numbers, splits)
-        if self.keep == "best" and not len(splits.validation):
+        if self.selectors and not len(splits.validation):
             noun = noun_of(splits.train.kind)
             raise ValueError(
-                f"keep=best chooses the epoch by validation {noun}s, and there are none: hold training {noun}s out by "
-                "dataset.validation=, or use keep=last"
+                f"{self.selectors[0]} compares epochs by validation {noun}s, and there are none: hold training {noun}s "
+                "out by dataset.validation=, or leave it out"
             )
 
     def __call__(self, inputs: EvalInputs) -> Metrics:
@@ -143,12 +156,16 @@ class FewLabels(LabelledMeasure):
         optimizer = self.make_optimizer(classifier)
         losses = CrossEntropy(classifier, images, inputs.prepare)
         schedule = Constant() if self.schedule is None else self.schedule
-        optimizer_step = OptimizerStep(losses, optimizer, schedule.hooks(optimizer), after_step_hooks(classifier))
+        step = OptimizerStep(losses, optimizer, schedule.hooks(optimizer), after_step_hooks(classifier))
         epochs = max(self.epochs, math.ceil(self.steps / len(batches)))
+        state = TrainState(classifier, inputs.seed, epochs)
         best = BestEpoch(classifier, inputs.splits.validation, inputs.prepare)
-        fit(TrainState(classifier, inputs.seed, epochs), [optimizer_step], batches, [best] * (self.keep == "best"))
+        comparison = CompareEpochs(best, step, self.stop)
+        fit(state, [step], batches, [comparison] * bool(self.selectors))
+        if state.stop_reason:
+            log.info("fine-tuning stops in epoch %d: %s", state.epoch, state.stop_reason)
         if self.keep == "best":
-            best.restore(epochs)
+            best.restore(state.epoch)
         return best
 
     def make_optimizer(self, classifier: "Classifier") -> Optimizer:
@@ -174,11 +191,13 @@ class BestEpoch:
         self.prepare = prepare
         self.epoch = 0
         self.accuracy = -1.0  # share of the images
+        self.accuracies: list[float] = []  # of all epochs
         self.weights = BestWeights(classifier)
 
     def __call__(self, state: TrainState) -> None:
         """Keep the weights of the epoch that has ended where they are better than those of all before."""
         share = accuracy(self.classifier, self.images, self.prepare)
+        self.accuracies.append(share)
         if share > self.accuracy:
             self.epoch, self.accuracy = state.epoch, share
             self.weights.store()
@@ -188,6 +207,22 @@ class BestEpoch:
         self.weights.swap()
         percent = 100 * self.accuracy
         log.info("epoch %d of %d is best: %.2f %% of the validation images", self.epoch, epochs, percent)
+
+
+@dataclass(frozen=True)
+class CompareEpochs:
+    """A callback of `fit`: the best epoch, and the schedule and the end of training that depend on the accuracies."""
+
+    best: BestEpoch
+    step: OptimizerStep
+    stop: StopRule | None
+
+    def __call__(self, state: TrainState) -> None:
+        """Compare the epoch that has ended with those before."""
+        self.best(state)
+        self.step.set_objective(self.best.accuracies, True)
+        if self.stop is not None:
+            state.stop_reason = self.stop.reason(self.best.accuracies, True)
 
 
 class Classifier(nn.Module):

@@ -26,13 +26,13 @@ demo: install  ## train on the embedded digits (seconds, no network) and print t
 	$(BIN)/aetrain model=vae dataset=digits epochs=50
 
 test: install  ## run all tests; tests on real data are skipped if AETRAIN_DATA or ../shared/data lacks it
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -q
 
 test-fast: install  ## run the tests that are not slow and need no real data
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -q -m "not slow and not data"
 
 coverage: install  ## run all tests and print the lines that none of them runs in its own process
-	COVERAGE_FILE=$(VENV)/.coverage OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q \
+	COVERAGE_FILE=$(VENV)/.coverage OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -q \
 	  --cov=aetrain --cov-report=term-missing:skip-covered
 
 bench: install  ## measure the speed of aetrain and of other libraries, and write docs/speed.md (30 minutes)

@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from aetrain import api
 from aetrain.model.networks import Decoder, Encoder
 from aetrain.runs import entry
+from aetrain.utils.cores import usable_cores
 from aetrain.views.page import Page
 from aetrain.views.render import encode_png
 
@@ -27,12 +28,20 @@ TINY = (
     *("views=none", "device=cpu"),
 )
 
+MAX_WORKERS = 8  # processes of pytest-xdist; each takes about 1 GB
+
 # Files with tests of ten seconds and more, the longest first.
 LONG_FILES = (
     *("test_real_data.py", "test_speed.py", "test_sklearn.py", "test_sweeps.py", "test_resume.py", "test_mutations.py"),
     *("test_plugin.py", "test_grid.py", "test_contracts.py", "test_readme.py", "test_fuzz.py", "test_sources.py"),
     *("test_trust.py", "test_grid_of_vectors.py", "test_distributed.py"),
 )
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes for `-n auto`: one for each core that may be used."""
+    return min(usable_cores().number, MAX_WORKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

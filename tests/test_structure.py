@@ -24,6 +24,7 @@ ORDER = [
     "aetrain.model",
     "aetrain.data",
     "aetrain.objective",
+    "aetrain.training.early_stopping",
     "aetrain.training.schedules",
     "aetrain.training.step",
     "aetrain.training.loop",

@@ -28,4 +28,4 @@ FIGURES = (
         short_high=8.0,
     ),
 )
-SHORT = ["dataset.subset=2000", "dataset.test_subset=1000", "epochs=8"]
+SHORT = ["dataset.subset=2000", "dataset.test_subset=1000", "epochs=16"]

@@ -157,6 +157,15 @@ def test_previous_checkpoint_replaces_a_damaged_one_and_two_damaged_ones_are_nam
     assert "train the run again" in outcome.err
 
 
+def test_damaged_first_checkpoint_is_not_kept_as_the_previous_one(tmp_path: Path) -> None:
+    run_command([*LINEAR, "epochs=0", "hydra.run.dir=run"], tmp_path)
+    for _ in range(2):  # the run begins anew each time
+        (tmp_path / "run" / "checkpoint" / "state.json").unlink()
+        (tmp_path / "run" / "metrics.json").unlink()
+        run_command([*LINEAR, "epochs=0", "hydra.run.dir=run"], tmp_path)
+    assert not (tmp_path / "run" / "checkpoint.previous").exists()
+
+
 def test_diverging_run_names_the_loss_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     arguments = [*LINEAR, "optimizer=sgd", "likelihood=gaussian", "epochs=50", "optimizer.lr=1e6", "hydra.run.dir=run"]
     outcome = command(arguments, tmp_path)

@@ -181,7 +181,7 @@ def _read_newest(directory: Path, with_training: bool) -> tuple[Content, Path]:
 def resume(directory: Path, model: nn.Module, training: TrainingState) -> Progress | None:
     """Load a checkpoint to continue training; return None where nothing was trained yet and training can start.
 
-    A damaged checkpoint is removed where the previous one replaces it: the next save would keep it otherwise.
+    A damaged checkpoint is removed: the next save would keep it as the previous one otherwise.
     """
     current, previous = directory / CHECKPOINT, directory / PREVIOUS
     if not previous.is_dir():
@@ -190,7 +190,8 @@ def resume(directory: Path, model: nn.Module, training: TrainingState) -> Progre
         except CheckpointError:
             if _is_readable(current):  # it is of another model
                 raise
-            return None  # it held the initial weights
+            shutil.rmtree(current, ignore_errors=True)  # it held the initial weights
+            return None
     progress = load(directory, model, training)
     if not _is_readable(current):
         shutil.rmtree(current, ignore_errors=True)

@@ -87,6 +87,8 @@ def test_what_does_not_fit_keeps_its_initial_values(folder: Path) -> None:
     assert "taken: encoder, decoder.layers.0.bias, decoder.layers.1" in out
     assert "new, with initial values: bottleneck, decoder.layers.0.weight" in out
     assert "not taken: bottleneck, decoder.layers.0.weight" in out
+    unused = json.loads((folder / "run" / "start.json").read_text())["unused"]
+    assert unused == sorted(unused)
     command([*VAE, "model.code_dim=6", "epochs=0", "hydra.run.dir=untrained"], folder)
     there, initial, here = (weights(folder / name) for name in ("base", "untrained", "run"))
     for name, tensor in here.items():

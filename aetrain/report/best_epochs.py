@@ -1,4 +1,4 @@
-"""The best epochs of runs that compare their epochs by the objective (`keep=best`, `stop.patience=`, `schedule=plateau`)."""
+"""The best epochs of runs that compare their epochs by the objective, such as by `keep=best` or `stop.patience=`."""
 
 from collections.abc import Iterable, Sequence
 

@@ -217,7 +217,8 @@ def _read(folder: Path, with_training: bool) -> Content:
     if with_training:
         training = torch.load(io.BytesIO(files[TRAINING_FILE]), weights_only=True, map_location="cpu")
     journal = [json.loads(line) for line in files.get(JOURNAL_FILE, b"").splitlines()]
-    weights = upgrade_tensors(tensors_from_bytes(files[WEIGHTS_FILE]))
+    tensors = sorted(tensors_from_bytes(files[WEIGHTS_FILE]).items())  # safetensors returns them in random order
+    weights = upgrade_tensors(dict(tensors))
     return weights, training, Progress(state.epoch, upgrade_lines(journal, folder.parent))
 
 

@@ -21,7 +21,8 @@ CHOICES = (
 DIFFERENCES = (
     "the program multiplies its momentum of 0.5 to 0.9 by the rate, which makes it 0.025 to 0.045 in the usual formula "
     "that is used here; it adds its pull of the activations to all weights of a unit, here it is in proportion to the "
-    "visible units (Hinton 2010); the weight decay of fine-tuning is of the first layer there, here of all parameters."
+    "visible units (Hinton 2010); the weight decay of fine-tuning is of the first layer there, here of all parameters, "
+    "and the images of each epoch have a new order here."
 )
 REMARKS = (
     "with another fine-tuning on all labels, along half a cosine and at a rate of 1e-3 for the encoder, which had the "

@@ -46,7 +46,7 @@ class EarlyStopping:
 
     def reason(self, values: Sequence[float], higher_is_better: bool) -> str:
         """Return why training stops after epochs with these values of the objective; empty where it continues."""
-        waits = epochs_without_improvement(values, higher_is_better, self.min_delta)
+        waits = count_epochs_without_improvement(values, higher_is_better, self.min_delta)
         if self.patience is None or not waits or waits[-1] < self.patience:
             return ""
         return describe_stagnation(self.patience, self.min_delta)
@@ -59,7 +59,9 @@ def describe_stagnation(patience: int, min_delta: float) -> str:
     return f"no improvement{by} in {epochs}"
 
 
-def epochs_without_improvement(values: Sequence[float], higher_is_better: bool, min_delta: float = 0.0) -> list[int]:
+def count_epochs_without_improvement(
+    values: Sequence[float], higher_is_better: bool, min_delta: float = 0.0
+) -> list[int]:
     """Return for each value the number of values since the last improvement.
 
     An improvement is better than all accepted before by more than `min_delta`; the first value is accepted. A change

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch.optim import Optimizer
 
-from aetrain.training.early_stopping import describe_stagnation, epochs_without_improvement
+from aetrain.training.early_stopping import count_epochs_without_improvement, describe_stagnation
 
 log = logging.getLogger("aetrain")
 
@@ -145,7 +145,7 @@ class Plateau:
 
     def factor_after(self, values: Sequence[float], higher_is_better: bool) -> float:
         """Return the factor of the learning rate after epochs with these values of the objective."""
-        waits = epochs_without_improvement(values, higher_is_better, self.min_delta)
+        waits = count_epochs_without_improvement(values, higher_is_better, self.min_delta)
         reductions = sum(wait > 0 and wait % self.patience == 0 for wait in waits)
         return max(self.factor**reductions, self.min_factor)
 

@@ -160,7 +160,7 @@ class FewLabels(LabelledMeasure):
         epochs = max(self.epochs, math.ceil(self.steps / len(batches)))
         state = TrainState(classifier, inputs.seed, epochs)
         best = BestEpoch(classifier, inputs.splits.validation, inputs.prepare)
-        comparison = CompareEpochs(best, step, self.stop)
+        comparison = EpochComparison(best, step, self.stop)
         fit(state, [step], batches, [comparison] * bool(self.selectors))
         if state.stop_reason:
             log.info("fine-tuning stops in epoch %d: %s", state.epoch, state.stop_reason)
@@ -210,7 +210,7 @@ class BestEpoch:
 
 
 @dataclass(frozen=True)
-class CompareEpochs:
+class EpochComparison:
     """A callback of `fit`: the best epoch, and the schedule and the end of training that depend on the accuracies."""
 
     best: BestEpoch

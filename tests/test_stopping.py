@@ -82,7 +82,7 @@ def test_rule_without_patience_never_stops() -> None:
 def reference_rates(losses: Sequence[float], schedule: Plateau) -> list[float]:
     """Return the rates after each loss of torch's schedule, which waits for one epoch more than that of Keras."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer,
         factor=schedule.factor,
         patience=schedule.patience - 1,
@@ -93,7 +93,7 @@ def reference_rates(losses: Sequence[float], schedule: Plateau) -> list[float]:
     )
     rates = []
     for loss in losses:
-        theirs.step(loss)
+        scheduler.step(loss)
         rates.append(optimizer.param_groups[0]["lr"])
     return rates
 

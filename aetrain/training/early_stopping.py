@@ -36,8 +36,7 @@ class EarlyStopping:
             raise ValueError(
                 f"patience={self.patience} is too small: use 1 epoch or more without improvement, or null to never stop"
             )
-        if not 0 <= self.min_delta < float("inf"):
-            raise ValueError(f"min_delta={self.min_delta} is out of range: use a change of 0 or more")
+        check_min_delta(self.min_delta)
 
     @property
     def is_active(self) -> bool:
@@ -46,10 +45,18 @@ class EarlyStopping:
 
     def reason(self, values: Sequence[float], higher_is_better: bool) -> str:
         """Return why training stops after epochs with these values of the objective; empty where it continues."""
+        if self.patience is None:
+            return ""
         waits = count_epochs_without_improvement(values, higher_is_better, self.min_delta)
-        if self.patience is None or not waits or waits[-1] < self.patience:
+        if not waits or waits[-1] < self.patience:
             return ""
         return describe_stagnation(self.patience, self.min_delta)
+
+
+def check_min_delta(min_delta: float) -> None:
+    """Raise ValueError for a change of the objective that is below 0 or not finite."""
+    if not 0 <= min_delta < float("inf"):
+        raise ValueError(f"min_delta={min_delta} is out of range: use a change of 0 or more")
 
 
 def describe_stagnation(patience: int, min_delta: float) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch.optim import Optimizer
 
-from aetrain.training.early_stopping import count_epochs_without_improvement, describe_stagnation
+from aetrain.training.early_stopping import check_min_delta, count_epochs_without_improvement, describe_stagnation
 
 log = logging.getLogger("aetrain")
 
@@ -69,10 +69,7 @@ class Decay:
             raise ValueError(
                 f"warmup_fraction={self.warmup_fraction} is out of range: use a fraction of training from 0 to below 1"
             )
-        if not 0 <= self.final_factor <= 1:
-            raise ValueError(
-                f"final_factor={self.final_factor} is out of range: use a factor of the learning rate from 0 to 1"
-            )
+        check_factor("final_factor", self.final_factor)
 
     def factor(self, progress: float) -> float:
         """Return the factor of the learning rate at a progress of training in [0, 1)."""
@@ -136,12 +133,8 @@ class Plateau:
             raise ValueError(f"factor={self.factor} does not lower the rate: use a factor between 0 and 1, such as 0.1")
         if self.patience < 1:
             raise ValueError(f"patience={self.patience} is too small: use 1 epoch or more without improvement")
-        if not 0 <= self.min_delta < float("inf"):
-            raise ValueError(f"min_delta={self.min_delta} is out of range: use a change of 0 or more")
-        if not 0 <= self.min_factor <= 1:
-            raise ValueError(
-                f"min_factor={self.min_factor} is out of range: use a factor of the learning rate from 0 to 1"
-            )
+        check_min_delta(self.min_delta)
+        check_factor("min_factor", self.min_factor)
 
     def factor_after(self, values: Sequence[float], higher_is_better: bool) -> float:
         """Return the factor of the learning rate after epochs with these values of the objective."""
@@ -171,6 +164,12 @@ class PlateauRates:
     def __call__(self, progress: float) -> None:
         """Set the learning rates of the next step."""
         self.set_rates(progress)
+
+
+def check_factor(name: str, factor: float) -> None:
+    """Raise ValueError for a factor of the learning rate outside of [0, 1]."""
+    if not 0 <= factor <= 1:
+        raise ValueError(f"{name}={factor} is out of range: use a factor of the learning rate from 0 to 1")
 
 
 def scale_rates(optimizer: Optimizer, factor: Callable[[float], float]) -> Callable[[float], None]:

@@ -15,8 +15,8 @@ SOURCE = (
 )
 CHOICES = (
     "the momentum by the reconstruction error of 10,000 training images; the regularisation of the classifiers on a "
-    "fifth of the training images; the rates and the end of fine-tuning on all labels by the validation images. With "
-    "1,000 labels fine-tuning takes 60 epochs. The rates of fine-tuning are the published ones."
+    "fifth of the training images; the epochs in which the rates fall and fine-tuning on all labels ends by the "
+    "validation images. With 1,000 labels fine-tuning takes 60 epochs. The first rates are the published ones."
 )
 DIFFERENCES = (
     "the program multiplies its momentum of 0.5 to 0.9 by the rate, which makes it 0.025 to 0.045 in the usual formula "

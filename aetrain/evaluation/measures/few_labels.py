@@ -189,17 +189,23 @@ class BestEpoch:
         self.classifier = classifier
         self.images = images
         self.prepare = prepare
-        self.epoch = 0
-        self.accuracy = -1.0  # share of the images
-        self.accuracies: list[float] = []  # of all epochs
+        self.accuracies: list[float] = []  # of all epochs: shares of the images
         self.weights = BestWeights(classifier)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the images in the best epoch."""
+        return max(self.accuracies)
+
+    @property
+    def epoch(self) -> int:
+        """The best epoch, the first one if several are best."""
+        return self.accuracies.index(self.accuracy) + 1
 
     def __call__(self, state: TrainState) -> None:
         """Keep the weights of the epoch that has ended where they are better than those of all before."""
-        share = accuracy(self.classifier, self.images, self.prepare)
-        self.accuracies.append(share)
-        if share > self.accuracy:
-            self.epoch, self.accuracy = state.epoch, share
+        self.accuracies.append(accuracy(self.classifier, self.images, self.prepare))
+        if self.epoch == state.epoch:
             self.weights.store()
 
     def restore(self, epochs: int) -> None:

@@ -149,7 +149,7 @@ def test_unsuitable_settings_are_refused(settings: dict[str, Any], expected: str
     ("settings", "expected"),
     [
         ({"keep": "best"}, "keep=best"),
-        ({"stop": EarlyStopping(1)}, "stop"),
+        ({"stop": EarlyStopping(1)}, "stop.patience"),
         ({"schedule": Plateau()}, r"schedule \(Plateau\)"),
     ],
 )

@@ -26,6 +26,7 @@ from aetrain.runs.request import RunRequest
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.training.early_stopping import StopRule
 from aetrain.training.schedules import reads_objective
+from aetrain.training.selectors import name_selectors
 from aetrain.training.step import OptimizerStep
 
 PRUNED = "pruned"  # key of an epoch's record: why a search stopped the run after it
@@ -150,13 +151,7 @@ def selectors(request: RunRequest, settings: Settings) -> list[str]:
 
 def _selectors(settings: Settings) -> list[str]:
     """Return the settings that compare the epochs of a run by the objective, in words."""
-    schedule = locate(settings.schedule["_target_"])
-    used = {
-        "keep=best": settings.keep == "best",
-        "stop.patience": make_stop_rule(settings).is_active,
-        f"schedule ({schedule.__name__})": reads_objective(schedule),
-    }
-    return [name for name, is_used in used.items() if is_used]
+    return name_selectors(settings.keep, make_stop_rule(settings), locate(settings.schedule["_target_"]))
 
 
 def check_names(request: RunRequest, settings: Settings, components: Components) -> None:

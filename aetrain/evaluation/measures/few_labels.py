@@ -21,7 +21,8 @@ from aetrain.model.records import LossDict, noun_of
 from aetrain.training.best_weights import BestWeights
 from aetrain.training.early_stopping import StopRule
 from aetrain.training.loop import TrainState, fit
-from aetrain.training.schedules import Constant, Schedule, reads_objective
+from aetrain.training.schedules import Constant, Schedule
+from aetrain.training.selectors import name_selectors
 from aetrain.training.step import OptimizerStep, after_step_hooks
 from aetrain.utils.devices import keep_random_state, seed_generators, to_float64
 
@@ -105,12 +106,7 @@ class FewLabels(LabelledMeasure):
     @property
     def selectors(self) -> list[str]:
         """The settings that compare epochs by the accuracy on validation images, in words."""
-        used = {
-            "keep=best": self.keep == "best",
-            "stop": self.stop is not None and self.stop.is_active,
-            f"schedule ({type(self.schedule).__name__})": reads_objective(self.schedule),
-        }
-        return [name for name, is_used in used.items() if is_used]
+        return name_selectors(self.keep, self.stop, self.schedule)
 
     def check_images(self, splits: Splits) -> None:
         """Raise ValueError for images without classes, too few of them, or none to choose an epoch by."""

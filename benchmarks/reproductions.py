@@ -39,8 +39,9 @@ set before its runs; a row outside of it stays in the table as missed. `python b
 3` trains the runs of a row, resumes those that were killed, and writes this page; [reproductions/](reproductions) has
 the metrics of every run. Figures are of the test images, as means ± standard deviations over seeds. No setting was
 chosen by test images; each section tells how settings were chosen, and in what the protocol differs from the published
-one. Minutes are those of the processor for a whole run on one thread, with pretraining and measures. Where these were
-not recorded, as for a resumed run, they are those of the epochs by the clock.
+one. Epochs are those of the whole network, without pretraining and fine-tuning. Minutes are those of the processor for
+a whole run on one thread, with pretraining and measures. Where these were not recorded, as for a resumed run, they are
+those of the epochs by the clock, if there are any.
 """
 
 Metrics = Mapping[str, float]  # the metrics of a run, by name
@@ -194,7 +195,8 @@ def section(name: str) -> list[str]:
     for run, overrides in row.RUNS.items():
         runs = list(record.get(run, {}).values())
         epochs = spread([one["epoch"] for one in runs]) if runs else "-"
-        minutes = spread([one.get("processor_seconds", one["seconds"]) / 60 for one in runs], ".3g") if runs else "-"
+        times = [one.get("processor_seconds", one["seconds"]) / 60 for one in runs]
+        minutes = spread(known, ".3g") if (known := [time for time in times if time > 0]) else "-"
         text.append(f"| {run} | `aetrain {shlex.join(overrides)}` | {epochs} | {minutes} |")
     return text
 

@@ -143,6 +143,7 @@ RUN = (
     *("dataset=digits", "dataset.subset=103", "dataset.validation=40", "dataset.test_subset=40", "batch_size=25"),
     *("model=vae", "noise=masking", "pretrain=layerwise", "pretrain.epochs=1", "model.hidden=[20]", "epochs=5"),
     *("keep=best", "ema=0.9", "views=reconstructions", "device=cpu", "threads=1"),
+    *("schedule=plateau", "schedule.factor=0.5", "schedule.patience=1", "schedule.min_delta=1e6"),  # lower every epoch
     *("augment._target_=distributed_tasks.Faulty", "+augment.after=12"),
 )
 

@@ -16,6 +16,7 @@ from aetrain.runs.build import build
 from aetrain.runs.initial_weights import pretrain
 from aetrain.runs.process_group import (
     LeaderFailed,
+    check_same_weights,
     compile_if_set,
     load_together,
     share_end_of_epoch,
@@ -62,7 +63,8 @@ def _train_beside(settings: Settings) -> None:
         batches = Batches(splits.train, settings.batch_size, components.dataset.prepare)
         if processes.broadcast(None):
             pretrain(components, batches)
-        share_state(state, components.training_state)
-        compile_if_set(settings, components, batches, state)
         steps = components.optimizer_steps
-        fit(state, steps, batches, [share_end_of_epoch], accumulate=settings.accumulate_grad_batches)
+        share_state(state, components.training_state, steps)
+        compile_if_set(settings, components, batches, state)
+        callbacks = [check_same_weights, share_end_of_epoch(steps)]
+        fit(state, steps, batches, callbacks, accumulate=settings.accumulate_grad_batches)

@@ -7,7 +7,7 @@ more than `function` says for a process that trains alone.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from aetrain.storage.checkpoint_state import CheckpointState
 from aetrain.storage.run_directory import RunDirectory, resume_command
 from aetrain.training.backend.compile import compile_steps
 from aetrain.training.loop import TrainState
+from aetrain.training.step import OptimizerStep
 from aetrain.utils import processes
 from aetrain.utils.cores import Limit
 from aetrain.utils.processes import ProcessLost, describe_process, gather_objects, is_alone, rank
@@ -112,34 +113,48 @@ def share_start(is_new: bool) -> None:
     processes.broadcast(is_new)
 
 
-def share_state(state: TrainState, training: TrainingState) -> None:
-    """Give the weights, the state of the optimizers and the epoch of process 0 to the others."""
+def share_state(state: TrainState, training: TrainingState, steps: Sequence[OptimizerStep]) -> None:
+    """Give the weights, the state of the optimizers, the epoch and the past objective of process 0 to the others."""
     if is_alone():
         return
-    content = (state.epoch, state.stop_reason, state.model.state_dict(), training.state_dict())
+    content = (state.epoch, state.model.state_dict(), training.state_dict())
     on_cpu = pytree.tree_map_only(Tensor, Tensor.cpu, content)
-    epoch, reason, weights, states = processes.broadcast(on_cpu if rank() == 0 else None)
+    epoch, weights, states = processes.broadcast(on_cpu if rank() == 0 else None)
     if rank() > 0:
-        state.epoch, state.stop_reason = epoch, reason
+        state.epoch = epoch
         state.model.load_state_dict(weights)
         training.load_state_dict(states)
+    _share_decisions(state, steps)
 
 
-def share_end_of_epoch(state: TrainState) -> None:
-    """Give the decision to stop to the others, after the evaluation of process 0; check that all have its weights.
+def check_same_weights(state: TrainState) -> None:
+    """Check that all processes have the same weights: the first callback of an epoch, before a checkpoint is saved.
 
-    It is the last callback of an epoch. Raise ConfigError where weights differ: machines compute differently.
+    Raise ConfigError where they differ: machines compute differently.
     """
     if is_alone():
         return
-    state.stop_reason = processes.broadcast(state.stop_reason)
-    sums = [float(tensor.double().sum()) for tensor in state.model.state_dict().values()]
+    sums = [float(tensor.double().sum()).hex() for tensor in state.model.state_dict().values()]  # NaNs are the same
     different = [number for number, other in enumerate(gather_objects(sums)) if other != sums]
     if different and rank() == 0:
         raise ConfigError(
             f"processes 0 and {different[0]} have different weights after epoch {state.epoch}: their machines compute "
             "differently; use machines of one kind, with the same versions of torch"
         )
+
+
+def share_end_of_epoch(steps: Sequence[OptimizerStep]) -> Callable[[TrainState], None]:
+    """Return the last callback of an epoch, which gives the others the decisions of process 0 after its evaluation."""
+    return lambda state: None if is_alone() else _share_decisions(state, steps)
+
+
+def _share_decisions(state: TrainState, steps: Sequence[OptimizerStep]) -> None:
+    """Give the decision to stop, and the objective by which schedules set learning rates, to the others."""
+    reason, objectives = processes.broadcast((state.stop_reason, [step.past_objective for step in steps]))
+    if rank() > 0:
+        state.stop_reason = reason
+        for step, (values, higher_is_better) in zip(steps, objectives, strict=True):
+            step.set_objective(values, higher_is_better)
 
 
 @contextmanager

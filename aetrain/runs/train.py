@@ -69,10 +69,11 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
             process_group.share_start(is_new=training_run.saved is None)
             training_run.prepare(start_weights)
             state, steps, batches = training_run.state, components.optimizer_steps, training_run.batches
-            process_group.share_state(state, training_run.training_state)
+            process_group.share_state(state, training_run.training_state, steps)
             process_group.compile_if_set(settings, components, batches, state)
             bar = _progress_bar() if request.single else None
-            callbacks = [training_run.record, process_group.share_end_of_epoch]
+            share_end_of_epoch = process_group.share_end_of_epoch(steps)
+            callbacks = [process_group.check_same_weights, training_run.record, share_end_of_epoch]
             fit(state, steps, batches, callbacks, bar, settings.accumulate_grad_batches)
             check_pruned(training_run.journal, state.stop_reason)
             with training_run.final_weights(), processes.act_alone():

@@ -84,6 +84,7 @@ class OptimizerStep:
         self.name = name  # prefix of the names of its losses, so that two steps do not share one
         self.clip_grad_norm = clip_grad_norm
         self.gradients: Callable[[Tensor], LossDict] = self.backward  # or a compiled program
+        self.past_objective: tuple[Sequence[float], bool] = ((), False)  # the arguments of the last `set_objective`
 
     def set_progress(self, progress: float) -> None:
         """Tell schedules and modules how much of training has passed, in [0, 1)."""
@@ -92,6 +93,7 @@ class OptimizerStep:
 
     def set_objective(self, values: Sequence[float], higher_is_better: bool) -> None:
         """Tell schedules the objective of all finished epochs."""
+        self.past_objective = (tuple(values), higher_is_better)
         for hook in self.before_step:
             if isinstance(hook, ObjectiveHook):
                 hook.set_objective(values, higher_is_better)

@@ -13,6 +13,7 @@ from command import command, everything_in
 from conftest import TINY
 from faults import CASES, FaultCase
 
+import aetrain
 from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.selfcheck import kill
@@ -164,6 +165,39 @@ def test_damaged_first_checkpoint_is_not_kept_as_the_previous_one(tmp_path: Path
         (tmp_path / "run" / "metrics.json").unlink()
         run_command([*LINEAR, "epochs=0", "hydra.run.dir=run"], tmp_path)
     assert not (tmp_path / "run" / "checkpoint.previous").exists()
+
+
+@pytest.mark.parametrize("damage", ["model.safetensors", "state.json"])
+def test_trained_weights_that_are_damaged_are_not_removed(damage: str, tmp_path: Path) -> None:
+    """A kill between the removal of the previous checkpoint and the next rename leaves one of a later epoch alone."""
+    run = tmp_path / "run"
+    run_command([*LINEAR, "epochs=2", "hydra.run.dir=run"], tmp_path)
+    shutil.rmtree(run / "checkpoint.previous")
+    (run / "metrics.json").unlink()
+    (run / "checkpoint" / damage).write_bytes(b"{}")
+    before = everything_in(run / "checkpoint")
+    outcome = command(["resume=run"], tmp_path)
+    assert outcome.code == 1
+    assert "checkpoint is damaged" in outcome.err + outcome.out
+    assert everything_in(run / "checkpoint") == before
+
+
+def test_checkpoint_that_cannot_be_read_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    run_command([*LINEAR, "epochs=0", "hydra.run.dir=run"], tmp_path)
+    (run / "metrics.json").unlink()
+    before, read_bytes = everything_in(run / "checkpoint"), Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path.name == "model.safetensors":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(ConfigError, match="Input/output error"):
+        aetrain.run([f"resume={run}"])
+    monkeypatch.undo()
+    assert everything_in(run / "checkpoint") == before
 
 
 def test_diverging_run_names_the_loss_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:

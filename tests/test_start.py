@@ -139,6 +139,16 @@ def test_run_resumes_without_the_one_that_it_began_with(folder: Path) -> None:
     assert not differences(fingerprint(folder / "whole"), fingerprint(folder / "run"))
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "state.json"])
+def test_run_with_a_damaged_first_checkpoint_begins_with_the_weights_again(file: str, folder: Path) -> None:
+    start(folder, "epochs=0")
+    expected = {name: tensor.clone() for name, tensor in weights(folder / "run").items()}  # not those of the mapped file
+    (folder / "run" / "metrics.json").unlink()
+    (folder / "run" / "checkpoint" / file).write_bytes(b"{}")
+    assert "start: weights of base" in start(folder, "epochs=0")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(folder / "run").items())
+
+
 def test_run_of_an_earlier_version_is_a_start(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tests" / "data" / "runs-0.1.0" / "deep", tmp_path / "base")
     out = start(tmp_path, "epochs=0", "views=none", "device=cpu")

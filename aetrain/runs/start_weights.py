@@ -13,7 +13,6 @@ from aetrain.config.errors import ConfigError
 from aetrain.config.settings import Settings
 from aetrain.runs.build import Components
 from aetrain.storage import atomic, checkpoint
-from aetrain.storage.checkpoint_state import latest_state
 from aetrain.storage.run_directory import display_path
 from aetrain.training.pretraining.pretrain import NoPretraining
 
@@ -66,7 +65,7 @@ def find_start_weights(settings: Settings, components: Components, run_dir: Path
 
     Raise ConfigError where the other run has no checkpoint or no matrix of it fits. Called before any data are read.
     """
-    if settings.start is None or latest_state(run_dir) is not None:
+    if settings.start is None or checkpoint.is_resumable(run_dir):
         return None
     if not isinstance(components.pretrain, NoPretraining):
         raise ConfigError(f"pretrain= and start={settings.start} both make the initial weights: drop one of them")

@@ -27,6 +27,7 @@ from aetrain.storage import atomic
 from aetrain.storage.checkpoint_state import CHECKPOINT, PREVIOUS, STATE_FILE, CheckpointState, read_state
 from aetrain.storage.hashing import sha256
 from aetrain.storage.old_metrics import upgrade_lines
+from aetrain.storage.run_directory import RunDirectory
 from aetrain.utils.processes import world_size
 
 log = logging.getLogger("aetrain")
@@ -181,29 +182,53 @@ def _read_newest(directory: Path, with_training: bool) -> tuple[Content, Path]:
 def resume(directory: Path, model: nn.Module, training: TrainingState) -> Progress | None:
     """Load a checkpoint to continue training; return None where nothing was trained yet and training can start.
 
-    A damaged checkpoint is removed: the next save would keep it as the previous one otherwise.
+    A damaged checkpoint is removed: the next save would keep it as the previous one otherwise. Raise CheckpointError
+    where the only one is damaged and holds trained weights, or cannot be read.
     """
     current, previous = directory / CHECKPOINT, directory / PREVIOUS
-    if not previous.is_dir():
-        try:
-            return load(directory, model, training) if current.is_dir() else None
-        except CheckpointError:
-            if _is_readable(current):  # it is of another model
-                raise
-            shutil.rmtree(current, ignore_errors=True)  # it held the initial weights
-            return None
-    progress = load(directory, model, training)
-    if not _is_readable(current):
+    if not current.is_dir() and not previous.is_dir():
+        return None
+    try:
+        progress = load(directory, model, training)
+    except CheckpointError:
+        if previous.is_dir() or not _is_damaged(current) or not _holds_initial_weights(directory):
+            raise
+        log.warning("%s is damaged: training starts anew from its initial weights", current)
+        progress = None
+    if current.is_dir() and _is_damaged(current):
         shutil.rmtree(current, ignore_errors=True)
     return progress
 
 
-def _is_readable(folder: Path) -> bool:
+def is_resumable(directory: Path) -> bool:
+    """Tell whether a run has a checkpoint whose content is not known to be damaged."""
+    folders = [directory / name for name in (CHECKPOINT, PREVIOUS)]
+    return any(folder.is_dir() and not _is_damaged(folder) for folder in folders)
+
+
+def _is_damaged(folder: Path) -> bool:
+    """Tell whether a checkpoint lacks files or has other content than was saved; a failure to read it is no damage."""
     try:
         _read(folder, with_training=True)
-    except Exception:  # as in `load`
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, MemoryError):
         return False
-    return True
+    except Exception:  # any that a parser raises on a damaged file
+        return True
+    return False
+
+
+def _holds_initial_weights(directory: Path) -> bool:
+    """Tell whether the only checkpoint of a run is that of epoch 0.
+
+    Where its state cannot be read: from the second save on, in epoch 1, a run has a previous checkpoint, which is
+    absent for a moment in each later save alone.
+    """
+    try:
+        return read_state(directory / CHECKPOINT).epoch == 0
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return all(line["epoch"] <= 1 for line in RunDirectory(directory).history())
 
 
 def _read(folder: Path, with_training: bool) -> Content:

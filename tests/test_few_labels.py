@@ -11,6 +11,7 @@ import torch
 from command import command
 from conftest import TINY
 from test_uses import eval_inputs
+from torch.optim import Adam
 
 import aetrain
 from aetrain.evaluation.comparability import comparison_kind
@@ -18,7 +19,7 @@ from aetrain.evaluation.measures.few_labels import BestEpoch, Classifier, CrossE
 from aetrain.training.early_stopping import EarlyStopping
 from aetrain.training.loop import TrainState
 from aetrain.training.optimizers import LBFGS
-from aetrain.training.schedules import Decay, Plateau
+from aetrain.training.schedules import Decay, MultiStep, Plateau
 
 HELD_OUT = ("dataset.subset=300", "dataset.validation=200", "dataset.test_subset=300")
 
@@ -160,6 +161,37 @@ def test_comparison_of_epochs_needs_validation_images(settings: dict[str, Any], 
     measure(labels=[20], stop=EarlyStopping(None), schedule=Decay()).check_images(splits)
 
 
+def test_optimizer_that_refuses_its_settings_is_told_before_training() -> None:
+    model = eval_inputs().model
+    before = torch.get_rng_state()
+    measure(optimizer=partial(Adam, lr=1e-3)).check(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    wrong: list[dict[str, Any]] = [{"lr": -1.0}, {"betas": (0.9, 1.5)}, {"momentum": 0.9}]
+    for settings in wrong:
+        with pytest.raises(ValueError, match="the optimizer refuses its settings: "):
+            measure(optimizer=partial(Adam, **settings)).check(model)
+
+
+def test_milestones_of_a_schedule_are_epochs_of_the_fine_tuning() -> None:
+    """From the milestone on a rate of nearly 0 changes no accuracy, as in a training that ends there."""
+    inputs = eval_inputs(*HELD_OUT)
+    kinds: dict[str, Any] = {"lr": 0.1, "keep": "best"}
+    images = labelled(inputs)
+    plain = measure(**kinds, epochs=6).fine_tune(inputs.make_untrained(), images, inputs)
+    assert plain.accuracies[2:] != [plain.accuracies[2]] * 4, "the test needs accuracies that change"
+    for run_epochs in (0, 1, 50):  # of the run, which the group's option counts
+        schedule = MultiStep([3], gamma=1e-12, epochs=run_epochs)
+        slow = measure(**kinds, epochs=6, schedule=schedule).fine_tune(inputs.make_untrained(), images, inputs)
+        assert slow.accuracies == [*plain.accuracies[:3], *[plain.accuracies[2]] * 3]
+
+
+def test_two_measures_of_as_many_labels_are_refused(tmp_path: Path) -> None:
+    outcome = command([*TINY, "dataset.subset=100", "measures=[few_labels,fine_tuning]"], tmp_path)
+    assert outcome.code == 1
+    assert "measures.few_labels and measures.fine_tuning both fine-tune on 100 labels" in outcome.err
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_more_labels_than_images_are_refused() -> None:
     splits = eval_inputs().splits
     measure(labels=[None]).check_images(splits)
@@ -172,6 +204,10 @@ def test_more_labels_than_images_are_refused() -> None:
     [
         ("measures.few_labels.labels=[a]", "a list of whole numbers or nulls such as [100,null]"),
         ("measures.few_labels.schedule=cosine", "a component (a section with a _target_) or null"),
+        (
+            "measures.few_labels.stop={_target_: aetrain.training.early_stopping.EarlyStopping, patience: 0}",
+            "measures.few_labels.stop.patience=0 is too small",
+        ),
     ],
 )
 def test_message_about_a_wrong_value_names_the_right_ones(override: str, expected: str, tmp_path: Path) -> None:

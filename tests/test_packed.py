@@ -18,12 +18,14 @@ from torch.nn import functional as F
 
 from aetrain import api
 from aetrain.runs import entry
+from aetrain.runs.build import build
 from aetrain.runs.request import RunRequest
 from aetrain.runs.training_run import TrainingRun
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.sweeps.packed import packed_training
 from aetrain.sweeps.packed import plan as planning
 from aetrain.sweeps.packed.random_replay import ReplayRandomCalls
+from aetrain.sweeps.packed.vectorized import Pack, PackedRun
 from aetrain.utils.cores import Limit
 from aetrain.views.tensorboard import event_files, event_key, read_events
 
@@ -252,6 +254,14 @@ def test_runs_that_cannot_be_packed_are_left_with_the_reason(
     assert "run individually: 2 runs: " in caplog.text
     assert reason in caplog.text
     assert not list(tmp_path.iterdir())
+
+
+def test_each_run_of_a_pack_has_its_own_noise_of_known_values(tmp_path: Path) -> None:
+    common = ["dataset=wine", "dataset.missing=0.2", "model=deep", "model.hidden=[16]", "noise=salt"]
+    each = ["noise.p=0.3", "noise.p=0.301"]
+    runs = [build(entry.check(one.config, one.overrides)) for one in make_requests(tmp_path, common, each)]
+    pack = Pack([PackedRun(run.model, run.objective, run.augment, run.noise, run.optimizer_steps, 0) for run in runs])
+    assert [tensor.tolist() for tensor in pack.scalars.values()] == [pytest.approx([0.3, 0.301])]
 
 
 def test_difference_that_a_pack_cannot_represent_is_detected_by_trial_steps(

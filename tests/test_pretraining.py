@@ -120,6 +120,20 @@ def test_hidden_states_are_sampled_with_the_stated_probabilities() -> None:
         assert not linear or abs(h.var() - net_input.var(correction=0) - 1) < 0.02
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr": -1.0}, {"linear_lr": 0.0}, {"momentum": (0.5, 1.0)}, {"momentum": (-0.1, 0.5)}, {"weight_decay": -1.0},
+        {"init_std": -1.0}, {"batch_size": 0}, {"k": 0}, {"epochs": 0}, {"sparsity_cost": -1.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_of_rbms_out_of_range_are_refused(settings: dict[str, Any]) -> None:
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"^{name}="):
+        StackedRBMs(**settings)
+
+
 def test_contrastive_divergence_takes_the_steps_of_the_original_program() -> None:
     """inc = momentum * inc + lr * (products / N - cost * w), with the momentum raised after one epoch."""
     settings = StackedRBMs(epochs=3, momentum_switch_epoch=1, weight_decay=0.01)

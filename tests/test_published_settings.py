@@ -1,6 +1,7 @@
 """Settings that published protocols need, a second way: multi-step rates, Adam from ones, one set, listed layers."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from torch.nn import functional as F
 
 from aetrain import api
 from aetrain.data.digits import Digits
+from aetrain.evaluation.measures.few_labels import FewLabels
+from aetrain.evaluation.measures.measure import Measure
+from aetrain.evaluation.measures.probes import Probes
+from aetrain.evaluation.measures.retrieval import Retrieval
 from aetrain.model.map_layers import SameConv2d, SameConvTranspose2d, same_padding
 from aetrain.runs import entry
 from aetrain.runs.build import Components, build
@@ -112,6 +117,23 @@ def test_single_set_has_all_examples_in_training_and_test() -> None:
 def test_single_set_refuses_settings_that_need_two_sets(overrides: tuple[str, ...]) -> None:
     with pytest.raises(Exception, match="single_set=true"):
         build_components(*overrides, "dataset.single_set=true")
+
+
+@pytest.mark.parametrize(
+    ("measure", "is_refused"),
+    [
+        (Probes(), True),
+        (Probes(("kmeans", "knn")), True),
+        (Probes(("kmeans",)), False),
+        (FewLabels(labels=(20,)), True),
+        (Retrieval(), True),
+    ],
+)
+def test_single_set_refuses_measures_that_read_training_classes(measure: Measure, is_refused: bool) -> None:
+    splits = Digits(single_set=True).load().to(torch.device("cpu"))
+    measure.check_images(Digits().load())
+    with pytest.raises(ValueError, match="own training examples") if is_refused else nullcontext():
+        measure.check_images(splits)
 
 
 # --- Listed layers ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from command import process
 from conftest import TINY
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -204,6 +205,26 @@ def test_results_below_1e_38_are_zero_inside_and_the_state_of_the_thread_returns
         assert is_flushed() == before
     finally:
         torch.set_flush_denormal(False)
+
+
+PRINT_SHARES_OF_DENORMALS = """
+import torch, aetrain
+from aetrain.runs import train
+
+def fit(state, steps, *others):
+    small = torch.full((1 << 18,), 1.2e-38) / 2  # by two threads, half of the numbers each
+    print(*[float((half != 0).double().mean()) for half in small.chunk(2)], torch.get_num_threads())
+
+train.fit = fit
+aetrain.run(["dataset=digits", "model=deep", "device=cpu", "threads=2", "epochs=0", "views=none"])
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_all_threads_of_a_run_replace_results_below_1e_38(threads: str, tmp_path: Path) -> None:
+    program = [sys.executable, "-c", PRINT_SHARES_OF_DENORMALS]
+    outcome = process([], tmp_path, program=program, OMP_NUM_THREADS=threads)
+    assert "0.0 0.0 2" in outcome.out, outcome
 
 
 def test_adam_has_no_denormal_means_after_gradients_vanish() -> None:

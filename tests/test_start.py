@@ -142,7 +142,7 @@ def test_run_resumes_without_the_one_that_it_began_with(folder: Path) -> None:
 @pytest.mark.parametrize("file", ["model.safetensors", "state.json"])
 def test_run_with_a_damaged_first_checkpoint_begins_with_the_weights_again(file: str, folder: Path) -> None:
     start(folder, "epochs=0")
-    expected = {name: tensor.clone() for name, tensor in weights(folder / "run").items()}  # not those of the mapped file
+    expected = {name: tensor.clone() for name, tensor in weights(folder / "run").items()}  # of no mapped file
     (folder / "run" / "metrics.json").unlink()
     (folder / "run" / "checkpoint" / file).write_bytes(b"{}")
     assert "start: weights of base" in start(folder, "epochs=0")

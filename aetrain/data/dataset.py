@@ -173,8 +173,10 @@ class Dataset(ABC):
         splits = self.split_examples(*examples)
         if self.single_set:  # converted once, so that a random conversion is the same in training and test
             everything = self._convert(splits[0], 0)
-            return Splits(everything, splits[1], self._cut(everything, self.test_subset, "test ", "test_subset"))
-        return Splits(*(self._convert(split, number) for number, split in enumerate(splits)))
+            test = self._cut(everything, self.test_subset, "test ", "test_subset")
+            return Splits(everything, splits[1], test, single_set=True)
+        train, validation, test = (self._convert(split, number) for number, split in enumerate(splits))
+        return Splits(train, validation, test)
 
     def load_all(self) -> Examples:
         """Return all examples in the order of their rows, without a split.

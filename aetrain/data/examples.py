@@ -88,11 +88,15 @@ class Examples:
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint sets of images: for training, for choices among runs (may be empty), for the final metrics."""
+    """Sets of images: for training, for choices among runs (may be empty), for the final metrics.
+
+    They are disjoint, but with `single_set` the test images are training images, too.
+    """
 
     train: Examples
     validation: Examples
     test: Examples
+    single_set: bool = False
 
     @property
     def held_out(self) -> tuple[str, Examples]:
@@ -101,7 +105,9 @@ class Splits:
 
     def to(self, device: torch.device) -> "Splits":
         """Return the sets on a device."""
-        return Splits(self.train.to(device), self.validation.to(device), self.test.to(device))
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
+        )
 
     def describe(self) -> str:
         """Return the number of images of each split, their shape and the number of their classes, as a sentence."""

@@ -327,4 +327,6 @@ def _instantiate(
         if isinstance(cause, ConfigError) or not isinstance(cause, ValueError):
             raise cause from None
         inner = re.search(r"full_key: ([\w.]+)", str(error))  # of a component inside the node
-        raise ConfigError(add_context(str(cause), f"{key}.{inner[1]}" if inner else key, node)) from cause
+        for part in inner[1].split(".") if inner else ():
+            key, node = f"{key}.{part}", node.get(part) or {}
+        raise ConfigError(add_context(str(cause), key, node)) from cause

@@ -25,6 +25,7 @@ from aetrain.runs.process_group import (
 )
 from aetrain.runs.shard_check import check_shards
 from aetrain.runs.train import load_data
+from aetrain.training.backend.denormals import flush_denormals
 from aetrain.training.backend.setup import backend
 from aetrain.training.loop import TrainState, fit
 from aetrain.utils import processes
@@ -53,6 +54,7 @@ def follow() -> NoReturn:
     sys.exit(0)
 
 
+@flush_denormals()  # as process 0
 def _train_beside(settings: Settings) -> None:
     """Take the steps of process 0 on shards of its batches."""
     components = together(lambda: build(settings))

@@ -26,7 +26,7 @@ from aetrain.storage.checkpoint import TrainingState
 from aetrain.storage.checkpoint_state import CheckpointState
 from aetrain.storage.run_directory import RunDirectory, resume_command
 from aetrain.training.backend.compile import compile_steps
-from aetrain.training.loop import TrainState
+from aetrain.training.loop import Callback, TrainState
 from aetrain.training.step import OptimizerStep
 from aetrain.utils import processes
 from aetrain.utils.cores import Limit
@@ -143,9 +143,14 @@ def check_same_weights(state: TrainState) -> None:
         )
 
 
-def share_end_of_epoch(steps: Sequence[OptimizerStep]) -> Callable[[TrainState], None]:
+def share_end_of_epoch(steps: Sequence[OptimizerStep]) -> Callback:
     """Return the last callback of an epoch, which gives the others the decisions of process 0 after its evaluation."""
-    return lambda state: None if is_alone() else _share_decisions(state, steps)
+
+    def share(state: TrainState) -> None:
+        if not is_alone():
+            _share_decisions(state, steps)
+
+    return share
 
 
 def _share_decisions(state: TrainState, steps: Sequence[OptimizerStep]) -> None:

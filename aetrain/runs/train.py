@@ -14,6 +14,7 @@ from aetrain.data.dataset import Dataset
 from aetrain.data.digests import digest_data
 from aetrain.data.examples import Splits, fill_missing, in_order, known_mean
 from aetrain.evaluation.evaluator import Evaluator, Metrics
+from aetrain.evaluation.measures.few_labels import FewLabels
 from aetrain.evaluation.measures.measure import EvalInputs
 from aetrain.model.pca import PCA
 from aetrain.runs import process_group
@@ -25,6 +26,7 @@ from aetrain.runs.run_data import check_same_data
 from aetrain.runs.start_weights import find_start_weights
 from aetrain.runs.training_run import TrainingRun, reporting_disk_errors
 from aetrain.storage.checkpoint_state import latest_state
+from aetrain.training.backend.denormals import flush_denormals
 from aetrain.training.backend.setup import backend
 from aetrain.training.backend.threads import choose_threads
 from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
@@ -37,6 +39,7 @@ PCA_MAX_PIXELS = 4096  # the covariance of larger images takes longer than train
 PCA_BATCH_SIZE = 2048  # images of which moments are summed at a time
 
 
+@flush_denormals()  # before the first parallel computation: the threads that it starts compute as this one
 def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     """Train a model from the start or from the run's checkpoint; return the content of metrics.json."""
     metrics = already_done(request, settings)
@@ -151,10 +154,17 @@ def log_conversions(dataset: Dataset) -> None:
 
 
 def check_measures(components: Components, splits: Splits) -> None:
-    """Raise ConfigError where a measure cannot be computed on these images."""
+    """Raise ConfigError where a measure cannot be computed on these images, or has the figures of another one."""
+    owners: dict[int, str] = {}
     for name, measure in components.measures.items():
         with error_context(f"measures.{name}"):
             measure.check_images(splits)
+        for count in measure.count_labels(splits) if isinstance(measure, FewLabels) else ():
+            if (owner := owners.setdefault(count, name)) != name:
+                raise ConfigError(
+                    f"measures.{owner} and measures.{name} both fine-tune on {count} labels, and their metrics have "
+                    f"the same names: change measures.{owner}.labels or measures.{name}.labels"
+                )
 
 
 def evaluate_components(

@@ -1,10 +1,11 @@
 """Learning-rate schedules: the learning rate as a function of the progress of training, or of past objectives."""
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch.optim import Optimizer
 
@@ -41,6 +42,14 @@ class ObjectiveHook(Protocol):
 def reads_objective(schedule: object) -> bool:
     """Tell whether a schedule, or the class of one, reads the objective."""
     return bool(getattr(schedule, "reads_objective", False))
+
+
+def for_epochs(schedule: Schedule, epochs: int) -> Schedule:
+    """Return a schedule for a training of `epochs` epochs; one that counts them is a dataclass with that field."""
+    settings: Any = schedule
+    counts_epochs = is_dataclass(settings) and "epochs" in {field.name for field in fields(settings)}
+    changed: Schedule = dataclasses.replace(settings, epochs=epochs) if counts_epochs else schedule
+    return changed
 
 
 @dataclass(frozen=True)

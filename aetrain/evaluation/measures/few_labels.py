@@ -21,7 +21,7 @@ from aetrain.model.records import LossDict, noun_of
 from aetrain.training.best_weights import BestWeights
 from aetrain.training.early_stopping import StopRule
 from aetrain.training.loop import TrainState, fit
-from aetrain.training.schedules import Constant, Schedule
+from aetrain.training.schedules import Constant, Schedule, for_epochs
 from aetrain.training.selectors import name_selectors
 from aetrain.training.step import OptimizerStep, after_step_hooks
 from aetrain.utils.devices import keep_random_state, seed_generators, to_float64
@@ -108,6 +108,19 @@ class FewLabels(LabelledMeasure):
         """The settings that compare epochs by the accuracy on validation images, in words."""
         return name_selectors(self.keep, self.stop, self.schedule)
 
+    def count_labels(self, splits: Splits) -> list[int]:
+        """Return the numbers of training images on which the classifiers are trained, each once."""
+        counts = [len(splits.train) if count is None else count for count in self.labels]
+        return list(dict.fromkeys(count for count in counts if count <= len(splits.train)))
+
+    def check(self, model: Autoencoder) -> None:
+        """Raise ValueError where the optimizer refuses its settings."""
+        with keep_random_state(torch.device("cpu")):
+            try:
+                self.make_optimizer(Classifier(model, num_classes=2))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"the optimizer refuses its settings: {error}") from error
+
     def check_images(self, splits: Splits) -> None:
         """Raise ValueError for images without classes, too few of them, or none to choose an epoch by."""
         super().check_images(splits)
@@ -123,10 +136,8 @@ class FewLabels(LabelledMeasure):
     def __call__(self, inputs: EvalInputs) -> Metrics:
         """Return `finetuned_100`, `finetuned_100_random` and so on."""
         train, metrics = inputs.splits.train, {}
-        device = train.values.device
-        counts = [len(train) if count is None else count for count in self.labels]
-        with keep_random_state(device):
-            for count in dict.fromkeys(count for count in counts if count <= len(train)):
+        with keep_random_state(train.values.device):
+            for count in self.count_labels(inputs.splits):
                 labelled = train[balanced_subset(train.classes, count, inputs.seed)]
                 for suffix, name in NAMES.items():
                     log.info("fine-tuning with %d labels, from %s weights", count, name)
@@ -151,9 +162,9 @@ class FewLabels(LabelledMeasure):
         batches = IndexBatches(images, self.batch_size)
         optimizer = self.make_optimizer(classifier)
         losses = CrossEntropy(classifier, images, inputs.prepare)
-        schedule = Constant() if self.schedule is None else self.schedule
-        step = OptimizerStep(losses, optimizer, schedule.hooks(optimizer), after_step_hooks(classifier))
         epochs = max(self.epochs, math.ceil(self.steps / len(batches)))
+        schedule = Constant() if self.schedule is None else for_epochs(self.schedule, epochs)
+        step = OptimizerStep(losses, optimizer, schedule.hooks(optimizer), after_step_hooks(classifier))
         state = TrainState(classifier, inputs.seed, epochs)
         best = BestEpoch(classifier, inputs.splits.validation, inputs.prepare)
         comparison = EpochComparison(best, step, self.stop)

@@ -54,8 +54,13 @@ class Measure(ABC):
 class LabelledMeasure(Measure):
     """A measure that needs the classes of the images."""
 
+    @property
+    def reads_training_classes(self) -> bool:
+        """Whether it reads the classes of training images."""
+        return True
+
     def check_images(self, splits: Splits) -> None:
-        """Raise ValueError for images without classes, and where there are no training images."""
+        """Raise ValueError for images without classes, and where there are no training images or no others to test."""
         if not len(splits.train):
             noun = noun_of(splits.test.kind)
             raise ValueError(f"this measure needs training {noun}s, but the only {noun} is for testing: leave it out")
@@ -64,6 +69,11 @@ class LabelledMeasure(Measure):
                 "this measure needs the classes of the examples, but these have none: sort the images of a folder "
                 "into one folder per class, add labels to an .npz file, name the column of a table (dataset.label=), "
                 "or leave this measure out"
+            )
+        if splits.single_set and self.reads_training_classes:
+            raise ValueError(
+                "with dataset.single_set=true this measure would be tested on its own training examples: use "
+                "dataset.single_set=false, or leave it out; measures.probes.methods=[kmeans] reads no training classes"
             )
 
 

@@ -61,6 +61,11 @@ class Probes(LabelledMeasure):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is too small: use 1 or more")
 
+    @property
+    def reads_training_classes(self) -> bool:
+        """Whether it reads the classes of training images, as all methods but clustering do."""
+        return any(method != "kmeans" for method in self.methods)
+
     def __call__(self, inputs: EvalInputs) -> Metrics:
         """Return `probe_linear`, `probe_linear_pixels`, `probe_linear_pca` and so on."""
         train, test = inputs.splits.train, inputs.splits.test

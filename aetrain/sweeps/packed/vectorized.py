@@ -46,9 +46,15 @@ class PackedRun:
     @property
     def scalar_owners(self) -> list[object]:
         """The objects whose attributes may be numbers from the run's config."""
-        steps = getattr(self.noise, "steps", {}).values()  # of a sequence of noises
-        modules = [*self.model.modules(), *self.objective.modules()]
-        return [self.augment, self.noise, *steps, *modules]
+        return [self.augment, *noises_in(self.noise), *self.model.modules(), *self.objective.modules()]
+
+
+def noises_in(noise: object) -> Iterator[object]:
+    """Yield a noise and those inside it: the steps of a sequence of noises, and the noise of known values."""
+    yield noise
+    for inner in (*getattr(noise, "steps", {}).values(), getattr(noise, "noise", None)):
+        if inner is not None:
+            yield from noises_in(inner)
 
 
 class Pack:

@@ -12,7 +12,8 @@ def flush_denormals() -> Iterator[None]:
 
     The means of Adam fall into that range for weights whose gradients vanish, such as those of pixels that are seldom
     black; after some hundred epochs an epoch of `experiment=vae_static` takes 2.7 times as long with them. Nothing is
-    done where the processor cannot do it. Afterwards this thread computes as before.
+    done where the processor cannot do it. Afterwards this thread computes as before. Threads of OpenMP that have begun
+    before, such as those of a program that has used torch already, are not changed.
     """
     before = _are_flushed()
     torch.set_flush_denormal(True)

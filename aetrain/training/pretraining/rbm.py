@@ -145,6 +145,16 @@ class StackedRBMs:
             raise ValueError(f"epochs={self.epochs} trains no layer: use 1 or more, or pretrain=none")
         if self.k < 1:
             raise ValueError(f"k={self.k} is no number of Gibbs steps: use 1 or more")
+        for name in ("lr", "linear_lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} is not positive: use a learning rate above 0")
+        if not all(0 <= value < 1 for value in self.momentum):
+            raise ValueError(f"momentum={list(self.momentum)} is out of range: use two numbers from 0 to below 1")
+        for name in ("weight_decay", "init_std"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)} is negative: use 0 or more")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} is too small: use 1 or more")
         if not 0 < self.sparsity_target < 1:
             raise ValueError(f"sparsity_target={self.sparsity_target} is no rate: use a number between 0 and 1")
         if not self.sparsity_cost >= 0:

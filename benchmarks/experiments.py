@@ -51,7 +51,7 @@ LESSON_ORDER = (  # the order of the course; other experiments follow
     *("pretrain_finetune", "tied", "overcomplete", "denoising_gaussian", "denoising_masking", "denoising_salt"),
     *("sparse_denoising", "sparse_kl", "sparse_kl_crops", "sparse_l1", "sparse_topk", "sparse_wta", "sparse_coding"),
     *("contractive", "conv", "conv_upsample", "conv_unpool", "sequence", "vae", "vae_elu", "vae_fast", "conv_vae"),
-    *("beta_vae", "iwae", "latent_grid", "adversarial", "wae_mmd", "vqvae"),
+    *("beta_vae", "latent_grid", "adversarial", "wae_mmd", "vqvae"),
 )
 SMOKE = ("epochs=1", "dataset.subset=300", "dataset.test_subset=300")
 

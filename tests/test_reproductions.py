@@ -2,6 +2,7 @@
 
 import importlib.util
 import shlex
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +59,21 @@ def test_page_is_made_from_the_records(
     monkeypatch.setattr(reproductions, "DOCS", tmp_path)
     reproductions.write_document()
     assert (tmp_path / "reproductions.md").read_text() == page
+
+
+def test_readme_has_the_figures_of_the_records(reproductions: ModuleType) -> None:
+    error, code, *_ = reproductions.figures_of("one_class").values()
+    seeds = f"({len(error)} seed{'s' if len(error) > 1 else ''})"
+    areas = f"{statistics.mean(error):.3f} by the error, {statistics.mean(code):.3f} by the code"
+    (accuracy,) = reproductions.figures_of("fc_wta").values()
+    expected = [
+        f"| `experiment=one_class` | area under the ROC curve {areas}, mean of ten usual digits {seeds} |",
+        f"| `experiment=fc_wta` | accuracy {min(accuracy):.2f} to {max(accuracy):.2f} % of a linear classifier of the "
+        f"code ({len(accuracy)} seeds) |",
+    ]
+    lines = (ROOT / "README.md").read_text().splitlines()
+    for text in expected:
+        assert any(line.startswith(text) for line in lines), text
 
 
 @pytest.mark.data

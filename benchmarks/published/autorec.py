@@ -10,7 +10,12 @@ PROTOCOL = (
 )
 SOURCE = "0.831 on MovieLens 1M (Sedhain et al. 2015, poster); re-runs have 0.839 and 0.840."
 CHOICES = "chosen on held-out training ratings ([data.md](data.md)); those of the factorisation on a tenth of them."
-DIFFERENCES = "the smaller data set, for which nothing is published; the tolerance is to be better than both controls."
+DIFFERENCES = (
+    "the smaller data set, for which nothing is published; the tolerance is to be better than both controls. 50 units "
+    "instead of 500, residuals of the offsets instead of ratings, half of the ratings masked, AdamW with a weight "
+    "decay of 1 instead of L-BFGS with an L2 penalty; predictions are not cut to 1 to 5. The seeds have the same "
+    "split."
+)
 RUNS = {"latest-small": ["experiment=autorec_item", "measures=factorization"]}
 
 
@@ -19,10 +24,10 @@ def advantage(name: str) -> Figure:
     titles = {"bias_rmse": "user and item offsets", "rmse_factorization": "matrix factorisation"}
     return Figure(
         f"RMSE of {titles[name]} less ours",
-        "above 0",
+        "-",
         lambda runs: difference(runs, name),
         low=0.0,
-        short_low=-0.01,
+        short_low={"bias_rmse": 0.01, "rmse_factorization": 0.003}[name],
     )
 
 
@@ -33,8 +38,8 @@ def difference(runs: Runs, name: str) -> float:
 
 
 FIGURES = (
-    Figure("RMSE", "0.831 on 1M", metric("latest-small", "test/rmse"), short_high=0.90),
+    Figure("RMSE", "0.831 on 1M", metric("latest-small", "test/rmse"), short_high=0.865),
     advantage("bias_rmse"),
     advantage("rmse_factorization"),
 )
-SHORT = ["epochs=6", "measures.factorization.factors=[8]", "measures.factorization.l2=[0.2]"]
+SHORT = ["measures.factorization.factors=[8]", "measures.factorization.l2=[0.2]"]

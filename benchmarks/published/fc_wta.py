@@ -14,6 +14,7 @@ CHOICES = (
     "Adam at 1e-3, batches of 100 and 50 epochs are those of the re-run. The strength of the SVM's regularisation is "
     "chosen on a fifth of the training images."
 )
+DIFFERENCES = "weights begin as torch draws them, there as normal draws of deviation 0.01."
 RUNS = {"mnist": ["experiment=fc_wta"]}
 FIGURES = (
     Figure(
@@ -21,7 +22,7 @@ FIGURES = (
         "98.8",
         metric("mnist", "test/probe_svm"),
         low=98.4,
-        short_low=93.5,
+        short_low=94.5,
     ),
 )
-SHORT = ["dataset.subset=4000", "dataset.test_subset=1000", "epochs=5"]
+SHORT = ["dataset.subset=4000", "dataset.test_subset=1000", "model.code_dim=500", "epochs=20"]

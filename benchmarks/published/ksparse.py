@@ -3,13 +3,13 @@
 from reproductions import Figure, metric
 
 PROTOCOL = (
-    "784-1000, linear units with tied weights, of which the k = 25 largest are kept; k falls from 100 in the first "
-    "quarter of training. Logistic regression classifies the codes of the test images."
+    "784-1000, linear units with tied weights, of which the k = 25 largest are kept; k falls from 100 at the start of "
+    "training. Logistic regression classifies the codes of the test images."
 )
 SOURCE = "1.35 % in Makhzani & Frey (2013, arXiv:1312.5663), table 2; the number is from memory and was not read again."
 CHOICES = (
-    "Adam at 1e-3 along half a cosine, batches of 100, 30 epochs, 2 k units for the classifier, chosen by the last "
-    "10,000 training images. Their errors, in %: 1.83 at a constant rate with k falling in the first half of 15 "
+    "Adam at 1e-3 along half a cosine, batches of 100, 30 epochs, 2 k units for the classifier, chosen by 10,000 "
+    "held-out training images. Their errors, in %: 1.83 at a constant rate with k falling in the first half of 15 "
     "epochs, 2.47 where k falls until the end, 2.69 at a rate of 3e-3, 1.77 with 3 k units for the classifier. Along "
     "half a cosine: 2.08 after 15 epochs, 1.77 after 30, 1.94 after 60, and 1.57 after 30 with k falling in the first "
     "quarter (1.66 with 3 k and 1.68 with 4 k units for the classifier)."

@@ -135,6 +135,7 @@ def test_every_experiment_runs(name: str, run: Run, data_dir: Path) -> None:
     if aetrain.load(directory).dataset.kind == "image":
         assert (directory / "figures" / "reconstructions.png").is_file()
     benchmarks = Path(__file__).resolve().parent.parent / "benchmarks"
-    rows = [file.read_text() for file in (benchmarks / "published").glob("*.py")]
+    pages = [*(benchmarks / "published").glob("*.py"), benchmarks / "likelihood.py"]
     has_claim = (benchmarks / "claims" / f"{name}.py").is_file()
-    assert has_claim or any(f'"experiment={name}"' in row for row in rows), "an experiment needs a claim or a row"
+    is_in_a_table = any(f'"experiment={name}"' in page.read_text() for page in pages)
+    assert has_claim or is_in_a_table, "an experiment needs a claim or a row of a table"

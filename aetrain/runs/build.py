@@ -328,5 +328,6 @@ def _instantiate(
             raise cause from None
         inner = re.search(r"full_key: ([\w.]+)", str(error))  # of a component inside the node
         for part in inner[1].split(".") if inner else ():
-            key, node = f"{key}.{part}", node.get(part) or {}
+            section = node.get(part)
+            key, node = f"{key}.{part}", section if isinstance(section, Mapping) else {}
         raise ConfigError(add_context(str(cause), key, node)) from cause

@@ -1,10 +1,9 @@
 """Learning-rate schedules: the learning rate as a function of the progress of training, or of past objectives."""
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch.optim import Optimizer
@@ -44,11 +43,11 @@ def reads_objective(schedule: object) -> bool:
     return bool(getattr(schedule, "reads_objective", False))
 
 
-def for_epochs(schedule: Schedule, epochs: int) -> Schedule:
+def replace_epochs(schedule: Schedule, epochs: int) -> Schedule:
     """Return a schedule for a training of `epochs` epochs; one that counts them is a dataclass with that field."""
     settings: Any = schedule
     counts_epochs = is_dataclass(settings) and "epochs" in {field.name for field in fields(settings)}
-    changed: Schedule = dataclasses.replace(settings, epochs=epochs) if counts_epochs else schedule
+    changed: Schedule = replace(settings, epochs=epochs) if counts_epochs else schedule
     return changed
 
 

@@ -5,7 +5,7 @@ from aetrain.training.schedules import reads_objective
 
 
 def name_selectors(keep: str, stop: StopRule | None, schedule: object) -> list[str]:
-    """Return those of the three settings that compare epochs by the objective, in words.
+    """Return the settings that compare epochs by the objective, in words: those of the three that are in use.
 
     `schedule` is a schedule, the class of one, or None.
     """

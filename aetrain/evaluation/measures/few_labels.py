@@ -21,7 +21,7 @@ from aetrain.model.records import LossDict, noun_of
 from aetrain.training.best_weights import BestWeights
 from aetrain.training.early_stopping import StopRule
 from aetrain.training.loop import TrainState, fit
-from aetrain.training.schedules import Constant, Schedule, for_epochs
+from aetrain.training.schedules import Constant, Schedule, replace_epochs
 from aetrain.training.selectors import name_selectors
 from aetrain.training.step import OptimizerStep, after_step_hooks
 from aetrain.utils.devices import keep_random_state, seed_generators, to_float64
@@ -163,7 +163,7 @@ class FewLabels(LabelledMeasure):
         optimizer = self.make_optimizer(classifier)
         losses = CrossEntropy(classifier, images, inputs.prepare)
         epochs = max(self.epochs, math.ceil(self.steps / len(batches)))
-        schedule = Constant() if self.schedule is None else for_epochs(self.schedule, epochs)
+        schedule = Constant() if self.schedule is None else replace_epochs(self.schedule, epochs)
         step = OptimizerStep(losses, optimizer, schedule.hooks(optimizer), after_step_hooks(classifier))
         state = TrainState(classifier, inputs.seed, epochs)
         best = BestEpoch(classifier, inputs.splits.validation, inputs.prepare)

@@ -110,10 +110,11 @@ def run_claim(name: str, seeds: Iterable[int], outputs: Path, extra: tuple[str, 
 
 
 def spread(values: list[float], form: str = ".4g") -> str:
-    """Return `mean ± standard deviation`, or a single value alone."""
+    """Return `mean ± standard deviation`, or a single value alone. A deviation by rounding alone is 0."""
     if len(values) == 1:
         return f"{values[0]:{form}}"
-    return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):.2g}"
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    return f"{mean:{form}} ± {deviation if deviation > 1e-7 * abs(mean) else 0:.2g}"
 
 
 def read_record(name: str) -> dict[str, Any]:

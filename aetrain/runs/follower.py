@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import warnings
+from functools import partial
 from typing import NoReturn
 
 from aetrain.config.error_messages import explain
@@ -27,7 +28,7 @@ from aetrain.runs.shard_check import check_shards
 from aetrain.runs.train import load_data
 from aetrain.training.backend.denormals import flush_denormals
 from aetrain.training.backend.setup import backend
-from aetrain.training.loop import TrainState, fit
+from aetrain.training.loop import Callback, TrainState, fit
 from aetrain.utils import processes
 from aetrain.utils.processes import ProcessLost, describe_process
 
@@ -68,5 +69,5 @@ def _train_beside(settings: Settings) -> None:
         steps = components.optimizer_steps
         share_state(state, components.training_state, steps)
         compile_if_set(settings, components, batches, state)
-        callbacks = [check_same_weights, share_end_of_epoch(steps)]
+        callbacks: list[Callback] = [check_same_weights, partial(share_end_of_epoch, steps=steps)]
         fit(state, steps, batches, callbacks, accumulate=settings.accumulate_grad_batches)

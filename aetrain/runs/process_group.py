@@ -26,7 +26,7 @@ from aetrain.storage.checkpoint import TrainingState
 from aetrain.storage.checkpoint_state import CheckpointState
 from aetrain.storage.run_directory import RunDirectory, resume_command
 from aetrain.training.backend.compile import compile_steps
-from aetrain.training.loop import Callback, TrainState
+from aetrain.training.loop import TrainState
 from aetrain.training.step import OptimizerStep
 from aetrain.utils import processes
 from aetrain.utils.cores import Limit
@@ -124,7 +124,7 @@ def share_state(state: TrainState, training: TrainingState, steps: Sequence[Opti
         state.epoch = epoch
         state.model.load_state_dict(weights)
         training.load_state_dict(states)
-    _share_decisions(state, steps)
+    share_end_of_epoch(state, steps)
 
 
 def check_same_weights(state: TrainState) -> None:
@@ -143,18 +143,13 @@ def check_same_weights(state: TrainState) -> None:
         )
 
 
-def share_end_of_epoch(steps: Sequence[OptimizerStep]) -> Callback:
-    """Return the last callback of an epoch, which gives the others the decisions of process 0 after its evaluation."""
+def share_end_of_epoch(state: TrainState, steps: Sequence[OptimizerStep]) -> None:
+    """Give the decision to stop, and the objective by which schedules set learning rates, to the others.
 
-    def share(state: TrainState) -> None:
-        if not is_alone():
-            _share_decisions(state, steps)
-
-    return share
-
-
-def _share_decisions(state: TrainState, steps: Sequence[OptimizerStep]) -> None:
-    """Give the decision to stop, and the objective by which schedules set learning rates, to the others."""
+    It is the last callback of an epoch, after the evaluation of process 0.
+    """
+    if is_alone():
+        return
     reason, objectives = processes.broadcast((state.stop_reason, [step.past_objective for step in steps]))
     if rank() > 0:
         state.stop_reason = reason

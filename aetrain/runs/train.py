@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor
@@ -29,7 +29,7 @@ from aetrain.storage.checkpoint_state import latest_state
 from aetrain.training.backend.denormals import flush_denormals
 from aetrain.training.backend.setup import backend
 from aetrain.training.backend.threads import choose_threads
-from aetrain.training.loop import EpochLoader, ProgressBar, TrainState, fit
+from aetrain.training.loop import Callback, EpochLoader, ProgressBar, TrainState, fit
 from aetrain.utils import processes
 
 log = logging.getLogger("aetrain")
@@ -75,8 +75,8 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
             process_group.share_state(state, training_run.training_state, steps)
             process_group.compile_if_set(settings, components, batches, state)
             bar = _progress_bar() if request.single else None
-            share_end_of_epoch = process_group.share_end_of_epoch(steps)
-            callbacks = [process_group.check_same_weights, training_run.record, share_end_of_epoch]
+            share_end_of_epoch = partial(process_group.share_end_of_epoch, steps=steps)
+            callbacks: list[Callback] = [process_group.check_same_weights, training_run.record, share_end_of_epoch]
             fit(state, steps, batches, callbacks, bar, settings.accumulate_grad_batches)
             check_pruned(training_run.journal, state.stop_reason)
             with training_run.final_weights(), processes.act_alone():
@@ -154,7 +154,7 @@ def log_conversions(dataset: Dataset) -> None:
 
 
 def check_measures(components: Components, splits: Splits) -> None:
-    """Raise ConfigError where a measure cannot be computed on these images, or has the figures of another one."""
+    """Raise ConfigError where a measure cannot be computed on these images, or where two have metrics of one name."""
     owners: dict[int, str] = {}
     for name, measure in components.measures.items():
         with error_context(f"measures.{name}"):

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from aetrain.config.renames import upgrade_tensors
 from aetrain.storage import atomic
-from aetrain.storage.checkpoint_state import CHECKPOINT, PREVIOUS, STATE_FILE, CheckpointState, read_state
+from aetrain.storage.checkpoint_state import CHECKPOINT, PREVIOUS, STATE_FILE, CheckpointState, find_state, read_state
 from aetrain.storage.hashing import sha256
 from aetrain.storage.old_metrics import upgrade_lines
 from aetrain.storage.run_directory import RunDirectory
@@ -188,14 +188,13 @@ def resume(directory: Path, model: nn.Module, training: TrainingState) -> Progre
     current, previous = directory / CHECKPOINT, directory / PREVIOUS
     if not current.is_dir() and not previous.is_dir():
         return None
-    try:
-        progress = load(directory, model, training)
-    except CheckpointError:
-        if previous.is_dir() or not _is_damaged(current) or not _holds_initial_weights(directory):
-            raise
+    damaged = current.is_dir() and _is_damaged(current)
+    if damaged and not previous.is_dir() and _holds_initial_weights(directory):
         log.warning("%s is damaged: training starts anew from its initial weights", current)
         progress = None
-    if current.is_dir() and _is_damaged(current):
+    else:
+        progress = load(directory, model, training)
+    if damaged:
         shutil.rmtree(current, ignore_errors=True)
     return progress
 
@@ -225,10 +224,10 @@ def _holds_initial_weights(directory: Path) -> bool:
     Where its state cannot be read: from the second save on, in epoch 1, a run has a previous checkpoint, which is
     absent for a moment in each later save alone.
     """
-    try:
-        return read_state(directory / CHECKPOINT).epoch == 0
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    state = find_state(directory / CHECKPOINT)
+    if state is None:
         return all(line["epoch"] <= 1 for line in RunDirectory(directory).history())
+    return state.epoch == 0
 
 
 def _read(folder: Path, with_training: bool) -> Content:

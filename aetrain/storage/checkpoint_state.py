@@ -43,14 +43,18 @@ def read_state(folder: Path) -> CheckpointState:
     return state
 
 
+def find_state(folder: Path) -> CheckpointState | None:
+    """Return the state of a checkpoint's folder; None where it cannot be read."""
+    try:
+        return read_state(folder)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
 def latest_state(run: Path) -> CheckpointState | None:
     """Return the state of the newest readable checkpoint of a run; None where there is none."""
-    for name in (CHECKPOINT, PREVIOUS):
-        try:
-            return read_state(run / name)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue
-    return None
+    states = (find_state(run / name) for name in (CHECKPOINT, PREVIOUS))
+    return next((state for state in states if state is not None), None)
 
 
 def _seal(content: Mapping[str, object]) -> str:

@@ -56,7 +56,7 @@ class LabelledMeasure(Measure):
 
     @property
     def reads_training_classes(self) -> bool:
-        """Whether it reads the classes of training images."""
+        """Tell whether the measure needs the classes of training images."""
         return True
 
     def check_images(self, splits: Splits) -> None:

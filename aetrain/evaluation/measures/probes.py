@@ -63,7 +63,7 @@ class Probes(LabelledMeasure):
 
     @property
     def reads_training_classes(self) -> bool:
-        """Whether it reads the classes of training images, as all methods but clustering do."""
+        """Tell whether a method needs the classes of training images: all but clustering do."""
         return any(method != "kmeans" for method in self.methods)
 
     def __call__(self, inputs: EvalInputs) -> Metrics:

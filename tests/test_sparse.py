@@ -1,5 +1,6 @@
 """Sparse, contractive and dictionary-learning models: formulas a second way; initialisation; means; L-BFGS."""
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -296,6 +297,22 @@ def test_initialisation_keeps_the_signal_through_ten_layers(activation: Activati
     assert 0.05 < initialised[-1] < 20
     assert initialised[-1] / initialised[0] > 0.1
     assert default[-1] < 0.05 * initialised[-1]
+
+
+def test_uniform_initialisation_draws_weights_as_torch_does_and_sets_biases_to_zero() -> None:
+    torch.manual_seed(0)
+    model = conv((1, 16, 16), Bernoulli(), torch.nn.Identity(), (0.0, 1.0), 50, [32, 32], init="uniform")
+    kinds = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+    layers = [layer for layer in model.modules() if isinstance(layer, kinds)]
+    assert {type(layer) for layer in layers} >= set(kinds)
+    for layer in layers:
+        torch_layer = copy.deepcopy(layer)
+        torch_layer.reset_parameters()
+        torch.testing.assert_close(layer.weight.abs().max(), torch_layer.weight.abs().max(), rtol=0.05, atol=0)
+        torch.testing.assert_close(layer.weight.std(), torch_layer.weight.std(), rtol=0.1, atol=0)
+        assert layer.bias is not None
+        assert torch_layer.bias is not None
+        assert torch_layer.bias.abs().max() > layer.bias.abs().max() == 0
 
 
 def test_xavier_keeps_the_variance_of_a_linear_signal() -> None:

@@ -39,11 +39,11 @@ set before its runs; a row outside of it stays in the table as missed. `python b
 3` trains the runs of a row, resumes those that were killed, and writes this page; [reproductions/](reproductions) has
 the metrics of every run. Figures are means ± standard deviations over seeds, of the test images where the protocol
 names no others. Each section tells in what the protocol differs from the published one, and how settings were chosen:
-not by test images, but for one that `overlay` tells of. Rows that missed their tolerance at first (`ksparse`, `rbm`,
-`vae_static`) were run again with settings that validation images or the published program favour; their remarks tell of
-the first run. Epochs are those of the whole network, without pretraining and fine-tuning. Minutes are those of the
-processor for a whole run, with pretraining and measures. Where these were not recorded, as for a resumed run, they are
-those of the epochs by the clock, if there are any.
+not by test images, but for one that `overlay` tells of. Rows that missed their tolerance at first (`ae_kmeans`,
+`ksparse`, `rbm`, `vae_static`) were run again with settings that validation images or the published program favour;
+their remarks tell of the first run. Epochs are those of the whole network, without pretraining and fine-tuning. Minutes
+are those of the processor for a whole run, with pretraining and measures. Where these were not recorded, as for a
+resumed run, they are those of the epochs by the clock, if there are any.
 """
 
 Metrics = Mapping[str, float]  # the metrics of a run, by name

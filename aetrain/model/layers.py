@@ -91,11 +91,10 @@ def decoder_taps(activations: Iterable[nn.Module]) -> list[Tap]:
 def initialise(model: nn.Module, init: Init) -> None:
     """Draw every weight matrix and kernel again and set the biases to zero; `default` keeps torch's own draw of both.
 
-    `uniform` draws within 1 / sqrt(fan_in), as torch does (LeCun et al. 1998, "Efficient BackProp", section 4.6, has
-    a variance 3 times as large). `xavier` keeps the variance of signals through saturating units (Glorot & Bengio 2010, eq. 16), which
-    `xavier_sigmoid` has 4 times as large for sigmoid units, whose slope at 0 is a quarter of that of tanh (the Deep
-    Learning Tutorials of LISA lab, "Multilayer perceptron"), `he` through rectifiers (He et al. 2015, eq. 10),
-    `orthogonal` the length of vectors (Saxe et al. 2014).
+    `uniform` draws within 1 / sqrt(fan_in), as torch does. `xavier` keeps the variance of signals through saturating
+    units (Glorot & Bengio 2010, eq. 16), which `xavier_sigmoid` has 4 times as large for sigmoid units, whose slope at
+    0 is a quarter of that of tanh (the Deep Learning Tutorials of LISA lab, "Multilayer perceptron"), `he` through
+    rectifiers (He et al. 2015, eq. 10), `orthogonal` the length of vectors (Saxe et al. 2014).
     """
     if init == "default":
         return

@@ -122,7 +122,8 @@ class Trained:
     """A finished run: its model, its config and its metrics.
 
     `encode`, `decode` and `reconstruct` take arrays of NumPy, torch (on any device) or a pandas DataFrame, and return
-    float32 of the same library on the same device. They compute batch by batch. Images are [N, C, H, W], [N, H, W] with
+    float32 of the same library on the same device; vectors of float64, of integers or in a DataFrame are float64 in
+    return. They compute batch by batch. Images are [N, C, H, W], [N, H, W] with
     one channel, [N, H, W, C] or flat [N, C*H*W], uint8 from 0 to 255 or floats in [0, 1]; one image has no axis N.
     Vectors are [N, D] in original units (see `VectorArray`); a DataFrame has the columns of the table in and out.
     """
@@ -162,12 +163,12 @@ class Trained:
             vectors = self.dataset.vector_format
 
             def features(z: Tensor) -> Tensor:
-                values = decode(z.to(self.device, torch.float32)).flatten(1)
-                return vectors.unscale(values.to(torch.float64)).to(torch.float32)
+                values = decode(z.to(torch.float32).to(self.device)).flatten(1)
+                return vectors.unscale(values.to(torch.float64))
 
-            return rows.compute(features, (vectors.num_features,), vectors.to_frame)
+            return rows.compute(features, (vectors.num_features,), vectors.to_frame, rows.unit_dtype)
         columns = [f"pixel{number}" for number in range(math.prod(shape))]
-        return rows.compute(lambda z: decode(z.to(self.device, torch.float32)), shape, with_columns(columns))
+        return rows.compute(lambda z: decode(z.to(torch.float32).to(self.device)), shape, with_columns(columns))
 
     def reconstruct(self, x: Any) -> Any:
         """Encode and decode examples, and return them in the shape and the units of x: pixels in [0, 1].
@@ -182,18 +183,21 @@ class Trained:
         else:
             from_output, to_frame = examples.from_pixels, with_columns(examples.columns)
         return examples.rows.compute(
-            lambda values: from_output(self.model.reconstruct(to_input(values))), examples.layout, to_frame
+            lambda values: from_output(self.model.reconstruct(to_input(values))),
+            examples.layout,
+            to_frame,
+            examples.dtype,
         )
 
     def _inputs(self, x: Any) -> tuple[ImageArray | VectorArray, Callable[[Tensor], Tensor]]:
         """Return the examples of a caller, and a function from a batch of their values to the model's input."""
         if self.model.kind == "image":
             images = ImageArray(x, self.model.image_shape)
-            return images, lambda values: images.to_pixels(values.to(self.device))
+            return images, lambda values: images.to_pixels(values).to(self.device)
         vectors = VectorArray(x, self.dataset.vector_format)
 
         def to_input(values: Tensor) -> Tensor:
-            batch = vectors.to_values(values.to(self.device))
+            batch = vectors.to_values(values).to(self.device)
             return batch if self.model.has_missing else batch.nan_to_num(0.0)  # as for a model of missing values
 
         return vectors, to_input

@@ -129,6 +129,13 @@ def last_training_loss(run: Path) -> float:
     return float(json.loads(line)["train/loss"])
 
 
+def test_images_with_missing_pixels_are_refused(tiny: Callable[..., Path]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"augment=affine would spread missing pixels.*dataset.missing=0 \(it is 0.3\)"
+    ):
+        tiny("augment=affine", "dataset.missing=0.3")
+
+
 @pytest.mark.parametrize("binarize", ["threshold", "static", "dynamic"])
 def test_binarized_images_are_refused(binarize: str, tiny: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match=f"augment=affine would turn black and white pixels grey.*it is {binarize}"):

@@ -1,5 +1,6 @@
 """Data of a program in Python: arrays, frames, sparse matrices and tensors as data sets of a run, and its results."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,63 @@ def test_arrays_and_tensors_are_one_data_set(tmp_path: Path) -> None:
     assert isinstance(run.dataset, VectorDataset)
     mean[0, 1] = run.dataset.inverse(torch.zeros(1, 4)).iloc[0, 1]
     np.testing.assert_allclose(run.encode(hole), run.encode(mean), atol=1e-5, err_msg="a missing value is the mean")
+
+
+def test_large_numbers_keep_their_digits(tmp_path: Path) -> None:
+    """float32 has steps of 128 at this size."""
+    times = 1.7e9 + RNG.uniform(0, 200, (60, 1)) + np.array([[0.0, 1000]])
+    run = aetrain.run(SMALL, directory=tmp_path / "run", data=times)
+    codes, values, rows = run.encode(times), run.data.test.pixels, run.data.test.rows
+    assert rows is not None
+    np.testing.assert_allclose(run.encode(values), codes[rows], atol=1e-5)
+    assert isinstance(run.dataset, VectorDataset)
+    expected = run.dataset.inverse(run.reconstruct(values)).to_numpy()
+    for back in (run.reconstruct(times)[rows], run.decode(codes.astype(np.float64))[rows]):
+        assert back.dtype == np.float64
+        np.testing.assert_allclose(back - 1.7e9, expected - 1.7e9, atol=0.1)
+    assert run.reconstruct(times.astype(np.float32)).dtype == np.float32
+
+
+def test_masked_values_are_missing(tmp_path: Path) -> None:
+    masked = np.ma.masked_array(X, mask=X > 60).astype(np.float64)
+    masked.data[masked.mask] = 1e20
+    run = aetrain.run(SMALL, directory=tmp_path / "a", data=masked)
+    again = aetrain.run(SMALL, directory=tmp_path / "b", data=np.where(X > 60, np.nan, X))
+    assert run.metrics["test/loss"] == again.metrics["test/loss"]
+    np.testing.assert_array_equal(run.encode(masked), run.encode(np.where(X > 60, np.nan, X)))
+    whole = np.ma.masked_array(X, mask=False)
+    np.testing.assert_array_equal(run.encode(whole), run.encode(X))
+
+
+def test_objects_that_are_numbers_are_numbers(tmp_path: Path) -> None:
+    frame = FRAME[["age", "colour"]].assign(price=[Decimal(str(round(x, 2))) for x in X[:, 1]], big=2**70)
+    frame.loc[3, "age"] = np.nan
+    run = aetrain.run(SMALL, directory=tmp_path / "run", data=frame.T.T)
+    assert run.data.train.feature_names == ("age", "colour=blue", "colour=red", "price", "big")
+    assert isinstance(run.dataset, VectorDataset)
+    np.testing.assert_allclose(
+        run.dataset.inverse(run.data.train.pixels)["price"], X[run.data.train.rows, 1], atol=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.eye(2)[(X[:, 0] > 50).astype(int)], r"labels has the shape \[60, 2\]: use one label for each example"),
+        (np.array([None, *LABELS[1:]]), r"labels has no label for example 0 \(train, counted from 0\): add it"),
+        (pd.Series(LABELS).where(pd.Series(LABELS) == "low"), "labels has no label for example"),
+        (np.where(X[:, 0] > 50, 1.0, np.nan), "labels has no label for example"),
+        ("low", "labels has the value low for 60 examples"),
+    ],
+)
+def test_labels_are_one_for_each_example(labels: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        aetrain.run(SMALL, directory=tmp_path / "run", data=X, labels=labels)
+
+
+def test_labels_in_a_column_are_accepted(tmp_path: Path) -> None:
+    run = aetrain.run(SMALL, directory=tmp_path / "run", data=torch.from_numpy(X).bfloat16(), labels=LABELS[:, None])
+    assert run.data.describe().endswith("2 classes (high, low)")
 
 
 def test_a_run_is_loaded_without_its_data(tmp_path: Path) -> None:

@@ -171,6 +171,36 @@ def test_files_that_people_have(tmp_path: Path) -> None:
     assert rows_of(Table(path=text, encoding="utf-16")).feature_names == ("a", "b")
 
 
+def test_words_of_missing_values_are_those_of_the_documentation(tmp_path: Path) -> None:
+    words = ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL"]
+    rows = "".join(f"{number},{word},None\n" for number, word in enumerate([*words, "tile"]))
+    dataset = Table(path=write(tmp_path, f"x,roof,garage\n{rows}"), scaling="none")
+    rows_read = rows_of(dataset)
+    assert rows_read.feature_names == ("x", "roof=tile", "garage=None")
+    assert rows_read.pixels[:, 1].isnan().sum() == len(words)
+    assert dataset.conversions == ["9 of 30 entries are missing values"]
+
+
+def test_decimal_commas_stand_beside_whole_numbers_alone(tmp_path: Path) -> None:
+    whole = Table(path=write(tmp_path, "a;b\n1,25;3\n2;4\n"), scaling="none")
+    assert rows_of(whole).pixels[:, 0].tolist() == [1.25, 2]
+    with pytest.raises(ValueError, match="column 'a' has numbers, but '1,5' in data row 1"):
+        Table(path=write(tmp_path, "a;b\n1,5;3\n2.5;4\n")).load()
+
+
+def test_all_rows_are_read_without_a_split(tmp_path: Path) -> None:
+    splits = "".join(f"{number},test\n" for number in range(7))
+    rows = write(tmp_path, f"x,split\n{splits}")
+    dataset = Table(path=rows, scaling="none", window=3)
+    trained = Table(path=write(tmp_path, "x\n" + "1\n2\n" * 20, "train.csv"), window=3, scaling="none")
+    trained.load()
+    dataset.restore(trained.fitted_state())
+    everything = dataset.load_all()
+    assert everything.pixels.flatten(1).tolist() == [[n, n + 1, n + 2] for n in range(5)]
+    assert everything.rows is not None
+    assert everything.rows.tolist() == [2, 3, 4, 5, 6]
+
+
 MANY = "\n".join(f"{n},name{n}" for n in range(200))
 
 
@@ -192,6 +222,9 @@ MANY = "\n".join(f"{n},name{n}" for n in range(200))
         ("kind\na\nb\n", {"label": "kind"}, "there are no columns beside kind"),
         ("a,b\n1,\n2,\n3,\n", {}, r"column 'b' has no value in a training row: use dataset.drop=\[b\]"),
         ("a,b\n1,2\n2,3\n", {"categorical": ["c"]}, "no column 'c' for dataset.categorical among a, b"),
+        ("a,a,b\n1,2,3\n4,5,6\n", {}, "two columns are called 'a': rename one"),
+        ('a,b\n"1,234",2\n850,3\n', {}, "column 'a' has 1,234, and its comma may be one of thousands or of decimals"),
+        ("a,b\n1,2\n", {}, "there is no training example, only test examples: add rows"),
     ],
 )
 def test_bad_tables_are_one_message(text: str, settings: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -273,3 +306,17 @@ def test_a_saved_run_converts_another_file_as_its_own(run: Callable[..., Path], 
     ]:
         with pytest.raises(ConfigError, match=message):
             aetrain.run([*eval_words, f"dataset.path={write(tmp_path, content, 'o.csv')}"])
+
+
+@pytest.mark.parametrize("extra", [(), ("model.observed=true",)])
+def test_encode_hides_no_values_of_other_data(extra: tuple[str, ...], run: Callable[..., Path], tmp_path: Path) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 3)), columns=list("abc"))
+    path = write(tmp_path, frame.to_csv(index=False))
+    model = [word.replace("linear", "deep") for word in LINEAR]
+    directory = run(
+        *model, "dataset=table", f"dataset.path={path}", "dataset.missing=0.4", "likelihood=gaussian", *extra
+    )
+    other = write(tmp_path, frame.to_csv(index=False), "other.csv")
+    aetrain.run([f"run={directory}", "mode=encode", f"dataset.path={other}"])
+    codes = np.load(next(directory.glob("eval/*/codes.npz")))["codes"]
+    np.testing.assert_allclose(codes, aetrain.load(directory).encode(frame), rtol=1e-5, atol=1e-6)

@@ -297,6 +297,12 @@ def test_a_saved_run_converts_documents_with_its_own_vocabulary(
     expected = loaded.model.mean_code(dataset.prepare(documents.values))
     np.testing.assert_allclose(codes, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
 
+    divided = tmp_path / "divided.csv"
+    divided.write_text("text,split\nrocket engine soup,test\nnew words alone,test\n")
+    dataset = Text(path=str(divided), words=20, weighting="tfidf", label=None)
+    dataset.restore(state)
+    np.testing.assert_array_equal(dense(dataset.load_all()), dense(documents[:2]))
+
 
 def test_a_damaged_vocabulary_has_one_message(run: Callable[..., Path], table: Path) -> None:
     run_dir = run(*SMALL, f"dataset.path={table}", "epochs=0")

@@ -575,3 +575,16 @@ def test_directory_of_other_test_images_is_refused(tiny: Callable[..., Path]) ->
     with pytest.raises(ConfigError, match=r"dataset\.test_subset: 64 there, 20 here"):
         tiny("epochs=0", "dataset.test_subset=20")
     assert "dataset.test_subset=64" in TINY
+
+
+def test_files_of_several_pages_are_warned_of(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (10, 100, 200)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "moving.gif", save_all=True, append_images=pages[1:])
+    pages[2].save(tmp_path / "photograph.mpo", save_all=True, append_images=pages[:1])
+    (tmp_path / "photograph.mpo").rename(tmp_path / "photograph.jpg")
+    write_image(tmp_path / "single.png", 200)
+    dataset = Folder(path=str(tmp_path), size=8)
+    pixels = dataset.load_all().pixels
+    assert pixels.amax((1, 2, 3)).tolist() == [10, 200, 200, 10]
+    assert "images have several pages or frames, of which the first is read: 2 files" in dataset.warnings

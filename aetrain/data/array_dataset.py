@@ -140,6 +140,10 @@ class ImagesOfArray(ImageDataset):
             examples = replace(examples, labels=torch.from_numpy(numbered), class_names=class_names)
         return split_rows(examples, data.split_names(), self.test_fraction)
 
+    def describe_dark(self, largest: int) -> str:
+        """Return the message about training images that are nearly black, of which the largest byte is `largest`."""
+        return f"the largest pixel is {largest} of 255: the images are nearly black; pass bools, or floats in [0, 1]"
+
     def fitted_state(self) -> Mapping[str, Any]:
         """Return the shape, which no file states."""
         return {"shape": list(self.stored_shape)}

@@ -39,14 +39,27 @@ class ArrayRows:
     frame: Any = None  # the caller's DataFrame
     single: bool = False  # True: one example, whose result has no axis N
 
-    def compute(self, function: Callable[[Tensor], Tensor], shape: Sequence[int], to_frame: ToFrame) -> Any:
-        """Return `function` of all batches as one array [N, *shape] of the caller's library and device, in float32.
+    @property
+    def unit_dtype(self) -> torch.dtype:
+        """The type of results in the units of the caller: float32 for floats of at most 32 bits, else float64."""
+        is_float = self.values.is_floating_point() if isinstance(self.values, Tensor) else self.values.dtype.kind == "f"
+        is_short = is_float and self.values.dtype.itemsize <= torch.float32.itemsize
+        return torch.float32 if is_short and self.frame is None else torch.float64
+
+    def compute(
+        self,
+        function: Callable[[Tensor], Tensor],
+        shape: Sequence[int],
+        to_frame: ToFrame,
+        dtype: torch.dtype = torch.float32,
+    ) -> Any:
+        """Return `function` of all batches as one array [N, *shape] of the caller's library and device.
 
         For a DataFrame it is `to_frame` of the numbers [N, ...] and the index of the caller's.
         """
         count = self.values.shape[0]
         device = self.values.device if isinstance(self.values, Tensor) else torch.device("cpu")
-        result = torch.empty(count, *shape, dtype=torch.float32, device=device)
+        result = torch.empty(count, *shape, dtype=dtype, device=device)
         start = 0
         with torch.no_grad():
             for chunk in self.chunks():
@@ -66,10 +79,11 @@ class ArrayRows:
 
 
 def to_tensor(chunk: Any) -> Tensor:
-    """Return a part of an array as a tensor without gradient: floats become float32, other types stay."""
+    """Return a part of an array as a tensor without gradient: floats of 64 bits or more become float64."""
     if isinstance(chunk, Tensor):
-        return chunk.detach().to(torch.float32) if chunk.is_floating_point() else chunk.detach()
-    return torch.from_numpy(chunk.astype(np.float32 if chunk.dtype.kind == "f" else chunk.dtype.newbyteorder("=")))
+        return chunk.detach()
+    is_long = chunk.dtype.kind == "f" and chunk.dtype.itemsize > 8
+    return torch.from_numpy(chunk.astype(np.float64 if is_long else chunk.dtype.newbyteorder("=")))
 
 
 def as_array(x: Any) -> tuple[Any, Any]:
@@ -77,7 +91,16 @@ def as_array(x: Any) -> tuple[Any, Any]:
     pandas = sys.modules.get("pandas")  # a caller with a DataFrame has imported it
     if pandas is not None and isinstance(x, pandas.DataFrame):
         return x.to_numpy(), x
-    return (x if isinstance(x, Tensor) else np.asarray(x)), None
+    return (x if isinstance(x, Tensor) else np.asarray(fill_masked(x))), None
+
+
+def fill_masked(x: Any) -> Any:
+    """Return a masked array of NumPy as one with NaN for its masked values, and anything else as it is."""
+    if not isinstance(x, np.ma.MaskedArray):
+        return x
+    if not np.ma.is_masked(x):
+        return x.data
+    return np.ma.filled(x if x.dtype.kind == "f" else x.astype(np.float64), np.nan)
 
 
 def stored_image_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
@@ -116,6 +139,7 @@ class ImageArray:
         single = not batched
         self.rows = ArrayRows(values=self.x[None] if single else self.x, frame=frame, single=single)
         self.columns = [] if frame is None else frame.columns
+        self.dtype = torch.float32  # of pixels that are returned
 
     @property
     def channels_last(self) -> bool:

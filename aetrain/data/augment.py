@@ -16,7 +16,7 @@ from torch.nn import functional as F
 class Augment(Protocol):
     """A map from images [B, C, H, W] in [0, 1] to as many others, with random numbers of the global generator."""
 
-    blends: bool  # True where it makes grey pixels of black and white ones
+    blends: bool  # True where it mixes pixels: black and white ones become grey, missing ones spread
 
     def __call__(self, x: Tensor) -> Tensor: ...
 

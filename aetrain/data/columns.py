@@ -5,7 +5,9 @@ Shapes: N rows, D features.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -142,10 +144,21 @@ class Columns:
 
 
 def is_number(column: "Series") -> bool:
-    """Tell whether a column has numbers or bools."""
-    from pandas.api.types import is_bool_dtype, is_complex_dtype, is_numeric_dtype
+    """Tell whether a column has numbers or bools; one of Python's objects may have missing entries beside numbers."""
+    from pandas.api.types import is_bool_dtype, is_complex_dtype, is_numeric_dtype, is_object_dtype
 
+    if is_object_dtype(column):
+        known = column.dropna()
+        return len(known) > 0 and all(
+            isinstance(entry, Real | Decimal) and not isinstance(entry, bool) for entry in known
+        )
     return bool((is_numeric_dtype(column) or is_bool_dtype(column)) and not is_complex_dtype(column))
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise ValueError where two columns have one name."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two columns are called {twice[0]!r}: rename one")
 
 
 def numbered_names(count: int) -> list[str]:

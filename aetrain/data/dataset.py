@@ -96,6 +96,10 @@ class Dataset(ABC):
         Labels may be any integers; those of a source without class names are numbered 0..K-1 by `load`.
         """
 
+    def read_undivided(self) -> tuple[Examples, ...]:
+        """Return the examples of `read` for uses without splits; a data set that divides its rows leaves that out."""
+        return self.read()
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of a model's input."""
@@ -185,7 +189,7 @@ class Dataset(ABC):
         """
         self.conversions.clear()
         self.warnings.clear()
-        examples = join_splits(number_rows(self._read_numbered(), self.files()))
+        examples = join_splits(number_rows(self._read_numbered(is_divided=False), self.files()))
         selection = ClassSelection(self.classes)
         selection.check_labels(examples)
         if selection.is_active:
@@ -236,9 +240,9 @@ class Dataset(ABC):
                 f"{self.noun}s: use 0"
             )
 
-    def _read_numbered(self) -> list[Examples]:
+    def _read_numbered(self, is_divided: bool = True) -> list[Examples]:
         """Return the examples of `read` with classes 0..K-1, and warn of likely mistakes."""
-        examples = number_classes(self.read())
+        examples = number_classes(self.read() if is_divided else self.read_undivided())
         self.check_examples(examples)
         return examples
 

@@ -80,6 +80,8 @@ class Folder(UserDataset):
             values, reader = self._mapped(files, reader)
         self.values = reader.values
         self.warn_of_clipping()
+        if text := reader.describe_pages():
+            self.add_warning(text)
         if text := reader.describe_conversion(len(files)):
             self.add_conversion(text)
         return values

@@ -27,7 +27,7 @@ from aetrain.utils.cores import usable_cores
 
 log = logging.getLogger("aetrain")
 
-FORMAT = 1  # of the cache: another number makes new ones
+FORMAT = 2  # of the cache: another number makes new ones
 FILES_PER_TASK = 256
 PIXELS, CHECKSUMS, READER = "pixels.npy", "checksums.npy", "reader.json"
 BASE = "decoded"  # the folder of all caches in `data_dir`

@@ -34,6 +34,7 @@ class ImageReader:
     white: float | None = None
     values: StoredValues = field(default_factory=StoredValues)
     num_colour: int = 0  # files in colour, also those whose colours are grey
+    num_paged: int = 0  # files with several pages or frames, of which the first is read
     sizes: set[tuple[int, int]] = field(default_factory=set)  # width and height of the files
 
     def __post_init__(self) -> None:
@@ -59,16 +60,22 @@ class ImageReader:
         """Remember the files that another reader has read after those of this one."""
         self.values.extend(later.values)
         self.num_colour += later.num_colour
+        self.num_paged += later.num_paged
         self.sizes |= later.sizes
 
     def state(self) -> dict[str, Any]:
         """Return what the reader remembers, as JSON."""
-        return {"values": asdict(self.values), "num_colour": self.num_colour, "sizes": sorted(self.sizes)}
+        return {
+            "values": asdict(self.values),
+            "num_colour": self.num_colour,
+            "num_paged": self.num_paged,
+            "sizes": sorted(self.sizes),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Remember what another reader did."""
         self.values = StoredValues(**state["values"])
-        self.num_colour = int(state["num_colour"])
+        self.num_colour, self.num_paged = int(state["num_colour"]), int(state["num_paged"])
         self.sizes = {(int(width), int(height)) for width, height in state["sizes"]}
 
     @property
@@ -96,9 +103,17 @@ class ImageReader:
             kept.append("a larger dataset.size keeps more detail")
         return f"{kinds} of {stored} pixels become {'; '.join(kept)}"
 
+    def describe_pages(self) -> str | None:
+        """Return the message about files with several pages; None where there are none."""
+        if not self.num_paged:
+            return None
+        return f"images have several pages or frames, of which the first is read: {self.num_paged:,} files"
+
     def _remember(self, file: "Image.Image") -> None:
         is_grey = file.mode in GREY_MODES or file.mode.startswith("I")
         self.num_colour += not is_grey
+        # A photograph of a camera (MPO) has a preview as its second picture.
+        self.num_paged += file.format != "MPO" and bool(getattr(file, "is_animated", False))
         self.sizes.add(file.size)
         has_16_bits = any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))
         if self.white is not None and has_16_bits and not is_deep(file):  # PIL reads 8 bits of it

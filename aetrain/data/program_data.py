@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from aetrain.config.errors import ConfigError
+from aetrain.data.arrays import fill_masked
 from aetrain.data.split_names import SPELLINGS
-from aetrain.data.user_files import Array
+from aetrain.data.user_files import Array, describe_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class ProgramData:
     """Arrays of one split or of several, by name: train, test and validation."""
 
     splits: Mapping[str, Any]  # arrays, frames, tensors or sparse matrices, [N, ...] each
-    labels: Mapping[str, Any] | None = None  # [N] each
+    labels: Mapping[str, Array] | None = None  # [N] each
 
     @property
     def first(self) -> Any:
@@ -33,7 +35,7 @@ class ProgramData:
         """Return the labels of all splits, [N], in the order of `splits`."""
         if self.labels is None:
             return None
-        return np.concatenate([as_numpy(self.labels[name]).reshape(-1) for name in self.splits])
+        return np.concatenate([self.labels[name] for name in self.splits])
 
     def split_names(self) -> Array | None:
         """Return the split of each row, [N]; None for one split, which is divided at random."""
@@ -76,16 +78,39 @@ def _as_program_data(data: Any, labels: Any) -> ProgramData:
     by_split = labels if isinstance(labels, dict) else {"train": labels}
     if set(by_split) != set(splits):
         raise ConfigError(f"labels are of {', '.join(by_split)}, but data of {', '.join(splits)}: use the same keys")
-    for name, values in splits.items():
-        if len(by_split[name]) != values.shape[0]:
-            raise ConfigError(f"labels has {len(by_split[name]):,} entries for {values.shape[0]:,} examples ({name})")
-    return ProgramData(splits, by_split)
+    numbered = {name: _check_labels(by_split[name], values.shape[0], name) for name, values in splits.items()}
+    return ProgramData(splits, numbered)
 
 
 def _with_shape(values: Any) -> Any:
-    return values if hasattr(values, "shape") else np.asarray(values)
+    """Return data as an array, a tensor, a frame or a sparse matrix."""
+    try:
+        return fill_masked(values) if hasattr(values, "shape") else np.asarray(values)
+    except ValueError as error:  # of NumPy
+        raise ConfigError(f"data is no array ({describe_error(error)}): use examples of one shape") from None
+
+
+def _check_labels(labels: Any, count: int, split: str) -> Array:
+    """Return labels as an array [count]. Raise ConfigError for another shape, and for missing ones."""
+    values = as_numpy(labels)
+    if not values.ndim or len(values) != count:
+        entries = f"{len(values):,} entries" if values.ndim else f"the value {values}"
+        raise ConfigError(f"labels has {entries} for {count:,} examples ({split})")
+    if values.shape not in ((count,), (count, 1)):
+        raise ConfigError(f"labels has the shape {list(values.shape)}: use one label for each example, [{count}]")
+    values = values.reshape(-1)
+    if values.dtype.kind in "fO":
+        import pandas as pd
+
+        if (is_missing := pd.isna(values)).any():
+            place = int(np.flatnonzero(is_missing)[0])
+            raise ConfigError(f"labels has no label for example {place} ({split}, counted from 0): add it")
+    return values
 
 
 def as_numpy(values: Any) -> Array:
     """Return an array, a tensor or a column of a frame as NumPy array."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # NumPy has no such type

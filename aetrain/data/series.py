@@ -52,9 +52,9 @@ class Series(VectorDataset):
         """`window`."""
         return self.window
 
-    def read_rows(self) -> TableContent:
+    def read_rows(self, is_divided: bool = True) -> TableContent:
         """Return the windows."""
-        return make_windows(self.read_content(), self.window, self.stride, self.test_fraction)
+        return make_windows(self.read_content(), self.window, self.stride, self.test_fraction if is_divided else None)
 
     def read_content(self) -> TableContent:
         """Draw the series, a column `signal`."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from aetrain.config.errors import did_you_mean
 from aetrain.data.class_numbers import number_labels
-from aetrain.data.columns import is_number
+from aetrain.data.columns import check_names, is_number
 from aetrain.data.mapped_rows import MappedRows
 from aetrain.data.sparse_rows import SparseRows
 from aetrain.data.split_names import SPELLINGS, split_of
@@ -44,10 +44,11 @@ def separate_columns(
     """
     if not len(frame):
         raise ValueError("there are no rows")
+    if frame.columns.nlevels > 1:
+        raise ValueError(f"its columns have names of {frame.columns.nlevels} levels: use names of one level")
     frame = frame.rename(columns=str)
     names = list(frame.columns)
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two columns are called {twice[0]!r}: rename one")
+    check_names(names)
     for setting, wanted in (("drop", [*map(str, drop)]), ("label", [] if label is None else [str(label)])):
         for name in wanted:
             if name not in names:
@@ -64,7 +65,9 @@ def separate_columns(
         splits, frame = _separate_split(frame)
     if not frame.shape[1]:
         raise ValueError(f"there are no columns beside {', '.join(names)}: add some, or drop less")
-    return TableContent(frame, labels, class_names, splits, warnings=warnings)
+    count = int(frame.isna().to_numpy().sum())
+    conversions = [f"{count:,} of {frame.size:,} entries are missing values"] if count else []
+    return TableContent(frame, labels, class_names, splits, conversions=conversions, warnings=warnings)
 
 
 def _describe_missing(setting: str, name: str, names: Sequence[str]) -> str:
@@ -81,7 +84,11 @@ def number_label_column(column: "Series", warnings: list[str]) -> tuple[Array, t
         raise ValueError(
             f"column {name!r} (dataset.label) is empty in data row {row}: add the label, or remove the row"
         )
-    values: Any = column.to_numpy() if is_number(column) else column.astype(str).str.strip().to_numpy(dtype=np.str_)
+    values: Any = (
+        column.infer_objects().to_numpy()
+        if is_number(column)
+        else column.astype(str).str.strip().to_numpy(dtype=np.str_)
+    )
     try:
         labels, class_names = number_table_labels(values)
     except ValueError as error:

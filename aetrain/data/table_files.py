@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from aetrain.data.columns import numbered_names
+from aetrain.data.columns import check_names, numbered_names
 from aetrain.data.npz_file import NpzFile
 from aetrain.data.user_files import Array, abbreviate, describe_error, describe_path
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:  # the import takes 0.5 s
     from pandas import DataFrame
 
 SEPARATORS = (",", ";", "\t", "|")
-MISSING_WORDS = ("?",)  # beside those of pandas, such as NA, null and an empty entry
-DECIMAL_COMMA = r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?"
+MISSING_WORDS = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL")  # None may be a category
+WHOLE_NUMBER = r"[+-]?\d+"
+DECIMAL_COMMA = rf"{WHOLE_NUMBER},\d+(?:[eE][+-]?\d+)?"
+THOUSANDS_COMMA = r"[+-]?\d{1,3},\d{3}"
 BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy", ".npz")
@@ -91,13 +93,15 @@ def _read_text(text: str, suffix: str, add_conversion: AddNote, add_warning: Add
     if not first_line:
         raise ValueError("it is empty")
     separator = "\t" if suffix.startswith(".tsv") else max(SEPARATORS, key=_outside_quotes(first_line).count)
-    header = next(csv.reader([first_line], delimiter=separator))
+    header = next(csv.reader([first_line], delimiter=separator, skipinitialspace=True))
     numeric = [cell for cell in header if _is_number(cell)]
     has_header = len(numeric) < len([cell for cell in header if cell.strip()])
     if not has_header:
         add_conversion(f"the file has no header: its columns are called {abbreviate(numbered_names(len(header)))}")
     elif numeric:
         add_warning(f"the header of the table has numbers ({abbreviate(numeric)}): is its first row missing above it?")
+    if has_header:
+        check_names([name for name in header if name])  # pandas would rename the second one
     names: Mapping[str, Any] = {} if has_header else {"header": None, "names": numbered_names(len(header))}
     try:
         with warnings.catch_warnings():
@@ -107,13 +111,14 @@ def _read_text(text: str, suffix: str, add_conversion: AddNote, add_warning: Add
                 sep=separator,
                 index_col=False,
                 skipinitialspace=True,
+                keep_default_na=False,
                 na_values=[*MISSING_WORDS],
                 low_memory=False,
                 **names,
             )
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise ValueError(_describe_parser_error(str(error), len(header))) from None
-    return _without_decimal_commas(frame, add_conversion)
+    return _without_decimal_commas(frame, separator, add_conversion)
 
 
 def _outside_quotes(line: str) -> str:
@@ -140,8 +145,12 @@ def _describe_parser_error(text: str, num_columns: int) -> str:
     return f"it cannot be read as a table ({' '.join(text.split())})"
 
 
-def _without_decimal_commas(frame: "DataFrame", add_conversion: AddNote) -> "DataFrame":
-    """Return the frame with numbers in the columns of texts such as 3,14."""
+def _without_decimal_commas(frame: "DataFrame", separator: str, add_conversion: AddNote) -> "DataFrame":
+    """Return the frame with numbers in the columns of texts such as 3,14, beside whole numbers.
+
+    Raise ValueError where the commas of a column may be those of thousands: the file has commas as separators, and
+    three digits follow each comma of the column.
+    """
     import pandas as pd
 
     converted = []
@@ -149,11 +158,17 @@ def _without_decimal_commas(frame: "DataFrame", add_conversion: AddNote) -> "Dat
         known = frame.iloc[:, number].dropna() if not pd.api.types.is_numeric_dtype(dtype) else frame.iloc[:0, number]
         if not len(known) or not all(isinstance(value, str) for value in known):
             continue
-        with_comma = known.str.strip().str.fullmatch(DECIMAL_COMMA)
-        as_numbers = pd.to_numeric(known.str.replace(",", ".", regex=False), errors="coerce")
-        if with_comma.any() and as_numbers.notna().all():
-            converted.append(str(frame.columns[number]))
-            frame = frame.assign(**{frame.columns[number]: as_numbers})
+        name, texts = str(frame.columns[number]), known.str.strip()
+        with_comma = texts.str.fullmatch(DECIMAL_COMMA)
+        if not with_comma.any() or not (with_comma | texts.str.fullmatch(WHOLE_NUMBER)).all():
+            continue
+        if separator == "," and texts[with_comma].str.fullmatch(THOUSANDS_COMMA).all():
+            raise ValueError(
+                f"column {name!r} has {texts[with_comma].iloc[0]}, and its comma may be one of thousands or of "
+                "decimals: write numbers without commas"
+            )
+        converted.append(name)
+        frame = frame.assign(**{frame.columns[number]: pd.to_numeric(texts.str.replace(",", ".", regex=False))})
     if converted:
         add_conversion(f"decimal commas are read as points: {abbreviate(converted)}")
     return frame

@@ -146,12 +146,21 @@ class TextDataset(Dataset):
 
     def read(self) -> tuple[Examples, ...]:
         """Return the documents of the splits as the counts of all of their words; `convert` selects and weighs them."""
+        documents, splits = self._read_documents()
+        return tuple(documents[rows] for rows in self._split_rows(splits, len(documents)))
+
+    def read_undivided(self) -> tuple[Examples, ...]:
+        """Return all documents as `read`, without a split; those of folders in their splits, as `files` has them."""
+        return self.read() if self.files() is not None else (self._read_documents()[0],)
+
+    def _read_documents(self) -> tuple[Examples, Sequence[str] | None]:
+        """Return all documents, and their splits where the source states them."""
         counts, _, labels, splits = self._word_counts()
         documents = Examples(SparseRows(counts), rows=torch.arange(counts.shape[0]), kind=self.kind)
         if labels is not None:
             (numbers,), class_names = number_labels([np.array(labels)])
             documents = replace(documents, labels=torch.from_numpy(numbers), class_names=class_names)
-        return tuple(documents[rows] for rows in self._split_rows(splits, len(documents)))
+        return documents, splits
 
     def _split_rows(self, splits: Sequence[str] | None, count: int) -> list[torch.Tensor]:
         """Return the places of the training, test and, where there are some, validation documents."""

@@ -43,6 +43,11 @@ class VectorArray:
         single = len(shape) == len(self.layout)
         self.rows = ArrayRows(values=self.x[None] if single else self.x, frame=self.frame, single=single)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the caller's vectors when they are returned: that of the model where they are in its units."""
+        return torch.float32 if self.is_scaled else self.rows.unit_dtype
+
     def to_values(self, chunk: Tensor) -> Tensor:
         """Return a batch of the caller's vectors as values of the model, float32 [B, 1, 1, D]."""
         flat = chunk.flatten(1).to(torch.float64)
@@ -52,7 +57,7 @@ class VectorArray:
         return values.to(torch.float32)[:, None, None]
 
     def from_values(self, values: Tensor) -> Tensor:
-        """Return values of the model [B, 1, 1, D] in the units of the caller's vectors."""
+        """Return values of the model [B, 1, 1, D] in the units of the caller's vectors, in float64."""
         if self.is_scaled:
             return values
-        return self.format.unscale(values.flatten(1).to(torch.float64)).to(torch.float32)
+        return self.format.unscale(values.flatten(1).to(torch.float64))

@@ -56,8 +56,8 @@ class VectorDataset(Dataset):
         """The number of rows of the table that form an example: 1, or those of a window of a time series."""
         return 1
 
-    def read_rows(self) -> TableContent:
-        """Return the table with one row for each example."""
+    def read_rows(self, is_divided: bool = True) -> TableContent:
+        """Return the table with one row for each example, also of rows of two splits where it is not divided."""
         return self.read_content()
 
     @property
@@ -108,9 +108,22 @@ class VectorDataset(Dataset):
         columns = self.columns
         with self._errors():
             content, self._content = self._content or self.read_rows(), None
-            values = self._values(content, columns)
+            splits = split_rows(self._make_examples(content, columns), content.splits, self.test_fraction)
+        if len(splits) == 3:
+            self.check_own_validation(f"column {SPLIT_COLUMN!r}")
+        return splits
+
+    def read_undivided(self) -> tuple[Examples, ...]:
+        """Return the features of all rows as `read`, without a split."""
+        columns = self.columns
+        with self._errors():
+            return (self._make_examples(self.read_rows(is_divided=False), columns),)
+
+    def _make_examples(self, content: TableContent, columns: Columns) -> Examples:
+        """Return the features of a table in original units, float64 [N, 1, 1, D]."""
+        values = self._values(content, columns)
         self._add_notes(content, columns)
-        examples = Examples(
+        return Examples(
             values,
             None if content.labels is None else torch.from_numpy(content.labels),
             content.class_names,
@@ -118,11 +131,6 @@ class VectorDataset(Dataset):
             kind=self.kind,
             feature_names=columns.feature_names,
         )
-        with self._errors():
-            splits = split_rows(examples, content.splits, self.test_fraction)
-        if len(splits) == 3:
-            self.check_own_validation(f"column {SPLIT_COLUMN!r}")
-        return splits
 
     def split_examples(
         self, train: Examples, test: Examples, validation: Examples | None = None
@@ -182,7 +190,9 @@ class VectorDataset(Dataset):
         return train[torch.tensor(kept)], train[torch.tensor(held_out)]
 
     def _fit(self, train: Examples) -> None:
-        """Fit the scaling to training examples, and warn of constant features."""
+        """Fit the scaling to training examples and warn of constant features; raise ValueError without an example."""
+        if not len(train):
+            raise ValueError(f"{self.source}there is no training example, only test examples: add rows")
         columns = self.columns
         self._fitted_scaling = self.scaling
         values = train.values
@@ -190,7 +200,7 @@ class VectorDataset(Dataset):
             self._fitted = FittedScaling.fit("none", list, columns.is_number)
             return
         low, high = (summary := summarise_vectors(values)).low, summary.high
-        if len(values) and (is_unknown := np.isnan(low)).any():
+        if (is_unknown := np.isnan(low)).any():
             name = columns.columns[columns.column_of_feature[is_unknown][0]].name
             raise ValueError(f"{self.source}column {name!r} has no value in a training row: use dataset.drop=[{name}]")
         self._fitted = FittedScaling.fit(self.scaling, partial(vector_chunks, values), columns.is_number)
@@ -275,12 +285,12 @@ class ColumnsDataset(VectorDataset):
         """`window`, or 1."""
         return self.window or 1
 
-    def read_rows(self) -> TableContent:
+    def read_rows(self, is_divided: bool = True) -> TableContent:
         """Return the table, or its windows."""
         content = self.read_content()
         if self.window is None:
             return content
-        return make_windows(content, self.window, self.stride, self.test_fraction)
+        return make_windows(content, self.window, self.stride, self.test_fraction if is_divided else None)
 
     def make_columns(self, content: TableContent) -> Columns:
         """Return the columns of the table, those of `categorical` as categories."""

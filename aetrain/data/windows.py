@@ -18,11 +18,12 @@ def check_window(window: int | None, stride: int) -> None:
         raise ValueError(f"stride={stride} is too small: use 1 or more rows from one window to the next")
 
 
-def make_windows(content: TableContent, window: int, stride: int, test_fraction: float) -> TableContent:
+def make_windows(content: TableContent, window: int, stride: int, test_fraction: float | None) -> TableContent:
     """Return a table with one row for each window of `window` rows, whose first rows are `stride` apart.
 
     A column `a` becomes the columns `a[t-2]`, `a[t-1]`, `a[t]` (W = 3), and t is the row of the window. All rows of a
     window are in one split; where the table states no test rows, the last `test_fraction` of the rows are for testing.
+    Without a fraction, None, windows may have rows of two splits, and have none themselves.
     The class of a window is the rarest one in the table of the classes of its rows, so that a window with an anomalous
     row is anomalous. Missing values stay missing. Raise ValueError for texts, and where no window fits into a split.
     """
@@ -34,7 +35,10 @@ def make_windows(content: TableContent, window: int, stride: int, test_fraction:
     for name in frame.columns:
         if not is_number(frame[name]):
             raise ValueError(f"column {name!r} has texts, and windows have numbers alone: use dataset.drop=[{name}]")
-    splits = series_splits(content.splits, len(frame), test_fraction)
+    if test_fraction is None:
+        splits = np.full(len(frame), "all")
+    else:
+        splits = series_splits(content.splits, len(frame), test_fraction)
     starts = window_starts(splits, window, stride)
     check_starts(starts, splits, window)
     values = np.lib.stride_tricks.sliding_window_view(frame.to_numpy(dtype=np.float64, na_value=np.nan), window, axis=0)
@@ -43,7 +47,7 @@ def make_windows(content: TableContent, window: int, stride: int, test_fraction:
         content,
         frame=pd.DataFrame(values[starts].reshape(len(starts), -1), columns=columns),
         labels=None if content.labels is None else window_labels(content.labels, starts, window),
-        splits=splits[starts],
+        splits=None if test_fraction is None else splits[starts],
         places=starts + window - 1,
     )
 

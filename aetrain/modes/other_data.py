@@ -13,13 +13,14 @@ from aetrain.runs.train import log_conversions
 
 log = logging.getLogger("aetrain")
 
-# Settings that select images of a data set, with the values that keep all of them.
+# Settings that select images of a data set or hide values, with the values that keep all of them.
 SELECTIONS: dict[str, Any] = {
     "classes": None,
     "train_classes": None,
     "subset": None,
     "test_subset": None,
     "validation": 0,
+    "missing": 0.0,
 }
 
 

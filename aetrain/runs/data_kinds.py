@@ -30,6 +30,11 @@ def check_augment(augment: Augment, dataset: Dataset) -> None:
             f"augment={type(augment).__name__.lower()} would turn black and white pixels grey: use augment=none, or "
             f"dataset.binarize=none (it is {dataset.binarize})"
         )
+    if augment.blends and dataset.has_missing:
+        raise ConfigError(
+            f"augment={type(augment).__name__.lower()} would spread missing pixels over their neighbours: use "
+            f"augment=none, or dataset.missing=0 (it is {dataset.missing:g})"
+        )
 
 
 def check_likelihood(likelihood: Likelihood, dataset: Dataset) -> None:

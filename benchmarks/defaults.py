@@ -117,8 +117,8 @@ of activation and initialisation are compared at the learning rate 0.001, then t
 The choice: **SiLU with the initialisation of He et al. (2015)** for networks of dense layers and of convolutions, and
 SiLU with torch's initialisation for the variational `vae` and `conv_vae`. No hidden unit is dead with it. Another
 pair is better in some tables, by at most 1 %; one activation for all models is easier to remember. `linear`
-keeps torch's initialisation, with the smallest loss; `lstm` and `sparse_coding` keep theirs; these
-and `conv_unpool` have no table yet.
+keeps torch's initialisation, with the smallest loss; `lstm` and `sparse_coding` keep theirs; these, `hashing`,
+`sphere`, `conv_unpool`, `conv_layers_vae` and `conv_dropout_vae` have no table yet.
 
 The learning rate stays 0.001, torch's default. Twice that lowers the loss of these short trainings by up to 18 %, but
 that of a default run of `deep` (below) by 1.5 % on MNIST and 0.3 % on Fashion-MNIST, and it raises the loss of `aae` on

@@ -34,8 +34,10 @@ HEAD = """# Experiments
 Every system of the course notes as a config with the document's own architecture and settings, and a check of the
 document's claim on the real data. `aetrain experiment=NAME` runs one experiment, `aetrain -m 'experiment=glob(*)'`
 runs all. `python benchmarks/experiments.py NAME --seeds 3` trains the runs of a claim, checks the claim and writes this
-page. Metrics are on the test images, as means ± standard deviations over seeds. `configs/experiment/` has the settings
-of each experiment, `benchmarks/claims/` the exact check.
+page. Metrics are means ± standard deviations over seeds; remarks and pictures are of the first seed. Metrics of a run,
+such as SSE and KL, are of all test images. Errors from noisy to clean images and rates of units are of the first 2,000
+(`unseen` in `benchmarks/measurements.py`), where a check names no other number. `configs/experiment/` has the settings of each
+experiment, `benchmarks/claims/` the exact check.
 
 More results, each page with a command of its own:
 """

@@ -15,10 +15,13 @@ from torch import Tensor
 from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.data.digits import Digits
-from aetrain.data.examples import Examples, Prepare
+from aetrain.data.examples import Examples, Prepare, Splits
+from aetrain.data.noise import NoNoise
 from aetrain.evaluation.measures import feature_classifier
 from aetrain.evaluation.measures.feature_classifier import load_or_train_classifier
-from aetrain.evaluation.measures.frechet import frechet_distance
+from aetrain.evaluation.measures.frechet import Frechet, frechet_distance
+from aetrain.evaluation.measures.measure import EvalInputs
+from aetrain.objective.objective import Objective
 from aetrain.runs import entry
 from aetrain.runs.build import build
 
@@ -122,6 +125,29 @@ def test_reconstructions_and_samples_have_a_distance(binarize: str, run: Callabl
     assert all(math.isfinite(value) for value in (floor, *distances))
     assert 0 < floor < min(distances)
     assert len([*(tmp_path / "classifiers").glob("*.safetensors")]) == 1
+
+
+def test_the_floor_is_that_of_training_images_of_all_classes_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is sorted by class begins with images of few classes, which are far from the test images."""
+    config, _, overrides = api.compose_config([*TINY])
+    model = build(entry.check(config, overrides)).model.eval()
+    train, test = Digits().read()
+    classifier = load_or_train_classifier(train, Prepare(), tmp_path)
+    monkeypatch.setattr("aetrain.evaluation.measures.frechet.load_or_train_classifier", lambda *_: classifier)
+    floors = []
+    for order in (torch.arange(len(train)), train.classes.argsort(stable=True)):
+        splits = Splits(train[order], train[:0], test)
+        inputs = EvalInputs(model, Objective({}), NoNoise(), splits, Prepare(), lambda: model, 0)
+        floors.append(Frechet(str(tmp_path))(inputs)["frechet_floor"])
+    assert max(floors) < 2 * min(floors)
+
+
+def test_missing_pixels_are_refused_before_data_are_read() -> None:
+    config, _, overrides = api.compose_config([*TINY, "measures=frechet", "dataset.missing=0.3"])
+    with pytest.raises(ConfigError, match=r"measures\.frechet: .*whole images.*use dataset\.missing=0"):
+        build(entry.check(config, overrides))
 
 
 def test_a_model_without_a_prior_has_no_samples(tiny: Callable[..., Path], tmp_path: Path) -> None:

@@ -87,8 +87,13 @@ def test_mmd_is_unbiased_and_grows_with_the_distance_of_the_distributions() -> N
     assert distances == sorted(distances)
 
 
-def test_mmd_of_one_code_is_finite() -> None:
-    assert MMD().estimate(random_normal(1, 3), random_normal(1, 3, seed=1)).isfinite()
+def test_mmd_of_one_code_is_zero_and_moves_nothing() -> None:
+    code = random_normal(1, 3).requires_grad_()
+    estimate = MMD().estimate(code, random_normal(1, 3, seed=1))
+    estimate.backward()
+    assert code.grad is not None
+    assert float(estimate.detach()) == 0
+    assert torch.equal(code.grad, torch.zeros(1, 3))
 
 
 def test_mmd_draws_other_numbers_in_training_and_the_same_in_evaluation() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, layers_of
+from test_ratings import write_ratings
 from torch import Tensor, distributions, nn
 
 from aetrain import api
@@ -220,6 +221,29 @@ def test_a_second_call_returns_the_same_and_does_not_change_the_global_generator
     first = ImportanceSampled(samples=[1, 4])(inputs)
     assert ImportanceSampled(samples=[1, 4])(inputs) == first
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("data", ["counts", "hidden values"])
+def test_one_draw_is_the_negative_elbo_of_targets(data: str, run: Callable[..., Path], tmp_path: Path) -> None:
+    options = {
+        "counts": (
+            *("dataset=ratings", f"dataset.path='{write_ratings(tmp_path)}'", "dataset.implicit=true"),
+            *("dataset.threshold=2", "dataset.min_ratings=2", "dataset.test_fraction=0.3"),
+        ),
+        "hidden values": ("dataset=wine", "dataset.missing=0.3"),
+    }
+    small = ("model=vae", "model.hidden=[]", "model.code_dim=2", "epochs=1", "views=none", "device=cpu")
+    samples = "measures.likelihood.samples=[1,500]"
+    metrics = json.loads((run(*options[data], *small, "measures=likelihood", samples) / "metrics.json").read_text())
+    assert metrics["test/is_nll_1"] == pytest.approx(metrics["test/neg_elbo"], rel=0.15), "neg_elbo is of one draw"
+    assert metrics["test/is_nll_500"] < metrics["test/is_nll_1"]
+
+
+def test_missing_pixels_are_not_grey(tiny: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    tiny("model=vae", "dataset.binarize=static", "dataset.missing=0.3", "measures=likelihood", "epochs=0")
+    (message,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("is_nll"))
+    assert "black and white" in message
 
 
 def test_the_log_describes_the_pixels() -> None:

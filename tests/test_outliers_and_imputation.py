@@ -104,6 +104,16 @@ def test_errors_of_hidden_values_and_their_baselines(run: Callable[..., Path]) -
         run(*WINE, "measures=imputation", name="complete")
 
 
+def test_iterative_pca_has_fewer_components_than_columns(run: Callable[..., Path]) -> None:
+    """As many would span all examples: a missing value would stay the mean of its column."""
+    for x in (low_rank(), low_rank(n=5, d=6, k=2)):
+        assert len(IterativePCA.fit(x, 20).components) == min(x.shape) - 1
+    wide = (*WINE, "dataset.missing=0.3", "epochs=0", "model.code_dim=20", "measures=imputation")
+    metrics = json.loads((run(*wide) / "metrics.json").read_text())
+    assert metrics["test/iterative_pca_components"] == 12
+    assert metrics["test/rmse_iterative_pca"] != metrics["test/rmse_column_mean"]
+
+
 def test_own_missing_values_are_not_counted(tmp_path: Path, run: Callable[..., Path]) -> None:
     rng = np.random.default_rng(0)
     numbers = rng.normal(0, 1, (60, 3)).round(4)

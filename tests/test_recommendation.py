@@ -14,6 +14,7 @@ from test_ratings import random_table, write
 from aetrain import api
 from aetrain.config.errors import ConfigError
 from aetrain.evaluation.measures.recommendation import ndcg, rank_items, recall
+from aetrain.report.page import write_report
 from aetrain.runs import entry
 
 SMALL = ("model.hidden=[]", "model.code_dim=3", "epochs=1", "views=none", "device=cpu", "batch_size=8")
@@ -83,6 +84,17 @@ def test_measure_has_the_model_and_its_baselines(file: Path, run: Callable[..., 
         if suffix != "_popularity":  # equal counts are ranked in any order
             assert metrics[f"test/recall_5{suffix}"] == pytest.approx(np.mean(own), abs=1e-6)
         assert 0 <= metrics[f"test/ndcg_100{suffix}"] <= 1
+
+
+def test_hidden_items_have_no_baselines_of_pca_and_the_mean(file: Path, run: Callable[..., Path]) -> None:
+    """They reconstruct the items that a user is known to have, and predict none of the hidden ones."""
+    data = ("dataset=ratings", f"dataset.path={file}", "dataset.implicit=true", "dataset.threshold=2")
+    directory = run(*data, "dataset.test_fraction=0.3", *SMALL)
+    metrics = api.load(directory).metrics
+    assert metrics["test/sse"] > 0
+    assert not {"test/pca_sse", "test/mean_sse"} & metrics.keys()
+    page, _ = write_report(directory, directory)
+    assert "with as many units has" not in page.read_text()
 
 
 def test_measure_refuses_ratings_that_are_not_implicit(file: Path, run: Callable[..., Path]) -> None:

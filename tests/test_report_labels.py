@@ -16,9 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 from written_runs import ParsedPage, write_run
 
 from aetrain.config.chosen_options import chosen_options
+from aetrain.config.errors import ConfigError
 from aetrain.config.overrides import register_resolvers
 from aetrain.config.paths import CONFIG_DIR
 from aetrain.evaluation.metric_direction import better_direction
+from aetrain.evaluation.model_selection import objective_metrics
 from aetrain.report.charts import Axes
 from aetrain.report.curves import Line, draw_curves, find_marks
 from aetrain.report.groups import RunGroup, group_runs
@@ -239,6 +241,41 @@ def test_legend_names_the_split_of_the_curves(tmp_path: Path) -> None:
         assert re.search(rf"</svg> {split} <svg.*?</svg> train<", page)
 
 
+def curves_of(page: str, name: str) -> dict[str, list[list[float]]]:
+    """Return the points of the curves of a metric, by the label of their group."""
+    chart = next(part for part in page.split("<figure>")[1:] if part.startswith(f"<figcaption><b>{name}</b>"))
+    found = re.findall(r'data-name="([^"]*)" data-points="([^"]*)"', chart.partition("</figure>")[0])
+    return {label: json.loads(points) for label, points in found}
+
+
+def test_curves_of_runs_without_validation_images_are_beside_those_of_others(tmp_path: Path) -> None:
+    for count in (0, 200):
+        run = write_run(tmp_path / str(count), "dataset=digits", f"dataset.validation={count}")
+        if count:
+            file = run / "history.jsonl"
+            file.write_text(file.read_text().replace("test/", "validation/"))
+    page = write_report(tmp_path, tmp_path)[0].read_text()
+    curves = curves_of(page, "sse")
+    assert len(curves) == 2
+    assert [*curves.values()] == [[[1, 7], [2, 6], [3, 5]]] * 2
+    assert re.search(r"</svg> validation, or else test <svg.*?</svg> train<", page)
+
+
+def test_means_over_seeds_end_with_the_first_seed(tmp_path: Path) -> None:
+    """Seeds differ in length by `stop.patience`; one that failed at once ends no curve."""
+    for seed, epochs in enumerate((3, 6, 0)):
+        status = {} if epochs else {"status": "failed", "cause": "killed"}
+        run = write_run(tmp_path / str(seed), "dataset=digits", f"seed={seed}", metrics=status, epochs=epochs)
+        lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+        for line in lines:
+            line["test/sse"] += seed
+        (run / "history.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    page = write_report(tmp_path, tmp_path)[0].read_text()
+    assert [*curves_of(page, "sse").values()] == [[[1, 7.5], [2, 6.5], [3, 5.5]]]
+    assert "both end where the first seed ends" in page
+    assert "Seeds that did not finish are left out" in page
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [("1000000000.0", "1e+09"), ("0.001", "0.001"), ("0.1234567", "0.1234567"), ("60000", "60000"), ("vae", "vae")],
@@ -262,10 +299,21 @@ def test_labels_of_large_and_small_ticks_differ() -> None:
         ("test/probe_linear", "higher"),
         ("test/kl", None),
         ("test/pca_sse", None),
+        ("test/roc_auc_class_1", "higher"),
+        ("test/roc_auc_9_nll", "higher"),
+        ("test/roc_auc_forest", None),
+        ("test/average_precision_9_pca", None),
     ],
 )
 def test_each_metric_has_one_direction(tag: str, direction: str | None) -> None:
     assert better_direction(tag) == direction
+
+
+def test_baselines_of_a_class_are_no_results() -> None:
+    results = ["test/roc_auc", "test/roc_auc_9", "test/roc_auc_9_nll"]
+    assert main_metrics([*results, "test/roc_auc_forest", "test/roc_auc_9_pca"]) == results
+    with pytest.raises(ConfigError, match="objective=test/roc_auc_9_forest: neither"):
+        objective_metrics("test/roc_auc_9_forest")
 
 
 # --- Charts -----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY
+from test_ratings import write_ratings
 
 from aetrain import api
 from aetrain.config.errors import ConfigError
@@ -43,6 +44,25 @@ def test_more_noise_has_a_larger_error_and_masking_removes_its_pixels(tiny: Call
     assert metrics["test/input_sse_masking_1"] == pytest.approx(energy, rel=1e-5)
     assert metrics["test/input_sse_masking_0.3"] == pytest.approx(0.3 * energy, rel=0.05)
     assert metrics["test/input_sse_salt_1"] == pytest.approx(float(np.square(1 - x).sum() / len(x)), rel=1e-5)
+
+
+@pytest.mark.parametrize("data", ["counts", "hidden values"])
+def test_without_noise_the_error_is_the_standard_metric_of_all_data(
+    data: str, run: Callable[..., Path], tmp_path: Path
+) -> None:
+    options = {
+        "counts": (
+            *("dataset=ratings", f"dataset.path='{write_ratings(tmp_path)}'", "dataset.implicit=true"),
+            *("dataset.threshold=2", "dataset.min_ratings=2", "dataset.test_fraction=0.3"),
+        ),
+        "hidden values": ("dataset=wine", "dataset.missing=0.3"),
+    }
+    small = ("model.hidden=[]", "model.code_dim=3", "epochs=0", "views=none", "device=cpu")
+    directory = run(*options[data], *small, "measures=robustness", "measures.robustness.levels=[0]")
+    metrics = json.loads((directory / "metrics.json").read_text())
+    errors = {name: value for name, value in metrics.items() if name.startswith("test/noisy_sse_")}
+    assert len(errors) > 1
+    assert errors == pytest.approx(dict.fromkeys(errors, metrics["test/sse"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("setting", ["levels=[]", "levels=[2]", "count=0"])

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from aetrain.data.noise import Noise, NoNoise
 from aetrain.evaluation.evaluator import STANDARD_METRICS
-from aetrain.evaluation.metric_names import find_pattern, name_of
+from aetrain.evaluation.metric_names import BASELINE_SUFFIXES, find_pattern, name_of
 from aetrain.model.autoencoder import Autoencoder
 from aetrain.model.records import Kind, noun_of
 from aetrain.objective.objective import Objective
@@ -28,7 +28,8 @@ STANDARD_NAMES = {name for by_name in STANDARD_METRICS.values() for name in by_n
 UNIT_COUNTS = ("l0", "dead_units", "active_units")  # out of the units of the code
 WHOLE_NUMBERS = ("dead_units", "active_units", "used_codewords")
 
-# Baselines of a metric, by the title of their column: the beginning or the end that their names have in its place.
+# Other scores of the model and baselines of a metric, by the title of their column: the beginning or the end that their
+# names have in its place. For the ends of baselines see `BASELINE_SUFFIXES`.
 BASELINE_PREFIXES = {
     "PCA": ("sse", "pca_sse"),
     "mean image": ("sse", "mean_sse"),
@@ -36,22 +37,7 @@ BASELINE_PREFIXES = {
     "offsets": ("rmse", "bias_rmse"),
     "mean rating": ("rmse", "mean_rmse"),
 }
-BASELINE_SUFFIXES = {
-    "nll": "_nll",
-    "nll + kl": "_nll_kl",
-    "code distance": "_code_distance",
-    "PCA": "_pca",
-    "LSA": "_lsa",
-    "LSA-128": "_lsa_128",
-    "pixels": "_pixels",
-    "input": "_input",
-    "untrained": "_random",
-    "popularity": "_popularity",
-    "SVD": "_svd",
-    "forest": "_forest",
-    "column mean": "_column_mean",
-    "iterative PCA": "_iterative_pca",
-}
+SCORE_SUFFIXES = {"nll": "_nll", "nll + kl": "_nll_kl", "code distance": "_code_distance"}
 TITLES_OF_VECTORS = {"mean image": "mean", "noisy image": "noisy input"}  # in place of those of images
 OWN_TITLES = {
     "pixels": "code",
@@ -173,8 +159,8 @@ def _is_summarised(name: str, value: float, code_dim: int) -> bool:
 
 
 def _baselines(name: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the names of a metric's baselines by the title of their column."""
-    candidates = {title: name + suffix for title, suffix in BASELINE_SUFFIXES.items()}
+    """Return the names of a metric's other scores and baselines by the title of their column."""
+    candidates = {title: name + suffix for title, suffix in (SCORE_SUFFIXES | BASELINE_SUFFIXES).items()}
     for title, (prefix, replacement) in BASELINE_PREFIXES.items():
         if name == prefix or (prefix.endswith("_") and name.startswith(prefix)):
             candidates[title] = replacement + name.removeprefix(prefix)

@@ -39,9 +39,8 @@ class EntryErrors:
     def update(self, expected: Tensor, out: Forward) -> None:
         """Add the entries of one batch, with the reconstructions `expected` [B, C, H, W]."""
         if self.kind == "counts":
-            weights = expected / expected.flatten(1).sum(1).clamp_min(MIN_PROBABILITY).view(-1, 1, 1, 1)
-            log_probability = weights.clamp_min(MIN_PROBABILITY).log()
-            errors, counts = -(out.x * log_probability).sum(), out.x.sum()
+            log_probability = probabilities(expected.flatten(1)).clamp_min(MIN_PROBABILITY).log()
+            errors, counts = -(out.x.flatten(1) * log_probability).sum(), out.x.sum()
             self._totals.append(to_float64(torch.stack([errors, errors, counts])))
         elif out.x is not out.x_in:
             error = to_float64((expected - out.x)[out.x_in.isnan() & ~out.x.isnan()])
@@ -57,3 +56,13 @@ class EntryErrors:
         if self.kind == "counts":
             return {"token_perplexity": float(torch.tensor(squared / count, dtype=torch.float64).exp())}
         return {"rmse": (squared / count) ** 0.5, "mae": absolute / count}
+
+
+def probabilities(expected: Tensor) -> Tensor:
+    """Return the probability of each item in proportion to its expected count, [B, D]; equal ones where all are 0.
+
+    An expected count below 0, which a normal distribution may have, is 0.
+    """
+    counts = expected.clamp_min(0)
+    totals = counts.sum(1, keepdim=True)
+    return torch.where(totals == 0, 1 / counts.shape[1], counts / totals)

@@ -105,8 +105,8 @@ def sse(expected: Tensor, x: Tensor) -> Tensor:
 
 
 def known_sse(expected: Tensor, x: Tensor) -> Tensor:
-    """Return the squared error summed over the known values of each example, [B]; a missing value is NaN."""
-    return (expected - x).square().nan_to_num(0.0).flatten(1).sum(1)
+    """Return the squared error summed over the known values of each example, [B]; a missing value of x is NaN."""
+    return (expected - x).square().masked_fill(x.isnan(), 0.0).flatten(1).sum(1)
 
 
 def squared_error(model: Autoencoder) -> Callable[[Tensor, Tensor], Tensor]:
@@ -146,6 +146,7 @@ class Evaluator:
         error = squared_error(model)
         reconstructions: list[Tensor] = []  # [B, C, H, W] each, of a linear model
         num_angle_batches = max(1, MAX_ANGLE_IMAGES // self.batch_size)
+        baseline = None if self._has_hidden_counts(model) else pca
 
         def full_metrics(x_in: Tensor, x: Tensor, generator: torch.Generator) -> BatchMetrics:
             out = model(x_in, x)
@@ -157,11 +158,12 @@ class Evaluator:
             metrics |= reconstruction_metrics(model, out, expected, metrics.get("bce"))
             if noisy is not out:
                 metrics |= denoising_metrics(model, noisy)
-            if pca is not None:
-                known = fill_missing(x_in, pca.mean) if model.has_missing else x_in
-                metrics |= {"pca_sse": error(pca.reconstruct(known), x), "mean_sse": error(pca.mean.view_as(x[:1]), x)}
-                if model.linear and len(reconstructions) < num_angle_batches:
-                    reconstructions.append(expected)
+            if baseline is not None:
+                known = fill_missing(x_in, baseline.mean) if model.has_missing else x_in
+                metrics["pca_sse"] = error(baseline.reconstruct(known), x)
+                metrics["mean_sse"] = error(baseline.mean.view_as(x[:1]), x)
+            if pca is not None and model.linear and len(reconstructions) < num_angle_batches:
+                reconstructions.append(expected)
             return metrics
 
         metrics = self._recorded(model, self._mean(full_metrics))
@@ -230,6 +232,10 @@ class Evaluator:
         shuffled = x.flatten(1)[:, order].view_as(x)
         decoded = model.decode(model.encode(shuffled).z)
         return float(sse(model.likelihood.expected(decoded, shuffled), shuffled).mean())
+
+    def _has_hidden_counts(self, model: Autoencoder) -> bool:
+        """Tell whether targets are counts that are hidden from the model, of which PCA and the mean predict none."""
+        return model.kind == "counts" and not model.has_missing and self.images.targets is not None
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         return with_targets(self.images, self.batch_size, self.prepare)

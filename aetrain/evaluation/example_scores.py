@@ -91,6 +91,20 @@ def reconstruction_scores(model: Autoencoder, examples: Examples, prepare: Prepa
     return {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
 
 
+def prepare_chosen(examples: Examples, index: Tensor, prepare: Prepare) -> Tensor:
+    """Return the examples at `index` [K] as they are scored, [K, C, H, W].
+
+    All batches are prepared, so that random values such as those of `dataset.binarize=dynamic` are the same.
+    """
+    chosen, places, start = [], [], 0
+    for x in in_order(examples, BATCH_SIZE, prepare):
+        place = ((index >= start) & (index < start + len(x))).nonzero().flatten()
+        chosen.append(x[index[place] - start])
+        places.append(place)
+        start += len(x)
+    return torch.cat(chosen)[torch.cat(places).argsort()]
+
+
 @torch.no_grad()
 def _encode(model: Autoencoder, examples: Examples, prepare: Prepare) -> Array:
     codes: Array = torch.cat([model.mean_code(x) for x in in_order(examples, BATCH_SIZE, prepare)]).cpu().numpy()

@@ -22,7 +22,9 @@ class IterativePCA:
 
     @staticmethod
     def fit(x: Tensor, k: int) -> "IterativePCA":
-        """Return k components of examples x [N, D], NaN where a value is missing.
+        """Return k components of examples x [N, D], NaN where a value is missing, and at most min(N, D) - 1 of them.
+
+        More would span all examples, so that a missing value would stay the mean of its column.
 
         Missing values begin as the means of their columns. In turn, the components of the filled examples are computed,
         and missing values become their projections on them; no step increases the error of the known values.
@@ -31,7 +33,7 @@ class IterativePCA:
         x = x.to(torch.float64).nan_to_num(0.0)
         mean = x.sum(0) / known.sum(0).clamp_min(1)
         filled = torch.where(known, x, mean)
-        k = min(k, *x.shape)
+        k = max(min(k, min(x.shape) - 1), 0)
         components = x.new_zeros(k, x.shape[1])
         for _ in range(MAX_ITERATIONS):
             mean = filled.mean(0)

@@ -1,8 +1,9 @@
 """The better direction of metrics: higher, lower, or neither, such as of a KL divergence. Imports no torch."""
 
+from collections.abc import Iterable
 from typing import Literal
 
-from aetrain.evaluation.metric_names import find_pattern, name_of
+from aetrain.evaluation.metric_names import find_pattern, is_baseline, name_of
 
 # Metrics on request (`measures=`) of the code and of samples: names and patterns.
 CLASS_METRICS = (
@@ -24,7 +25,12 @@ LOWER_IS_BETTER = (
 
 def better_direction(tag: str) -> Literal["higher", "lower"] | None:
     """Return the direction in which a metric, such as `test/sse`, is better; None if it has none."""
-    pattern = find_pattern(name_of(tag), HIGHER_IS_BETTER + LOWER_IS_BETTER)
+    pattern = find_result(name_of(tag), HIGHER_IS_BETTER + LOWER_IS_BETTER)
     if not pattern:
         return None
     return "higher" if pattern in HIGHER_IS_BETTER else "lower"
+
+
+def find_result(name: str, patterns: Iterable[str]) -> str:
+    """Return the pattern of a metric that is a result of a model; empty if there is none, or if it is a baseline."""
+    return "" if is_baseline(name) else find_pattern(name, patterns)

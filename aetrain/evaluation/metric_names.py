@@ -10,6 +10,21 @@ from collections.abc import Iterable
 # Metrics of TensorBoard's HParams table, in this order; each run writes those that it has.
 HPARAM_METRICS = ("test/sse", "test/nll", "test/neg_elbo", "test/kl", "test/bce", "test/noisy_sse", "test/rmse")
 
+# The ends of the names of baselines, such as `probe_linear_pca` of `probe_linear`, by the title of their column.
+BASELINE_SUFFIXES = {
+    "PCA": "_pca",
+    "LSA": "_lsa",
+    "LSA-128": "_lsa_128",
+    "pixels": "_pixels",
+    "input": "_input",
+    "untrained": "_random",
+    "popularity": "_popularity",
+    "SVD": "_svd",
+    "forest": "_forest",
+    "column mean": "_column_mean",
+    "iterative PCA": "_iterative_pca",
+}
+
 
 def name_of(tag: str) -> str:
     """Return the name of a metric without its split: `sse` for `test/sse`."""
@@ -22,6 +37,11 @@ def find_pattern(name: str, patterns: Iterable[str]) -> str:
     if name in known:
         return name
     return next((pattern for pattern in known if re.fullmatch(_expression(pattern), name)), "")
+
+
+def is_baseline(name: str) -> bool:
+    """Tell whether a name ends as those of baselines, which need no model, or no trained one."""
+    return name.endswith(tuple(BASELINE_SUFFIXES.values()))
 
 
 def _expression(pattern: str) -> str:

@@ -23,7 +23,7 @@ from aetrain.data.digests import digest_data
 from aetrain.data.examples import Examples, Splits, in_order
 from aetrain.data.user_files import Array
 from aetrain.data.vector_dataset import VectorDataset
-from aetrain.evaluation.example_scores import BATCH_SIZE, ExampleScorer, score_names
+from aetrain.evaluation.example_scores import BATCH_SIZE, ExampleScorer, prepare_chosen, score_names
 from aetrain.modes.evaluate import load_trained, output_directory, separate_changed_data, separate_data
 from aetrain.modes.other_data import chooses_data, load_all
 from aetrain.runs import entry
@@ -50,10 +50,11 @@ NUM_LOGGED = 5  # examples in the log, the most unusual first
 class Ranking:
     """Examples and their scores [N] by name, in the order of the score `by`, the highest first.
 
-    Examples are flagged where this score is above the threshold.
+    Examples are flagged where this score is above the threshold. `order` [N] are their places among those scored.
     """
 
     examples: Examples
+    order: Tensor
     scores: dict[str, Array]
     by: str
     threshold: float
@@ -61,9 +62,9 @@ class Ranking:
     @classmethod
     def of(cls, examples: Examples, scores: dict[str, Array], by: str, threshold: float) -> "Ranking":
         """Return the ranking of examples in any order."""
-        order = np.argsort(-scores[by], kind="stable")
-        ranked = examples[torch.from_numpy(order).to(examples.device)]
-        return cls(ranked, {name: values[order] for name, values in scores.items()}, by, threshold)
+        places = np.argsort(-scores[by], kind="stable")
+        order = torch.from_numpy(places).to(examples.device)
+        return cls(examples[order], order, {name: values[places] for name, values in scores.items()}, by, threshold)
 
     @property
     def is_flagged(self) -> Array:
@@ -127,7 +128,7 @@ def score(
         write_tables(folder, components, ranking)
         caption = run_caption(flatten(saved_config(source.path)), source.overrides(), epoch, settings.seed)
         options = FigureOptions(caption, settings.figure_formats, noun=components.dataset.noun)
-        draw_extremes(folder, components, ranking, count, options)
+        draw_extremes(folder, components, examples, ranking, count, options)
         log_ranking(ranking, components.dataset.noun, folder)
     return {"threshold": threshold, "flagged": int(ranking.is_flagged.sum())}
 
@@ -260,16 +261,17 @@ def feature_names(examples: Examples) -> Sequence[str]:
 
 
 @torch.no_grad()
-def draw_extremes(folder: Path, components: Components, ranking: Ranking, count: int, options: FigureOptions) -> None:
-    """Write the pictures of the `count` most and least unusual examples, with their scores and errors."""
-    places = np.arange(len(ranking.examples))
-    for name, chosen in {"most_unusual": places[:count], "least_unusual": places[::-1][:count]}.items():
-        if not len(chosen):
+def draw_extremes(
+    folder: Path, components: Components, examples: Examples, ranking: Ranking, count: int, options: FigureOptions
+) -> None:
+    """Write the pictures of the `count` most and least unusual of the scored examples, with their scores and errors."""
+    ranks = range(len(examples))
+    for name, chosen in {"most_unusual": ranks[:count], "least_unusual": ranks[::-1][:count]}.items():
+        if not chosen:
             continue
-        examples = ranking.examples[torch.from_numpy(chosen.copy()).to(ranking.examples.device)]
-        x = next(in_order(examples, len(examples), components.dataset.prepare))
+        x = prepare_chosen(examples, ranking.order[[*chosen]], components.dataset.prepare)
         title = f"The {len(chosen)} {name.replace('_', ' ')} {components.dataset.noun}s by {ranking.by}"
-        labels = picture_labels(ranking, chosen.tolist(), components.dataset.kind == "image")
+        labels = picture_labels(ranking, chosen, components.dataset.kind == "image")
         draw_scored(components, title, x, labels, feature_names(examples)).save(folder / name, options)
 
 

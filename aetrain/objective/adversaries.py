@@ -67,7 +67,7 @@ class MMD(Penalty):
     1/(n(n-1)) sum_{i != j} [k(z_i, z_j) + k(z~_i, z~_j)] - 2/n^2 sum_{ij} k(z_i, z~_j), k(a, b) the sum over `scales` s
     of sC / (sC + |a - b|^2) with C = 2D, the mean squared distance of two draws from N(0, I). Tolstikhin et al. (2018),
     arXiv:1711.01558, algorithm 2; one scale of 1 is the paper's kernel, the seven are those of its authors' code. An
-    unbiased estimate can be below 0.
+    unbiased estimate can be below 0. One code has no pair, and no estimate: the penalty is 0.
     """
 
     reads_batch = True
@@ -91,13 +91,15 @@ class MMD(Penalty):
         return self.estimate(z, draw_from_prior(model, len(z), generator))
 
     def estimate(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the estimate [] from two samples of equal size [N, D]."""
+        """Return the estimate [] from two samples of equal size [N, D]; 0 where they have no pairs."""
         n = len(a)
         cross = self._kernel(a, b).mean()
+        if n < 2:
+            return 0 * cross
         within = 0 * cross
         for kernel in (self._kernel(a, a), self._kernel(b, b)):
             within = within + (kernel.sum() - kernel.diagonal().sum())
-        return within / max(n * (n - 1), 1) - 2 * cross
+        return within / (n * (n - 1)) - 2 * cross
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
         """Return k(a_i, b_j) [N, N]."""

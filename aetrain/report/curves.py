@@ -58,7 +58,7 @@ def draw_curves(name: str, lines: Sequence[Line], clip_id: str) -> Html:
     if longest > 2:
         lines = [_without_epoch_0(line) for line in lines]
     lines = [line for line in lines if line.points]
-    xs = [x for line in lines for x, _ in line.points]
+    xs = [x for line in lines for x, _ in (*line.points, *line.best)]  # a run may be best after the end of the mean
     y, is_log = _y_axis(lines)
     x = (min(xs), max(max(xs), min(xs) + 1))
     axes = Axes(x, y, "epoch", "logarithmic axis" if is_log else "", integer_x=True, log_y=is_log)
@@ -124,10 +124,10 @@ def y_range(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def _values(lines: Sequence[Line]) -> list[float]:
-    """Return all values of curves and bands."""
+    """Return all values of curves, bands and best epochs."""
     values = []
     for line in lines:
-        values += [y for _, y in line.points]
+        values += [y for _, y in (*line.points, *line.best)]
         for _, low, high in line.band:
             values += [low, high]
     return values

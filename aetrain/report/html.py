@@ -1,5 +1,6 @@
 """HTML with escaping: text is escaped where it enters an element; only `Html` is inserted as it is."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -9,6 +10,8 @@ class Html(str):
 
     __slots__ = ()
 
+
+Block = tuple[str, list[Html]]  # a title, such as the name of test images, and elements about it
 
 MAX_ROWS = 40  # a table with more rows scrolls inside its own container
 VOID_ELEMENTS = ("img", "meta", "input", "br")  # elements without content and without an end tag
@@ -66,3 +69,9 @@ def scrollable(table: Html, num_rows: int = 0) -> Html:
     A table with more than MAX_ROWS rows scrolls vertically as well.
     """
     return el("div", table, class_="wide long" if num_rows > MAX_ROWS else "wide", tabindex="0")
+
+
+def headed_blocks(blocks: Sequence[Block]) -> list[Html]:
+    """Return blocks as elements, each with its title if there are several."""
+    several = len(blocks) > 1
+    return [el("div", el("h3", title) if several else None, parts, data_block=True) for title, parts in blocks]

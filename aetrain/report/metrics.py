@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from aetrain.evaluation.metric_direction import CLASS_METRICS, GENERATIVE_METRICS, ITEM_METRICS
-from aetrain.evaluation.metric_names import find_pattern, name_of
+from aetrain.evaluation.metric_direction import CLASS_METRICS, GENERATIVE_METRICS, ITEM_METRICS, find_result
+from aetrain.evaluation.metric_names import name_of
 from aetrain.report.groups import RunGroup
 from aetrain.report.natural_order import natural_key, without_numbers
 
@@ -49,7 +49,7 @@ def main_metrics(tags: Iterable[str]) -> list[str]:
     known = sorted(set(tags), key=natural_key)
     main = [tag for tag in MAIN_METRICS if tag in known]
     for pattern in (*CLASS_METRICS, *ITEM_METRICS, *GENERATIVE_METRICS):
-        main += [tag for tag in known if find_pattern(name_of(tag), [pattern])]
+        main += [tag for tag in known if find_result(name_of(tag), [pattern])]
     return sorted(main, key=lambda tag: tag.startswith("train/"))  # the time per epoch comes last
 
 

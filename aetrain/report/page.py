@@ -10,6 +10,7 @@ from aetrain.report import picture_sections, sections, unit_words
 from aetrain.report.comparison import Comparisons, comparison_section
 from aetrain.report.groups import RunGroup, group_runs
 from aetrain.report.html import Html, el, join
+from aetrain.report.learning_curves import learning_curves
 from aetrain.report.natural_order import natural_key
 from aetrain.report.run_folders import read_runs
 from aetrain.report.runs import RunSummary
@@ -86,7 +87,7 @@ def page_text(
         ("differences", "differences", comparison_section(comparisons)),
         ("sweep", "plots", sweep_section(plots, groups, plot_names)),
         ("images", "images", picture_sections.reconstructions(groups)),
-        ("curves", "curves", sections.learning_curves(groups)),
+        ("curves", "curves", learning_curves(groups)),
         ("rates", "rate", sections.rates(groups)),
         ("words", "words", unit_words.unit_words(groups)),
         ("units", "units", picture_sections.unit_pictures(groups)),

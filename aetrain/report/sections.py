@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from aetrain.report.best_epochs import best_epoch_of_single_run, best_points, has_best_epochs
+from aetrain.report.best_epochs import best_epoch_of_single_run
 from aetrain.report.charts import Scatter, colour_class, draw_rate_distortion
-from aetrain.report.curves import Line, draw_curves
 from aetrain.report.groups import RunGroup, by_test_set, shared_settings
-from aetrain.report.html import Html, el, scrollable, section
-from aetrain.report.metrics import SECONDS_PER_EPOCH, describe_metric, main_metrics, metric_name
+from aetrain.report.html import Block, Html, el, headed_blocks, scrollable, section
+from aetrain.report.metrics import SECONDS_PER_EPOCH, main_metrics
 from aetrain.report.numbers import format_number
 from aetrain.report.pca_losses import pca_losses
 from aetrain.report.ranking import Ranking, comparable_groups, ranking_notes, rankings, select_groups
@@ -15,16 +14,9 @@ from aetrain.report.runs import RunSummary
 from aetrain.report.tables import metric_tables, overview_table, run_link, run_table, setting_choice, swatch
 
 MAX_COMPARISONS = 6  # sentences at the top of the page; the rest is in the table
-MAX_CHARTS = 4
 MAX_FIRST_LINE, MAX_MORE_LINES = 1000, 4000  # characters of the cause of a failure
 
-FIRST_CURVES = ("loss", "neg_elbo", "sse", "kl", "nll", "noisy_sse")  # they come before all others
 UNFINISHED = ("stopped", "failed", "interrupted", "damaged")
-
-Block = tuple[str, list[Html]]  # the name of test images, and elements about them
-
-SOLID_LINE = Html("<svg viewBox='0 0 30 12' class='key'><path class='line' d='M2,6H26'/></svg>")
-DASHED_LINE = Html("<svg viewBox='0 0 30 12' class='key'><path class='line dashed' d='M2,6H26'/></svg>")
 
 
 # --- Headlines --------------------------------------------------------------------------------------------------------
@@ -185,90 +177,6 @@ def _sentence(text: str) -> str:
 # --- Charts -----------------------------------------------------------------------------------------------------------
 
 
-def learning_curves(groups: Sequence[RunGroup]) -> Html | None:
-    """Return charts of the metrics over epochs, those of each set of test images side by side."""
-    blocks: list[Block] = []
-    groups, choice = select_groups(groups)
-    test_sets = by_test_set(groups)
-    for title, members in test_sets.items():
-        split = _held_out_split(members)
-        charts = _charts(members, split, f"clip-{len(blocks)}")
-        if charts:
-            class_ = "charts" if len(test_sets) == 1 else "charts small"
-            blocks.append((title, [legend(members, split), el("div", *charts, class_=class_)]))
-    if not blocks:
-        return None
-    notes = [choice] if choice else []
-    if any(len(group.runs) > 1 for group in groups):
-        notes.append("Lines are means over seeds, bands reach from the lowest to the highest.")
-    if has_best_epochs(groups):
-        notes.append("A ring is the best epoch of a run by its objective.")
-    return section(
-        "Learning curves", "curves", *_without_only_title(blocks), el("p", " ".join(notes)) if notes else None
-    )
-
-
-def _without_only_title(blocks: Sequence[Block]) -> list[Html]:
-    """Return blocks as elements, each with its title if there are several."""
-    several = len(blocks) > 1
-    return [el("div", el("h3", title) if several else None, parts, data_block=True) for title, parts in blocks]
-
-
-def _held_out_split(groups: Sequence[RunGroup]) -> str:
-    """Return the split whose metrics the history of the groups has: `validation` where a run has such images."""
-    tags = (tag for group in groups for run in group.runs for line in run.history for tag in line)
-    return "validation" if any(tag.startswith("validation/") for tag in tags) else "test"
-
-
-def legend(groups: Sequence[RunGroup], split: str) -> Html:
-    """Return the colours of the groups as buttons that hide a group everywhere, and the lines of `split` and train."""
-    buttons = []
-    for group in groups:
-        attributes = {"type": "button", "data_toggle": group.number, "aria_pressed": "true"}
-        title = group.description or None
-        buttons.append(el("button", swatch(group), group.short_label, title=title, **attributes))
-    styles = el("span", SOLID_LINE, f" {split} ", DASHED_LINE, " train", class_="styles")
-    return el("div", *buttons, styles, class_="legend")
-
-
-def _charts(groups: Sequence[RunGroup], split: str, clip_id: str) -> list[Html]:
-    """Return up to MAX_CHARTS charts of the metrics of a split over epochs."""
-    tags = dict.fromkeys(tag for group in groups for run in group.runs for line in run.history for tag in line)
-    names = [tag.partition("/")[2] for tag in tags if tag.startswith(f"{split}/")]
-    first = [name for name in FIRST_CURVES if name in names]
-    order = list(dict.fromkeys([*first, *names]))
-    charts = [_chart(name, split, groups, clip_id) for name in order[:MAX_CHARTS]]
-    return [chart for chart in charts if chart is not None]
-
-
-def _chart(name: str, split: str, groups: Sequence[RunGroup], clip_id: str) -> Html | None:
-    """Return the curves of a metric, on the split and in training; None if none has two points."""
-    lines = []
-    for group in groups:
-        lines += [_line(group, f"{split}/{name}"), _line(group, f"train/{name}", dashed=True)]
-    lines = [line for line in lines if line.points]
-    if max((len(line.points) for line in lines), default=0) < 2:
-        return None
-    label = metric_name(f"{split}/{name}")
-    caption = el("figcaption", el("b", label), f" {describe_metric(name, groups)}")
-    return el("figure", caption, draw_curves(label, lines, f"{clip_id}-{name}".replace("/", "-")))
-
-
-def _line(group: RunGroup, tag: str, dashed: bool = False) -> Line:
-    """Return the means of a metric over the runs of a group, by epoch; with a band unless the line is dashed."""
-    by_epoch: dict[float, list[float]] = {}
-    for run in group.runs:
-        for metrics in run.history:
-            if tag in metrics:
-                by_epoch.setdefault(metrics["epoch"], []).append(metrics[tag])
-    epochs = sorted(by_epoch)
-    points = [(epoch, sum(by_epoch[epoch]) / len(by_epoch[epoch])) for epoch in epochs]
-    band = []
-    if len(group.runs) > 1 and not dashed:
-        band = [(epoch, min(by_epoch[epoch]), max(by_epoch[epoch])) for epoch in epochs]
-    return Line(group.short_label, group.number, points, band, dashed, () if dashed else best_points(group, tag))
-
-
 def rates(groups: Sequence[RunGroup]) -> Html | None:
     """Return charts of rate against distortion (Alemi et al. 2018, "Fixing a broken ELBO", arXiv:1711.00464).
 
@@ -288,7 +196,7 @@ def rates(groups: Sequence[RunGroup]) -> Html | None:
         "Each point is a run. Farther right, the code carries more information about its input; farther down, the "
         "reconstruction is better. On a dashed line the two sum to the same -ELBO, its label; lower left is better."
     )
-    charts = el("div", *_without_only_title(blocks), class_="charts")
+    charts = el("div", *headed_blocks(blocks), class_="charts")
     return section("Rate against distortion", "rates", el("p", note), charts)
 
 

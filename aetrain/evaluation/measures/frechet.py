@@ -12,6 +12,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from aetrain.data.dataset import fixed_order
 from aetrain.data.examples import Splits, in_order
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.feature_classifier import load_or_train_classifier
@@ -29,7 +30,8 @@ BATCH_SIZE = 1000
 class Frechet(Measure):
     """Distances from the test images to their reconstructions and, if there is a prior, to as many decoded samples.
 
-    `frechet_floor` is the distance to as many training images, which the classifier was trained on. The classifier is
+    `frechet_floor` is the distance to as many training images, chosen at random, the same ones in every run; the
+    classifier was trained on them. The classifier is
     trained once per data set and saved in `path`/classifiers. If the images are black and white and the likelihood is
     Bernoulli, generated images are sampled from their pixel probabilities, so that they are black and white, too.
     """
@@ -51,10 +53,15 @@ class Frechet(Measure):
     path: str
 
     def check(self, model: Autoencoder) -> None:
-        """Raise ValueError for a model of other data than images."""
+        """Raise ValueError for a model of other data than images, or of images with missing values."""
         if model.kind != "image":
             raise ValueError(
                 f"this measure compares images, and the data set has {DATA_WORDS[model.kind]}: leave it out"
+            )
+        if model.has_missing:
+            raise ValueError(
+                "this measure compares whole images, but dataset.missing hides values of them: use dataset.missing=0, "
+                "or leave it out"
             )
 
     def check_images(self, splits: Splits) -> None:
@@ -81,7 +88,8 @@ class Frechet(Measure):
             return torch.cat([*map(classifier.features, batches)])
 
         test_features = torch.cat([*map(classifier.features, test)])
-        train = in_order(splits.train[: len(splits.test)], BATCH_SIZE, prepare)
+        chosen = fixed_order(len(splits.train))[: len(splits.test)].to(splits.train.device)
+        train = in_order(splits.train[chosen], BATCH_SIZE, prepare)
         features = {
             "frechet_floor": torch.cat([*map(classifier.features, train)]),
             "frechet_reconstructions": generated_features(map(model.reconstruct, test)),

@@ -22,13 +22,15 @@ class Imputation(Measure):
     """The baselines of `rmse`: the mean of each column, and iterative PCA, both fitted to the training examples.
 
     `components` are numbers of components, of which the best on a hidden tenth of the known training values is taken;
-    null for as many as the code has units.
+    null for as many as the code has units. There is at least one component fewer than columns (`IterativePCA.fit`).
     """
 
     descriptions: ClassVar[Mapping[str, str]] = {
         "rmse_column_mean": "rmse if every held-out value is the mean of the known training values of its column",
         "rmse_iterative_pca": "rmse if held-out values are filled in by iterative PCA of the training examples",
-        "iterative_pca_components": "number of components of the iterative PCA in rmse_iterative_pca",
+        "iterative_pca_components": (
+            "number of components of the iterative PCA in rmse_iterative_pca, fewer than the columns"
+        ),
     }
 
     components: Sequence[int] | None = None
@@ -49,19 +51,18 @@ class Imputation(Measure):
         assert inputs.splits.test.targets is not None
         target = _rows(Examples(inputs.splits.test.targets), inputs.prepare)
         held_out = test.isnan() & ~target.isnan()
-        k = self._choose(train, inputs.model.code_dim)
+        pca = IterativePCA.fit(train, self._choose(train, inputs.model.code_dim))
         means = train.nanmean(0).nan_to_num(0.0).expand_as(test)
-        filled = IterativePCA.fit(train, k).fill(test)
         return {
             "rmse_column_mean": rmse(means, target, held_out),
-            "rmse_iterative_pca": rmse(filled, target, held_out),
-            "iterative_pca_components": float(k),
+            "rmse_iterative_pca": rmse(pca.fill(test), target, held_out),
+            "iterative_pca_components": float(len(pca.components)),
         }
 
     def _choose(self, train: Tensor, code_dim: int) -> int:
         """Return the number of components with the least error at training values that are hidden for the choice."""
         if self.components is None:
-            return min(code_dim, train.shape[1])
+            return code_dim
         if len(self.components) == 1:
             return self.components[0]
         generator = torch.Generator().manual_seed(0)

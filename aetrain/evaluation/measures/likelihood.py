@@ -9,7 +9,7 @@ from typing import ClassVar, cast, final
 import torch
 from torch import Tensor
 
-from aetrain.data.examples import in_order
+from aetrain.data.examples import with_targets
 from aetrain.evaluation.evaluator import Metrics
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
 from aetrain.model.autoencoder import Autoencoder
@@ -36,7 +36,8 @@ class ImportanceSampled(Measure):
 
     The likelihood is that of the pixels that `dataset.binarize` makes: with likelihood=bernoulli, of black and white
     pixels; with likelihood=gaussian, a density of pixels in [0, 1] with its constant. Grey pixels have no likelihood
-    under Bernoulli: the value is then the same bound for the cross-entropy on which the model was trained.
+    under Bernoulli: the value is then the same bound for the cross-entropy on which the model was trained. Where values
+    are hidden from the model, it is of the complete examples, and codes are drawn for those that the model sees.
     """
 
     descriptions: ClassVar[Mapping[str, str]] = {
@@ -77,12 +78,12 @@ class ImportanceSampled(Measure):
         generator = torch.Generator(images.values.device).manual_seed(1)
         totals = to_float64(torch.zeros(len(self.samples), device=images.values.device))
         is_grey = False
-        for x in in_order(images, BATCH_SIZE, inputs.prepare):
-            code = model.encode(x)
+        for x_in, x in with_targets(images, BATCH_SIZE, inputs.prepare):
+            code = model.encode(x_in)
             weights = to_float64(log_weights(model, x, cast(RandomCode, code), max(self.samples), generator))  # [K, B]
             totals += torch.stack([importance_bound(weights, samples).sum() for samples in self.samples])
-            is_grey = is_grey or not bool(((x == 0) | (x == 1)).all())
-        batches = in_order(images, BATCH_SIZE, inputs.prepare)
+            is_grey = is_grey or not bool(((x == 0) | (x == 1) | x.isnan()).all())
+        batches = (x for _, x in with_targets(images, BATCH_SIZE, inputs.prepare))
         constant = loss_constants(model, mean_data_constant(model, batches))["nll"]
         log.info("is_nll: %s", describe_values(model.likelihood, is_grey, constant))
         means = (totals / len(images) + constant).tolist()

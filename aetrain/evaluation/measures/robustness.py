@@ -10,7 +10,7 @@ import torch
 from aetrain.config.errors import list_choices
 from aetrain.config.paths import groups, option_config
 from aetrain.config.validate import locate
-from aetrain.data.examples import in_order
+from aetrain.data.examples import with_targets
 from aetrain.data.noise import LeveledNoise, Noise, noise_for
 from aetrain.evaluation.evaluator import Metrics, squared_error
 from aetrain.evaluation.measures.measure import EvalInputs, Measure
@@ -125,14 +125,14 @@ class Robustness(Measure):
 def noise_errors(inputs: EvalInputs, noise: Noise, count: int | None = None) -> tuple[float, float]:
     """Return the mean squared errors, summed over pixels, of denoised and of noisy images against the clean ones.
 
-    The same noise is drawn at every call.
+    They are the metrics `noisy_sse` and `input_sse` under this noise. The same noise is drawn at every call.
     """
     model, images, error = inputs.model, inputs.splits.test[:count], squared_error(inputs.model)
     generator = torch.Generator(images.values.device).manual_seed(1)
     totals = to_float64(torch.zeros(2, device=images.values.device))
-    for x in in_order(images, BATCH_SIZE, inputs.prepare):
-        x_in = noise(x, generator)
-        denoised = model.likelihood.mean(model(x_in).decoded)
+    for clean, x in with_targets(images, BATCH_SIZE, inputs.prepare):
+        x_in = noise(clean, generator)
+        denoised = model.likelihood.expected(model(x_in).decoded, x)
         seen = x_in.nan_to_num(0.0) if model.has_missing else x_in
         totals += torch.stack([to_float64(error(denoised, x)).sum(), to_float64(error(seen, x)).sum()])
     denoised_sse, noisy_sse = (totals / len(images)).tolist()

@@ -36,8 +36,8 @@ document's claim on the real data. `aetrain experiment=NAME` runs one experiment
 runs all. `python benchmarks/experiments.py NAME --seeds 3` trains the runs of a claim, checks the claim and writes this
 page. Metrics are means ± standard deviations over seeds; remarks and pictures are of the first seed. Metrics of a run,
 such as SSE and KL, are of all test images. Errors from noisy to clean images and rates of units are of the first 2,000
-(`unseen` in `benchmarks/measurements.py`), where a check names no other number. `configs/experiment/` has the settings of each
-experiment, `benchmarks/claims/` the exact check.
+(`unseen` in `benchmarks/measurements.py`), where a check names no other number. `configs/experiment/` has the settings
+of each experiment, `benchmarks/claims/` the exact check.
 
 More results, each page with a command of its own:
 """

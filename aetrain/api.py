@@ -47,6 +47,8 @@ REPR_METRICS = ("test/loss", "test/sse")
 MAIN_FIGURES = ("curves", "reconstructions", "samples", "features-code", "rows")  # the first of those that there are
 MAX_FIGURES = 3
 
+WITHOUT_RUN = ("lr_find", "check")  # modes that write no run
+
 
 def run(
     overrides: str | Sequence[str] = (),
@@ -78,6 +80,8 @@ def run(
         mode = HydraConfig.get().runtime.choices.get("mode")
         if mode in command_line.READERS:
             raise ConfigError(f"mode={mode} produces no run to load: call aetrain.modes.{mode}.{mode} instead")
+        if mode in WITHOUT_RUN and config.run is None:
+            raise ConfigError(f"mode={mode} produces no run to load: use the command `aetrain mode={mode}` instead")
         entry.run(config, run_dir, full_overrides)
         if mode == "train":
             config["device"] = "cpu"

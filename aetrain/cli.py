@@ -29,6 +29,7 @@ from aetrain.config import overrides as command_line
 from aetrain.config.composition import reuse_compositions
 from aetrain.config.errors import ConfigError, SigTerm
 from aetrain.config.paths import CONFIG_DIR, groups
+from aetrain.config.sweep_jobs import unnamed_keys
 from aetrain.runs import process
 from aetrain.storage.run_directory import RunDirectory, display_path, resume_command
 from aetrain.sweeps.search.pruning import is_search
@@ -113,7 +114,8 @@ def continuing_command(arguments: Sequence[str], jobs: "Jobs") -> str:
         return shlex.join(["aetrain", *arguments, *directory])
     if jobs.interrupted is None:
         return ""
-    return " ".join([resume_command(jobs.interrupted), *(text for text in arguments if text == "trust=true")])
+    permission = [text for text in arguments if command_line.key_of(text) == "trust" and command_line.sets_true(text)]
+    return " ".join([resume_command(jobs.interrupted), *permission])
 
 
 @dataclass
@@ -304,7 +306,7 @@ def preprocess_argv(arguments: list[str]) -> list[str]:
         return arguments
     flags = [command_line.expand_config_dir(text) for text in arguments if text not in parsed.overrides]
     overrides = command_line.normalize(parsed.overrides)
-    parsed_overrides = command_line.parse(overrides)
+    parsed_overrides = typed = command_line.parse(overrides)
     if parsed.multirun and not processes.is_alone():
         raise ConfigError("-m trains many runs, and the processes of torchrun train one run: leave out -m or torchrun")
     if not parsed.multirun:
@@ -313,9 +315,9 @@ def preprocess_argv(arguments: list[str]) -> list[str]:
     if any(override.key_or_group in command_line.RUN_KEYS for override in parsed_overrides):
         from aetrain.runs.from_saved_run import start_from_run
 
-        overrides = start_from_run(overrides, parsed_overrides)
+        overrides = start_from_run(overrides, parsed_overrides, parsed.multirun)
         parsed_overrides = command_line.parse(overrides)
     if parsed.multirun:
-        constant = ",".join(command_line.constant_keys(parsed_overrides))
-        overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{constant}]")
+        unnamed = ",".join(unnamed_keys(parsed_overrides, typed))
+        overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{unnamed}]")
     return [*flags, *overrides]

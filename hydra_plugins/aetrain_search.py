@@ -139,6 +139,7 @@ class RandomSweeper(SearchSweeper):
     ) -> "Study":
         """Return the trials of this search, those that search.json has among them."""
         from aetrain.config.errors import ConfigError
+        from aetrain.config.overrides import sets_true
         from aetrain.storage.search_file import read_search
         from aetrain.sweeps.search.study import RandomStudy, draw_settings
 
@@ -152,7 +153,7 @@ class RandomSweeper(SearchSweeper):
             ):
                 raise ConfigError(f"{self.directory} has another search: use another directory (hydra.sweep.dir=)")
         trials = earlier.trials if earlier else []
-        return RandomStudy(space, self.seed, self.n_trials, trials, fixed.get("retry") == "retry=true")
+        return RandomStudy(space, self.seed, self.n_trials, trials, sets_true(fixed.get("retry", "")))
 
     def _batch_size(self) -> int:
         """Return several times the number of workers, where there are some: no proposal waits for an outcome."""
@@ -198,10 +199,11 @@ class OptunaSweeper(SearchSweeper):
     ) -> "Study":
         """Return the study in the storage."""
         from aetrain.config.errors import ConfigError
+        from aetrain.config.overrides import sets_true
         from aetrain.sweeps.search.optuna_study import OptunaStudy, StudySettings
         from aetrain.sweeps.search.pruning import storage_of
 
-        if fixed.get("retry") == "retry=true":
+        if sets_true(fixed.get("retry", "")):
             raise ConfigError("retry=true is for other sweeps: Optuna counts a failed trial and proposes others")
         hydra: Any = OmegaConf.to_container(self.master.hydra, resolve=False)
         hydra["sweep"]["dir"] = str(self.directory)

@@ -22,7 +22,7 @@ from conftest import TINY
 from aetrain import __version__ as aetrain_version
 from aetrain import api
 from aetrain.config.errors import SigTerm
-from aetrain.config.overrides import MAX_NAME_LENGTH, list_in_name, name_in, run_name
+from aetrain.config.overrides import MAX_NAME_LENGTH, list_in_name, name_in, normalize, run_name
 from aetrain.config.paths import groups
 from aetrain.runs.training_run import TrainingRun
 from aetrain.sweeps import launch
@@ -317,6 +317,46 @@ def test_sweep_of_evaluations(tmp_path: Path) -> None:
     run_cleanly(["-m", "mode=eval", "run=run", "noise=gaussian,masking"], tmp_path)
     assert run_names(run / "eval") == {"noise=gaussian", "noise=masking"}
     assert {row["status"] for row in table_rows(run / "eval").values()} == {"finished"}
+
+
+def test_sweeps_of_evaluations_under_other_conditions_have_directories_of_their_own(tmp_path: Path) -> None:
+    run_cleanly([*TINY, "model=vae", "model.hidden=[8]", "epochs=0", "hydra.run.dir=run"], tmp_path)
+    for weight in (0, 2):
+        conditions = [f"model.penalties.kl.weight={weight}", "verbose=true", "noise=none,masking"]
+        outcome = command(["-m", "mode=eval", "run=run", *conditions], tmp_path)
+        assert outcome.code == 0, outcome.err
+    names = {f"kl.weight={weight},noise={noise}" for weight in (0, 2) for noise in ("none", "masking")}
+    assert {folder.name for folder in (tmp_path / "run" / "eval").iterdir() if folder.is_dir()} == names
+    losses = {metrics_of(tmp_path / "run" / "eval" / name)["test/loss"] for name in names}
+    assert len(losses) == len(names)
+
+
+def test_evaluation_without_a_penalty_does_not_change_the_run(tmp_path: Path) -> None:
+    run_cleanly([*TINY, "model=vae", "model.hidden=[8]", "epochs=0", "hydra.run.dir=run"], tmp_path)
+    before = everything_in(tmp_path)
+    outcome = command(["mode=eval", "run=run", "~model.penalties.kl"], tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert {name: content for name, content in everything_in(tmp_path).items() if name in before} == before
+    assert (tmp_path / "run" / "eval" / "~penalties.kl" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("keep=best", "ema=0.9", "epochs=3", "optimizer=sgd", "optimizer.lr=1", "schedule=cosine", "stop.patience=2"),
+        *("pretrain=mean", "clip_grad_norm=1", "accumulate_grad_batches=2"),
+    ],
+)
+def test_setting_of_training_is_refused_where_a_run_is_evaluated(override: str, tmp_path: Path) -> None:
+    outcome = command(["mode=eval", "run=run", override], tmp_path)
+    assert outcome.code == 1
+    assert f"mode=eval does not train, so that {override} would change nothing: leave it out" in outcome.err
+
+
+@pytest.mark.parametrize("value", ["true", "True", "TRUE"])
+def test_true_is_read_in_every_spelling_of_hydra(value: str) -> None:
+    overrides = ["dataset=ratings", f"dataset.implicit={value}"]
+    assert normalize(overrides) == [*overrides, "likelihood=multinomial"]
 
 
 @pytest.mark.slow

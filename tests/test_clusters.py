@@ -25,6 +25,7 @@ from slurm_cluster import missing, slurm_cluster
 from aetrain.config.errors import ConfigError
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 from aetrain.storage.run_directory import RunDirectory
+from aetrain.storage.search_file import read_search
 from aetrain.sweeps.clusters import slurm
 from aetrain.sweeps.clusters.jobs import Lost
 
@@ -102,7 +103,9 @@ class Engine:
             return Lost(self.lost[number])
         result = job()
         if number in self.killed:  # as if its process had been killed before the record of its end
-            RunDirectory(Path(result.hydra_cfg.hydra.runtime.output_dir)).outcome_file.unlink()
+            run = RunDirectory(Path(result.hydra_cfg.hydra.runtime.output_dir))
+            run.outcome_file.unlink()
+            run.write_metrics({"status": "running"})
         return result
 
 
@@ -135,6 +138,46 @@ def test_a_job_without_a_recorded_end_was_killed(tmp_path: Path, monkeypatch: py
     arguments = ["-m", *TINY, "model=linear", "hydra/launcher=slurm", "seed=0,1", "hydra.sweep.dir=sweep"]
     outcome = command(arguments, tmp_path)
     assert "1 of 2 runs did not reach their end (seed=0: its process was killed)" in outcome.err
+
+
+def test_a_lost_job_of_a_finished_run_keeps_its_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine()
+    monkeypatch.setattr(slurm, "run_on_slurm", engine)
+    arguments = ["-m", *TINY, "model=linear", "hydra/launcher=slurm", "seed=0,1", "hydra.sweep.dir=sweep"]
+    assert command(arguments, tmp_path).code == 0
+    finished = RunDirectory(tmp_path / "sweep" / "seed=1").metrics()
+    engine.lost = {1: "its Slurm job 7_1 ended: cancelled"}
+    assert command(arguments, tmp_path).code == 0
+    outcome = command([*arguments, "epochs=2"], tmp_path)
+    assert "1 of 2 runs did not reach their end (seed=1: its Slurm job 7_1 ended: cancelled)" in outcome.err
+    assert RunDirectory(tmp_path / "sweep" / "seed=1").metrics() == finished
+
+
+@pytest.mark.parametrize("sweeper", ["random", "optuna"])
+def test_a_trial_whose_job_is_lost_is_continued_by_the_same_search(
+    sweeper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sweeper == "optuna":
+        pytest.importorskip("optuna")
+    engine = Engine()
+    monkeypatch.setattr(slurm, "run_on_slurm", engine)
+    engine.lost = {1: "its Slurm job 7_1 ended: cancelled"}
+    search = [f"hydra/sweeper={sweeper}", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=3", "seed=0,1,2,3"]
+    settings = [*TINY, "model=linear", "dataset.validation=8", "optimizer.lr=1e-3,1e-2"]
+    arguments = ["-m", "hydra/launcher=slurm", *search, *settings, "hydra.sweep.dir=sweep"]
+    outcome = command(arguments, tmp_path)
+    assert outcome.code == 1
+    assert "1 of 3 runs did not reach their end" in outcome.err
+    assert "this command continues" in outcome.err
+    first = read_search(tmp_path / "sweep")
+    assert first is not None
+    assert [trial.status for trial in first.trials] == ["finished", "running", "finished"]
+    engine.lost = {}
+    assert command(arguments, tmp_path).code == 0
+    second = read_search(tmp_path / "sweep")
+    assert second is not None
+    assert [trial.status for trial in second.trials] == ["finished"] * 3
+    assert [trial.settings for trial in second.trials] == [trial.settings for trial in first.trials]
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,7 @@ def test_large_numbers_keep_their_digits(tmp_path: Path) -> None:
 
 
 def test_masked_values_are_missing(tmp_path: Path) -> None:
-    masked = np.ma.masked_array(X, mask=X > 60).astype(np.float64)
-    masked.data[masked.mask] = 1e20
+    masked = np.ma.masked_array(np.where(X > 60, 1e20, X), mask=X > 60)
     run = aetrain.run(SMALL, directory=tmp_path / "a", data=masked)
     again = aetrain.run(SMALL, directory=tmp_path / "b", data=np.where(X > 60, np.nan, X))
     assert run.metrics["test/loss"] == again.metrics["test/loss"]

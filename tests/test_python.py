@@ -264,6 +264,13 @@ def test_keyword_names_and_types() -> None:
         keyword_overrides({"optimizer": {"lr": object()}})
 
 
+@pytest.mark.parametrize("mode", ["lr_find", "check"])
+def test_a_mode_that_produces_no_run_is_refused_before_it_begins(mode: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"produces no run to load: use the command `aetrain mode={mode}` instead"):
+        aetrain.run([*TINY, f"mode={mode}"], directory=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["a,b", "it's", "x=1", "$", "a b", "choice(1)", "'q'", "a,."])
 def test_keywords_take_any_path(name: str, tmp_path: Path) -> None:
     (override,) = parse(normalize(keyword_overrides({"dataset.path": tmp_path / name})))

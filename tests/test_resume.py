@@ -74,7 +74,12 @@ def test_resume_with_more_epochs_equals_a_run_of_as_many_epochs(tmp_path: Path) 
 def test_resume_with_fewer_epochs_is_refused(tmp_path: Path) -> None:
     run_command([*LINEAR, "epochs=3", "hydra.run.dir=run"], tmp_path)
     (tmp_path / "run" / "metrics.json").unlink()
-    assert "at epoch 3 already" in command(["resume=run", "epochs=2"], tmp_path).err
+    before = everything_in(tmp_path)
+    outcome = command(["resume=run", "epochs=2"], tmp_path)
+    assert outcome.code == 1
+    assert "at epoch 3 already: epochs=2 is too small, use 3 or more" in outcome.err
+    assert everything_in(tmp_path) == before
+    run_command(["resume=run", "epochs=3"], tmp_path)
 
 
 @pytest.mark.slow

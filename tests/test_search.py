@@ -185,6 +185,31 @@ def test_a_failed_trial_does_not_end_a_search(tmp_path: Path) -> None:
     assert runs.launched == [0, 1, 4], "retry=true"
 
 
+@pytest.mark.parametrize("retry", ["retry=true", "retry=True"])
+def test_retry_repeats_the_failed_trials_of_a_random_search(retry: str, tmp_path: Path) -> None:
+    search = search_randomly(tmp_path, FakeRuns(tmp_path, failing=[1]), 3)
+    plugin: Any = importlib.import_module("hydra_plugins.aetrain_search")
+    sweeper = plugin.RandomSweeper(n_trials=3)
+    sweeper.directory = tmp_path
+    fixed = {"model": "model=vae", "retry": retry}
+    study = sweeper.open_study(SPACE, [False], plugin._identity(search, fixed), fixed)
+    assert [trial.number for trial in study.ask(9)] == [1]
+
+
+def test_an_interrupted_trial_stays_one_to_continue(tmp_path: Path) -> None:
+    class Interrupted(FakeRuns):
+        def write(self, run: RunDirectory, trial: Trial) -> None:
+            super().write(run, trial)
+            if trial.number in (0, 1, 2):
+                run.write_metrics({"status": "interrupted", "cause": "its job was cancelled"})
+
+    search = search_randomly(tmp_path, Interrupted(tmp_path), 4)
+    assert count_trials(search) == "4 trials: 1 finished, 3 running"
+    runs = FakeRuns(tmp_path)
+    assert count_trials(search_randomly(tmp_path, runs, 4)) == "4 trials: 4 finished"
+    assert runs.launched == [0, 1, 2]
+
+
 def test_a_search_ends_where_all_of_its_first_trials_fail(tmp_path: Path) -> None:
     runs = FakeRuns(tmp_path, failing=range(9))
     with pytest.raises(ConfigError, match="first 3 trials failed:\n  trial 0 broke"):

@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 
 import aetrain
 from aetrain import api
+from aetrain.runs.request import RunRequest
 from aetrain.runs.start_weights import list_modules
 from aetrain.selfcheck.fingerprint import differences, fingerprint
 from aetrain.storage.run_directory import RunDirectory
+from aetrain.sweeps.launch import record_killed
 
 VAE = (*TINY, "model=vae", "model.hidden=[16]", "model.code_dim=4", "optimizer.lr=0.01", "seed=5")
 
@@ -72,6 +74,26 @@ def test_setting_of_the_objective_changes(folder: Path) -> None:
     assert after["test/loss"] == pytest.approx(before["test/loss"] + 3 * before["test/kl"])
 
 
+def test_run_that_was_pretrained_is_a_start_without_pretraining(folder: Path) -> None:
+    outcome = command([*VAE, "pretrain=mean", "epochs=1", "hydra.run.dir=pretrained"], folder)
+    assert outcome.code == 0, outcome.err
+    outcome = command(["start=pretrained", "epochs=0", "hydra.run.dir=run"], folder)
+    assert outcome.code == 0, outcome.err
+    ended, begun = (RunDirectory(folder / name).metrics()["test/sse"] for name in ("pretrained", "run"))
+    assert begun == ended
+    assert OmegaConf.load(folder / "run" / ".hydra" / "config.yaml").pretrain._target_.endswith("NoPretraining")
+    assert "pretrain=mean" not in RunDirectory(folder / "run").overrides()
+
+
+def test_deletion_of_a_setting_is_in_the_name_and_recorded(folder: Path) -> None:
+    overrides = [f"start={folder / 'base'}", "epochs=0"]
+    names = {api.compose_config([*overrides, *more])[1].parent.name for more in ([], ["~model.penalties.kl"])}
+    assert len(names) == 2
+    start(folder, "~model.penalties.kl", "epochs=0")
+    assert "~model.penalties.kl" in RunDirectory(folder / "run").overrides()
+    assert not OmegaConf.load(folder / "run" / ".hydra" / "config.yaml").model.penalties
+
+
 def test_directory_has_the_name_of_both_commands(folder: Path) -> None:
     command(
         ["model=vae", "dataset=digits", "optimizer.lr=0.01", "epochs=0", "views=none", "hydra.run.dir=short"], folder
@@ -123,6 +145,7 @@ def test_kept_weights_are_the_ones_that_are_taken(folder: Path) -> None:
     assert metrics["best_epoch"] < 3
     command(["start=best", "epochs=0", "hydra.run.dir=run"], folder)
     assert RunDirectory(folder / "run").metrics()["test/sse"] == metrics["test/sse"]
+    assert json.loads((folder / "run" / "start.json").read_text())["epoch"] == metrics["kept_epoch"]
 
 
 def test_average_begins_at_the_weights_that_are_taken(folder: Path) -> None:
@@ -171,6 +194,8 @@ MISTAKES = [
     ("start=base experiment=vae", ["drop one of them"]),
     ("-m start=base,other", ["takes one run"]),
     ("run=base", ["mode=eval", "resume=base", "start=base"]),
+    ("resume=base ~model.penalties.kl epochs=3", ["another config", "model.penalties.kl.weight: 1.0 there, absent"]),
+    ("-m resume=base epochs=3,4", ["resume=base continues one run", "leave out -m", "start="]),
 ]
 
 
@@ -219,6 +244,37 @@ def test_sweep_from_one_run(folder: Path) -> None:
         run = folder / "sweep" / f"seed={seed}"
         assert RunDirectory(run).history()[0]["test/sse"] == RunDirectory(folder / "base").history()[-1]["test/sse"]
         assert f"seed={seed}" in RunDirectory(run).overrides()
+        assert not [text for text in RunDirectory(run).overrides() if text.startswith(("trust=", "compile="))]
+
+
+def test_run_that_fails_before_it_begins_keeps_the_overrides_of_both_commands(folder: Path) -> None:
+    sweep = ["-m", "start=base", "batch_size=0,32", "epochs=0", "hydra.sweep.dir=sweep"]
+    assert command(sweep, folder).code == 1
+    failed, finished = (RunDirectory(folder / "sweep" / f"batch_size={size}") for size in (0, 32))
+    assert (failed.status, finished.status) == ("failed", "finished")
+    replaced = [text for text in finished.overrides() if text != "batch_size=32"]
+    assert [text for text in failed.overrides() if text != "batch_size=0"] == replaced
+
+
+def test_run_that_is_killed_before_it_begins_has_the_overrides_of_both_commands(folder: Path) -> None:
+    run = RunDirectory(folder / "run")
+    config, _, overrides = api.compose_config([f"start={folder / 'base'}", "epochs=0", f"hydra.run.dir={run.path}"])
+    record_killed(RunRequest(config, run, overrides, single=False), "failed", "killed by SIGKILL")
+    assert run.metrics()["cause"] == "killed by SIGKILL"
+    assert {"model=vae", f"start={folder / 'base'}"} <= set(run.overrides())
+    assert not [text for text in run.overrides() if text.endswith("=saved")]
+
+
+def test_recorded_overrides_that_take_sections_of_a_run_are_replaced(folder: Path) -> None:
+    """An earlier version recorded them where a run failed before it began."""
+    run = RunDirectory(folder / "run")
+    config, _, overrides = api.compose_config([f"start={folder / 'base'}", "epochs=0", f"hydra.run.dir={run.path}"])
+    assert run.record_failure(config, overrides, "failed", "")
+    run.release()
+    assert "model=saved" in run.overrides()
+    start(folder, "epochs=0")
+    assert not [text for text in run.overrides() if text.endswith("=saved")]
+    assert {"model=vae", "start=base"} <= set(run.overrides())
 
 
 def test_packed_runs_begin_with_the_weights(folder: Path) -> None:

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 from aetrain import api
 from aetrain.config.errors import ConfigError, RunPruned
 from aetrain.evaluation.metric_direction import better_direction
-from aetrain.evaluation.model_selection import epoch_objective, final_objective
+from aetrain.evaluation.model_selection import check_measured, epoch_objective, final_objective
 from aetrain.runs import entry
-from aetrain.runs.epoch_selection import objective_of_run
+from aetrain.runs.build import build
+from aetrain.runs.epoch_selection import epoch_metrics, objective_of_run
 from aetrain.runs.request import RunRequest
 from aetrain.runs.training_run import TrainingRun
 from aetrain.selfcheck.fingerprint import differences, fingerprint
@@ -200,6 +201,11 @@ def test_every_metric_of_a_run_is_a_known_objective(tiny: Callable[..., Path], o
         (["objective=validation/kl", "model=vae", "stop.patience=1"], ["neither", "validation/loss"]),
         (["objective=test/sse", "stop.patience=1"], ["stop.patience", "select on the test set", "validation=5000"]),
         (["objective=[validation/sse,validation/loss]", "stop.patience=1"], ["objective=validation/sse"]),
+        (["objective=validation/psnr", "keep=best"], ["keep=best", "every epoch", "validation/psnr", "validation/sse"]),
+        (["objective=validation/neg_elbo", "keep=best"], ["objective=validation/neg_elbo is not"]),
+        (["objective=test/psnr", "keep=best", "select_on_test=true"], ["objective=test/psnr is not"]),
+        (["objective=train/sse", "schedule=plateau"], ["schedule (Plateau)", "objective=train/sse is not"]),
+        (["objective=train/seconds_per_epoch", "stop.patience=1"], ["stop.patience", "every epoch"]),
         (["stop.patience=0"], ["stop.patience=0"]),
         (["stop.min_delta=-1"], ["stop.min_delta=-1"]),
     ],
@@ -212,6 +218,46 @@ def test_mistake_in_the_objective_is_refused_before_data_are_read(
     assert all(word in outcome.err for word in words), outcome.err
     assert "Traceback" not in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+def test_metric_of_the_test_set_is_refused_where_epochs_are_evaluated_on_others(tmp_path: Path) -> None:
+    overrides = [*RUN, "keep=best", "objective=test/sse", "select_on_test=true", "epochs=0", "hydra.run.dir=run"]
+    outcome = command(overrides, tmp_path)
+    assert outcome.code == 1
+    assert "keep=best needs a metric that is measured after every epoch, and objective=test/sse is not" in outcome.err
+    assert not (tmp_path / "run").exists()
+    assert command([*overrides, "dataset.validation=0"], tmp_path).code == 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["noise=masking"],
+        ["model=vae", "penalty=tc"],
+        ["model=aae", "dataset.missing=0.1"],
+        ["likelihood=discretized_logistic"],
+        ["dataset=wine", "dataset.subset=null", "dataset.test_subset=null"],
+    ],
+)
+def test_metrics_of_every_epoch_are_those_of_the_history(overrides: list[str], tmp_path: Path) -> None:
+    arguments = [*RUN, "epochs=1", *overrides, f"hydra.run.dir={tmp_path / 'run'}"]
+    config, directory, full_overrides = api.compose_config(arguments)
+    settings = entry.check(config, full_overrides)
+    entry.run(config, directory, full_overrides)
+    line = records(directory)[1][-1]
+    for split, names in epoch_metrics(build(settings)).items():
+        measured = {name for tag in line if (name := tag.removeprefix(f"{split}/")) != tag and better_direction(name)}
+        assert {name for name in names if better_direction(name)} == measured
+
+
+def test_search_may_compare_by_a_metric_of_a_whole_run_and_by_no_other() -> None:
+    components = build(entry.check(api.compose_config([*RUN])[0], []))
+    measured = epoch_metrics(components)
+    for objective in ("test/psnr", "train/seconds_per_epoch", ["validation/sse", "train/nll"]):
+        check_measured(objective, measured, "the search", compares_epochs=False)
+    for objective in ("validation/psnr", "validation/probe_svm", "train/sse"):
+        with pytest.raises(ConfigError, match=f"the search needs .*={objective} is not: use .* or test/"):
+            check_measured(objective, measured, "the search", compares_epochs=False)
 
 
 def test_selection_on_the_test_set_is_refused_unless_allowed(tmp_path: Path) -> None:
@@ -349,6 +395,17 @@ def test_run_ends_with_the_weights_of_the_best_epoch(run: Callable[..., Path], t
     assert all(torch.equal(tensor, kept[name]) for name, tensor in tensors.items())
     loaded = api.load(tmp_path / "run").model.state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in tensors.items())
+
+
+def test_modes_name_the_epoch_whose_weights_are_kept(tmp_path: Path) -> None:
+    command([*BEST, "hydra.run.dir=run"], tmp_path)
+    metrics, _ = records(tmp_path / "run")
+    assert metrics["kept_epoch"] < metrics["epochs"]
+    out = command(["mode=eval", "run=run", "noise=masking"], tmp_path).out
+    assert f"run after {metrics['kept_epoch']} epochs" in out
+    assert records(tmp_path / "run" / "eval" / "noise=masking")[0]["epochs"] == metrics["kept_epoch"]
+    assert command(["mode=eval", "run=run"], tmp_path).code == 0
+    assert records(tmp_path / "run")[0] == metrics
 
 
 def test_objective_of_a_run_is_that_of_the_weights_that_it_keeps(run: Callable[..., Path]) -> None:

@@ -151,7 +151,8 @@ def normalize(overrides: Sequence[str]) -> list[str]:
 def _imply_likelihood(chosen: Mapping[str, str]) -> list[str]:
     """Return the likelihood of counts for `dataset.implicit=true`, unless the command line says where it comes from."""
     decided = {"likelihood", "experiment", *RUN_KEYS} & chosen.keys()
-    return ["likelihood=multinomial"] if chosen.get("dataset.implicit") == "true" and not decided else []
+    is_implicit = sets_true(f"dataset.implicit={chosen.get('dataset.implicit', '')}")
+    return ["likelihood=multinomial"] if is_implicit and not decided else []
 
 
 def _quote_path(text: str) -> str:
@@ -225,11 +226,20 @@ def _quote_value(value: str) -> str:
 
 def is_read_as(text: str, value: Any) -> bool:
     """Return whether Hydra reads the text as this value of a setting."""
+    return bool(_read(f"key={text}") == [value])
+
+
+def sets_true(text: str) -> bool:
+    """Tell whether an override sets true, in any spelling that Hydra accepts, such as `retry=True`."""
+    return [value is True for value in _read(text)] == [True]
+
+
+def _read(text: str) -> list[Any]:
+    """Return the value of an override as Hydra reads it; none where Hydra cannot read it."""
     try:
-        read: Any = OverridesParser.create().parse_override(f"key={text}").value()
+        return [OverridesParser.create().parse_override(text).value()]
     except HydraException:
-        return False
-    return bool(read == value)
+        return []
 
 
 def expand_config_dir(flag: str) -> str:
@@ -299,11 +309,6 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         if options and any(isinstance(item, NOT_AN_OPTION) for item in chosen):
             raise ConfigError(f"{override.input_line}: {override.key_or_group} is one of {list_choices(options)}")
     return parsed
-
-
-def constant_keys(overrides: Sequence[Override]) -> list[str]:
-    """Return the keys that are the same in every job of a sweep."""
-    return [override.key_or_group for override in overrides if not override.is_sweep_override()]
 
 
 def refuse_space(overrides: Sequence[Override]) -> None:

@@ -24,6 +24,7 @@ class Role:
     )
     listed: bool = True  # the report lists it among the settings that all runs share
     same_in_pack: bool = True  # runs that are trained as one vectorised model share its value
+    trains_only: bool = False  # changes nothing in the modes that read a trained run
 
 
 # Says where or how to work and does not change the result of a run.
@@ -36,8 +37,11 @@ SHARED_LOCATION = replace(LOCATION, same_in_pack=True)
 # Says what is shown or measured beside the training.
 OUTPUT = Role(identity=False, in_name=False, hparam=False, compared=False, listed=False, same_in_pack=False)
 
-# Changes the training of a run, and may differ between the runs of a vectorised model.
-PER_RUN = Role(same_in_pack=False)
+# Changes the training of a run alone.
+TRAINING = Role(trains_only=True)
+
+# Changes the training of a run alone, and may differ between the runs of a vectorised model.
+PER_RUN = replace(TRAINING, same_in_pack=False)
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -58,17 +62,17 @@ class Settings:
     optimizer: Annotated[Node, PER_RUN]
     schedule: Annotated[Node, PER_RUN]
     pretrain: Annotated[Node, PER_RUN]
-    stop: Annotated[Node, Role(identity=False)]
+    stop: Annotated[Node, replace(TRAINING, identity=False)]
     views: Annotated[Node, OUTPUT]
     measures: Annotated[Node, OUTPUT]
 
-    epochs: Annotated[int, Role(identity=False)]
+    epochs: Annotated[int, replace(TRAINING, identity=False)]
     batch_size: int
     seed: Annotated[int, Role(hparam=False, compared=False, same_in_pack=False)]
-    clip_grad_norm: float | None
-    ema: float | None
-    accumulate_grad_batches: int
-    keep: Literal["last", "best"]
+    clip_grad_norm: Annotated[float | None, TRAINING]
+    ema: Annotated[float | None, TRAINING]
+    accumulate_grad_batches: Annotated[int, TRAINING]
+    keep: Annotated[Literal["last", "best"], TRAINING]
     objective: str | Sequence[str]
     select_on_test: Annotated[bool, LOCATION]
     device: Annotated[Literal["auto", "cpu", "cuda", "mps", "xpu"], SHARED_LOCATION]

@@ -16,6 +16,8 @@ SPLITS = ("validation", "test", "train")
 VALIDATION = "validation/"
 MEND = "hold training examples out for it (dataset.validation=5000), or allow it with select_on_test=true"
 
+FINAL_METRICS = ("train/seconds_per_epoch",)  # of a whole run, beside those of the test set
+
 # Keys of metrics.json.
 BEST_EPOCH = "best_epoch"  # the first one with the best objective; also in each line of history.jsonl, up to there
 KEPT_EPOCH = "kept_epoch"  # the one whose weights the run ends with
@@ -138,6 +140,34 @@ def check_selection(
         if metric.tag.startswith("test/"):
             reason = "" if name == metric.tag else ", which is of the test set: there are no validation examples"
             raise ConfigError(f"{selector} would select on the test set by objective={name}{reason}: {MEND}")
+
+
+def check_measured(
+    objective: str | Sequence[str],
+    every_epoch: Mapping[str, Collection[str]],
+    selector: str,
+    compares_epochs: bool,
+    held_out: str = "test",
+) -> None:
+    """Raise ConfigError where `selector` would compare epochs, or runs, by a metric that is not measured then.
+
+    `every_epoch` are the metrics of `train` and of `validation`, the held-out examples, that are measured after every
+    epoch. The other ones are of a whole run: those of the test set, and FINAL_METRICS. `held_out` is the split on which
+    epochs are evaluated; before the data are read it is unknown, and the default allows metrics of both.
+    """
+    for name in objective_names(objective):
+        split, _, metric = name.partition("/")
+        measured = every_epoch["train" if split == "train" else "validation"]
+        at_end = split == "test" or name in FINAL_METRICS
+        if metric in measured and not (split == "test" and held_out != "test"):
+            continue
+        if compares_epochs or not at_end:
+            tags = [f"{VALIDATION}{other}" for other in every_epoch["validation"] if better_direction(other)]
+            final = "" if compares_epochs else f", or test/{metric}, of the end of a run, with select_on_test=true"
+            raise ConfigError(
+                f"{selector} needs a metric that is measured after every epoch, and objective={name} is not: "
+                f"use {list_choices(tags, name)}{final}"
+            )
 
 
 def check_epoch_metric(tag: str, line: Mapping[str, Any], setting: str) -> None:

@@ -17,6 +17,7 @@ from aetrain.evaluation.metric_descriptions import collect_descriptions, describ
 from aetrain.modes.other_data import chooses_data, own_keys
 from aetrain.objective.objective import loss_constants
 from aetrain.runs.build import Components, build
+from aetrain.runs.epoch_selection import epoch_of_weights
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import describe_change, has_digests
 from aetrain.runs.train import check_measures, evaluate_components, load_data, log_data
@@ -122,7 +123,10 @@ def output_directory(request: RunRequest, source: RunDirectory, epoch: int) -> I
 
 
 def load_trained(request: RunRequest, settings: Settings, mode: str) -> tuple[RunDirectory, Components, int]:
-    """Return the run that `run=` names, its components with the weights of its checkpoint, and their epoch."""
+    """Return the run that `run=` names, its components with the weights of its checkpoint, and their epoch.
+
+    With keep=best, that is not the last epoch of the training.
+    """
     if settings.run is None:
         raise ConfigError(f"mode={mode} needs a run: run=outputs/...")
     source = RunDirectory(Path(settings.run))
@@ -142,4 +146,4 @@ def load_trained(request: RunRequest, settings: Settings, mode: str) -> tuple[Ru
             text += f"\n  these {components.dataset.noun}s are {shape}: {mend}"
         raise ConfigError(text) from error
     components.model.eval()
-    return source, components, epoch
+    return source, components, epoch_of_weights(source, epoch)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aetrain.config.errors import ConfigError, RunPruned, SigTerm
-from aetrain.config.overrides import SAVED, literal
+from aetrain.config.overrides import SAVED, is_read_as, key_of, sets_true
 from aetrain.config.paths import groups
 from aetrain.config.renames import upgrade_composed
 from aetrain.config.settings import Settings
@@ -107,20 +107,31 @@ def record_error(request: RunRequest, error: BaseException) -> None:
 
 def record_failure(request: RunRequest, error: BaseException) -> bool:
     """Write the cause of a run's end into its directory; return False where that is not possible."""
-    write = request.run_dir.record_failure
-    config, overrides = request.config, request.overrides
     match error:
         case KeyboardInterrupt():
             signal = "SIGTERM" if isinstance(error, SigTerm) else "Ctrl-C"
-            return write(config, overrides, "interrupted", f"stopped by {signal}")
+            return write_end(request, "interrupted", f"stopped by {signal}")
         case SystemExit():
-            return write(config, overrides, "failed", f"SystemExit: {error.code}")
+            return write_end(request, "failed", f"SystemExit: {error.code}")
         case RunPruned():
-            return write(config, overrides, "pruned", str(error))
+            return write_end(request, "pruned", str(error))
         case Exception() if not isinstance(error, ConfigError):
-            return write(config, overrides, "failed", f"{type(error).__name__}: {error}", error)
+            return write_end(request, "failed", f"{type(error).__name__}: {error}", error)
         case _:
-            return write(config, overrides, "failed", str(error) or type(error).__name__)
+            return write_end(request, "failed", str(error) or type(error).__name__)
+
+
+def write_end(request: RunRequest, status: str, cause: str, error: Exception | None = None) -> bool:
+    """Write that a run has ended without a result into its directory; return False where that is not possible.
+
+    A directory that the run has not claimed yet gets the overrides that it began with.
+    """
+    try:
+        begins = request.config.get("start") is not None and not request.run_dir.is_claimed
+        overrides = with_original_overrides(request).overrides if begins else request.overrides
+    except ConfigError:  # the run that `start` names is not there any more
+        return False
+    return request.run_dir.record_failure(request.config, overrides, status, cause, error)
 
 
 def with_original_overrides(request: RunRequest) -> RunRequest:
@@ -128,11 +139,19 @@ def with_original_overrides(request: RunRequest) -> RunRequest:
 
     A run from elsewhere that is resumed without trust=true is not signed: it stays one from elsewhere.
     """
-    if not any(text.endswith(f"={SAVED}") for text in request.overrides):
+    if not _takes_sections(request.overrides):
         return request
     if request.config.get("trust") is not True:
         request.run_dir.signs_config = False
-    return replace(request, overrides=request.run_dir.overrides() or starting_overrides(request))
+    recorded = request.run_dir.overrides()
+    if not recorded or _takes_sections(recorded):  # an earlier version recorded such a list where a run failed
+        recorded = starting_overrides(request)
+    return replace(request, overrides=recorded)
+
+
+def _takes_sections(overrides: Sequence[str]) -> bool:
+    """Tell whether overrides take sections from a saved run: they are not those that a run began with."""
+    return any(text.endswith(f"={SAVED}") for text in overrides)
 
 
 def starting_overrides(request: RunRequest) -> list[str]:
@@ -147,6 +166,11 @@ def typed_overrides(request: RunRequest) -> list[str]:
     if request.config.get("start") is None:
         return list(request.overrides)
     saved = saved_config(Path(request.config.start), "start")
-    inherited = {f"{key}={literal(value)}" for key, value in saved.items() if key not in groups()}
-    own = [text for text in request.overrides if text not in {*inherited, "trust=true"}]
-    return [text for text in own if not text.endswith(f"={SAVED}")]
+    inherited = {key: value for key, value in saved.items() if key not in groups()}
+
+    def is_typed(text: str) -> bool:
+        key, _, value = text.partition("=")
+        is_permission = key_of(text) == "trust" and sets_true(text)
+        return not (is_permission or value == SAVED or (key in inherited and is_read_as(value, inherited[key])))
+
+    return [text for text in request.overrides if is_typed(text)]

@@ -9,21 +9,25 @@ from typing import Any
 from aetrain.config.errors import RunPruned, error_context
 from aetrain.config.settings import Settings
 from aetrain.config.validate import locate
+from aetrain.data.noise import NoNoise
 from aetrain.evaluation.metric_descriptions import collect_descriptions
 from aetrain.evaluation.model_selection import (
     BEST_EPOCH,
     KEPT_EPOCH,
     ObjectiveMetric,
     check_epoch_metric,
+    check_measured,
     check_objective,
     check_selection,
     check_single_objective,
     final_objective,
     objective_metrics,
 )
+from aetrain.model.codes import RandomCode
 from aetrain.runs.build import Components
 from aetrain.runs.request import RunRequest
 from aetrain.storage.run_directory import RunDirectory
+from aetrain.storage.saved_config import saved_config
 from aetrain.training.early_stopping import StopRule
 from aetrain.training.schedules import reads_objective
 from aetrain.training.selectors import name_selectors
@@ -163,12 +167,35 @@ def check_names(request: RunRequest, settings: Settings, components: Components)
         if selector != SEARCH:
             check_single_objective(settings.objective, selector)
         check_selection(settings.objective, settings.select_on_test, selector)
+        check_measured(settings.objective, epoch_metrics(components), selector, selector != SEARCH)
 
 
-def check_split(request: RunRequest, settings: Settings, held_out: str) -> None:
-    """Raise ConfigError where the run would select on the test set because it has no validation examples."""
+def check_split(request: RunRequest, settings: Settings, components: Components, held_out: str) -> None:
+    """Raise ConfigError where the objective does not fit the split on which epochs are evaluated.
+
+    The run would select on the test set because it has no validation examples, or by the test set where it has some.
+    """
     for selector in selectors(request, settings):
         check_selection(settings.objective, settings.select_on_test, selector, held_out)
+        check_measured(settings.objective, epoch_metrics(components), selector, selector != SEARCH, held_out)
+
+
+def epoch_metrics(components: Components) -> dict[str, set[str]]:
+    """Return the metrics of `train` and `validation`, the held-out examples, that are measured after every epoch.
+
+    Metrics of training alone that have no better direction are left out.
+    """
+    model, losses = components.model, {"loss", "nll", *components.objective.penalties}
+    groups = {
+        ("sse", "mse"): True,
+        ("kl", "neg_elbo"): issubclass(model.bottleneck.emits, RandomCode),
+        ("bits_per_dim",): model.likelihood.reports_bits_per_dim,
+        ("bce",): model.kind == "image" and not model.has_missing,
+        ("noisy_sse",): not isinstance(components.noise, NoNoise),
+        ("rmse", "mae"): model.kind != "counts" and model.has_missing,
+        ("token_perplexity",): model.kind == "counts",
+    }
+    return {"train": losses, "validation": losses.union(*(names for names, has in groups.items() if has))}
 
 
 def stop_reason_of_finished(request: RunRequest, settings: Settings, run_dir: RunDirectory) -> str:
@@ -178,6 +205,14 @@ def stop_reason_of_finished(request: RunRequest, settings: Settings, run_dir: Ru
         return ""
     held_out = "validation" if any(tag.startswith("validation/") for tag in lines[-1]) else "test"
     return EpochSelection(request, settings, held_out).recorded_stop_reason(lines)
+
+
+def epoch_of_weights(run_dir: RunDirectory, epoch: int) -> int:
+    """Return the epoch of the weights in a run's checkpoint of an epoch: with keep=best, the best one up to there."""
+    if saved_config(run_dir.path).get("keep") != "best":
+        return epoch
+    line: EpochLine = next((line for line in run_dir.history() if line["epoch"] == epoch), {})
+    return int(line.get(BEST_EPOCH, epoch))
 
 
 def objective_of_run(run_dir: RunDirectory, objective: str | Sequence[str]) -> float | tuple[float, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from aetrain.config.errors import ConfigError
 from aetrain.model.layers import Scheduled
 from aetrain.runs.build import Components
 from aetrain.storage.checkpoint_state import CheckpointState
@@ -14,6 +15,12 @@ from aetrain.training.loop import TrainState
 LAST_PROGRESS = math.nextafter(1.0, 0.0)  # of training, which is below 1
 MAX_DECIMALS = 12  # the log rounds to this many, so that the end of a decay to 0 is 0
 MIN_CHANGE = 1e-6  # a scheduled number jumps if it changes by more, relative to the larger value
+
+
+def check_epochs(run: object, epoch: int, epochs: int) -> None:
+    """Raise ConfigError where a run's checkpoint is of a later epoch than the last one of `epochs`."""
+    if epoch > epochs:
+        raise ConfigError(f"{run} is at epoch {epoch} already: epochs={epochs} is too small, use {epoch} or more")
 
 
 def describe_extension(components: Components, saved: CheckpointState, state: TrainState) -> str:

@@ -24,24 +24,25 @@ from aetrain.config.overrides import (
     run_name,
 )
 from aetrain.config.paths import groups
-from aetrain.config.settings import root_settings
+from aetrain.config.settings import role_of, root_settings
 from aetrain.storage.run_directory import RunDirectory
 from aetrain.storage.saved_config import read_saved_config
 from aetrain.storage.trust import is_signed
 
 TRAIN_MODE = "aetrain.runs.train.train"
 TRAINING_MODES = ("train", "lr_find")  # options of `mode` that train a model
+EVALUATION_MODES = ("eval", "encode", "export", "recommend", "score", "search")  # that read a run without training
 
-# Root settings that are not taken from the run: the command line or the defaults decide.
+# Groups and root settings that are not taken from the run: the command line or the defaults decide.
 NOT_FROM_RUN = ("run", "query", "user", "start", "resume", "device", "verbose", "trust", "data_dir")
 NOT_FROM_RESUMED_RUN = ("run", "query", "user", "resume", "verbose", "retry", "trust")
 NOT_FROM_STARTING_RUN = (*NOT_FROM_RUN, "retry", "pretrain")  # its weights take the place of pretraining
 
 
-def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list[str]:
+def start_from_run(overrides: Sequence[str], parsed: Sequence[Override], multirun: bool = False) -> list[str]:
     """Return overrides that begin with the config of the run that `run=`, `start=` or `resume=` names.
 
-    Without any of them, `overrides` are returned as they are.
+    Without any of them, `overrides` are returned as they are. `multirun` says whether they are those of a sweep.
 
     Each section of the saved config becomes the option `saved` of its group, and is chosen unless the command line
     chooses another, as in `mode=eval run=DIR noise=gaussian`. The output of a mode goes into the run's own directory,
@@ -68,13 +69,23 @@ def start_from_run(overrides: Sequence[str], parsed: Sequence[Override]) -> list
     if by_key[key].is_sweep_override():
         advice = {"run": "sweep over its conditions, as in noise=none,gaussian, or "}.get(key, "")
         raise ConfigError(f"{key}= takes one run: {advice}use a shell loop")
+    if key == "resume" and multirun:
+        raise ConfigError(
+            f"resume={by_key[key].value()} continues one run: leave out -m, or use start=, which begins new runs with "
+            "its weights"
+        )
     if "experiment" in by_key:
         raise ConfigError(f"experiment= and {key}= both choose a config to start from: drop one of them")
     run = Path(str(by_key[key].value()))
+    typed = _typed(parsed)
     if key == "resume":
-        rest = [override.input_line or "" for name, override in by_key.items() if name != "resume"]
-        return [*_resume(run, by_key), *rest]
-    return [*(_start(run, by_key) if key == "start" else _evaluate(run, by_key)), *overrides]
+        return [*_resume(run, by_key), *(text for text in typed if key_of(text) != "resume")]
+    return [*(_start(run, by_key, typed) if key == "start" else _evaluate(run, by_key, typed)), *overrides]
+
+
+def _typed(parsed: Sequence[Override]) -> list[str]:
+    """Return the overrides of the command line, of each setting the last value; a deletion stands beside it."""
+    return [*{(_full_key(item), item.is_delete()): item.input_line or "" for item in parsed}.values()]
 
 
 def _full_key(override: Override) -> str:
@@ -96,7 +107,7 @@ def _check_reader(mode: str, by_key: Mapping[str, Override], overrides: Sequence
     return list(overrides)
 
 
-def _evaluate(run: Path, by_key: Mapping[str, Override]) -> list[str]:
+def _evaluate(run: Path, by_key: Mapping[str, Override], typed: Sequence[str]) -> list[str]:
     """Return the overrides that read a run in its own directory, or below its eval/ under other conditions."""
     if "mode" not in by_key:
         raise ConfigError(
@@ -104,8 +115,12 @@ def _evaluate(run: Path, by_key: Mapping[str, Override]) -> list[str]:
             f"  to continue its training use resume={run}, with more epochs= if it is finished\n"
             f"  to begin a new training with its weights use start={run}"
         )
+    mode = by_key["mode"].value()
+    ignored = [item for item in typed if role_of(key_of(item)).trains_only]
+    if ignored and mode in EVALUATION_MODES:
+        raise ConfigError(f"mode={mode} does not train, so that {ignored[0]} would change nothing: leave it out")
     saved, text = read_saved_config(run)
-    name = evaluation_name(run, [override.input_line or "" for override in by_key.values()])
+    name = evaluation_name(run, typed)
     directory = run if name == DEFAULT_NAME else run / "eval" / name
     return [
         f"hydra.run.dir={literal(str(directory))}",
@@ -116,14 +131,14 @@ def _evaluate(run: Path, by_key: Mapping[str, Override]) -> list[str]:
     ]
 
 
-def _start(run: Path, by_key: Mapping[str, Override]) -> list[str]:
+def _start(run: Path, by_key: Mapping[str, Override], typed: Sequence[str]) -> list[str]:
     """Return the overrides that begin a new training with the settings of a run that the command line does not give.
 
     The new directory has the name of the run's own overrides and of those of the command line.
     """
     saved, text = read_saved_config(run, "start")
     _check_is_training(saved, run, "start")
-    merged = merge_overrides(run, [str(override.input_line) for override in by_key.values()])
+    merged = merge_overrides(run, typed)
     name = f"{run_name(merged)},start={run_name([run.absolute().name])}"
     directory = [] if "hydra.run.dir" in by_key else [f"hydra.run.dir='outputs/{name}/${{now:%Y%m%d-%H%M%S-%f}}'"]
     return [
@@ -183,7 +198,8 @@ def _trust_signed(run: Path, text: bytes, by_key: Collection[str]) -> list[str]:
 def _choose_saved(saved: Mapping[str, Any], by_key: Collection[str], excluded: Collection[str]) -> list[str]:
     """Return overrides that choose a saved config's sections and root settings, except those of the command line.
 
-    Raise ConfigError for a key that is no setting's name: as an override it could set anything, also Hydra's callbacks.
+    Those that are `excluded`, groups among them, are as in the default config. Raise ConfigError for a key that is no
+    setting's name: as an override it could set anything, also Hydra's callbacks.
     """
     chosen = []
     names = {*groups(), *root_settings()}
@@ -196,7 +212,7 @@ def _choose_saved(saved: Mapping[str, Any], by_key: Collection[str], excluded: C
             if "defaults" in value:  # Hydra would compose other sections from it
                 raise ConfigError(f"the run's .hydra/config.yaml is damaged: {key} has a list of defaults")
             ConfigStore.instance().store(group=key, name=SAVED, node=OmegaConf.create(value), provider=PROVIDER)
-            if key != "mode" and key not in by_key:
+            if key not in ("mode", *excluded, *by_key):
                 chosen.append(f"{key}={SAVED}")
         elif key not in by_key and key not in excluded:
             chosen.append(f"{key}={literal(value)}")

@@ -12,8 +12,9 @@ from torch import Tensor
 from aetrain.config.errors import ConfigError
 from aetrain.config.settings import Settings
 from aetrain.runs.build import Components
+from aetrain.runs.epoch_selection import epoch_of_weights
 from aetrain.storage import atomic, checkpoint
-from aetrain.storage.run_directory import display_path
+from aetrain.storage.run_directory import RunDirectory, display_path
 from aetrain.training.pretraining.pretrain import NoPretraining
 
 log = logging.getLogger("aetrain")
@@ -27,7 +28,7 @@ class StartWeights:
     """The tensors of another run that have the name and the shape of a tensor of this one."""
 
     run: Path
-    epoch: int  # of the other run
+    epoch: int  # of the other run, in which it had them
     taken: Mapping[str, Tensor]
     new: Sequence[str]  # tensors of this run that keep their initial values
     unused: Sequence[str]  # tensors of the other run
@@ -81,7 +82,8 @@ def find_start_weights(settings: Settings, components: Components, run_dir: Path
     if all(tensor.dim() < 2 for tensor in taken.values()):  # a bias alone is not worth a start
         raise ConfigError(f"start={run}: none of its weight matrices fits this model{_first_difference(here, there)}")
     new = [name for name in here if name not in taken]
-    return StartWeights(run, saved.epoch, taken, new, [name for name in there if name not in taken])
+    epoch = epoch_of_weights(RunDirectory(run), saved.epoch)
+    return StartWeights(run, epoch, taken, new, [name for name in there if name not in taken])
 
 
 def apply_start_weights(weights: StartWeights, components: Components, run_dir: Path) -> None:

@@ -21,6 +21,7 @@ from aetrain.runs import process_group
 from aetrain.runs.build import Components, build
 from aetrain.runs.entry import with_original_overrides
 from aetrain.runs.epoch_selection import check_names, check_pruned, check_split, stop_reason_of_finished
+from aetrain.runs.extension import check_epochs
 from aetrain.runs.request import RunRequest
 from aetrain.runs.run_data import check_same_data
 from aetrain.runs.start_weights import find_start_weights
@@ -50,7 +51,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
     start_weights = find_start_weights(settings, components, request.run_dir.path)
     process_group.begin(settings, components)
     splits = process_group.load_together(components, load_data)
-    check_split(request, settings, splits.held_out[0])
+    check_split(request, settings, components, splits.held_out[0])
     check_training_images(components, splits)
     check_measures(components, splits)
     data = digest_data(splits)
@@ -86,7 +87,7 @@ def train(request: RunRequest, settings: Settings) -> dict[str, Any]:
 def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | None:
     """Return the metrics of a run that is finished, or failed or pruned in an earlier sweep; None where work is left.
 
-    Raise ConfigError where the directory holds another run.
+    Raise ConfigError where the directory holds another run, or this one at a later epoch than the last of `epochs`.
     """
     run_dir = request.run_dir
     run_dir.check_same_config(request.config)
@@ -101,6 +102,8 @@ def already_done(request: RunRequest, settings: Settings) -> dict[str, Any] | No
     elif status == "pruned" and not request.single:
         log.info("%s was stopped by its search before: %s", run_dir, metrics.get("cause"))
     else:
+        if (checkpoint := latest_state(run_dir.path)) is not None:
+            check_epochs(run_dir, checkpoint.epoch, settings.epochs)
         return None
     return metrics
 

@@ -28,7 +28,7 @@ from aetrain.model.pca import PCA
 from aetrain.objective.objective import loss_constants, mean_data_constant, recorded_losses
 from aetrain.runs.build import Components
 from aetrain.runs.epoch_selection import EpochSelection
-from aetrain.runs.extension import describe_extension
+from aetrain.runs.extension import check_epochs, describe_extension
 from aetrain.runs.initial_weights import pretrain
 from aetrain.runs.preprocessing import write_state
 from aetrain.runs.request import RunRequest
@@ -135,10 +135,7 @@ class TrainingRun:
             self.components.best_weights.swap()
         if self.components.weight_average is not None:  # the checkpoint's model has the averaged weights
             self.components.weight_average.swap()
-        if saved.epoch > self.state.epochs:
-            raise ConfigError(
-                f"{self.run_dir} is at epoch {saved.epoch} already: use more epochs= than {self.state.epochs}"
-            )
+        check_epochs(self.run_dir, saved.epoch, self.state.epochs)
         self.state.epoch = saved.epoch
         if (checkpoint_state := latest_state(self.run_dir.path)) is not None:
             self.extension = describe_extension(self.components, checkpoint_state, self.state)

@@ -2,8 +2,10 @@
 
 import sys
 
+from aetrain.config.errors import ConfigError
 from aetrain.runs import process
 from aetrain.runs.request import RunRequest
+from aetrain.storage.saved_config import saved_config
 from aetrain.sweeps.devices import own_device
 
 
@@ -18,13 +20,30 @@ def run_isolated(request: RunRequest) -> None:
     code = process.run(_run, request)
     if code == process.FINISHED or run_dir.outcome_file.is_file() or run_dir.is_locked:
         return
-    if run_dir.status == "finished":  # killed after its last file was written
-        run_dir.record_outcome("finished")
+    record_killed(request, "failed", process.describe_exit(code))
+
+
+def record_killed(request: RunRequest, status: str, cause: str) -> None:
+    """Record that the process of a run was killed; a finished run keeps its metrics."""
+    from aetrain.runs.entry import write_end
+
+    run_dir = request.run_dir
+    if run_dir.status == "finished":
+        is_done = _has_all_epochs(request)
+        run_dir.record_outcome("finished" if is_done else status, "" if is_done else cause)
         return
-    cause = process.describe_exit(code)
-    run_dir.record_failure(request.config, request.overrides, "failed", cause)
-    run_dir.record_outcome("failed", cause)
+    write_end(request, status, cause)
+    run_dir.record_outcome(status, cause)
     run_dir.release()
+
+
+def _has_all_epochs(request: RunRequest) -> bool:
+    """Tell whether a finished run is the one of the request, and was not killed before it continued to more epochs."""
+    run_dir, epochs = request.run_dir, request.config.epochs
+    try:
+        return run_dir.metrics().get("epochs", 0) >= epochs or saved_config(run_dir.path).get("epochs") == epochs
+    except ConfigError:
+        return False
 
 
 def _run(request: RunRequest) -> None:

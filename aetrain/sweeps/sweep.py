@@ -74,14 +74,14 @@ class Sweep:
     def raise_failures(self, continuing_command: str) -> None:
         """Raise ConfigError with the number of runs of this sweep that failed, were refused or interrupted.
 
-        `continuing_command` continues runs whose jobs were killed. A search with a finished trial is a success.
+        `continuing_command` continues runs whose jobs were killed. Trials of a search may fail where one is finished.
         """
-        if self.is_search and (search := read_search(self.directory)) and search.finished():
-            return
+        search = read_search(self.directory) if self.is_search else None
+        may_fail = search is not None and bool(search.finished())
         outcomes = self.outcomes()
         failed, refused, interrupted = ([o for o in outcomes if o.status == status] for status in UNSUCCESSFUL)
         messages = []
-        if failed or refused:
+        if (failed or refused) and not may_fail:
             where = f" (see {self.directory / failed[0].name / 'aetrain.log'})" if failed else ""
             cause = _first_line(failed[0].cause) if failed else refused[0].cause
             messages.append(f"{len(failed) + len(refused)} of {len(outcomes)} runs failed{where}:\n  {cause}")

@@ -9,6 +9,7 @@ from typing import Any
 from aetrain.config.errors import ConfigError
 from aetrain.runs.request import RunRequest
 from aetrain.storage.run_directory import RunDirectory
+from aetrain.sweeps.launch import record_killed
 
 RELEASE_TIMEOUT_S = 60  # in which the processes of a job that was stopped let go of its run's directory
 POLL_S = 0.2
@@ -40,9 +41,6 @@ def wait_until_released(run_dir: RunDirectory) -> None:
 
 def record_lost(request: RunRequest, cause: str) -> None:
     """Record that the job of a run ended before the run did: the same sweep continues it."""
-    run_dir = request.run_dir
-    wait_until_released(run_dir)
-    if not run_dir.outcome_file.is_file():
-        run_dir.record_failure(request.config, request.overrides, "interrupted", cause)
-        run_dir.record_outcome("interrupted", cause)
-        run_dir.release()
+    wait_until_released(request.run_dir)
+    if not request.run_dir.outcome_file.is_file():
+        record_killed(request, "interrupted", cause)

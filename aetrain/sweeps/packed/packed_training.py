@@ -94,7 +94,7 @@ class PackedTrainingRun:
         """Claim the directory and make the weights that training begins with; `fit_pca` is for all runs of the pack."""
         check_training_images(self.components, splits)
         check_measures(self.components, splits)
-        check_split(self.request, self.settings, splits.held_out[0])
+        check_split(self.request, self.settings, self.components, splits.held_out[0])
         start_weights = find_start_weights(self.settings, self.components, self.request.run_dir.path)
         check_same_data(self.request.run_dir, data)
         self.request = claim_directory(self.request)

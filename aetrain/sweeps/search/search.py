@@ -36,8 +36,10 @@ def run_search(directory: Path, record: SearchRecord, study: Study, launch: Laun
         write_search(directory, replace(record, trials=study.records()))
         for trial, run in zip(trials, launch(trials), strict=True):
             outcome = read_outcome(RunDirectory(run), record.objective)
-            study.tell(trial, outcome, _relative(run, directory))
             log.info("search: %s", describe_trial(trial, outcome, record))
+            if outcome.status == "interrupted":  # the same search continues it
+                continue
+            study.tell(trial, outcome, _relative(run, directory))
             has_success |= outcome.status != "failed"
             failures += [outcome] if outcome.status == "failed" else []
         write_search(directory, replace(record, trials=study.records()))

@@ -25,7 +25,7 @@ class Trial:
 class Outcome:
     """The end of a trial's run."""
 
-    status: str  # finished, pruned or failed
+    status: str  # finished, pruned, failed, or interrupted: the same command continues the run
     values: tuple[float, ...] | None = None  # of the objective; None unless finished
     epochs: int = 0
     seconds: float = 0.0  # of training
@@ -67,6 +67,10 @@ def read_outcome(run_dir: RunDirectory, objective: str | Sequence[str]) -> Outco
             return Outcome("finished", values, epochs, seconds)
         case "pruned":
             return Outcome("pruned", None, epochs, seconds, str(metrics.get("cause", "")))
+        case "interrupted":
+            return Outcome("interrupted", None, epochs, seconds, str(metrics.get("cause", "")))
+        case "running" if run_dir.is_locked:
+            return Outcome("interrupted", None, epochs, seconds, "another process trains its run")
         case status:
             return Outcome("failed", None, epochs, seconds, str(metrics.get("cause", f"its run is {status}")))
 

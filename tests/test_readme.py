@@ -40,7 +40,8 @@ def commands() -> list[str]:
 COMMANDS = commands()
 
 # Real runs on few images: these tests check that the commands are accepted; other tests check the metrics.
-OF_SAVED_RUNS = ("mode=eval", "mode=search", "mode=check", "mode=report", "mode=score", "resume=")
+READING_MODES = ("eval", "encode", "export", "search", "check", "report", "score")
+OF_SAVED_RUNS = (*(f"mode={mode}" for mode in READING_MODES), "resume=")
 QUICK = ("epochs=1", "dataset.subset=64", "dataset.test_subset=64", "views=none")
 
 

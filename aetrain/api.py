@@ -127,9 +127,9 @@ class Trained:
 
     `encode`, `decode` and `reconstruct` take arrays of NumPy, torch (on any device) or a pandas DataFrame, and return
     float32 of the same library on the same device; vectors of float64, of integers or in a DataFrame are float64 in
-    return. They compute batch by batch. Images are [N, C, H, W], [N, H, W] with
-    one channel, [N, H, W, C] or flat [N, C*H*W], uint8 from 0 to 255 or floats in [0, 1]; one image has no axis N.
-    Vectors are [N, D] in original units (see `VectorArray`); a DataFrame has the columns of the table in and out.
+    return. They compute batch by batch. Images are [N, C, H, W], [N, H, W] with one channel, [N, H, W, C] or flat
+    [N, C*H*W], uint8 from 0 to 255 or floats in [0, 1]; one image has no axis N. Vectors are [N, D] in original units
+    (see `VectorArray`); a DataFrame has the columns of the table in and out.
     """
 
     model: Autoencoder
@@ -162,17 +162,19 @@ class Trained:
         for a shape that does not fit.
         """
         rows, shape = code_rows(z, self.model.code_dim), self.model.image_shape
-        decode = self.model.decode_pixels
+
+        def decode(z: Tensor) -> Tensor:
+            return self.model.decode_pixels(z.to(torch.float32).to(self.device))
+
         if self.model.kind != "image":
             vectors = self.dataset.vector_format
 
             def features(z: Tensor) -> Tensor:
-                values = decode(z.to(torch.float32).to(self.device)).flatten(1)
-                return vectors.unscale(values.to(torch.float64))
+                return vectors.unscale(decode(z).flatten(1).to(torch.float64))
 
             return rows.compute(features, (vectors.num_features,), vectors.to_frame, rows.unit_dtype)
         columns = [f"pixel{number}" for number in range(math.prod(shape))]
-        return rows.compute(lambda z: decode(z.to(torch.float32).to(self.device)), shape, with_columns(columns))
+        return rows.compute(decode, shape, with_columns(columns))
 
     def reconstruct(self, x: Any) -> Any:
         """Encode and decode examples, and return them in the shape and the units of x: pixels in [0, 1].

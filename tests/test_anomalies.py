@@ -224,18 +224,18 @@ def test_pictures_show_the_draws_that_were_scored(
     words: list[str], tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tiny("model=linear", "model.code_dim=3", *words)
-    shown: list[tuple[torch.Tensor, torch.Tensor]] = []
+    pictures: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def keep(title: str, x: torch.Tensor, reconstructed: torch.Tensor, labels: Any) -> Any:
-        shown.append((x, reconstructed))
+    def record(title: str, x: torch.Tensor, reconstructed: torch.Tensor, labels: Any) -> Any:
+        pictures.append((x, reconstructed))
         return image_errors_picture(title, x, reconstructed, labels)
 
-    monkeypatch.setattr("aetrain.modes.score.image_errors_picture", keep)
+    monkeypatch.setattr("aetrain.modes.score.image_errors_picture", record)
     monkeypatch.setattr("aetrain.evaluation.example_scores.BATCH_SIZE", 10)
     api.run([f"run={directory}", "mode=score", "mode.count=5"])
     scores = [float(row["sse"]) for row in read_csv(directory / "score" / "scores.csv")]
     model = aetrain.load(directory).model
-    for (x, reconstructed), expected in zip(shown, (scores[:5], scores[:-6:-1]), strict=True):
+    for (x, reconstructed), expected in zip(pictures, (scores[:5], scores[:-6:-1]), strict=True):
         with torch.no_grad():
             errors = (model.likelihood.mean(model(x).decoded) - x).square().flatten(1).sum(1)
         assert errors.tolist() == pytest.approx(expected, rel=1e-4)

@@ -244,8 +244,8 @@ def test_legend_names_the_split_of_the_curves(tmp_path: Path) -> None:
 def curves_of(page: str, name: str) -> dict[str, list[list[float]]]:
     """Return the points of the curves of a metric, by the label of their group."""
     chart = next(part for part in page.split("<figure>")[1:] if part.startswith(f"<figcaption><b>{name}</b>"))
-    found = re.findall(r'data-name="([^"]*)" data-points="([^"]*)"', chart.partition("</figure>")[0])
-    return {label: json.loads(points) for label, points in found}
+    curves = re.findall(r'data-name="([^"]*)" data-points="([^"]*)"', chart.partition("</figure>")[0])
+    return {label: json.loads(points) for label, points in curves}
 
 
 def test_curves_of_runs_without_validation_images_are_beside_those_of_others(tmp_path: Path) -> None:

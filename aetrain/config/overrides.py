@@ -225,21 +225,21 @@ def _quote_value(value: str) -> str:
 
 
 def is_read_as(text: str, value: Any) -> bool:
-    """Return whether Hydra reads the text as this value of a setting."""
-    return bool(_read(f"key={text}") == [value])
+    """Tell whether Hydra reads the text as this value of a setting."""
+    return bool(_read_value(f"key={text}") == value)
 
 
 def sets_true(text: str) -> bool:
     """Tell whether an override sets true, in any spelling that Hydra accepts, such as `retry=True`."""
-    return [value is True for value in _read(text)] == [True]
+    return _read_value(text) is True
 
 
-def _read(text: str) -> list[Any]:
-    """Return the value of an override as Hydra reads it; none where Hydra cannot read it."""
+def _read_value(text: str) -> Any:
+    """Return the value of an override as Hydra reads it; `...`, which equals no setting, where Hydra cannot read it."""
     try:
-        return [OverridesParser.create().parse_override(text).value()]
+        return OverridesParser.create().parse_override(text).value()
     except HydraException:
-        return []
+        return ...
 
 
 def expand_config_dir(flag: str) -> str:

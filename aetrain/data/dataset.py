@@ -170,7 +170,7 @@ class Dataset(ABC):
         """
         self.conversions.clear()
         self.warnings.clear()
-        examples = number_rows(self._read_numbered(), self.files())
+        examples = number_rows(self._number_and_check(self.read()), self.files())
         if len(examples[0]) and (missing := classes_without_training_images(examples)):
             self.add_warning(f"test {self.noun}s are of classes without training {self.noun}s: {abbreviate(missing)}")
         self._class_selection().check_labels(examples[0])
@@ -189,7 +189,7 @@ class Dataset(ABC):
         """
         self.conversions.clear()
         self.warnings.clear()
-        examples = join_splits(number_rows(self._read_numbered(is_divided=False), self.files()))
+        examples = join_splits(number_rows(self._number_and_check(self.read_undivided()), self.files()))
         selection = ClassSelection(self.classes)
         selection.check_labels(examples)
         if selection.is_active:
@@ -240,9 +240,9 @@ class Dataset(ABC):
                 f"{self.noun}s: use 0"
             )
 
-    def _read_numbered(self, is_divided: bool = True) -> list[Examples]:
+    def _number_and_check(self, splits: Sequence[Examples]) -> list[Examples]:
         """Return the examples of `read` with classes 0..K-1, and warn of likely mistakes."""
-        examples = number_classes(self.read() if is_divided else self.read_undivided())
+        examples = number_classes(splits)
         self.check_examples(examples)
         return examples
 

@@ -219,6 +219,24 @@ def with_targets(images: Examples, batch_size: int, prepare: Prepare) -> Iterato
         yield from zip(inputs, map(prepare, targets), strict=True)
 
 
+def chosen_with_targets(images: Examples, index: Tensor, batch_size: int, prepare: Prepare) -> tuple[Tensor, Tensor]:
+    """Return the inputs and the targets of the examples at `index` [K], [K, C, H, W] each, as `with_targets` has them.
+
+    Where `prepare` draws random numbers, all batches are prepared, so that the draws are the same.
+    """
+    if not prepare.random:
+        return next(with_targets(images[index], len(index), prepare))
+    parts, start = [], 0
+    for x_in, x in with_targets(images, batch_size, prepare):
+        places = ((index >= start) & (index < start + len(x))).nonzero().flatten()
+        rows = index[places] - start
+        parts.append((places, x_in[rows], x[rows]))
+        start += len(x)
+    places, inputs, targets = map(torch.cat, zip(*parts, strict=True))
+    order = places.argsort()
+    return inputs[order], targets[order]
+
+
 def evaluation_batch_size(images: Examples, batch_size: int) -> int:
     """Return the batch size, or the number of examples with MAX_BATCH_VALUES values where they are large."""
     return max(min(batch_size, MAX_BATCH_VALUES // math.prod(images.values.shape[1:])), 1)

@@ -78,8 +78,8 @@ def _as_program_data(data: Any, labels: Any) -> ProgramData:
     by_split = labels if isinstance(labels, dict) else {"train": labels}
     if set(by_split) != set(splits):
         raise ConfigError(f"labels are of {', '.join(by_split)}, but data of {', '.join(splits)}: use the same keys")
-    numbered = {name: _check_labels(by_split[name], values.shape[0], name) for name, values in splits.items()}
-    return ProgramData(splits, numbered)
+    arrays = {name: _make_label_array(by_split[name], values.shape[0], name) for name, values in splits.items()}
+    return ProgramData(splits, arrays)
 
 
 def _with_shape(values: Any) -> Any:
@@ -90,7 +90,7 @@ def _with_shape(values: Any) -> Any:
         raise ConfigError(f"data is no array ({describe_error(error)}): use examples of one shape") from None
 
 
-def _check_labels(labels: Any, count: int, split: str) -> Array:
+def _make_label_array(labels: Any, count: int, split: str) -> Array:
     """Return labels as an array [count]. Raise ConfigError for another shape, and for missing ones."""
     values = as_numpy(labels)
     if not values.ndim or len(values) != count:

@@ -96,13 +96,16 @@ def _read_text(text: str, suffix: str, add_conversion: AddNote, add_warning: Add
     header = next(csv.reader([first_line], delimiter=separator, skipinitialspace=True))
     numeric = [cell for cell in header if _is_number(cell)]
     has_header = len(numeric) < len([cell for cell in header if cell.strip()])
-    if not has_header:
-        add_conversion(f"the file has no header: its columns are called {abbreviate(numbered_names(len(header)))}")
-    elif numeric:
-        add_warning(f"the header of the table has numbers ({abbreviate(numeric)}): is its first row missing above it?")
+    names: Mapping[str, Any] = {}
     if has_header:
         check_names([name for name in header if name])  # pandas would rename the second one
-    names: Mapping[str, Any] = {} if has_header else {"header": None, "names": numbered_names(len(header))}
+        if numeric:
+            add_warning(
+                f"the header of the table has numbers ({abbreviate(numeric)}): is its first row missing above it?"
+            )
+    else:
+        names = {"header": None, "names": numbered_names(len(header))}
+        add_conversion(f"the file has no header: its columns are called {abbreviate(names['names'])}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)

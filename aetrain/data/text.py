@@ -121,7 +121,7 @@ class TextDataset(Dataset):
     def vocabulary(self) -> Vocabulary:
         """The vocabulary of the training documents, or of the run."""
         if self._vocabulary is None:
-            train = self.split_examples(*self._read_numbered())[0]
+            train = self.split_examples(*self._number_and_check(self.read()))[0]
             self._vocabulary = self._fit(train)
         return self._vocabulary
 

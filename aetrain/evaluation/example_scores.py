@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aetrain.data.examples import Examples, Prepare, in_order
+from aetrain.data.examples import Examples, Prepare, chosen_with_targets, in_order
 from aetrain.data.user_files import Array
 from aetrain.evaluation.evaluator import known_sse
 from aetrain.model.autoencoder import Autoencoder
@@ -92,17 +92,8 @@ def reconstruction_scores(model: Autoencoder, examples: Examples, prepare: Prepa
 
 
 def prepare_chosen(examples: Examples, index: Tensor, prepare: Prepare) -> Tensor:
-    """Return the examples at `index` [K] as they are scored, [K, C, H, W].
-
-    All batches are prepared, so that random values such as those of `dataset.binarize=dynamic` are the same.
-    """
-    chosen, places, start = [], [], 0
-    for x in in_order(examples, BATCH_SIZE, prepare):
-        place = ((index >= start) & (index < start + len(x))).nonzero().flatten()
-        chosen.append(x[index[place] - start])
-        places.append(place)
-        start += len(x)
-    return torch.cat(chosen)[torch.cat(places).argsort()]
+    """Return the examples at `index` [K] as they are scored, [K, C, H, W], with the same random values."""
+    return chosen_with_targets(examples, index, BATCH_SIZE, prepare)[0]
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ SPLITS = ("validation", "test", "train")
 VALIDATION = "validation/"
 MEND = "hold training examples out for it (dataset.validation=5000), or allow it with select_on_test=true"
 
-FINAL_METRICS = ("train/seconds_per_epoch",)  # of a whole run, beside those of the test set
+METRICS_AT_END = ("train/seconds_per_epoch",)  # measured once, at the end of a run, as the metrics of the test set are
 
 # Keys of metrics.json.
 BEST_EPOCH = "best_epoch"  # the first one with the best objective; also in each line of history.jsonl, up to there
@@ -152,13 +152,13 @@ def check_measured(
     """Raise ConfigError where `selector` would compare epochs, or runs, by a metric that is not measured then.
 
     `every_epoch` are the metrics of `train` and of `validation`, the held-out examples, that are measured after every
-    epoch. The other ones are of a whole run: those of the test set, and FINAL_METRICS. `held_out` is the split on which
+    epoch. Metrics of the test set and METRICS_AT_END are measured at the end of a run. `held_out` is the split on which
     epochs are evaluated; before the data are read it is unknown, and the default allows metrics of both.
     """
     for name in objective_names(objective):
         split, _, metric = name.partition("/")
         measured = every_epoch["train" if split == "train" else "validation"]
-        at_end = split == "test" or name in FINAL_METRICS
+        at_end = split == "test" or name in METRICS_AT_END
         if metric in measured and not (split == "test" and held_out != "test"):
             continue
         if compares_epochs or not at_end:

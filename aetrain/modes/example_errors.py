@@ -15,7 +15,7 @@ from torch import Tensor
 from aetrain.api import compose_config
 from aetrain.config.errors import ConfigError
 from aetrain.data.digests import digest_data
-from aetrain.data.examples import Examples, with_targets
+from aetrain.data.examples import Examples, chosen_with_targets, with_targets
 from aetrain.evaluation.comparability import comparison_kind
 from aetrain.evaluation.evaluator import Evaluator
 from aetrain.evaluation.paired_difference import Values, paired_difference
@@ -56,17 +56,11 @@ class EvaluatedRun:
     def reconstruct(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return test examples [K, C, H, W], what they are compared with, and their reconstructions, on the CPU.
 
-        All batches up to the last of these are prepared, as in the evaluation, so that random values are the same.
+        They are prepared as in the evaluation, with the same random values.
         """
-        model, found, start = self.components.model, [], 0
-        for x_in, x in with_targets(self.test, BATCH_SIZE, self.components.dataset.prepare):
-            places = index[(index >= start) & (index < start + len(x))] - start
-            if len(places):
-                out = model(x_in[places], x[places])
-                found.append((places + start, x[places], model.likelihood.expected(out.decoded, x[places])))
-            start += len(x)
-        order = torch.cat([places for places, _, _ in found]).argsort()[index.argsort().argsort()]
-        return tuple(torch.cat([part[kind] for part in found])[order].cpu() for kind in (1, 2))  # type: ignore[return-value]
+        model = self.components.model
+        x_in, x = chosen_with_targets(self.test, index, BATCH_SIZE, self.components.dataset.prepare)
+        return x.cpu(), model.likelihood.expected(model(x_in, x).decoded, x).cpu()
 
 
 def evaluate_run(summary: RunSummary) -> EvaluatedRun:

@@ -266,10 +266,12 @@ def draw_extremes(
 ) -> None:
     """Write the pictures of the `count` most and least unusual of the scored examples, with their scores and errors."""
     ranks = range(len(examples))
-    for name, chosen in {"most_unusual": ranks[:count], "least_unusual": ranks[::-1][:count]}.items():
-        if not chosen:
-            continue
-        x = prepare_chosen(examples, ranking.order[[*chosen]], components.dataset.prepare)
+    if not ranks[:count]:
+        return
+    extremes = {"most_unusual": ranks[:count], "least_unusual": ranks[::-1][:count]}
+    places = ranking.order[[rank for chosen in extremes.values() for rank in chosen]]
+    inputs = prepare_chosen(examples, places, components.dataset.prepare).chunk(len(extremes))
+    for (name, chosen), x in zip(extremes.items(), inputs, strict=True):
         title = f"The {len(chosen)} {name.replace('_', ' ')} {components.dataset.noun}s by {ranking.by}"
         labels = picture_labels(ranking, chosen, components.dataset.kind == "image")
         draw_scored(components, title, x, labels, feature_names(examples)).save(folder / name, options)

@@ -77,13 +77,13 @@ def start_from_run(overrides: Sequence[str], parsed: Sequence[Override], multiru
     if "experiment" in by_key:
         raise ConfigError(f"experiment= and {key}= both choose a config to start from: drop one of them")
     run = Path(str(by_key[key].value()))
-    typed = _typed(parsed)
+    typed = _keep_last(parsed)
     if key == "resume":
         return [*_resume(run, by_key), *(text for text in typed if key_of(text) != "resume")]
     return [*(_start(run, by_key, typed) if key == "start" else _evaluate(run, by_key, typed)), *overrides]
 
 
-def _typed(parsed: Sequence[Override]) -> list[str]:
+def _keep_last(parsed: Sequence[Override]) -> list[str]:
     """Return the overrides of the command line, of each setting the last value; a deletion stands beside it."""
     return [*{(_full_key(item), item.is_delete()): item.input_line or "" for item in parsed}.values()]
 

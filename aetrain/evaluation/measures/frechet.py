@@ -31,9 +31,9 @@ class Frechet(Measure):
     """Distances from the test images to their reconstructions and, if there is a prior, to as many decoded samples.
 
     `frechet_floor` is the distance to as many training images, chosen at random, the same ones in every run; the
-    classifier was trained on them. The classifier is
-    trained once per data set and saved in `path`/classifiers. If the images are black and white and the likelihood is
-    Bernoulli, generated images are sampled from their pixel probabilities, so that they are black and white, too.
+    classifier was trained on them. The classifier is trained once per data set and saved in `path`/classifiers. If the
+    images are black and white and the likelihood is Bernoulli, generated images are sampled from their pixel
+    probabilities, so that they are black and white, too.
     """
 
     descriptions: ClassVar[Mapping[str, str]] = {
